@@ -1,0 +1,212 @@
+"""The reference implementation: read this one first.  A plain loop over time steps, in NumPy.
+
+Arrays are numpy.ndarray of any memory order.  The equations come from ``rnnbench.cells``; layers and directions from
+``rnnbench.stack``.  What stands here is one layer in one direction: the matrix products around the elementwise
+equations, forward in time and, for the gradients, back.  Speed is no aim.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import threadpoolctl
+
+from rnnbench.arrays import NumpyArrays
+from rnnbench.backend import Network, State
+from rnnbench.cells import Activations
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+from rnnbench.stack import StackedNetwork
+
+_NO_VALUES: tuple[np.ndarray, ...] = ()
+
+
+class Arithmetic:
+    """The rounding operations of the loop.  A subclass with other rounding gives other arithmetic: the gate's noise."""
+
+    def tanh(self, z: np.ndarray) -> np.ndarray:
+        return np.tanh(z)
+
+    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+        # exp of a non-positive number only: no overflow, full relative accuracy in both tails
+        return np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))
+
+    def relu(self, z: np.ndarray) -> np.ndarray:
+        return np.maximum(z, 0)
+
+    def relu_slope(self, h: np.ndarray) -> np.ndarray:
+        return np.sign(h)
+
+    def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """v @ w.T + bias"""
+        return v @ w.T if bias is None else v @ w.T + bias
+
+    def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
+        """total + term"""
+        return total + term
+
+    def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Values that an elementwise equation has just computed."""
+        return values
+
+
+class Step(NamedTuple):
+    """What one time step keeps for BPTT; all (B, size).  ``operand`` is the second product's, ``hidden`` jordan's h."""
+
+    t: int
+    recurrent: np.ndarray
+    carried: tuple[np.ndarray, ...]
+    saved: tuple[np.ndarray, ...]
+    operand: np.ndarray | None
+    hidden: np.ndarray
+
+
+class Layer:
+    """One layer in one direction (``rnnbench.stack.LayerFunctions``)."""
+
+    def __init__(self, spec: Spec, arithmetic: Arithmetic) -> None:
+        self._cell, self._hidden_size, self._arithmetic = spec.kind, spec.hidden_size, arithmetic
+        activations = Activations(arithmetic.tanh, arithmetic.sigmoid, arithmetic.relu, arithmetic.relu_slope)
+        self._equations = spec.kind.equations(activations, spec.nonlinearity)
+
+    def pack(self, params: Params) -> Params:
+        return params
+
+    def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
+        y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
+        for t in _times(len(x), reverse):
+            state, _ = self._step(w, t, x[t], state)
+            y[t] = state[0]
+        return y, state
+
+    def record(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
+        y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
+        steps = []
+        for t in _times(len(x), reverse):
+            state, step = self._step(w, t, x[t], state)
+            y[t] = state[0]
+            steps.append(step)
+        return y, state, (x, steps)
+
+    def _step(self, w: Params, t: int, x: np.ndarray, state: State) -> tuple[State, Step]:
+        product, rounded = self._arithmetic.product, self._arithmetic.rounded
+        outer = self._cell.outer_gates * self._hidden_size
+        recurrent, bias = state[0], w.get("bias_hh")
+        carried = self._carried(state)
+        a = self._gates(product(x, w["weight_ih"], w.get("bias_ih")))
+        b = self._gates(product(recurrent, w["weight_hh"][:outer], None if bias is None else bias[:outer]))
+        operand = None
+        if self._equations.inner:
+            (operand,) = rounded((self._equations.inner(a, b, carried),))
+            b += self._gates(product(operand, w["weight_hh"][outer:], None if bias is None else bias[outer:]))
+        new, saved = self._equations.forward(a, b, carried)
+        new = rounded(new)
+        hidden = new[0]
+        if self._cell.feeds_back_output:
+            new = (product(hidden, w["weight_ho"], w.get("bias_ho")),)
+        return new, Step(t, recurrent, carried, saved, operand, hidden)
+
+    def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
+        product, accumulated, rounded = self._arithmetic.product, self._arithmetic.accumulated, self._arithmetic.rounded
+        x, steps = tape
+        outer = self._cell.outer_gates * self._hidden_size
+        grads = {name: np.zeros_like(value) for name, value in w.items()}
+        dx = np.empty_like(x)
+
+        def accumulate(layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
+            weight, bias = grads[f"weight_{layer}"], grads.get(f"bias_{layer}")
+            weight[rows] = accumulated(weight[rows], product(cotangent.T, operand.T))
+            if bias is not None:
+                bias[rows] = accumulated(bias[rows], product(cotangent.T, np.ones((1, len(cotangent)), dy.dtype))[:, 0])
+
+        everything = slice(None)
+        while steps:
+            step = steps.pop()
+            dnew = (accumulated(dstate[0], dy[step.t]), *dstate[1:])
+            if self._cell.feeds_back_output:
+                accumulate("ho", everything, dnew[0], step.hidden)
+                dnew = (product(dnew[0], w["weight_ho"].T),)
+            dinner = _NO_VALUES
+            if self._equations.inner_backward:
+                db_inner = np.concatenate(rounded(self._equations.inner_backward(step.saved, step.carried, dnew)), 1)
+                dinner = (product(db_inner, w["weight_hh"][outer:].T),)
+                accumulate("hh", slice(outer, None), db_inner, step.operand)
+            da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
+            dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
+            accumulate("ih", everything, dz_x, x[step.t])
+            accumulate("hh", slice(0, outer), dz_h, step.recurrent)
+            dx[step.t] = product(dz_x, w["weight_ih"].T)
+            drecurrent = product(dz_h, w["weight_hh"][:outer].T)
+            if self._cell.carries == "h":
+                drecurrent = accumulated(drecurrent, rounded(dcarried)[0])
+            dstate = (drecurrent, *rounded(dcarried)) if self._cell.carries == "c" else (drecurrent,)
+        return grads, dx, dstate
+
+    def _gates(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(np.split(z, z.shape[1] // self._hidden_size, 1))
+
+    def _carried(self, state: State) -> tuple[np.ndarray, ...]:
+        return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
+
+
+def _times(steps: int, reverse: bool) -> Iterator[int]:
+    return reversed(range(steps)) if reverse else iter(range(steps))
+
+
+class NumpyNetwork(StackedNetwork):
+    """The stack of layers, with NumPy's BLAS limited to ``threads`` while it runs."""
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None, arithmetic: Arithmetic) -> None:
+        self._threads = threads
+        super().__init__(spec, params, Layer(spec, arithmetic), NumpyArrays(spec.numpy_dtype), np.ndarray)
+
+    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        with limited(self._threads):
+            return super()._forward(x, state)
+
+    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
+        with limited(self._threads):
+            return super()._record(x, state)
+
+    def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Any:
+        with limited(self._threads):
+            return super()._backward(content, dy, dstate)
+
+
+def limited(threads: int | None) -> contextlib.AbstractContextManager[Any]:
+    """Limit the BLAS libraries of this process to ``threads`` for a while; None changes nothing."""
+    return contextlib.nullcontext() if threads is None else threadpoolctl.threadpool_limits(threads, user_api="blas")
+
+
+def load(
+    spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
+) -> Network:
+    """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
+    return NumpyNetwork(spec, params, threads, arithmetic or Arithmetic())
+
+
+def asarray(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array)
+
+
+def to_numpy(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def synchronize() -> None:
+    """NumPy returns when it is done."""
+
+
+def supports(spec: Spec) -> str | None:
+    return None
+
+
+def info() -> dict[str, Any]:
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "numpy": np.__version__,
+        "blas": ", ".join(f"{pool['internal_api']} {pool['version']}" for pool in blas),
+        "device": "cpu",
+        "threads": max((pool["num_threads"] for pool in blas), default=1),
+    }

@@ -1,0 +1,39 @@
+"""rnnbench: which recurrent-network implementation is right, and how fast it is, for your shape, on your machine."""
+
+from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, load_backend
+from rnnbench.errors import (
+    ArgumentError,
+    BackendUnavailable,
+    RnnbenchError,
+    SpecError,
+    StoreError,
+    SuiteError,
+    TapeError,
+    UnknownBackend,
+)
+from rnnbench.params import init_params
+from rnnbench.spec import Spec
+from rnnbench.truncation import tbptt
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "Backend",
+    "BackendUnavailable",
+    "Gradients",
+    "Listing",
+    "Network",
+    "RnnbenchError",
+    "Spec",
+    "SpecError",
+    "State",
+    "StoreError",
+    "SuiteError",
+    "TapeError",
+    "UnknownBackend",
+    "backends",
+    "init_params",
+    "load_backend",
+    "tbptt",
+]

@@ -1,0 +1,62 @@
+"""The few array operations that layers, directions and truncation need, for any backend's arrays."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import array_api_compat
+import numpy as np
+
+from rnnbench.errors import ArgumentError
+
+
+class Arrays(Protocol):
+    """Operations on a backend's own arrays; all return new arrays and leave their arguments alone."""
+
+    def zeros(self, shape: tuple[int, ...]) -> Any: ...
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any: ...
+
+    def add(self, a: Any, b: Any) -> Any: ...
+
+
+class NumpyArrays:
+    """Arrays of NumPy with one dtype."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+
+    def zeros(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape, self.dtype)
+
+    def concat(self, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
+        return np.concatenate(arrays, axis)
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+
+class StandardArrays:
+    """Arrays of any library that array-api-compat knows (NumPy, PyTorch, CuPy, JAX, ...), like a given one."""
+
+    def __init__(self, like: Any) -> None:
+        if not array_api_compat.is_array_api_obj(like):
+            raise ArgumentError(
+                f"arrays are {type(like).__module__}.{type(like).__name__}; expected arrays of the array API standard, "
+                "or a network with an attribute `arrays` (rnnbench.arrays.Arrays)"
+            )
+        self._like = like
+        self._namespace = array_api_compat.array_namespace(like)
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        return self._namespace.zeros(shape, dtype=self._like.dtype, device=array_api_compat.device(self._like))
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        return self._namespace.concat(arrays, axis=axis)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return a + b
+
+
+def arrays_of(network: Any, like: Any) -> Arrays:
+    """The network's own ``arrays`` if it brings them, else the operations of the library that ``like`` belongs to."""
+    return getattr(network, "arrays", None) or StandardArrays(like)

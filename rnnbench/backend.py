@@ -1,0 +1,154 @@
+"""The contract between rnnbench and an implementation, and how implementations are found.
+
+A backend is a module that fulfils ``Backend``; ``load`` gives a ``Network``.  Installed modules announce themselves in
+the entry-point group ``rnnbench.backends``; any file that fulfils the contract can be loaded by its path.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rnnbench.errors import BackendUnavailable, UnknownBackend
+from rnnbench.spec import Spec
+
+GROUP = "rnnbench.backends"
+
+Array = Any
+"""A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
+
+State = tuple[Array, ...]
+"""``(h,)``, ``(h, c)`` for lstm, ``(y,)`` for jordan; each (L*D, B, H), O instead of H for jordan."""
+
+
+class Gradients(NamedTuple):
+    """What BPTT gives: ``params`` by parameter name, ``x`` (T, B, I), ``state`` shaped as the initial state."""
+
+    params: dict[str, Array]
+    x: Array
+    state: State
+
+
+class Network(Protocol):
+    """Weights on the device, ready to run.  x is (T, B, I), y is (T, B, D*H), time first; D*O for jordan."""
+
+    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+        """Inference: y and the final state.  ``state=None`` starts from zeros."""
+        ...
+
+    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Any]:
+        """Training forward: y, the final state and the tape that ``backward`` needs.  A tape is used once; several may
+        be alive.  Until it is used it may refer to x, which must not be changed meanwhile."""
+        ...
+
+    def backward(self, tape: Any, dy: Array, dstate: State | None = None) -> Gradients:
+        """BPTT: gradients of sum(dy * y) + sum(dstate * final state).  ``dstate=None`` means zeros."""
+        ...
+
+    def params(self) -> dict[str, np.ndarray]:
+        """A copy of the weights as NumPy arrays, in the layout that ``load`` takes."""
+        ...
+
+    def update(self, params: Mapping[str, np.ndarray]) -> None:
+        """Replace the weights.  Tapes recorded before keep the weights they were recorded with."""
+        ...
+
+
+class Backend(Protocol):
+    """What the module of an implementation offers."""
+
+    def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+        """``threads=None`` means the process's setting."""
+        ...
+
+    def asarray(self, array: np.ndarray) -> Array: ...
+
+    def to_numpy(self, array: Array) -> np.ndarray: ...
+
+    def synchronize(self) -> None:
+        """Return when all submitted work is done."""
+        ...
+
+    def supports(self, spec: Spec) -> str | None:
+        """None, or the reason why not."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """Library versions, device, threads."""
+        ...
+
+
+class Listing(NamedTuple):
+    """A registered backend: its name and, where it cannot run here, the reason."""
+
+    name: str
+    reason: str | None
+
+    @property
+    def available(self) -> bool:
+        return self.reason is None
+
+
+def backends() -> list[Listing]:
+    """List the registered backends, sorted by name.  Imports each one to learn whether it can run here."""
+    return [Listing(name, _reason(name)) for name in sorted(_registered())]
+
+
+def load_backend(name: str) -> Any:
+    """Import the backend registered as ``name``, or the module in the file ``name`` if it ends in .py.
+
+    Raises UnknownBackend, or BackendUnavailable with what would mend it.
+    """
+    if name.endswith(".py"):
+        return _load_file(Path(name))
+    registered = _registered()
+    if name not in registered:
+        raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(registered))}")
+    module = importlib.import_module(registered[name].value)
+    reason = unavailable(module)
+    if reason:
+        raise BackendUnavailable(f"{name} cannot run here: {reason}")
+    return module
+
+
+def unavailable(module: Any) -> str | None:
+    """Why an imported backend cannot run here: what its optional function ``unavailable()`` answers, else None."""
+    ask = getattr(module, "unavailable", None)
+    return ask() if ask else None
+
+
+def _registered() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise UnknownBackend(f"backend {entry.name!r} is registered twice: {other.value} and {entry.value}; uninstall one")
+    return found
+
+
+def _reason(name: str) -> str | None:
+    try:
+        load_backend(name)
+    except ImportError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UnknownBackend(f"no file {str(path)!r}; expected a registered backend or the path of a module")
+    name = f"rnnbench_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pickle, dataclasses and Numba look a function's module up by name
+    spec.loader.exec_module(module)
+    lacking = [f for f in ("load", "asarray", "to_numpy", "synchronize", "supports", "info") if not hasattr(module, f)]
+    if lacking:
+        raise UnknownBackend(f"{path} is no backend: it lacks {', '.join(lacking)}")
+    return module

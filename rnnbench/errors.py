@@ -1,0 +1,33 @@
+"""The few errors that users see; each message says what was wrong, what was given and what is allowed."""
+
+
+class RnnbenchError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SpecError(RnnbenchError, ValueError):
+    """A network description that no network can have."""
+
+
+class ArgumentError(RnnbenchError, ValueError):
+    """An array, parameter or option that does not fit the network it was given to."""
+
+
+class TapeError(RnnbenchError, ValueError):
+    """A tape that was used already, or that another network recorded."""
+
+
+class BackendUnavailable(RnnbenchError, ImportError):
+    """A known backend that cannot run here; the message says why and how to mend it."""
+
+
+class UnknownBackend(RnnbenchError, LookupError):
+    """A backend name that nothing registers."""
+
+
+class SuiteError(RnnbenchError, ValueError):
+    """A suite that does not exist or whose file does not read as one."""
+
+
+class StoreError(RnnbenchError, ValueError):
+    """A results file that cannot be read or written."""

@@ -1,0 +1,132 @@
+"""CheckedNetwork: argument checks, empty sequences and tape bookkeeping, once for all implementations."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnbench.arrays import Arrays
+from rnnbench.backend import Array, Gradients, State
+from rnnbench.errors import ArgumentError, TapeError
+from rnnbench.params import Params, check_params
+from rnnbench.spec import Spec
+
+
+class Tape:
+    """What one ``record`` kept; ``content`` is the implementation's own and is released when the tape is used."""
+
+    __slots__ = ("__weakref__", "batch", "content", "network", "steps")
+
+    def __init__(self, network: object, steps: int, batch: int, content: Any) -> None:
+        self.network, self.steps, self.batch, self.content = network, steps, batch, content
+
+
+_USED = object()
+_EMPTY = object()
+
+
+class CheckedNetwork(ABC):
+    """A Network whose subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params`` on checked input.
+
+    Sequences have T >= 1 there and states are given; ``arrays`` are the operations on the implementation's arrays and
+    ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.
+    """
+
+    arrays: Arrays
+    array_type: type
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
+        self.spec = spec
+        self.update(params)
+
+    def params(self) -> Params:
+        return {name: value.copy() for name, value in self._params.items()}
+
+    def update(self, params: Mapping[str, np.ndarray]) -> None:
+        self._params = check_params(self.spec, params)
+        self._set_params(self._params)
+
+    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+        steps, batch, state = self._check_inputs(x, state)
+        if steps == 0:
+            return self._empty_output(batch), self._copied(state)
+        return self._forward(x, state)
+
+    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
+        steps, batch, state = self._check_inputs(x, state)
+        if steps == 0:
+            return self._empty_output(batch), self._copied(state), Tape(self, 0, batch, _EMPTY)
+        y, final, content = self._record(x, state)
+        return y, final, Tape(self, steps, batch, content)
+
+    def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
+        if not isinstance(tape, Tape):
+            raise TapeError(f"tape is a {type(tape).__name__}; expected what this network's record returned")
+        if tape.network is not self:
+            raise TapeError("the tape was recorded by another network; expected one of this network's own")
+        if tape.content is _USED:
+            raise TapeError("the tape was used already; a tape serves one backward: record again")
+        self._check_array("dy", dy, ("T", "B", "D*H"), (tape.steps, tape.batch, self.spec.features))
+        dstate = self._check_state("dstate", dstate, tape.batch)
+        content, tape.content = tape.content, _USED
+        if content is _EMPTY:
+            zeros = {name: self.arrays.zeros(shape) for name, shape in self.spec.param_shapes().items()}
+            return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
+        return self._backward(content, dy, dstate)
+
+    @abstractmethod
+    def _set_params(self, params: Params) -> None: ...
+
+    @abstractmethod
+    def _forward(self, x: Array, state: State) -> tuple[Array, State]: ...
+
+    @abstractmethod
+    def _record(self, x: Array, state: State) -> tuple[Array, State, Any]: ...
+
+    @abstractmethod
+    def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
+
+    def _check_place(self, name: str, array: Array) -> None:
+        """Refuse an array for where or how it lies in memory; most implementations copy instead."""
+
+    def _empty_output(self, batch: int) -> Array:
+        return self.arrays.zeros((0, batch, self.spec.features))
+
+    def _copied(self, state: State) -> State:
+        return tuple(self.arrays.concat([part], 0) for part in state)
+
+    def _check_inputs(self, x: Array, state: State | None) -> tuple[int, int, State]:
+        self._check_array("x", x, ("T", "B", "I"), (None, None, self.spec.input_size))
+        steps, batch = x.shape[:2]
+        if batch == 0:
+            raise ArgumentError(f"x has shape {tuple(x.shape)}; expected a batch B >= 1")
+        return steps, batch, self._check_state("state", state, batch)
+
+    def _check_state(self, name: str, state: State | None, batch: int) -> State:
+        shape, parts = self.spec.state_shape(batch), self.spec.kind.states
+        if state is None:
+            return tuple(self.arrays.zeros(shape) for _ in parts)
+        if not isinstance(state, tuple | list) or len(state) != len(parts):
+            got = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"a {type(state).__name__}"
+            raise ArgumentError(f"{name} is {got}; expected a tuple of {len(parts)}: ({', '.join(parts)})")
+        for part, array in zip(parts, state, strict=True):
+            self._check_array(f"{name} {part}", array, ("L*D", "B", "H"), shape)
+        return tuple(state)
+
+    def _check_array(self, name: str, array: Array, axes: tuple[str, ...], expected: tuple[int | None, ...]) -> None:
+        if not isinstance(array, self.array_type):
+            got, wanted = type(array), self.array_type
+            raise ArgumentError(
+                f"{name} is a {got.__module__}.{got.__name__}; expected a {wanted.__module__}.{wanted.__name__} "
+                "(the backend's asarray makes one)"
+            )
+        shape = tuple(array.shape)
+        if len(shape) != len(expected) or any(e is not None and s != e for s, e in zip(shape, expected, strict=True)):
+            sizes = ", ".join("_" if size is None else str(size) for size in expected)
+            names = ", ".join(axes).replace("H", "O") if self.spec.kind.feeds_back_output else ", ".join(axes)
+            raise ArgumentError(f"{name} has shape {shape}; expected ({names}) = ({sizes})")
+        dtype = str(array.dtype).removeprefix("torch.")
+        if dtype != self.spec.dtype:
+            raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
+        self._check_place(name, array)

@@ -1,0 +1,139 @@
+"""Spec: one frozen description of a network, with the shapes, sizes and counts that follow from it."""
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from rnnbench.cells import CELLS, Cell
+from rnnbench.errors import SpecError
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A recurrent network: its cell, sizes, layers, directions and dtype, validated on construction.
+
+    ``cell``: one of elman, jordan, lstm, gru, gru_reset_before.  ``nonlinearity``: tanh, relu or sigmoid for elman and
+    jordan; tanh for the others.  ``output_size``: the size O of jordan's output y = V h + c (default: hidden_size); for
+    no other cell.  ``dtype``: float32 or float64, of every array.  Raises SpecError.
+    """
+
+    cell: str
+    input_size: int
+    hidden_size: int
+    _: KW_ONLY
+    num_layers: int = 1
+    bidirectional: bool = False
+    nonlinearity: str = "tanh"
+    bias: bool = True
+    output_size: int | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise SpecError(f"cell is {self.cell!r}; expected one of {', '.join(CELLS)}")
+        for name in ("input_size", "hidden_size", "num_layers"):
+            _check_size(name, getattr(self, name))
+        for name in ("bidirectional", "bias"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise SpecError(f"{name} is {value!r}; expected True or False")
+        allowed = CELLS[self.cell].nonlinearities
+        if self.nonlinearity not in allowed:
+            raise SpecError(f"nonlinearity is {self.nonlinearity!r}; expected {' or '.join(allowed)} for {self.cell}")
+        if self.dtype not in DTYPES:
+            raise SpecError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
+        if not CELLS[self.cell].feeds_back_output:
+            if self.output_size is not None:
+                raise SpecError(f"output_size is {self.output_size!r}; expected None: only jordan has an output layer")
+        elif self.output_size is None:
+            object.__setattr__(self, "output_size", self.hidden_size)
+        else:
+            _check_size("output_size", self.output_size)
+
+    @property
+    def kind(self) -> Cell:
+        """The cell's entry in ``cells.CELLS``."""
+        return CELLS[self.cell]
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """Width of one direction's recurrent state and output: O for jordan, else H."""
+        return self.output_size if self.output_size is not None else self.hidden_size
+
+    @property
+    def features(self) -> int:
+        """Width of y: directions x state_size."""
+        return self.directions * self.state_size
+
+    def layer_input_size(self, layer: int) -> int:
+        return self.input_size if layer == 0 else self.features
+
+    def suffixes(self) -> list[str]:
+        """``_l0``, ``_l0_reverse``, ``_l1``, ... in the order in which torch stores layers and directions."""
+        return [f"_l{layer}{tail}" for layer in range(self.num_layers) for tail in ("", "_reverse")[: self.directions]]
+
+    def layer_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Parameter shapes of one direction of one layer, by name without suffix."""
+        rows, size = len(self.kind.gates) * self.hidden_size, self.state_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, self.layer_input_size(layer)), "weight_hh": (rows, size)}
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.kind.feeds_back_output:
+            shapes["weight_ho"] = (size, self.hidden_size)
+            if self.bias:
+                shapes["bias_ho"] = (size,)
+        return shapes
+
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by torch.nn's name, in torch's order."""
+        return {
+            name + suffix: shape
+            for index, suffix in enumerate(self.suffixes())
+            for name, shape in self.layer_shapes(index // self.directions).items()
+        }
+
+    def state_shape(self, batch: int) -> tuple[int, int, int]:
+        """Shape (L*D, B, H) of each array of the state; the last size is O for jordan."""
+        return (self.num_layers * self.directions, batch, self.state_size)
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        return np.dtype(self.dtype)
+
+    def parameter_count(self) -> int:
+        return sum(int(np.prod(shape)) for shape in self.param_shapes().values())
+
+    def parameter_bytes(self) -> int:
+        return self.parameter_count() * self.numpy_dtype.itemsize
+
+    def state_bytes(self, batch: int) -> int:
+        return len(self.kind.states) * int(np.prod(self.state_shape(batch))) * self.numpy_dtype.itemsize
+
+    def forward_flops(self, steps: int, batch: int) -> int:
+        """Floating-point operations of the matrix products of a forward pass over (T, B): for one LSTM layer
+        8 B T H (I + H).  A multiplication and an addition count as two; elementwise work and biases are not counted."""
+        weights = sum(int(np.prod(s)) for name, s in self.param_shapes().items() if name.startswith("weight"))
+        return 2 * weights * steps * batch
+
+    def step_flops(self, steps: int, batch: int) -> int:
+        """Operations of forward plus BPTT: three times the forward's, as each product has two transposed ones."""
+        return 3 * self.forward_flops(steps, batch)
+
+    def forward_bytes(self, steps: int, batch: int) -> int:
+        """The least traffic of a forward pass: each parameter, x and y moved once."""
+        return self.parameter_bytes() + steps * batch * (self.input_size + self.features) * self.numpy_dtype.itemsize
+
+    def step_bytes(self, steps: int, batch: int) -> int:
+        """The least traffic of forward plus BPTT: parameters, x and y, and the gradient of each, moved once."""
+        return 2 * self.forward_bytes(steps, batch)
+
+
+def _check_size(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise SpecError(f"{name} is {value!r}; expected an integer >= 1")

@@ -1,0 +1,109 @@
+"""Truncated backpropagation through time over any Network."""
+
+from typing import Any
+
+from rnnbench.arrays import Arrays, arrays_of
+from rnnbench.backend import Array, Gradients, Network, State
+from rnnbench.errors import ArgumentError
+
+
+def tbptt(
+    net: Network, x: Array, dy: Array, window: int, stride: int | None = None, state: State | None = None
+) -> tuple[Array, State, Gradients]:
+    """Run a whole sequence with truncated BPTT; returns y (T, B, D*H), the final state and the summed gradients.
+
+    ``window`` (k2): how many steps a gradient flows back; ``stride`` (k1, default window): how often a backward pass runs,
+    1 <= stride <= window.  Passes run at t = stride, 2*stride, ... and, where steps remain, a last one at T.  The pass at
+    t takes the cotangents of the steps since the pass before it, starts from the true forward state at step
+    max(0, t - window), which is a constant to it, and adds its gradients; the initial state's gradient gets those of the
+    passes that reach step 0.  With window >= T and stride >= T the result is full BPTT, bit for bit.
+    Memory for tapes follows the window: one tape of at most ``window`` steps is alive at a time.
+    A bidirectional network cannot be cut in time and is refused unless a single pass covers the sequence.
+    Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network trajectories".
+    """
+    stride = _check(net, x, dy, window, stride)
+    steps = x.shape[0]
+    if steps <= stride:
+        return _single_pass(net, x, dy, state)
+    arrays = arrays_of(net, x)
+    batch_shape = tuple(dy.shape[1:])
+    known: dict[int, State | None] = {0: state}
+    outputs: list[Array] = []
+    total = _Sum(arrays)
+    previous = 0
+    while previous < steps:
+        end = min(previous + stride, steps)
+        start = max(0, end - window)
+        known = _advance(net, x, known, start)
+        y, final, tape = net.record(x[start:end], known[start])
+        outputs.append(y if start == previous else y[previous - start :])
+        cotangent = dy[previous:end]
+        if start < previous:
+            cotangent = arrays.concat([arrays.zeros((previous - start, *batch_shape)), cotangent], 0)
+        grads = net.backward(tape, cotangent)
+        del tape, y
+        total.add(grads, start, end)
+        known[end] = state = final
+        previous = end
+    return arrays.concat(outputs, 0), state, total.result()  # type: ignore[return-value]  # the loop ran
+
+
+def _check(net: Any, x: Array, dy: Array, window: int, stride: int | None) -> int:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ArgumentError(f"window is {window!r}; expected an integer >= 1")
+    if stride is None:
+        stride = window
+    if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= window:
+        raise ArgumentError(f"stride is {stride!r}; expected an integer from 1 to window = {window}")
+    if len(x.shape) != 3 or len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
+        raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
+    if stride < x.shape[0] and net.spec.bidirectional:
+        raise ArgumentError(
+            f"window is {window} and stride {stride} for T = {x.shape[0]}; expected both >= T: "
+            "a bidirectional network cannot be cut in time"
+        )
+    return stride
+
+
+def _single_pass(net: Network, x: Array, dy: Array, state: State | None) -> tuple[Array, State, Gradients]:
+    y, final, tape = net.record(x, state)
+    return y, final, net.backward(tape, dy)
+
+
+def _advance(net: Network, x: Array, known: dict[int, State | None], step: int) -> dict[int, State | None]:
+    """Add the true forward state at ``step`` to the known ones, and forget those that no later pass can start from."""
+    nearest = max(position for position in known if position <= step)
+    if nearest < step:
+        _, known[step] = net.forward(x[nearest:step], known[nearest])
+    return {position: state for position, state in known.items() if position >= step}
+
+
+class _Sum:
+    """Gradients added up over passes; of dx only the steps that later passes may still reach are kept apart."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self._finished: list[Array] = []
+        self._total: Gradients | None = None
+        self._start = 0
+
+    def add(self, grads: Gradients, start: int, end: int) -> None:
+        if self._total is None:
+            self._total = grads
+            return
+        add, done = self._arrays.add, self._total
+        params = {name: add(value, grads.params[name]) for name, value in done.params.items()}
+        state = done.state
+        if start == 0:
+            state = tuple(add(a, b) for a, b in zip(state, grads.state, strict=True))
+        reached = start - self._start
+        self._finished.append(done.x[:reached])
+        pending, overlap = done.x[reached:], len(done.x) - reached
+        parts = [add(pending, grads.x[:overlap])] if overlap else []
+        self._total = Gradients(params, self._arrays.concat([*parts, grads.x[overlap:]], 0), state)
+        self._start = start
+
+    def result(self) -> Gradients:
+        assert self._total is not None
+        x = self._arrays.concat([*self._finished, self._total.x], 0)
+        return Gradients(self._total.params, x, self._total.state)
