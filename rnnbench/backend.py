@@ -144,7 +144,8 @@ def _load_file(path: Path) -> Any:
         raise UnknownBackend(f"no file {str(path)!r}; expected a registered backend or the path of a module")
     name = f"rnnbench_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickle, dataclasses and Numba look a function's module up by name
     spec.loader.exec_module(module)

@@ -50,7 +50,8 @@ class Cell:
     ``gates``: names in storage order (torch's); ``states``: names of the carried states; ``saved``: how many values
     per unit and step the derivative needs; ``carries``: which state the elementwise equations read, "h", "c" or None;
     ``inner_gates``: how many gates, the last ones, read the second recurrent product; ``feeds_back_output``: the
-    recurrence reads y = V h + c instead of h (Jordan); ``memory_gate``: the gate whose bias lengthens memory.
+    recurrence reads y = V h + c instead of h (Jordan); ``memory_gate``: the gate whose bias lengthens memory;
+    ``reads_sums``: the equations read a and b only through a + b, so that their cotangents are the same.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Cell:
     inner_gates: int = 0
     feeds_back_output: bool = False
     memory_gate: str | None = None
+    reads_sums: bool = True
     nonlinearities: tuple[str, ...] = ("tanh",)
 
     @property
@@ -72,31 +74,26 @@ class Cell:
 
 def elman(f: Activations, nonlinearity: str) -> Equations:
     """h = f(a + b).  Elman 1990, "Finding structure in time"; torch.nn.RNN."""
-    if nonlinearity == "tanh":
-        activation = f.tanh
-
-        def scaled_by_slope(h, dh):
-            return dh - dh * h * h
-    elif nonlinearity == "sigmoid":
-        activation = f.sigmoid
-
-        def scaled_by_slope(h, dh):
-            return dh * (h - h * h)
-    else:
-        activation, slope = f.relu, f.relu_slope
-
-        def scaled_by_slope(h, dh):
-            return dh * slope(h)
+    activation = getattr(f, nonlinearity)
+    slope = f.relu_slope
 
     def forward(a, b, carried):
         h = activation(a[0] + b[0])
         return (h,), (h,)
 
-    def backward(saved, carried, dnew, dinner):
-        dz = scaled_by_slope(saved[0], dnew[0])
+    def tanh_backward(saved, carried, dnew, dinner):
+        dz = dnew[0] - dnew[0] * saved[0] * saved[0]
         return (dz,), (dz,), ()
 
-    return Equations(forward, backward)
+    def sigmoid_backward(saved, carried, dnew, dinner):
+        dz = dnew[0] * (saved[0] - saved[0] * saved[0])
+        return (dz,), (dz,), ()
+
+    def relu_backward(saved, carried, dnew, dinner):
+        dz = dnew[0] * slope(saved[0])
+        return (dz,), (dz,), ()
+
+    return Equations(forward, {"tanh": tanh_backward, "sigmoid": sigmoid_backward, "relu": relu_backward}[nonlinearity])
 
 
 def lstm(f: Activations, nonlinearity: str) -> Equations:
@@ -187,7 +184,7 @@ CELLS: dict[str, Cell] = {
         Cell("elman", ("h",), ("h",), 1, elman, nonlinearities=_SIMPLE),
         Cell("jordan", ("h",), ("y",), 1, elman, feeds_back_output=True, nonlinearities=_SIMPLE),
         Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm, carries="c", memory_gate="f"),
-        Cell("gru", ("r", "z", "n"), ("h",), 4, gru, carries="h", memory_gate="z"),
+        Cell("gru", ("r", "z", "n"), ("h",), 4, gru, carries="h", memory_gate="z", reads_sums=False),
         Cell("gru_reset_before", ("r", "z", "n"), ("h",), 3, gru_reset_before, carries="h", inner_gates=1, memory_gate="z"),
     )
 }

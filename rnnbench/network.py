@@ -87,7 +87,7 @@ class CheckedNetwork(ABC):
     @abstractmethod
     def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
 
-    def _check_place(self, name: str, array: Array) -> None:
+    def _check_place(self, name: str, array: Array) -> None:  # noqa: B027  # most implementations have nothing to refuse
         """Refuse an array for where or how it lies in memory; most implementations copy instead."""
 
     def _empty_output(self, batch: int) -> Array:

@@ -93,12 +93,15 @@ class Run(Row):
 
 
 class Gate(Row):
-    """The check of one backend on one case: per tensor the largest absolute error and its tolerance."""
+    """The check of one backend on one case: per tensor the largest absolute error and its tolerance.
+
+    An error of None is one that has no number: a wrong shape or dtype, or a NaN where there should be none.
+    """
 
     case: Case
     backend: str
     passed: bool
-    errors: dict[str, tuple[float, float]]
+    errors: dict[str, tuple[float | None, float]]
     seconds: float
 
 

@@ -1,0 +1,132 @@
+"""What the PyTorch backends share: the device, conversion, the thread setting, and BPTT by autograd.
+
+Both conversions copy: no NumPy array shares memory with a tensor, so changing one never reaches an autograd graph.
+Changing y, x or a state in place by torch before their tape is used is harmless where the graph did not keep the tensor,
+and makes ``backward`` raise torch's RuntimeError where it did.
+"""
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rnnbench.arrays import StandardArrays
+from rnnbench.backend import Gradients, State
+from rnnbench.errors import ArgumentError
+from rnnbench.network import CheckedNetwork
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+
+DEVICE = torch.device("cpu")
+
+
+class Recorded(NamedTuple):
+    """One forward pass as autograd sees it: its results and the leaves to differentiate by."""
+
+    y: torch.Tensor
+    final: State
+    weights: dict[str, torch.Tensor]
+    x: torch.Tensor
+    state: State
+
+
+class AutogradNetwork(CheckedNetwork):
+    """A network of torch operations; a subclass turns weights into ``_run`` and leaves the gradients to autograd.
+
+    Tensors of any strides on ``DEVICE`` are taken; results are plain tensors without history, also for a caller inside
+    torch.no_grad or torch.inference_mode.  ``threads`` is torch's intra-op setting while a call runs, None the process's.
+    """
+
+    array_type = torch.Tensor
+    _weights: dict[str, torch.Tensor]
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ArgumentError(f"threads is {threads!r}; expected an integer >= 1, or None")
+        self._threads = threads
+        self.arrays = StandardArrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=DEVICE))
+        super().__init__(spec, params)
+
+    def _set_params(self, params: Params) -> None:
+        # new leaves, never a change in place: the graphs of older tapes keep theirs
+        with torch.inference_mode(False):
+            self._set_weights({name: torch.tensor(value, device=DEVICE) for name, value in params.items()})
+
+    @abstractmethod
+    def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take over new tensors and set ``_weights``, the leaves that ``_run`` reads."""
+
+    @abstractmethod
+    def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """y and the final state, by operations that autograd knows."""
+
+    def _forward(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        with limited(self._threads):
+            with torch.inference_mode():
+                y, final = self._run(x, state)
+            with torch.inference_mode(False):  # a copy made here is a plain tensor, what inference mode makes is not
+                return y.clone(), tuple(part.clone() for part in final)
+
+    def _record(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State, Recorded]:
+        with limited(self._threads), torch.inference_mode(False):
+            x, state = _leaf(x), tuple(_leaf(part) for part in state)
+            y, final = self._run(x, state)
+            content = Recorded(y, final, self._weights, x, state)
+            return y.detach(), tuple(part.detach() for part in final), content
+
+    def _backward(self, content: Recorded, dy: torch.Tensor, dstate: State) -> Gradients:
+        with limited(self._threads), torch.inference_mode(False):
+            leaves = (*content.weights.values(), content.x, *content.state)
+            grads = torch.autograd.grad((content.y, *content.final), leaves, (dy, *dstate))
+        count = len(content.weights)
+        return Gradients(dict(zip(content.weights, grads[:count], strict=True)), grads[count], grads[count + 1 :])
+
+    def _check_place(self, name: str, array: torch.Tensor) -> None:
+        if array.device != DEVICE:
+            raise ArgumentError(f"{name} is on device {array.device}; expected {DEVICE}")
+
+
+def _leaf(array: torch.Tensor) -> torch.Tensor:
+    """The same values as a leaf that autograd differentiates by; shares memory unless made in inference mode."""
+    return (array.clone() if array.is_inference() else array).detach().requires_grad_()
+
+
+@contextlib.contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Set torch's intra-op threads for a while; None changes nothing."""
+    if threads is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def asarray(array: np.ndarray) -> torch.Tensor:
+    """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
+    return torch.from_numpy(np.array(array, order="C")).to(DEVICE)
+
+
+def to_numpy(array: torch.Tensor) -> np.ndarray:
+    """Copy a tensor into a NumPy array of the same dtype."""
+    return array.numpy(force=True).copy()
+
+
+def synchronize() -> None:
+    """On the CPU torch returns when it is done."""
+
+
+def info() -> dict[str, Any]:
+    return {
+        "torch": str(torch.__version__),  # a TorchVersion, which JSON does not know
+        "onednn": torch.backends.mkldnn.is_available(),
+        "simd": torch.backends.cpu.get_cpu_capability(),
+        "device": str(DEVICE),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,114 @@
+"""tanh, sigmoid and relu for Numba scalars, written so that LLVM turns the loops that call them into vector code.
+
+No branch, no library call, no conversion from float to integer.  Everything rests on expm1:
+
+    y = n ln 2 + r, |r| <= ln(2)/2        expm1(y) = 2^n expm1(r) + (2^n - 1)
+    tanh(x) = expm1(2x) / (expm1(2x) + 2)     sigmoid(x) = 1 / (2 + expm1(-x))
+
+expm1(r) is its Taylor polynomial, of the degree at which the next term falls below half a unit of roundoff.  n comes
+from adding and subtracting 1.5 * 2^(mantissa bits), which rounds to an integer and leaves it in the low bits of the
+sum; shifted into the exponent they are 2^n.  NaN passes through r; arguments beyond the range saturate.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, register_jitable
+
+from rnnbench.cells import Activations
+
+
+_LN2 = Fraction("0.693147180559945309417232121458176568")
+
+
+@intrinsic
+def _power_of_two(typing_context: Any, shifted: Any) -> Any:
+    """2^n as a float of the type of ``shifted`` = n + 1.5 * 2^(mantissa bits), for n in the range of the exponent."""
+    widths = {types.float32: (32, 23, 127), types.float64: (64, 52, 1023)}
+    if shifted not in widths:
+        raise TypingError(f"shifted is {shifted}; expected float32 or float64")
+    width, mantissa, bias = widths[shifted]
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        integer = ir.IntType(width)
+        bits = builder.bitcast(arguments[0], integer)
+        # the bits of 1.5 * 2^mantissa are shifted out, those of n land in the exponent
+        exponent = builder.add(builder.shl(bits, ir.Constant(integer, mantissa)), ir.Constant(integer, bias << mantissa))
+        return builder.bitcast(exponent, context.get_value_type(shifted))
+
+    return shifted(shifted), codegen
+
+
+def activations(dtype: np.dtype) -> Activations:
+    """The functions for float32 or float64 scalars; all constants in them have that type."""
+    real = dtype.type
+    mantissa = np.finfo(dtype).nmant
+    zero, one, two = real(0), real(1), real(2)
+    log2_e, shift = real(1 / math.log(2)), real(1.5 * 2**mantissa)
+    # ln 2 in two parts; the first has so few bits that its product with any n in range is exact
+    bits = mantissa - 11
+    ln2_high = real(math.ldexp(math.floor(math.ldexp(math.log(2), bits)), -bits))
+    ln2_low = real(_LN2 - Fraction(float(ln2_high)))
+    largest = real((np.finfo(dtype).maxexp - 2) * math.log(2))
+    taylor = _polynomial([1 / math.factorial(k) for k in range(1, _degree(dtype) + 1)])
+
+    @register_jitable(inline="always")
+    def expm1(y):
+        y = largest if y > largest else y
+        y = -largest if y < -largest else y
+        shifted = y * log2_e + shift
+        n = shifted - shift
+        r = (y - n * ln2_high) - n * ln2_low
+        scale = _power_of_two(shifted)
+        return scale * (r * taylor(r)) + (scale - one)
+
+    @register_jitable(inline="always")
+    def tanh(x):
+        e = expm1(x + x)
+        return e / (e + two)
+
+    @register_jitable(inline="always")
+    def sigmoid(x):
+        return one / (two + expm1(-x))
+
+    @register_jitable(inline="always")
+    def relu(x):
+        return zero if x < zero else x
+
+    @register_jitable(inline="always")
+    def relu_slope(h):
+        return one if h > zero else h
+
+    return Activations(tanh, sigmoid, relu, relu_slope)
+
+
+def _degree(dtype: np.dtype) -> int:
+    """The degree of the Taylor polynomial of expm1 whose first left-out term is below half a unit of roundoff."""
+    degree = 1
+    while (math.log(2) / 2) ** degree / math.factorial(degree + 1) > np.finfo(dtype).eps / 4:
+        degree += 1
+    return degree
+
+
+def _polynomial(coefficients: list[float]) -> Callable[[Any], Any]:
+    """The polynomial with these coefficients, lowest first, as a function without a loop."""
+
+    @intrinsic
+    def polynomial(typing_context: Any, r: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            constants = [context.get_constant(r, c) for c in coefficients]
+            total = constants[-1]
+            for constant in constants[-2::-1]:
+                product = builder.fmul(total, arguments[0], flags=("contract",))
+                total = builder.fadd(product, constant, flags=("contract",))
+            return total
+
+        return r(r), codegen
+
+    return polynomial

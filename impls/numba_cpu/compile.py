@@ -1,0 +1,123 @@
+"""Kernels for one cell: the functions of ``kernels`` compiled with a cell's equations in place of their open names.
+
+Compiled code is kept by Numba's cache between processes.  That cache tells functions apart by name and source file and
+does not see a change in what they call, so each copy carries its cell and a digest of all sources in its name.
+"""
+
+import functools
+import hashlib
+import types
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from rnnbench.cells import CELLS, Equations
+from rnnbench.impls.numba_cpu import kernels
+from rnnbench.impls.numba_cpu.activations import activations
+
+Function = Callable[..., Any]
+
+
+class Kernels(NamedTuple):
+    """The compiled loops over time of one layer in one direction."""
+
+    forward: Function
+    backward: Function
+
+
+@functools.cache
+def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
+    """The kernels of one cell, nonlinearity and dtype; compiled at their first call, or loaded from Numba's cache."""
+    kind = CELLS[cell]
+    equations = Equations(*(f and register_jitable(forceinline=True)(f) for f in kind.equations(activations(dtype), nonlinearity)))
+    key = f"{cell}_{nonlinearity}_{_digest()}"
+    has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
+    names = {
+        "step_forward": equations.forward,
+        "step_backward": equations.backward,
+        "inner_forward": equations.inner or _absent,
+        "inner_backward": equations.inner_backward or _absent,
+        "load_gates": _loader(len(kind.gates)),
+        "load_outer": _loader(kind.outer_gates),
+        "load_inner": _loader(kind.inner_gates),
+        "load_saved": _loader(kind.saved),
+        "load_carried": _loader(int(kind.carries is not None)),
+        "store_gates": _storer(len(kind.gates)),
+        "store_outer": _storer(kind.outer_gates),
+        "store_saved": _storer(kind.saved),
+        "GATES": len(kind.gates),
+        "OUTER": kind.outer_gates,
+        "SAVED": kind.saved,
+        "HAS_INNER": has_inner,
+        "HAS_MEMORY": has_memory,
+        "CARRIES_HIDDEN": kind.carries == "h",
+        "FEEDS_BACK_OUTPUT": kind.feeds_back_output,
+        "SEPARATE_COTANGENTS": has_inner or not kind.reads_sums,
+    }
+    units = ("units_forward", "units_inner", "units_inner_backward", "units_backward")
+    for unit in units:
+        names[unit] = register_jitable(_filled(getattr(kernels, unit), key, names))
+    # NaN and infinity must survive, and activations rely on the order of additions: contraction alone is allowed
+    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+    return Kernels(*(compiled(_filled(function, key, names)) for function in (kernels.forward, kernels.backward)))
+
+
+def _filled(function: Any, key: str, names: dict[str, Any]) -> Any:
+    """A copy of ``function`` that finds ``names`` among its globals, called by its own name and ``key``."""
+    copy = types.FunctionType(function.__code__, {**function.__globals__, **names}, f"{function.__name__}_{key}")
+    copy.__qualname__ = copy.__name__
+    copy.__module__ = function.__module__
+    return copy
+
+
+@functools.cache
+def _digest() -> str:
+    sources = [*resources.files("rnnbench.impls.numba_cpu").iterdir(), resources.files("rnnbench") / "cells.py"]
+    texts = [source.read_bytes() for source in sorted(sources, key=lambda s: s.name) if source.name.endswith(".py")]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+
+
+@register_jitable
+def _absent(*arguments):
+    return ()
+
+
+def _loader(count: int) -> Function:
+    """f(row, H, u) = (row[u], row[H + u], ..., row[(count - 1) H + u]), a tuple of the ``count`` values of unit u."""
+    if count == 0:
+
+        @register_jitable
+        def nothing(row, size, u):
+            return ()
+
+        return nothing
+    before, last = _loader(count - 1), count - 1
+
+    @register_jitable
+    def load(row, size, u):
+        return (*before(row, size, u), row[last * size + u])
+
+    return load
+
+
+def _storer(count: int) -> Function:
+    """f(row, H, u, values): the inverse of ``_loader``'s function."""
+    if count == 0:
+
+        @register_jitable
+        def nothing(row, size, u, values):
+            pass
+
+        return nothing
+    before, last = _storer(count - 1), count - 1
+
+    @register_jitable
+    def store(row, size, u, values):
+        before(row, size, u, values)
+        row[last * size + u] = values[last]
+
+    return store

@@ -1,0 +1,63 @@
+"""Operations on device arrays that layers, directions and truncation need (``rnnbench.arrays.Arrays``)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from rnnbench.impls.numba_cuda.kernels import copy, fill, launch, plus
+
+Allocate = Callable[[tuple[int, ...]], Any]
+
+
+def contiguous(array: Any) -> Any:
+    """The array itself if it lies in C order, else a copy that does; a strided array has three axes."""
+    if array.is_c_contiguous():
+        return array
+    flat = cuda.device_array(array.size, array.dtype)
+    place(flat, array)
+    return flat.reshape(tuple(array.shape))
+
+
+def place(out: Any, source: Any, first: int = 0, row_stride: int | None = None) -> None:
+    """Copy source (P, Q, R) into the flat ``out``, its rows p ``row_stride`` elements apart, from element ``first`` on."""
+    launch(copy, source.size, out, source, first, math.prod(source.shape[1:]) if row_stride is None else row_stride)
+
+
+class DeviceArrays:
+    """Device arrays of one dtype, all in C order."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        return cuda.device_array(shape, self.dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        return self.filled(shape, 0)
+
+    def filled(self, shape: tuple[int, ...], value: float) -> Any:
+        out = self.empty(shape)
+        if out.size:
+            launch(fill, out.size, out.reshape(out.size), self.dtype.type(value))
+        return out
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(array.shape[axis] for array in arrays)
+        out = self.empty(tuple(shape))
+        outer, row = math.prod(shape[:axis]), math.prod(shape[axis:])
+        first = 0
+        for array in arrays:
+            width = math.prod(array.shape[axis:])
+            if array.size:
+                place(out.reshape(out.size), contiguous(array).reshape((outer, 1, width)), first, row)
+            first += width
+        return out
+
+    def add(self, a: Any, b: Any) -> Any:
+        out = self.empty(tuple(a.shape))
+        if out.size:
+            launch(plus, out.size, *(contiguous(array).reshape(out.size) for array in (out, a, b)))
+        return out

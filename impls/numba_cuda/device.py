@@ -1,0 +1,94 @@
+"""What this machine offers: numba-cuda, its compiler libraries, a GPU or the simulator, and what is missing."""
+
+import functools
+import importlib.util
+from importlib.metadata import version
+from typing import Any
+
+from rnnbench.errors import BackendUnavailable
+
+INSTALL = "pip install 'rnnbench[cuda]'"
+SIMULATE = "rnnbench check --device simulator"
+
+
+def unavailable() -> str | None:
+    """Why nothing can run here, in one sentence, or None."""
+    missing = _missing_package()
+    if missing:
+        return missing
+    return None if simulated() else _missing_gpu() or missing_compiler()
+
+
+@functools.cache  # an answer, not a refusal; ``synchronize`` is called around what is timed
+def require() -> Any:
+    """The module ``numba.cuda``; raises BackendUnavailable with the reason."""
+    reason = unavailable()
+    if reason:
+        raise BackendUnavailable(f"numba_cuda cannot run here: {reason}")
+    from numba import cuda
+
+    return cuda
+
+
+def simulated() -> bool:
+    """Whether Numba's simulator stands in for the GPU, which its environment variable decides before Numba is imported."""
+    from numba import config
+
+    return bool(config.ENABLE_CUDASIM)  # pyright: ignore[reportAttributeAccessIssue]  # Numba sets it while it loads
+
+
+def missing_compiler() -> str | None:
+    """Why kernels cannot be compiled, or None; needs numba-cuda, but neither GPU nor driver."""
+    missing = _missing_package()
+    if missing:
+        return missing
+    from cuda import pathfinder
+
+    for library in ("nvvm", "nvrtc"):
+        try:
+            pathfinder.load_nvidia_dynamic_lib(library)
+        except pathfinder.DynamicLibNotFoundError:
+            return f"the CUDA compiler library {library} was not found: {INSTALL}"
+    return None
+
+
+def info() -> dict[str, Any]:
+    """Versions of numba and numba-cuda, and the device's name, or "simulator"."""
+    cuda = require()
+    if simulated():
+        device = "simulator"
+    else:
+        name = cuda.get_current_device().name
+        device = name.decode() if isinstance(name, bytes) else name
+    return {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+
+
+def synchronize() -> None:
+    require().synchronize()
+
+
+def _missing_package() -> str | None:
+    # numba alone may still carry an old numba.cuda, so that importing it proves nothing
+    if importlib.util.find_spec("numba_cuda") is None:
+        return f"numba-cuda is missing: {INSTALL}"
+    try:
+        importlib.import_module("numba.cuda")
+    except ImportError as error:
+        return f"numba.cuda cannot be imported ({_one_line(error)}): {INSTALL}"
+    return None
+
+
+def _missing_gpu() -> str | None:
+    from numba import cuda
+    from numba.cuda.cudadrv.driver import driver
+
+    if not driver.is_available:
+        why = _one_line(cuda.cuda_error())
+        if "driver library cannot be found" in why:
+            return f"no CUDA driver was found; a GPU is needed, or {SIMULATE}"
+        return f"the CUDA driver does not start ({why}); a GPU is needed, or {SIMULATE}"
+    return None if driver.get_device_count() else f"the CUDA driver finds no GPU; one is needed, or {SIMULATE}"
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

@@ -1,0 +1,139 @@
+"""Every cell written by hand in torch operations, one time step after the other, with gradients from autograd.
+
+An oracle: it shares neither equations nor loops with the other implementations, and no derivative is written down.
+Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  Speed is no aim.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnbench.backend import Network, State
+from rnnbench.errors import BackendUnavailable
+from rnnbench.spec import Spec
+
+try:
+    import torch
+    from torch import Tensor, relu, sigmoid, tanh
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("torch_eager needs PyTorch: pip install 'rnnbench[torch]'") from error
+
+from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, to_numpy
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+
+
+class Affine(NamedTuple):
+    """v (B, in) -> v W^T + bias (B, out)"""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return torch.nn.functional.linear(v, self.weight, self.bias)
+
+    def gates(self, count: int) -> list["Affine"]:
+        """One map per gate, whose rows are stacked."""
+        biases = [None] * count if self.bias is None else self.bias.chunk(count)
+        return [Affine(weight, bias) for weight, bias in zip(self.weight.chunk(count), biases, strict=True)]
+
+
+class Layer(NamedTuple):
+    """One layer in one direction: its maps from input to hidden, recurrent to hidden and, for jordan, hidden to output."""
+
+    nonlinearity: Callable[[Tensor], Tensor]
+    ih: Affine
+    hh: Affine
+    ho: Affine | None
+
+
+def elman(layer: Layer, x: Tensor, h: Tensor) -> State:
+    return (layer.nonlinearity(layer.ih(x) + layer.hh(h)),)
+
+
+def jordan(layer: Layer, x: Tensor, y: Tensor) -> State:
+    assert layer.ho is not None
+    h = layer.nonlinearity(layer.ih(x) + layer.hh(y))
+    return (layer.ho(h),)
+
+
+def lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
+    i, f, g, o = (layer.ih(x) + layer.hh(h)).chunk(4, dim=1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
+
+
+def gru(layer: Layer, x: Tensor, h: Tensor) -> State:
+    w_r, w_z, w_n = layer.ih.gates(3)
+    u_r, u_z, u_n = layer.hh.gates(3)
+    r = sigmoid(w_r(x) + u_r(h))
+    z = sigmoid(w_z(x) + u_z(h))
+    n = tanh(w_n(x) + r * u_n(h))
+    return ((1 - z) * n + z * h,)
+
+
+def gru_reset_before(layer: Layer, x: Tensor, h: Tensor) -> State:
+    w_r, w_z, w_n = layer.ih.gates(3)
+    u_r, u_z, u_n = layer.hh.gates(3)
+    r = sigmoid(w_r(x) + u_r(h))
+    z = sigmoid(w_z(x) + u_z(h))
+    n = tanh(w_n(x) + u_n(r * h))
+    return ((1 - z) * n + z * h,)
+
+
+# (layer, x_t, *state) -> state; the first part of a state is the layer's output
+STEPS: dict[str, Callable[..., State]] = {
+    "elman": elman,
+    "jordan": jordan,
+    "lstm": lstm,
+    "gru": gru,
+    "gru_reset_before": gru_reset_before,
+}
+
+NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid}
+
+
+class EagerNetwork(AutogradNetwork):
+    """Layers and directions over ``STEPS``."""
+
+    def _set_weights(self, weights: dict[str, Tensor]) -> None:
+        self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
+
+    def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        finals = []
+        for layer in range(self.spec.num_layers):
+            outputs = []
+            for tail in ("", "_reverse")[: self.spec.directions]:
+                index = len(finals)
+                y, final = self._layer(f"_l{layer}{tail}", x, tuple(part[index] for part in state))
+                outputs.append(y)
+                finals.append(final)
+            x = torch.cat(outputs, dim=2)
+        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def _layer(self, suffix: str, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """y (T, B, H) and the final state, each part (B, H), of one layer in the direction that its suffix names."""
+        layer = Layer(
+            nonlinearity=NONLINEARITIES[self.spec.nonlinearity],
+            ih=self._affine("ih", suffix),
+            hh=self._affine("hh", suffix),
+            ho=self._affine("ho", suffix) if self.spec.cell == "jordan" else None,
+        )
+        step, reverse = STEPS[self.spec.cell], suffix.endswith("_reverse")
+        outputs = []
+        for x_t in reversed(x.unbind()) if reverse else x.unbind():
+            state = step(layer, x_t, *state)
+            outputs.append(state[0])
+        return torch.stack(outputs[::-1] if reverse else outputs), state
+
+    def _affine(self, name: str, suffix: str) -> Affine:
+        return Affine(self._weights[f"weight_{name}{suffix}"], self._weights.get(f"bias_{name}{suffix}"))
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    return EagerNetwork(spec, params, threads)
+
+
+def supports(spec: Spec) -> str | None:
+    return None

@@ -1,0 +1,68 @@
+"""torch.nn.RNN, LSTM and GRU: what most people use, as it comes.
+
+Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from autograd.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rnnbench.backend import Network, State
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.spec import Spec
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("torch_nn needs PyTorch: pip install 'rnnbench[torch]'") from error
+
+from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, to_numpy
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+
+
+class ModuleNetwork(AutogradNetwork):
+    """A torch.nn module behind the contract."""
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
+        self._module = _module(spec)
+        super().__init__(spec, params, threads)
+
+    def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        self._module.load_state_dict(weights, assign=True)
+        self._weights = dict(self._module.named_parameters())
+
+    def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        if self.spec.cell == "lstm":
+            return self._module(x, state)
+        y, h = self._module(x, state[0])
+        return y, (h,)
+
+
+def _module(spec: Spec) -> torch.nn.RNNBase:
+    """The module of a supported spec, without weights: on the meta device it draws none from torch's generator."""
+    sizes = {"input_size": spec.input_size, "hidden_size": spec.hidden_size, "num_layers": spec.num_layers}
+    options = {"bias": spec.bias, "bidirectional": spec.bidirectional, "dtype": getattr(torch, spec.dtype), "device": "meta"}
+    if spec.cell == "lstm":
+        return torch.nn.LSTM(**sizes, **options)
+    if spec.cell == "gru":
+        return torch.nn.GRU(**sizes, **options)
+    return torch.nn.RNN(**sizes, **options, nonlinearity=spec.nonlinearity)
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    """Build the module with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
+    reason = supports(spec)
+    if reason:
+        raise ArgumentError(f"torch_nn cannot run this network: {reason}")
+    return ModuleNetwork(spec, params, threads)
+
+
+def supports(spec: Spec) -> str | None:
+    if spec.cell == "jordan":
+        return "torch.nn has no network that feeds back its output, as jordan does."
+    if spec.cell == "gru_reset_before":
+        return "torch.nn.GRU applies its reset gate after the recurrent product, gru_reset_before before it."
+    if spec.nonlinearity == "sigmoid":
+        return "torch.nn.RNN has the nonlinearities tanh and relu, not sigmoid."
+    return None

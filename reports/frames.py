@@ -1,0 +1,304 @@
+"""Tidy pandas frames from a results file: what notebooks read, and what the report's charts and sentences are made from."""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from rnnbench.errors import ArgumentError, SpecError, StoreError
+from rnnbench.reports.intervals import FEWEST_ROUNDS, median_interval
+from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
+
+TIE = 0.02
+"""A ratio whose interval lies within 2% of 1 is a tie, however narrow the interval."""
+
+CASE_FIELDS = Case.__struct_fields__
+_MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads", "device")]
+
+AnyKind = TypeVar("AnyKind", bound=Row)
+
+
+class Frames(NamedTuple):
+    """All frames of one results file.  Every row begins with ``case`` (the key) and the fields of ``store.Case``.
+
+    ``cases``: one row per case; ``label`` is its readable name, ``flops`` the counted operations of one call (NaN where
+    the case is no valid network, or where a stride shorter than the window computes steps more than once).
+
+    ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``samples`` (their
+    number), ``loops``, ``position``.
+
+    ``summary``: one row per case and backend, also where there is no number.  ``status``: measured, or why not:
+    unavailable, unsupported, wrong, error, crashed, timeout, missing; ``rounds``; ``seconds`` (per call, median over
+    rounds), ``seconds_low``, ``seconds_high`` (sign-test interval), ``step_seconds`` (seconds / T), ``gflops``
+    (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
+    ``baseline``: ``speedup`` = baseline's time / backend's time (above 1 the backend is faster; median over rounds of
+    the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that interval really holds) and
+    ``verdict``: faster, slower, tie (the interval contains 1 or lies within 2%) or undecided (fewer than 5 rounds).
+
+    ``pairs``: the same comparison for every two backends timed in one case: ``backend`` against ``other``.
+
+    ``gates``: one row per case, backend and tensor: ``passed`` (the whole gate), ``error``, ``tolerance``,
+    ``error_over_tolerance`` (NaN: the error has no number).
+
+    ``failures``: ``backend``, ``stage``, ``reason``, ``message``, ``round``.
+
+    ``truncation``: one row per tbptt case and backend: ``relative_error`` of the gradient against full BPTT, with
+    ``seconds``, ``step_seconds``, their intervals and ``peak_bytes`` where they were measured.
+
+    ``startup``: one row per case, backend, round and ``cold`` (the JIT cache was empty): ``import_s``, ``load_s``,
+    ``first_call_s``, in seconds.
+
+    ``run`` and ``end`` are the file's first and last row (``end`` is None where the run was cut off);
+    ``problems``: a sentence for every line or row of the file that could not be used.
+    """
+
+    run: Run
+    end: End | None
+    baseline: str | None
+    backends: list[str]
+    cases: pd.DataFrame
+    times: pd.DataFrame
+    summary: pd.DataFrame
+    pairs: pd.DataFrame
+    gates: pd.DataFrame
+    failures: pd.DataFrame
+    truncation: pd.DataFrame
+    startup: pd.DataFrame
+    problems: list[str]
+
+
+def to_pandas(results: Path | str, baseline: str | None = None) -> Frames:
+    """The frames of a results file, or of a folder that holds one; raises StoreError, or ArgumentError for the baseline."""
+    return frames(read(one_file(results)), baseline)
+
+
+def one_file(results: Path | str) -> Path:
+    """The results file at a path; raises StoreError for a folder that holds none or several."""
+    found = results_files(results)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise StoreError(f"{results} holds {len(found)} results files; expected one of them: {names}")
+    return found[0]
+
+
+def frames(contents: Contents, baseline: str | None = None) -> Frames:
+    """The frames of what was read; ``baseline`` defaults to the backend that is fastest in most cases."""
+    cases = _all_cases(contents)
+    backends = list(dict.fromkeys([*contents.run.backends, *(name for row in contents.rows if (name := _backend(row)))]))
+    times, problems = _times(contents)
+    pairs = _pairs(times, backends)
+    summary = _summary(contents, cases, backends, times)
+    if baseline is None:
+        baseline = _default_baseline(summary, backends)
+    elif baseline not in backends:
+        raise ArgumentError(f"baseline is {baseline!r}; expected one of {', '.join(backends)}")
+    with_fields = _Fields(cases)
+    summary = with_fields(_compared(summary, pairs, baseline))
+    return Frames(
+        run=contents.run,
+        end=next(_rows(contents, End), None),
+        baseline=baseline,
+        backends=backends,
+        cases=with_fields(_case_frame(cases)),
+        times=with_fields(times),
+        summary=summary,
+        pairs=with_fields(pairs),
+        gates=with_fields(_gates(contents)),
+        failures=with_fields(_failures(contents)),
+        truncation=_truncation(contents, summary),
+        startup=with_fields(_startup(contents)),
+        problems=[*contents.problems, *problems],
+    )
+
+
+def verdict(low: float, high: float, rounds: int) -> str:
+    """What an interval of a speed-up says: faster, slower, tie or undecided."""
+    if rounds < FEWEST_ROUNDS:
+        return "undecided"
+    if low <= 1 <= high or (low >= 1 / (1 + TIE) and high <= 1 + TIE):
+        return "tie"
+    return "faster" if low > 1 else "slower"
+
+
+def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:
+    return (row for row in contents.rows if isinstance(row, kind))
+
+
+def _backend(row: Any) -> str | None:
+    return getattr(row, "backend", None)
+
+
+def _all_cases(contents: Contents) -> dict[str, Case]:
+    found = [*contents.run.cases, *(row.case for row in contents.rows if hasattr(row, "case"))]
+    return {case.key(): case for case in dict.fromkeys(found)}
+
+
+class _Fields:
+    """Puts the fields of each row's case behind its key."""
+
+    def __init__(self, cases: dict[str, Case]) -> None:
+        values = {name: [getattr(case, name) for case in cases.values()] for name in CASE_FIELDS}
+        self._fields = pd.DataFrame({"case": pd.Series(list(cases), dtype="object"), **values})
+        for name in ("window", "stride", "output_size"):
+            self._fields[name] = self._fields[name].astype("Int64")
+
+    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+        merged = frame.merge(self._fields, on="case", how="left")
+        return merged[["case", *CASE_FIELDS, *(name for name in frame.columns if name != "case")]]
+
+
+def _frame(rows: Iterable[tuple], columns: dict[str, str]) -> pd.DataFrame:
+    """A frame whose columns have their types also when it has no rows."""
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
+
+
+def _case_frame(cases: dict[str, Case]) -> pd.DataFrame:
+    rows = ((key, case.label(), _flops(case)) for key, case in cases.items())
+    return _frame(rows, {"case": "object", "label": "object", "flops": "float64"})
+
+
+def _flops(case: Case) -> float:
+    if case.stride is not None and case.window is not None and case.stride < min(case.window, case.T):
+        return np.nan
+    try:
+        spec = case.spec()
+    except SpecError:
+        return np.nan
+    return float(spec.forward_flops(case.T, case.B) if case.phase == "forward" else spec.step_flops(case.T, case.B))
+
+
+def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
+    rows: dict[tuple[str, str, int], tuple] = {}
+    problems = []
+    for row in _rows(contents, Time):
+        seconds = float(np.median(row.samples)) if row.samples else np.nan
+        where = f"{row.backend} on {row.case.label()}, round {row.round}"
+        if not (np.isfinite(seconds) and seconds > 0):
+            problems.append(f"{where}: a time of {seconds} s from {len(row.samples)} samples was left out")
+            continue
+        key = (row.case.key(), row.backend, row.round)
+        if key in rows:
+            problems.append(f"{where}: timed twice; the later one counts")
+        rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
+    types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
+    return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), problems
+
+
+def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:
+    rows = []
+    for case, group in times.groupby("case", sort=False):
+        logs = np.log(group.pivot(index="round", columns="backend", values="seconds"))
+        present = [name for name in backends if name in logs]
+        for backend, other in combinations(present, 2):
+            ratios = (logs[other] - logs[backend]).dropna()
+            if len(ratios):
+                middle, low, high, coverage = median_interval(ratios)
+                speedup, low, high = np.exp([middle, low, high])
+                rows.append((case, backend, other, len(ratios), speedup, low, high, coverage, verdict(low, high, len(ratios))))
+    types = {"case": "object", "backend": "object", "other": "object", "rounds": "int64"}
+    numbers = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "coverage"), "float64")
+    return _frame(rows, types | numbers | {"verdict": "object"})
+
+
+def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], times: pd.DataFrame) -> pd.DataFrame:
+    status = _statuses(contents)
+    peaks = {(row.case.key(), row.backend): row.peak_bytes for row in _rows(contents, Memory)}
+    measured = {key: group["seconds"].to_numpy() for key, group in times.groupby(["case", "backend"])}
+    rows = []
+    for key, case in cases.items():
+        flops = _flops(case)
+        for backend in backends:
+            seconds = measured.get((key, backend), np.empty(0))
+            missing = "unavailable" if "unavailable" in contents.run.backends.get(backend, {}) else "missing"
+            state = status.get((key, backend), "measured" if len(seconds) else missing)
+            middle, low, high, _ = median_interval(seconds)
+            peak = peaks.get((key, backend), np.nan)
+            step = middle / case.T if case.T > 0 else np.nan
+            rows.append((key, backend, state, len(seconds), middle, low, high, step, flops / middle / 1e9, peak))
+    numbers = ("seconds", "seconds_low", "seconds_high", "step_seconds", "gflops", "peak_bytes")
+    types = {"case": "object", "backend": "object", "status": "object", "rounds": "int64"}
+    return _frame(rows, types | dict.fromkeys(numbers, "float64"))
+
+
+def _statuses(contents: Contents) -> dict[tuple[str, str], str]:
+    """Why a backend's numbers on a case do not count; a failure to measure memory leaves the times alone."""
+    found = {(row.case.key(), row.backend): "wrong" for row in _rows(contents, Gate) if not row.passed}
+    for row in _rows(contents, Failure):
+        if row.stage != "memory":
+            found.setdefault((row.case.key(), row.backend), row.reason)
+    return found
+
+
+def _default_baseline(summary: pd.DataFrame, backends: list[str]) -> str | None:
+    measured = summary[summary["status"] == "measured"]
+    if measured.empty:
+        return None
+    fastest = measured.loc[measured.groupby("case")["seconds"].idxmin(), "backend"].value_counts()
+    return max(fastest.index, key=lambda name: (fastest[name], -backends.index(name)))
+
+
+def oriented(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Every pair in both directions, so that each backend can be the baseline (``other``)."""
+    turned = pairs.rename(columns={"backend": "other", "other": "backend"})
+    turned["speedup"], turned["speedup_low"], turned["speedup_high"] = (
+        1 / pairs["speedup"],
+        1 / pairs["speedup_high"],
+        1 / pairs["speedup_low"],
+    )
+    turned["verdict"] = pairs["verdict"].replace({"faster": "slower", "slower": "faster"})
+    return pd.concat([pairs, turned], ignore_index=True)
+
+
+def _compared(summary: pd.DataFrame, pairs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+    columns = ["case", "backend", "speedup", "speedup_low", "speedup_high", "coverage", "verdict"]
+    both = oriented(pairs)
+    merged = summary.merge(both.loc[both["other"] == baseline, columns], on=["case", "backend"], how="left")
+    merged.insert(merged.columns.get_loc("speedup"), "baseline", baseline)
+    return merged
+
+
+def _gates(contents: Contents) -> pd.DataFrame:
+    rows = []
+    for row in _rows(contents, Gate):
+        for tensor, (error, tolerance) in row.errors.items():
+            ratio = _over(error, tolerance)
+            rows.append((row.case.key(), row.backend, tensor, row.passed, error, tolerance, ratio))
+    types = {"case": "object", "backend": "object", "tensor": "object", "passed": "bool"}
+    return _frame(rows, types | dict.fromkeys(("error", "tolerance", "error_over_tolerance"), "float64"))
+
+
+def _over(error: float | None, tolerance: float) -> float:
+    if error is None:
+        return np.nan
+    if tolerance == 0:
+        return 0.0 if error == 0 else np.inf
+    return error / tolerance
+
+
+def _failures(contents: Contents) -> pd.DataFrame:
+    rows = [(r.case.key(), r.backend, r.stage, r.reason, r.message, r.round) for r in _rows(contents, Failure)]
+    types = dict.fromkeys(("case", "backend", "stage", "reason", "message"), "object")
+    return _frame(rows, types | {"round": "Int64"})
+
+
+def _truncation(contents: Contents, summary: pd.DataFrame) -> pd.DataFrame:
+    """Joined on what the mathematics depends on: the error is computed once, for all dtypes, threads and devices."""
+    errors = {tuple(getattr(r.case, name) for name in _MATHEMATICS): r.relative_error for r in _rows(contents, Truncation)}
+    tbptt = summary[summary["phase"] == "tbptt"]
+    keys = (
+        tuple(None if value is pd.NA else value for value in row)
+        for row in tbptt[_MATHEMATICS].astype("object").itertuples(index=False, name=None)
+    )
+    values = ["backend", "status", "seconds", "seconds_low", "seconds_high", "step_seconds", "peak_bytes"]
+    result = tbptt[["case", *CASE_FIELDS, *values]].reset_index(drop=True)
+    result.insert(len(CASE_FIELDS) + 1, "relative_error", pd.Series([errors.get(key, np.nan) for key in keys], dtype="float64"))
+    return result
+
+
+def _startup(contents: Contents) -> pd.DataFrame:
+    rows = [(r.case.key(), r.backend, r.round, r.cold, r.import_s, r.load_s, r.first_call_s) for r in _rows(contents, Startup)]
+    types = {"case": "object", "backend": "object", "round": "int64", "cold": "bool"}
+    return _frame(rows, types | dict.fromkeys(("import_s", "load_s", "first_call_s"), "float64"))

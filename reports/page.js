@@ -1,0 +1,102 @@
+"use strict";
+// Shared by all pages: rows, theme and charts.  A page sets `rowsOf` before it calls `drawAll`.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const INK = {light: {ink: "#1b1f24", strong: "#ffffff"}, dark: {ink: "#e8eaed", strong: "#101418"}};
+const MANY_MARKS = 5000;
+const views = new Map();
+let rowsOf = chart => rows[chart.dataset];
+let signalsOf = () => ({});
+
+// the inverse of page.columns
+function expand(set) {
+  const names = Object.entries(set.columns).map(([name, column]) =>
+    [name, Array.isArray(column) ? column : column.index.map(i => column.names[i])]);
+  return Array.from({length: set.length}, (_, i) => {
+    const row = {...set.same};
+    for (const [name, column] of names) row[name] = column[i];
+    return row;
+  });
+}
+
+const cases = data.cases ? expand(data.cases) : [];
+const rows = Object.fromEntries(Object.entries(data.rows).map(([name, set]) =>
+  [name, expand(set).map(row => row.case === undefined ? row : {...cases[row.case], ...row})]));
+
+const themeButton = document.getElementById("theme");
+const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
+const currentTheme = () => document.documentElement.dataset.theme;
+
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  themeButton.textContent = name === "dark" ? "Light" : "Dark";
+  themeButton.setAttribute("aria-label", `Switch to the ${name === "dark" ? "light" : "dark"} theme`);
+}
+setTheme(prefersDark.matches ? "dark" : "light");
+prefersDark.addEventListener("change", event => { setTheme(event.matches ? "dark" : "light"); drawAll(); });
+themeButton.addEventListener("click", () => { setTheme(currentTheme() === "dark" ? "light" : "dark"); drawAll(); });
+window.addEventListener("beforeprint", () => setTheme("light"));
+
+const distinct = (list, field) => new Set(list.map(row => row[field])).size;
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+
+// panels as wide as the page allows
+function fitted(chart, name, width, list) {
+  const spec = structuredClone(chart.spec);
+  if (name.startsWith("map_")) {
+    const tiles = distinct(list, "cell_order") * distinct(list, name.slice(4));
+    const tile = clamp(Math.floor((width - 190) / Math.max(tiles, 1)), 22, 46);
+    spec.spec.width = {step: tile};
+    spec.spec.height = {step: Math.max(18, Math.round(tile * 0.66))};
+    spec.params.find(param => param.name === "tile").value = tile;
+  } else if (spec.facet) {
+    const panels = Math.max(1, distinct(list, spec.facet.field));
+    spec.columns = clamp(Math.floor(width / 330), 1, panels);
+    spec.spec.width = clamp((width - 70) / spec.columns - 25, 190, 420);
+  } else {
+    spec.width = clamp(width - 190, 180, 760);
+  }
+  return spec;
+}
+
+async function draw(name) {
+  const figure = document.querySelector(`[data-chart="${name}"]`), holder = figure.querySelector(".chart");
+  const chart = data.charts[name], list = rowsOf(chart, name);
+  figure.querySelector(".empty").hidden = list.length > 0;
+  holder.hidden = list.length === 0;
+  views.get(name)?.finalize();
+  views.delete(name);
+  holder.textContent = "";
+  if (!list.length) return;
+  const theme = currentTheme(), spec = fitted(chart, name, figure.clientWidth, list);
+  const signals = {...INK[theme], ...signalsOf()};
+  for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
+  spec.datasets = {[chart.dataset]: list};
+  const config = structuredClone(data.themes[theme]);
+  config.legend.columns = clamp(Math.floor(figure.clientWidth / 170), 1, 6);
+  const result = await vegaEmbed(holder, spec, {
+    ast: true, actions: {export: true, source: false, compiled: false, editor: false}, config,
+    renderer: list.length > MANY_MARKS ? "canvas" : "svg", tooltip: {theme},
+  });
+  views.set(name, result);
+}
+
+// one after the other, the latest call wins: a redraw that was overtaken stops
+let turn = 0;
+async function drawAll() {
+  const mine = ++turn;
+  document.body.dataset.drawn = "";
+  for (const name of Object.keys(data.charts)) {
+    if (mine !== turn) return;
+    await draw(name);
+  }
+  document.body.dataset.drawn = String(mine);
+}
+
+let lastWidth = window.innerWidth, resizing;
+window.addEventListener("resize", () => {
+  if (window.innerWidth === lastWidth) return;
+  lastWidth = window.innerWidth;
+  clearTimeout(resizing);
+  resizing = setTimeout(drawAll, 200);
+});

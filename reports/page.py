@@ -1,0 +1,174 @@
+"""The page: one HTML file that holds the answer, the charts, every number and the scripts that draw them."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from rnnbench.errors import StoreError
+from rnnbench.reports import theme
+from rnnbench.reports.answers import answers
+from rnnbench.reports.charts import Picture, pictures
+from rnnbench.reports.frames import Frames, to_pandas
+from rnnbench.reports.reproduce import TEMPLATES
+from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, shown_backends
+from rnnbench.reports.sweeps import AXES, scaling, sweeps
+
+PROTOCOL = (
+    "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
+    "take turns within a case in an order that changes from round to round. Compiling and warming up lie outside the timed "
+    "calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the baseline is "
+    "the median over rounds of the ratio within a round, with the exact interval of the sign test at 95%. A tie is an "
+    "interval that contains 1 or lies within 2% of it. Each interval holds by itself: over many cases about one in twenty "
+    "misses. Every result was checked against the reference first; one that failed the check counts as wrong, not as fast."
+)
+
+
+def write_html(results: Path | str, output: Path | str) -> Path:
+    """Write the report of a results file as one HTML page that needs no network; raises StoreError."""
+    return save(render(to_pandas(results)), output)
+
+
+def save(text: str, output: Path | str) -> Path:
+    output = Path(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write {output}: {error.strerror}") from error
+    return output
+
+
+def render(data: Frames) -> str:
+    """The report as HTML."""
+    groups = sweeps(data.cases)
+    cases = case_rows(data, groups)
+    shown = pictures(data, cases)
+    failures = data.failures.merge(data.cases[["case", "label"]], on="case")
+    gates = data.gates.merge(data.cases[["case", "label"]], on="case")
+    worst = gates.sort_values("error_over_tolerance", ascending=False, na_position="first").head(20)
+    payload = {
+        "backends": data.backends,
+        "shown": shown_backends(data),
+        "baseline": data.baseline,
+        "sources": {name: repr(name) for name in data.backends},
+        "templates": TEMPLATES,
+        "seed": repr(data.run.settings.get("seed", 0)),
+        "cases": columns(cases),
+        "rows": {name: columns(rows) for name, rows in chart_rows(data).items()},
+        "scaling": records(scaling(data.summary, groups)),
+        "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES},
+    }
+    return template("report.html").render(
+        **page(f"rnnbench: {data.run.suite} on {data.run.environment.get('machine', 'this machine')}", shown.drawn, payload),
+        run=data.run,
+        answers=answers(data),
+        pictures=shown.drawn,
+        left_out=shown.left_out,
+        losses=_losses(data),
+        baseline=data.baseline,
+        failures=failures.to_dict("records"),
+        worst=records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
+        unavailable={name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info},
+        environment=flat(data.run.environment),
+        settings=flat(data.run.settings),
+        backends={name: flat(info) for name, info in data.run.backends.items()},
+        command=shlex.join(data.run.command),
+        problems=data.problems,
+        protocol=PROTOCOL,
+        rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,
+        end=data.end,
+    )
+
+
+def _losses(data: Frames) -> Rows:
+    """The cases in which the baseline is not the fastest, the largest loss first: its best rival there and by how much."""
+    rivals = data.summary[(data.summary["verdict"] == "faster") & (data.summary["status"] == "measured")]
+    standing = data.summary[(data.summary["backend"] == data.baseline) & (data.summary["status"] == "measured")]
+    rivals = rivals[rivals["case"].isin(standing["case"])].sort_values("speedup", ascending=False).drop_duplicates("case")
+    rivals = rivals.merge(data.cases[["case", "label"]], on="case")
+    return records(rivals[["label", "backend", "speedup", "speedup_low", "speedup_high"]])
+
+
+def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> dict[str, Any]:
+    """What every page needs: its scripts, its style, the charts' specifications and the rows, escaped for where they go."""
+    specifications = {
+        name: {
+            "spec": picture.chart.to_dict(),
+            "dataset": picture.dataset,
+            "sweep": picture.sweep,
+            "phase": picture.phase,
+        }
+        for name, picture in drawn.items()
+    }
+    themes = {name: theme.config(name) for name in ("light", "dark")}
+    return {
+        "title": title,
+        "payload": script_json(payload | {"charts": specifications, "themes": themes}),
+        "bundle": Markup(vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")),
+    }
+
+
+def template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda file: part(file)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["part"] = lambda file: Markup(part(file))
+    environment.filters["number"] = lambda value: "no number" if value is None else f"{value:.3g}"
+    return environment.get_template(name)
+
+
+def part(name: str) -> str:
+    """A file of this package as text."""
+    return (resources.files("rnnbench.reports") / name).read_text(encoding="utf-8")
+
+
+def script_json(value: Any) -> Markup:
+    """JSON for a script element: without the characters that could end it, open a comment or break a line of script."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def columns(rows: Rows) -> dict[str, Any]:
+    """Rows as columns, and a column whose values are all the same as that value alone: a third of the size."""
+    if not rows:
+        return {"length": 0, "same": {}, "columns": {}}
+    turned = {name: [row[name] for row in rows] for name in rows[0]}
+    same = {name: values[0] for name, values in turned.items() if all(value == values[0] for value in values)}
+    return {
+        "length": len(rows),
+        "same": same,
+        "columns": {name: _indexed(values) for name, values in turned.items() if name not in same},
+    }
+
+
+def _indexed(values: list[Any]) -> Any:
+    """Names that repeat as numbers into the list of names."""
+    names = list(dict.fromkeys(values))
+    if not all(isinstance(name, str) for name in names) or len(names) > len(values) / 4:
+        return values
+    place = {name: index for index, name in enumerate(names)}
+    return {"names": names, "index": [place[value] for value in values]}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names and text."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return found

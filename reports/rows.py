@@ -1,0 +1,130 @@
+"""The rows behind the charts and the table: plain JSON values, each fact once, the same for the page and for static SVG."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnnbench.reports.frames import CASE_FIELDS, Frames
+from rnnbench.reports.reproduce import spec_source
+from rnnbench.reports.sweeps import Sweeps
+from rnnbench.store import Case
+
+Rows = list[dict[str, Any]]
+
+STAGES = ("import", "load", "first call, empty cache", "first call, warm cache", "steady call")
+
+
+def plain(value: Any) -> Any:
+    """A JSON value: floats with four significant digits, and None for what is missing, NaN or infinite."""
+    if value is None or value is pd.NA:
+        return None
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.4g}") if np.isfinite(value) else None
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    return value
+
+
+def records(frame: pd.DataFrame) -> Rows:
+    names = list(frame.columns)
+    return [dict(zip(names, map(plain, row), strict=True)) for row in frame.itertuples(index=False, name=None)]
+
+
+def case_rows(data: Frames, groups: Sweeps) -> Rows:
+    """One row per case: its fields, its label, its Spec as source, its sweeps and the window's gradient error."""
+    errors = data.truncation.drop_duplicates("case").set_index("case")["relative_error"]
+    rows = []
+    cells: dict[str, int] = {}
+    for row in records(data.cases):
+        key = row.pop("case")
+        row.pop("flops")
+        case = Case(**{name: row[name] for name in CASE_FIELDS})
+        row |= {f"sweep_{name}": index.get(key) for name, index in groups.index.items()}
+        row["cell_order"] = cells.setdefault(case.cell, len(cells))
+        rows.append(row | {"spec": spec_source(case), "relative_error": plain(errors.get(key))})
+    return rows
+
+
+def chart_rows(data: Frames) -> dict[str, Rows]:
+    """The datasets of the charts; ``case`` is an index into ``case_rows``, whose fields belong to each row too."""
+    number = {key: index for index, key in enumerate(data.cases["case"])}
+    order = {name: place for place, name in enumerate(data.backends)}
+    sets = {"pairs": _pairs(data), "times": _times(data), "startup": _startup(data), "gates": _gates(data)}
+    for name, frame in sets.items():
+        for column, key in (("backend", "backend_order"), ("a", "a_order"), ("b", "b_order")):
+            if column in frame:
+                frame[key] = frame[column].map(order)
+        if "case" in frame:
+            frame["case"] = frame["case"].map(number)
+    return {name: records(frame) for name, frame in sets.items()}
+
+
+def joined(cases: Rows, rows: Rows) -> Rows:
+    """Rows with the fields of their cases, as the page's script joins them."""
+    return [cases[row["case"]] | row if "case" in row else row for row in rows]
+
+
+def shown_backends(data: Frames) -> list[str]:
+    """The backends that could run here."""
+    states = data.summary.groupby("backend")["status"].agg(set)
+    return [name for name in data.backends if states.get(name, set()) - {"unavailable", "missing"}]
+
+
+def tensor_order(data: Frames) -> list[str]:
+    """All checked tensors, the one with the worst error over tolerance first."""
+    rank = data.gates.assign(rank=data.gates["error_over_tolerance"].fillna(np.inf))
+    return list(rank.sort_values("rank", ascending=False, kind="stable")["tensor"].drop_duplicates())
+
+
+def _times(data: Frames) -> pd.DataFrame:
+    names = {"seconds_low": "low", "seconds_high": "high"}
+    columns = ["case", "backend", "status", "rounds", "seconds", "seconds_low", "seconds_high", "gflops", "peak_bytes"]
+    shown = data.summary["backend"].isin(shown_backends(data))
+    return data.summary.loc[shown, columns].rename(columns=names)
+
+
+def _pairs(data: Frames) -> pd.DataFrame:
+    """Every two backends in every case, timed or not: speed of ``a`` over ``b``, and the state of both."""
+    order = {name: place for place, name in enumerate(shown_backends(data))}
+    states = data.summary.loc[data.summary["backend"].isin(order), ["case", "backend", "status"]]
+    every = states.rename(columns={"backend": "a", "status": "status_a"}).merge(
+        states.rename(columns={"backend": "b", "status": "status_b"}), on="case"
+    )
+    every = every[every["a"].map(order) < every["b"].map(order)]
+    names = {"backend": "a", "other": "b", "speedup_low": "low", "speedup_high": "high"}
+    columns = ["case", "backend", "other", "speedup", "speedup_low", "speedup_high", "verdict"]
+    return every.merge(data.pairs[columns].rename(columns=names), on=["case", "a", "b"], how="left")
+
+
+def _startup(data: Frames) -> pd.DataFrame:
+    """Median over rounds of each stage, per case and backend, in seconds."""
+    columns = ["case", "backend", "stage", "stage_order", "seconds"]
+    if data.startup.empty:
+        return pd.DataFrame(columns=columns)
+    cold = data.startup["cold"]
+    parts = [
+        data.startup.assign(stage="import", seconds=data.startup["import_s"]),
+        data.startup.assign(stage="load", seconds=data.startup["load_s"]),
+        data.startup[cold].assign(stage="first call, empty cache", seconds=data.startup["first_call_s"]),
+        data.startup[~cold].assign(stage="first call, warm cache", seconds=data.startup["first_call_s"]),
+    ]
+    started = pd.concat(parts).groupby(["case", "backend", "stage"], sort=False, as_index=False)["seconds"].median()
+    keys = started[["case", "backend"]].drop_duplicates()
+    steady = keys.merge(data.summary[["case", "backend", "seconds"]], on=["case", "backend"]).assign(stage="steady call")
+    stages = pd.concat([started, steady], ignore_index=True).dropna(subset=["seconds"])
+    return stages.assign(stage_order=stages["stage"].map(STAGES.index))[columns]
+
+
+def _gates(data: Frames) -> pd.DataFrame:
+    """Per backend and tensor the worst error over tolerance in each kind of case; an error without a number is worst."""
+    by = ["phase", "cell", "dtype", "threads", "backend", "tensor"]
+    gates = data.gates.merge(data.cases[["case", "label"]], on="case")
+    gates["number"] = gates["error_over_tolerance"].replace(np.inf, np.nan)
+    gates["rank"] = gates["number"].fillna(np.inf)
+    gates["count"] = gates.groupby(by)["tensor"].transform("size")
+    worst = gates.sort_values("rank", ascending=False, kind="stable").drop_duplicates(by)
+    tensors = {name: place for place, name in enumerate(tensor_order(data))}
+    worst = worst.assign(tensor_order=worst["tensor"].map(tensors))
+    columns = [*by, "label", "error", "tolerance", "number", "count", "tensor_order"]
+    return worst[columns].rename(columns={"number": "ratio"})

@@ -1,0 +1,94 @@
+"""Sweeps: which cases belong on one line or map because they differ in nothing but what its axes show."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from rnnbench.reports.frames import CASE_FIELDS
+from rnnbench.reports.intervals import scaling_exponent
+
+AXES = {
+    "map_T": ("cell", "H", "T"),
+    "map_B": ("cell", "H", "B"),
+    "T": ("cell", "T"),
+    "H": ("cell", "H"),
+    "window": ("cell", "window"),
+}
+"""What each picture shows; all other fields of the cases in it are equal."""
+
+VARIES = {"map_T": ("H", "T"), "map_B": ("B",), "T": ("T",), "H": ("H",), "window": ("window",)}
+"""What must take two or more values (one of them) for a picture to be worth drawing."""
+
+UNITS = {"layers": "layers", "threads": "threads", "stride": "stride", "window": "window", "output_size": "O"}
+
+
+class Sweeps(NamedTuple):
+    """Per picture: ``index`` the sweep's number by case key (absent: the case is in no sweep), ``labels`` what is held
+    fixed in each, most cases first; ``common`` what is fixed in all of them."""
+
+    index: dict[str, dict[str, int]]
+    labels: dict[str, list[str]]
+    common: dict[str, str]
+
+
+def sweeps(cases: pd.DataFrame) -> Sweeps:
+    """Group the cases of ``Frames.cases`` for each picture.
+
+    Where H varies, I is held fixed or, where that gives more sizes, follows H (I = H).
+    """
+    index, labels, common = {}, {}, {}
+    for name, axes in AXES.items():
+        groups = _groups(cases, axes, VARIES[name])
+        index[name] = {case: number for number, group in enumerate(groups) for case in group["case"]}
+        fixed = [_fixed(group, axes) for group in groups]
+        shared = dict(set.intersection(*(set(values.items()) for values in fixed))) if fixed else {}
+        common[name] = _label({field: shared[field] for field in CASE_FIELDS if field in shared})
+        labels[name] = [_label({f: v for f, v in values.items() if f not in shared}) for values in fixed]
+    return Sweeps(index, labels, common)
+
+
+def _groups(cases: pd.DataFrame, axes: tuple[str, ...], varies: tuple[str, ...]) -> list[pd.DataFrame]:
+    cases = cases[cases[axes[-1]].notna()].copy()
+    keys = [name for name in CASE_FIELDS if name not in axes]
+    cases["I"] = cases["I"].astype("object")
+    if "H" in axes:
+        tied = cases["I"].where(cases["I"] != cases["H"], "H")
+        free = cases.groupby(keys, dropna=False)["H"].transform("nunique")
+        following = cases.assign(I=tied).groupby(keys, dropna=False)["H"].transform("nunique")
+        cases["I"] = cases["I"].where(following <= free, tied)
+    groups = [group for _, group in cases.groupby(keys, dropna=False, sort=False)]
+    found = [group for group in groups if any(group[name].nunique() > 1 for name in varies)]
+    return sorted(found, key=len, reverse=True)
+
+
+def _fixed(group: pd.DataFrame, axes: tuple[str, ...]) -> dict[str, str]:
+    first = group.iloc[0]
+    return {name: str(first[name]) for name in CASE_FIELDS if name not in axes and pd.notna(first[name])}
+
+
+def _label(fixed: dict[str, str]) -> str:
+    """Sizes as ``B = 16``, flags by name, the rest by value."""
+    parts = []
+    for name, value in fixed.items():
+        if name in ("bidirectional", "bias"):
+            parts.append(name if value == "True" else f"no {name}" if name == "bias" else "one direction")
+        elif name in UNITS or len(name) == 1:
+            parts.append(f"{UNITS.get(name, name)} = {value}")
+        else:
+            parts.append(value)
+    return ", ".join(parts)
+
+
+def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
+    """The fitted exponent of time per step on each line of the pictures over T, H and window.
+
+    Columns: ``picture``, ``sweep``, ``cell``, ``backend``, ``exponent``, ``low``, ``high`` (95%), ``points``.
+    """
+    measured = summary[summary["status"] == "measured"]
+    rows = []
+    for picture in ("T", "H", "window"):
+        numbered = measured.assign(sweep=measured["case"].map(groups.index[picture])).dropna(subset=["sweep"])
+        for (number, cell, backend), line in numbered.groupby(["sweep", "cell", "backend"], sort=False):
+            fit = scaling_exponent(line[picture].astype(float), line["step_seconds"])
+            rows.append((picture, int(number), cell, backend, *fit))
+    return pd.DataFrame(rows, columns=["picture", "sweep", "cell", "backend", "exponent", "low", "high", "points"])
