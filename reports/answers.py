@@ -1,5 +1,6 @@
 """The answer in sentences, made from the data: for the top of the page and for a terminal."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ PHASE_WORDS = {
 }
 MOST_NAMED = 4
 SMALL_ERROR = 0.1
+LONGEST_WORD = 60
 REASONS = {
     "wrong": "gave wrong results on",
     "error": "failed with an error on",
@@ -49,7 +51,8 @@ def answers(data: Frames) -> list[Answer]:
     found = [_speed(data, fastest, phase) for phase in PHASES if (fastest["phase"] == phase).any()]
     if fastest.empty:
         found = [Answer("Nothing was timed in this run: no backend completed a case.", [])]
-    return [*found, *_truncation(data), *_startup(data), *_correctness(data), *_failures(data), *_caveats(data)]
+    found += [*_truncation(data), *_startup(data), *_correctness(data), *_failures(data), *_caveats(data)]
+    return [Answer(_clipped(text), [_clipped(detail) for detail in details]) for text, details in found]
 
 
 def winners(data: Frames) -> pd.DataFrame:
@@ -139,7 +142,7 @@ def _against_baseline(data: Frames, phase: str) -> list[str]:
 
 def _truncation(data: Frames) -> list[Answer]:
     frame = data.truncation.dropna(subset=["relative_error"])
-    details = []
+    details, smallest = [], []
     same = [name for name in CASE_FIELDS if name not in ("window", "stride")]
     for _, group in frame.groupby(same, sort=False, dropna=False):
         errors = group.drop_duplicates("window").set_index("window")["relative_error"].sort_index()
@@ -150,6 +153,7 @@ def _truncation(data: Frames) -> list[Answer]:
             window = int(small.index[0])
             text = f"{name}: a window of {window} keeps the gradient within {_percent(small.iloc[0])} of full BPTT"
             details.append(f"{text}{_bought(data, group, window)}.")
+            smallest.append(window)
         else:
             window = int(errors.index[errors.index < row["T"]][-1]) if (errors.index < row["T"]).any() else None
             if window:
@@ -159,7 +163,11 @@ def _truncation(data: Frames) -> list[Answer]:
                 )
     if not details:
         return []
-    return [Answer("Truncating BPTT trades gradient error for memory and time:", list(dict.fromkeys(details)))]
+    near = f"within {SMALL_ERROR:.0%} of full BPTT"
+    if not smallest:
+        return [Answer(f"No measured truncation window below T keeps the gradient {near}.", details)]
+    sizes = f"{min(smallest)}" if min(smallest) == max(smallest) else f"{min(smallest)} to {max(smallest)}"
+    return [Answer(f"Truncated BPTT keeps the gradient {near} from a window of {sizes} steps on.", details)]
 
 
 def _bought(data: Frames, group: pd.DataFrame, window: int) -> str:
@@ -185,7 +193,11 @@ def _startup(data: Frames) -> list[Answer]:
         parts = [f"{_seconds(row[cold])} with {word}" for cold, word in ((True, "an empty JIT cache"), (False, "a warm one"))
                  if cold in row and np.isfinite(row[cold])]  # fmt: skip
         details.append(f"{backend}: {', '.join(parts)}.")
-    return [Answer("Until the first result (import, load and first call, median over cases):", details + break_even(data))]
+    first = middle[True in middle].dropna().sort_values()
+    cache = "an empty" if True in middle else "a warm"
+    claim = ", ".join(f"{_seconds(value)} for {backend}" for backend, value in first.items())
+    details.append("Import, load and first call together; the median over cases.")
+    return [Answer(f"The first result with {cache} JIT cache takes {claim}.", details + break_even(data))]
 
 
 def break_even(data: Frames) -> list[str]:
@@ -223,7 +235,8 @@ def _correctness(data: Frames) -> list[Answer]:
     for (case, backend), group in data.gates[~data.gates["passed"]].groupby(["case", "backend"], sort=False):
         bad = group[~(group["error_over_tolerance"] <= 1)]
         details.append(f"{backend} on {labels[case]}: {_listed(bad['tensor']) or 'no tensor named'}.")
-    return [Answer(f"{len(failed)} of {_count(len(checks), 'check')} against the reference failed.", details)]
+    who = _listed(dict.fromkeys(failed["backend"]))
+    return [Answer(f"{len(failed)} of {_count(len(checks), 'check')} against the reference failed: {who}.", details)]
 
 
 def _failures(data: Frames) -> list[Answer]:
@@ -237,9 +250,13 @@ def _failures(data: Frames) -> list[Answer]:
         details.append(f"{backend} {REASONS[status]} {_count(len(group), 'case')}.")
     if not details:
         return [Answer("Every backend completed every case.", [])]
-    total = _count(len(failed), "result") if len(failed) else "No result of a backend that could run"
-    verb = "is missing or does not count" if len(failed) <= 1 else "are missing or do not count"
-    return [Answer(f"{total} of {len(data.summary)} {verb}." if len(failed) else f"{total} is missing.", details)]
+    absent = [name for name in data.backends if "unavailable" in data.run.backends.get(name, {})]
+    claims = [f"{_listed(absent)} could not run on this machine"] if absent else []
+    if len(failed):
+        expected = int((data.summary["status"] != "unavailable").sum())
+        words = "result is missing or does not count" if len(failed) == 1 else "results are missing or do not count"
+        claims.append(f"{len(failed)} of {expected} {words}: {_listed(dict.fromkeys(failed['backend']))}")
+    return [Answer("; ".join(claims) + ".", details)]
 
 
 def _caveats(data: Frames) -> list[Answer]:
@@ -259,6 +276,11 @@ def _caveats(data: Frames) -> list[Answer]:
     if data.problems:
         details.append(f"{_count(len(data.problems), 'line')} of the results file could not be used; they are listed below.")
     return [Answer("Read these numbers with care:", details)] if details else []
+
+
+def _clipped(text: str) -> str:
+    """Without the tails of words that are too long for a sentence; the tables have them whole."""
+    return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda match: match[0][:LONGEST_WORD] + "…", text)
 
 
 def _printable(text: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page
-from rnnbench.reports.charts import Picture
+from rnnbench.reports.parts import Picture
 from rnnbench.reports.rows import records
 
 VERSION = 2
@@ -95,7 +95,9 @@ def _over_commits(names: list[str], commits: list[str]) -> Picture:
         y=alt.Y("value:Q", title="value", scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(format="~s")),
         detail=["params:N", "machine:N", "environment:N"],
     )
-    tooltip = [alt.Tooltip(name, type="nominal") for name in ("benchmark", "params", "machine", "environment", "commit", "date")]
+    tooltip = [
+        alt.Tooltip(name, type="nominal") for name in ("benchmark", "params", "machine", "environment", "commit", "date")
+    ]
     chart = (
         alt.layer(
             base.mark_line(strokeWidth=1.2, opacity=0.6),
@@ -104,8 +106,8 @@ def _over_commits(names: list[str], commits: list[str]) -> Picture:
             height=200,
             data=alt.NamedData("asv"),
         )
-        .transform_filter("isValid(datum.value) && datum.value > 0")
         .facet(alt.Facet("benchmark_order:O", header=alt.Header(title=None, labelExpr="benchmarks[datum.value]")), columns=3)
+        .transform_filter("isValid(datum.value) && datum.value > 0")
         .resolve_scale(y="independent")
         .add_params(alt.param(name="commits", value=commits), alt.param(name="benchmarks", value=names))
     )

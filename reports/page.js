@@ -2,7 +2,6 @@
 // Shared by all pages: rows, theme and charts.  A page sets `rowsOf` before it calls `drawAll`.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const INK = {light: {ink: "#1b1f24", strong: "#ffffff"}, dark: {ink: "#e8eaed", strong: "#101418"}};
 const MANY_MARKS = 5000;
 const views = new Map();
 let rowsOf = chart => rows[chart.dataset];
@@ -35,7 +34,9 @@ function setTheme(name) {
 setTheme(prefersDark.matches ? "dark" : "light");
 prefersDark.addEventListener("change", event => { setTheme(event.matches ? "dark" : "light"); drawAll(); });
 themeButton.addEventListener("click", () => { setTheme(currentTheme() === "dark" ? "light" : "dark"); drawAll(); });
-window.addEventListener("beforeprint", () => setTheme("light"));
+window.addEventListener("beforeprint", () => {
+  for (const element of document.querySelectorAll("details:not(.vega-embed *)")) element.open = true;
+});
 
 const distinct = (list, field) => new Set(list.map(row => row[field])).size;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -45,7 +46,7 @@ function fitted(chart, name, width, list) {
   const spec = structuredClone(chart.spec);
   if (name.startsWith("map_")) {
     const tiles = distinct(list, "cell_order") * distinct(list, name.slice(4));
-    const tile = clamp(Math.floor((width - 190) / Math.max(tiles, 1)), 22, 46);
+    const tile = clamp(Math.floor((width - 190) / Math.max(tiles, 1)), 22, 58);
     spec.spec.width = {step: tile};
     spec.spec.height = {step: Math.max(18, Math.round(tile * 0.66))};
     spec.params.find(param => param.name === "tile").value = tile;
@@ -69,7 +70,7 @@ async function draw(name) {
   holder.textContent = "";
   if (!list.length) return;
   const theme = currentTheme(), spec = fitted(chart, name, figure.clientWidth, list);
-  const signals = {...INK[theme], ...signalsOf()};
+  const signals = {...data.ink[theme], ...signalsOf()};
   for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
   spec.datasets = {[chart.dataset]: list};
   const config = structuredClone(data.themes[theme]);

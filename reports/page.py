@@ -14,8 +14,9 @@ from markupsafe import Markup
 from rnnbench.errors import StoreError
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
-from rnnbench.reports.charts import Picture, pictures
+from rnnbench.reports.charts import pictures
 from rnnbench.reports.frames import Frames, to_pandas
+from rnnbench.reports.parts import Picture
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, shown_backends
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
@@ -26,8 +27,9 @@ PROTOCOL = (
     "calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the baseline is "
     "the median over rounds of the ratio within a round, with the exact interval of the sign test at 95%. A tie is an "
     "interval that contains 1 or lies within 2% of it. Each interval holds by itself: over many cases about one in twenty "
-    "misses. Every result was checked against the reference first; one that failed the check counts as wrong, not as fast."
+    "misses. "
 )
+CHECKED = "Results were checked against the reference; what failed the check counts as wrong, not as fast."
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:
@@ -73,6 +75,7 @@ def render(data: Frames) -> str:
         left_out=shown.left_out,
         losses=_losses(data),
         baseline=data.baseline,
+        shown=shown_backends(data),
         failures=failures.to_dict("records"),
         worst=records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
         unavailable={name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info},
@@ -81,7 +84,7 @@ def render(data: Frames) -> str:
         backends={name: flat(info) for name, info in data.run.backends.items()},
         command=shlex.join(data.run.command),
         problems=data.problems,
-        protocol=PROTOCOL,
+        protocol=PROTOCOL + (CHECKED if len(data.gates) else "No result was checked against the reference."),
         rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,
         end=data.end,
     )
@@ -110,7 +113,7 @@ def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> d
     themes = {name: theme.config(name) for name in ("light", "dark")}
     return {
         "title": title,
-        "payload": script_json(payload | {"charts": specifications, "themes": themes}),
+        "payload": script_json(payload | {"charts": specifications, "themes": themes, "ink": theme.TILE_INK}),
         "bundle": Markup(vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")),
     }
 

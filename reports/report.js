@@ -63,7 +63,7 @@ function pickSweep(name, sweep, present) {
   return number;
 }
 
-const signed = value => value.toFixed(2).replace("-", "−");
+const signed = value => value.toFixed(2).replace(/^-(0\.00)$/, "$1").replace("-", "−");
 
 // time per step ~ size^exponent, one row per backend and one column per cell
 function fits(name, sweep, number, list) {

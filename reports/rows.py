@@ -51,7 +51,7 @@ def chart_rows(data: Frames) -> dict[str, Rows]:
     number = {key: index for index, key in enumerate(data.cases["case"])}
     order = {name: place for place, name in enumerate(data.backends)}
     sets = {"pairs": _pairs(data), "times": _times(data), "startup": _startup(data), "gates": _gates(data)}
-    for name, frame in sets.items():
+    for frame in sets.values():
         for column, key in (("backend", "backend_order"), ("a", "a_order"), ("b", "b_order")):
             if column in frame:
                 frame[key] = frame[column].map(order)

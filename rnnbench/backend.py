@@ -109,7 +109,12 @@ def load_backend(name: str) -> Any:
     registered = _registered()
     if name not in registered:
         raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(registered))}")
-    module = importlib.import_module(registered[name].value)
+    try:
+        module = importlib.import_module(registered[name].value)
+    except BackendUnavailable:
+        raise
+    except Exception as error:  # a library that is installed but broken may raise anything while it loads
+        raise BackendUnavailable(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     reason = unavailable(module)
     if reason:
         raise BackendUnavailable(f"{name} cannot run here: {reason}")
@@ -134,7 +139,7 @@ def _registered() -> dict[str, EntryPoint]:
 def _reason(name: str) -> str | None:
     try:
         load_backend(name)
-    except ImportError as error:
+    except BackendUnavailable as error:
         return " ".join(str(error).split())
     return None
 

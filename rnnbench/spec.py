@@ -1,5 +1,6 @@
 """Spec: one frozen description of a network, with the shapes, sizes and counts that follow from it."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -107,18 +108,18 @@ class Spec:
         return np.dtype(self.dtype)
 
     def parameter_count(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.param_shapes().values())
+        return sum(math.prod(shape) for shape in self.param_shapes().values())
 
     def parameter_bytes(self) -> int:
         return self.parameter_count() * self.numpy_dtype.itemsize
 
     def state_bytes(self, batch: int) -> int:
-        return len(self.kind.states) * int(np.prod(self.state_shape(batch))) * self.numpy_dtype.itemsize
+        return len(self.kind.states) * math.prod(self.state_shape(batch)) * self.numpy_dtype.itemsize
 
     def forward_flops(self, steps: int, batch: int) -> int:
         """Floating-point operations of the matrix products of a forward pass over (T, B): for one LSTM layer
         8 B T H (I + H).  A multiplication and an addition count as two; elementwise work and biases are not counted."""
-        weights = sum(int(np.prod(s)) for name, s in self.param_shapes().items() if name.startswith("weight"))
+        weights = sum(math.prod(s) for name, s in self.param_shapes().items() if name.startswith("weight"))
         return 2 * weights * steps * batch
 
     def step_flops(self, steps: int, batch: int) -> int:

@@ -13,7 +13,10 @@ that cannot run."""
 
 
 class NetworkBenchmark(ABC):
-    """One network on each backend; a subclass says which, and what varies.  Abstract, so asv passes it over."""
+    """One network on each backend; a subclass says which, and what varies.  Abstract, so asv passes it over.
+
+    Peak memory is, as asv takes it, the whole process's: libraries, and the compiler where the JIT cache was empty.
+    """
 
     timeout = 300  # seconds; the first set-up of a JIT backend compiles
 

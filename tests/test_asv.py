@@ -9,11 +9,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+import rnnbench
 import rnnbench.suites
 from rnnbench.suites.common import BACKENDS, NetworkBenchmark
 from rnnbench.suites.sequence_length import SequenceLength
-
-import rnnbench
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("time_", "peakmem_")

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnnbench.impls import numpy_ref
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
 from rnnbench.cells import Activations
 from rnnbench.convert import from_keras, from_onnx, from_torch, onnx_operator, to_keras, to_onnx, to_torch
+from rnnbench.impls import numpy_ref
 
 CONVERTIBLE = ("elman", "lstm", "gru", "gru_reset_before")
 JORDAN = Spec("jordan", 3, 2)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rnnbench.impls import numpy_ref
 
 import rnnbench
 from rnnbench import SuiteError
+from rnnbench.impls import numpy_ref
 from rnnbench.inputs import make_input
 from rnnbench.store import Case
 from rnnbench.suite import _KEYS, MAX_CASES, Settings, estimate, load_suite, suite_names

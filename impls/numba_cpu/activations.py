@@ -23,7 +23,6 @@ from numba.extending import intrinsic, register_jitable
 
 from rnnbench.cells import Activations
 
-
 _LN2 = Fraction("0.693147180559945309417232121458176568")
 
 

@@ -33,7 +33,9 @@ class Kernels(NamedTuple):
 def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
     """The kernels of one cell, nonlinearity and dtype; compiled at their first call, or loaded from Numba's cache."""
     kind = CELLS[cell]
-    equations = Equations(*(f and register_jitable(forceinline=True)(f) for f in kind.equations(activations(dtype), nonlinearity)))
+    equations = Equations(
+        *(f and register_jitable(forceinline=True)(f) for f in kind.equations(activations(dtype), nonlinearity))
+    )
     key = f"{cell}_{nonlinearity}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {

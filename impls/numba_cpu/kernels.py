@@ -85,7 +85,7 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(x, weights, recurrent, memory, saved, operands, hidden, y, reverse, block):
-    """Run all steps, ``block`` of them per input product; fills ``y`` and, from its initial row on, every time-indexed array."""
+    """Run all steps, ``block`` of them per input product; fills ``y`` and all rows after the initial ones."""
     weight_ih, weight_outer, weight_inner, bias_ih, bias_outer, bias_inner, weight_ho, bias_ho = weights
     steps, batch, input_size = x.shape
     size = hidden.shape[2]
@@ -129,7 +129,7 @@ def forward(x, weights, recurrent, memory, saved, operands, hidden, y, reverse, 
 
 def backward(x, weights, recurrent, memory, saved, operands, hidden, dy, drecurrent, dmemory, reverse, gradients):
     """BPTT over all steps: fills ``gradients`` and dx, and turns the final state's cotangents into the initial state's."""
-    weight_ih, weight_outer, weight_inner, bias_ih, bias_outer, bias_inner, weight_ho, bias_ho = weights
+    weight_ih, weight_outer, weight_inner, _, _, _, weight_ho, _ = weights
     steps, batch, input_size = x.shape
     size = hidden.shape[2]
     da = np.empty((steps, batch, GATES * size), x.dtype)
@@ -155,9 +155,7 @@ def backward(x, weights, recurrent, memory, saved, operands, hidden, dy, drecurr
                 units_inner_backward(saved[t, i], carried[i], dhidden[i], db_inner[t, i])
             np.dot(db_inner[t], weight_inner, doperand)
         for i in range(batch):
-            units_backward(
-                saved[t, i], carried[i], dhidden[i], dmemory[i], doperand[i], da[t, i], db_outer[t, i], dcarried[i]
-            )
+            units_backward(saved[t, i], carried[i], dhidden[i], dmemory[i], doperand[i], da[t, i], db_outer[t, i], dcarried[i])
         np.dot(db_outer[t], weight_outer, drecurrent)
         if HAS_MEMORY:
             dmemory[:] = dcarried

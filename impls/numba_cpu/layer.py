@@ -1,6 +1,6 @@
 """One layer in one direction: packing, buffers and the tape around the compiled loops."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,7 +77,9 @@ class Layer:
         dmemory = np.array(dstate[1], order="C") if self._cell.carries == "c" else drecurrent
         dx = np.empty_like(tape.x)
         gradients = Weights(*(np.zeros_like(value) for value in weights))
-        self._kernels.backward(*tape[:1], weights, *tape[1:], np.ascontiguousarray(dy), drecurrent, dmemory, reverse, (dx, *gradients))
+        self._kernels.backward(
+            *tape[:1], weights, *tape[1:], np.ascontiguousarray(dy), drecurrent, dmemory, reverse, (dx, *gradients)
+        )
         return self._unpacked(gradients), dx, (drecurrent, dmemory)[: len(dstate)]
 
     def _run(

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rnnbench.impls.numba_cuda.device import info, require, synchronize, unavailable
 
 from rnnbench.backend import Network
+from rnnbench.impls.numba_cuda.device import info, require, synchronize, unavailable
 from rnnbench.spec import Spec
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]

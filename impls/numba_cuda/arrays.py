@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
+
 from rnnbench.impls.numba_cuda.kernels import copy, fill, launch, plus
 
 Allocate = Callable[[tuple[int, ...]], Any]

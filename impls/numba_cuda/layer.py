@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import cuda
+
+from rnnbench.backend import Array, State
 from rnnbench.impls.numba_cuda.arrays import Allocate, DeviceArrays, place
 from rnnbench.impls.numba_cuda.cell_kernels import cell_kernels
 from rnnbench.impls.numba_cuda.kernels import Matrix, constant, launch, matrix, multiply
 from rnnbench.impls.numba_cuda.slots import Slots
-
-from rnnbench.backend import Array, State
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 

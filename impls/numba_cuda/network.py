@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rnnbench.impls.numba_cuda.arrays import DeviceArrays, contiguous
-from rnnbench.impls.numba_cuda.layer import Layer
 
 from rnnbench.backend import Array, Gradients, State
+from rnnbench.impls.numba_cuda.arrays import DeviceArrays, contiguous
+from rnnbench.impls.numba_cuda.layer import Layer
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from rnnbench.impls.numba_cuda.device import missing_compiler, simulated
-
 from rnnbench.errors import BackendUnavailable
+from rnnbench.impls.numba_cuda.device import missing_compiler, simulated
 from rnnbench.spec import Spec
 
 
@@ -32,6 +31,7 @@ def compile_ptx(spec: Spec, compute_capability: tuple[int, int] = (9, 0)) -> dic
 def _kernels(spec: Spec) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Kernels and their argument types by name."""
     from numba import types
+
     from rnnbench.impls.numba_cuda import kernels
     from rnnbench.impls.numba_cuda.cell_kernels import build
 

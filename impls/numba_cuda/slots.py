@@ -2,10 +2,9 @@
 
 import math
 
+from rnnbench.backend import Array, State
 from rnnbench.impls.numba_cuda.arrays import Allocate
 from rnnbench.impls.numba_cuda.kernels import Matrix, Values, launch, plus
-
-from rnnbench.backend import Array, State
 
 
 class Slots:

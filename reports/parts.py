@@ -1,0 +1,78 @@
+"""What the charts share: the Picture, scales of the backends, axes and the names behind numbers.
+
+Nothing from outside enters a Vega expression: names reach a chart as data, in a scale's domain or as the value of a
+parameter.  Facets and rows stand for ``_order`` numbers, looked up in such a parameter: a list of names to sort by would
+become an expression, and Vega-Lite mixes up the headers of a grid that is sorted by a field.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import altair as alt
+
+from rnnbench.reports import theme
+from rnnbench.reports.frames import Frames
+
+NUMBER = "datum.value >= 0.001 ? format(datum.value, '~g') : format(datum.value, '~e')"
+LEGEND = alt.Legend(orient="top", labelExpr="backends[datum.value]")
+CELL_HEADER = alt.Header(title=None, labelExpr="cells[datum.value]")
+BACKEND_HEADER = alt.Header(title=None, labelExpr="backends[datum.value]", labelAngle=0, labelAlign="left", labelLimit=110)
+BY_CELL = alt.Facet("cell_order:O", header=CELL_HEADER)
+OFFSET = alt.YOffset("backend_order:O")
+
+
+class Picture(NamedTuple):
+    """A chart with its words.  ``sweep`` names the sweeps of which it shows one at a time (``sweeps.AXES``); ``phase`` is
+    the only phase that it is about; ``dataset`` is the set of rows that it reads."""
+
+    name: str
+    title: str
+    caption: str
+    dataset: str
+    chart: alt.FacetChart | alt.LayerChart
+    sweep: str | None = None
+    phase: str | None = None
+
+
+def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
+    """Colour, shape and dash of the backends, with one legend for colour and shape."""
+    scale = alt.Scale(domain=[data.backends.index(name) for name in backends])
+    dashes = alt.Scale(domain=backends, range=[theme.DASHES[i % len(theme.DASHES)] for i in range(len(backends))])
+    return {
+        "color": alt.Color("backend_order:N", title=None, scale=scale, legend=LEGEND),
+        "shape": alt.Shape("backend_order:N", title=None, scale=scale, legend=LEGEND),
+        "strokeDash": alt.StrokeDash("backend:N", title=None, scale=dashes, legend=None),
+    }
+
+
+def values_of(data: Frames, field: str) -> list[int]:
+    return sorted({int(value) for value in data.cases[field].dropna()})
+
+
+def lookup(name: str, values: Iterable[str]) -> alt.Parameter:
+    """The names behind a field of numbers."""
+    return alt.param(name=name, value=list(dict.fromkeys(values)))
+
+
+def rows_of(size: int) -> alt.Step:
+    return alt.Step(**{"step": size, "for": "position"})
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Ticks 1, 2, 5 in each decade, or the powers of ten alone where there are many."""
+    if not (0 < low <= high < math.inf):
+        return []
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if last - first <= 5 else (1,)
+    return [step * 10.0**power for power in range(first, last + 1) for step in steps]
+
+
+def log_y(title: str, field: str = "value:Q", *, ticks: list[float]) -> alt.Y:
+    axis = alt.Axis(values=ticks, labelExpr=NUMBER, labelOverlap="greedy")
+    return alt.Y(field, title=title, scale=alt.Scale(type="log", nice=False, padding=8), axis=axis)
+
+
+def log_x(field: str, title: str, values: list[int]) -> alt.X:
+    axis = alt.Axis(values=values, format="d", labelOverlap="greedy", labelAngle=0)
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=8), axis=axis)
