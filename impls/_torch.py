@@ -6,6 +6,7 @@ and makes ``backward`` raise torch's RuntimeError where it did.
 """
 
 import contextlib
+import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
 
 DEVICE = torch.device("cpu")
 
@@ -44,11 +46,9 @@ class AutogradNetwork(CheckedNetwork):
     _weights: dict[str, torch.Tensor]
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ArgumentError(f"threads is {threads!r}; expected an integer >= 1, or None")
-        self._threads = threads
+        check_threads(threads)
         self.arrays = StandardArrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=DEVICE))
-        super().__init__(spec, params)
+        super().__init__(spec, params, contextlib.nullcontext if threads is None else functools.partial(limited, threads))
 
     def _set_params(self, params: Params) -> None:
         # new leaves, never a change in place: the graphs of older tapes keep theirs
@@ -64,21 +64,19 @@ class AutogradNetwork(CheckedNetwork):
         """y and the final state, by operations that autograd knows."""
 
     def _forward(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        with limited(self._threads):
-            with torch.inference_mode():
-                y, final = self._run(x, state)
-            with torch.inference_mode(False):  # a copy made here is a plain tensor, what inference mode makes is not
-                return y.clone(), tuple(part.clone() for part in final)
+        # not inference mode: what it makes is of no use to a caller's autograd
+        with torch.inference_mode(False), torch.no_grad():
+            return self._run(x, state)
 
     def _record(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State, Recorded]:
-        with limited(self._threads), torch.inference_mode(False):
+        with torch.inference_mode(False):
             x, state = _leaf(x), tuple(_leaf(part) for part in state)
             y, final = self._run(x, state)
             content = Recorded(y, final, self._weights, x, state)
             return y.detach(), tuple(part.detach() for part in final), content
 
     def _backward(self, content: Recorded, dy: torch.Tensor, dstate: State) -> Gradients:
-        with limited(self._threads), torch.inference_mode(False):
+        with torch.inference_mode(False):
             leaves = (*content.weights.values(), content.x, *content.state)
             grads = torch.autograd.grad((content.y, *content.final), leaves, (dy, *dstate))
         count = len(content.weights)
@@ -95,11 +93,8 @@ def _leaf(array: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def limited(threads: int | None) -> Iterator[None]:
-    """Set torch's intra-op threads for a while; None changes nothing."""
-    if threads is None:
-        yield
-        return
+def limited(threads: int) -> Iterator[None]:
+    """Set torch's intra-op threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -5,12 +5,10 @@ Arrays are numpy.ndarray of any memory order.  The equations come from ``rnnbenc
 equations, forward in time and, for the gradients, back.  Speed is no aim.
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import threadpoolctl
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network, State
@@ -18,6 +16,7 @@ from rnnbench.cells import Activations
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
+from rnnbench.threads import blas_info, blas_limits
 
 _NO_VALUES: tuple[np.ndarray, ...] = ()
 
@@ -154,36 +153,12 @@ def _times(steps: int, reverse: bool) -> Iterator[int]:
     return reversed(range(steps)) if reverse else iter(range(steps))
 
 
-class NumpyNetwork(StackedNetwork):
-    """The stack of layers, with NumPy's BLAS limited to ``threads`` while it runs."""
-
-    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None, arithmetic: Arithmetic) -> None:
-        self._threads = threads
-        super().__init__(spec, params, Layer(spec, arithmetic), NumpyArrays(spec.numpy_dtype), np.ndarray)
-
-    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        with limited(self._threads):
-            return super()._forward(x, state)
-
-    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
-        with limited(self._threads):
-            return super()._record(x, state)
-
-    def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Any:
-        with limited(self._threads):
-            return super()._backward(content, dy, dstate)
-
-
-def limited(threads: int | None) -> contextlib.AbstractContextManager[Any]:
-    """Limit the BLAS libraries of this process to ``threads`` for a while; None changes nothing."""
-    return contextlib.nullcontext() if threads is None else threadpoolctl.threadpool_limits(threads, user_api="blas")
-
-
 def load(
     spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
 ) -> Network:
     """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
-    return NumpyNetwork(spec, params, threads, arithmetic or Arithmetic())
+    layer = Layer(spec, arithmetic or Arithmetic())
+    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, blas_limits(threads))
 
 
 def asarray(array: np.ndarray) -> np.ndarray:
@@ -203,10 +178,4 @@ def supports(spec: Spec) -> str | None:
 
 
 def info() -> dict[str, Any]:
-    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return {
-        "numpy": np.__version__,
-        "blas": ", ".join(f"{pool['internal_api']} {pool['version']}" for pool in blas),
-        "device": "cpu",
-        "threads": max((pool["num_threads"] for pool in blas), default=1),
-    }
+    return {"numpy": np.__version__, "device": "cpu"} | blas_info()

@@ -91,7 +91,7 @@ def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:
         cases = part[part["outcome"] == name]
         clause = f"{name} is fastest in {_share(len(cases), total)}" if place == 0 else f"{name} in {len(cases)}"
         clauses.append(clause + (_where(part, cases) if named and place else ""))
-    text = ", ".join(clauses) if clauses else f"no backend is clearly fastest in any of {_count(total, 'case')}"
+    text = ", ".join(clauses) if clauses else f"no backend is clearly fastest in {_any(total)}"
     if "tie" in counts:
         ties = part[part["outcome"] == "tie"]
         who = sorted({" and ".join(sorted([row.winner, *row.tied])) for row in ties.itertuples()})
@@ -100,7 +100,8 @@ def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:
     if "undecided" in counts:
         text += f"; {_count(counts['undecided'], 'case')} {_is(counts['undecided'])} undecided: too few rounds"
     if "alone" in counts:
-        text += f"; {counts['alone']} had only one backend that completed"
+        who = _listed(dict.fromkeys(part.loc[part["outcome"] == "alone", "winner"]))
+        text += f"; in {counts['alone']} only one backend completed ({who})"
     return text
 
 
@@ -289,6 +290,10 @@ def _printable(text: str) -> str:
 
 def _share(count: int, total: int) -> str:
     return f"all {_count(total, 'case')}" if count == total else f"{count} of {_count(total, 'case')}"
+
+
+def _any(total: int) -> str:
+    return "the only case" if total == 1 else f"any of {total} cases"
 
 
 def _count(count: int, word: str) -> str:

@@ -1,5 +1,6 @@
 """CheckedNetwork: argument checks, empty sequences and tape bookkeeping, once for all implementations."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from rnnbench.backend import Array, Gradients, State
 from rnnbench.errors import ArgumentError, TapeError
 from rnnbench.params import Params, check_params
 from rnnbench.spec import Spec
+from rnnbench.threads import Limits
 
 
 class Tape:
@@ -30,14 +32,15 @@ class CheckedNetwork(ABC):
     """A Network whose subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params`` on checked input.
 
     Sequences have T >= 1 there and states are given; ``arrays`` are the operations on the implementation's arrays and
-    ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.
+    ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.  ``limits`` is
+    entered around every run.
     """
 
     arrays: Arrays
     array_type: type
 
-    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
-        self.spec = spec
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
+        self.spec, self._limits = spec, limits
         self.update(params)
 
     def params(self) -> Params:
@@ -51,13 +54,15 @@ class CheckedNetwork(ABC):
         steps, batch, state = self._check_inputs(x, state)
         if steps == 0:
             return self._empty_output(batch), self._copied(state)
-        return self._forward(x, state)
+        with self._limits():
+            return self._forward(x, state)
 
     def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
         steps, batch, state = self._check_inputs(x, state)
         if steps == 0:
             return self._empty_output(batch), self._copied(state), Tape(self, 0, batch, _EMPTY)
-        y, final, content = self._record(x, state)
+        with self._limits():
+            y, final, content = self._record(x, state)
         return y, final, Tape(self, steps, batch, content)
 
     def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
@@ -73,7 +78,8 @@ class CheckedNetwork(ABC):
         if content is _EMPTY:
             zeros = {name: self.arrays.zeros(shape) for name, shape in self.spec.param_shapes().items()}
             return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
-        return self._backward(content, dy, dstate)
+        with self._limits():
+            return self._backward(content, dy, dstate)
 
     @abstractmethod
     def _set_params(self, params: Params) -> None: ...

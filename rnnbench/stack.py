@@ -1,5 +1,6 @@
 """Layers and directions, once for all backends that bring functions for a single layer in one direction."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from rnnbench.backend import Array, Gradients, State
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.threads import Limits
 
 
 class LayerFunctions(Protocol):
@@ -38,10 +40,16 @@ class StackedNetwork(CheckedNetwork):
     """A deep, possibly bidirectional network made of single-layer functions."""
 
     def __init__(
-        self, spec: Spec, params: Mapping[str, np.ndarray], layers: LayerFunctions, arrays: Arrays, array_type: type
+        self,
+        spec: Spec,
+        params: Mapping[str, np.ndarray],
+        layers: LayerFunctions,
+        arrays: Arrays,
+        array_type: type,
+        limits: Limits = contextlib.nullcontext,
     ) -> None:
         self._layers, self.arrays, self.array_type = layers, arrays, array_type
-        super().__init__(spec, params)
+        super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
         names = self.spec.layer_shapes(0)

@@ -255,10 +255,11 @@ def make_simulator_strict() -> None:
     from numba import cuda
     from numba.cuda.cudadrv import devicearray
 
-    allocate, simulated = cuda.device_array, devicearray.FakeCUDAArray
+    simulated: Any = devicearray.FakeCUDAArray  # pyright: ignore[reportAttributeAccessIssue]  # only the simulator has it
+    allocate = cuda.device_array
     reshape = simulated.reshape
 
-    def poisoned(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    def poisoned(shape: tuple[int, ...], dtype: Any) -> Any:
         array = allocate(shape, dtype)
         array[...] = np.nan
         return array

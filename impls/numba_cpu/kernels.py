@@ -130,7 +130,7 @@ def forward(x, weights, recurrent, memory, saved, operands, hidden, y, reverse, 
 def backward(x, weights, recurrent, memory, saved, operands, hidden, dy, drecurrent, dmemory, reverse, gradients):
     """BPTT over all steps: fills ``gradients`` and dx, and turns the final state's cotangents into the initial state's."""
     weight_ih, weight_outer, weight_inner, _, _, _, weight_ho, _ = weights
-    steps, batch, input_size = x.shape
+    steps, batch, _ = x.shape
     size = hidden.shape[2]
     da = np.empty((steps, batch, GATES * size), x.dtype)
     db_outer = np.empty((steps, batch, OUTER * size), x.dtype) if SEPARATE_COTANGENTS else da

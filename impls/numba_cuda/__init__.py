@@ -13,12 +13,14 @@ import numpy as np
 from rnnbench.backend import Network
 from rnnbench.impls.numba_cuda.device import info, require, synchronize, unavailable
 from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
+    check_threads(threads)
     require()
     from rnnbench.impls.numba_cuda.network import CudaNetwork
 

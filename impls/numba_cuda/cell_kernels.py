@@ -5,7 +5,6 @@
 
 import math
 from functools import lru_cache
-from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +45,7 @@ def build(spec: Spec) -> CellKernels:
     write_state, write_saved = scatter(len(cell.states)), scatter(cell.saved)
     write_gates, write_outer, write_inner = scatter(gates), scatter(cell.outer_gates), scatter(cell.inner_gates)
     add_carried = scatter_sum(carried_count)
-    forward, backward = device_function(equations.forward), device_function(equations.backward)
+    forward, backward = cuda.jit(device=True)(equations.forward), cuda.jit(device=True)(equations.backward)
 
     @cuda.jit
     def cell_forward(a, b, carried, new, saved, rows, units):
@@ -73,7 +72,7 @@ def build(spec: Spec) -> CellKernels:
 
     if equations.inner is None or equations.inner_backward is None:
         return CellKernels(cell_forward, cell_backward, None, None)
-    inner, inner_back = device_function(equations.inner), device_function(equations.inner_backward)
+    inner, inner_back = cuda.jit(device=True)(equations.inner), cuda.jit(device=True)(equations.inner_backward)
 
     @cuda.jit
     def cell_inner(a, b, carried, operand, rows, units):
@@ -94,13 +93,6 @@ def build(spec: Spec) -> CellKernels:
             write_inner(db_inner, i, j, values)
 
     return CellKernels(cell_forward, cell_backward, cell_inner, cell_inner_backward)
-
-
-def device_function(function: FunctionType) -> DeviceFunction:
-    """A function as a device function, with the plain functions that it closes over, which Numba would refuse."""
-    contents = [cell.cell_contents for cell in function.__closure__ or ()]
-    closure = tuple(CellType(device_function(value) if isinstance(value, FunctionType) else value) for value in contents)
-    return cuda.jit(device=True)(FunctionType(function.__code__, function.__globals__, function.__name__, None, closure))
 
 
 def activations(dtype: np.dtype) -> Activations:

@@ -52,7 +52,7 @@ class Prepared:
 
     def __init__(self, backend: Any, problem: Problem, inputs: Inputs, params: Params) -> None:
         self.backend, self.case = backend, problem.computed_case()
-        self.net = backend.load(self.case.spec(), params, threads=self.case.threads)
+        self.net = backend.load(self.case.spec(), params)
         self.x, self.state, self.dy, self.dstate = (_converted(backend.asarray, part) for part in inputs)
 
     def call(self) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""What a run will do: its settings, the backends that can take part, and the rows that it starts from."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rnnbench import store
+from rnnbench.backend import backends as list_backends
+from rnnbench.check import Problem
+from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.measure.machine import environment
+from rnnbench.store import Case
+from rnnbench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run measures: ``time_limit`` is in seconds for one request to a worker, a gate or a handful of samples."""
+
+    rounds: int = 12
+    samples: int = 5
+    shortest_sample: float = 5e-3  # seconds that the fastest backend's sample lasts
+    input: str = "text"
+    text_file: str | None = None
+    seed: int = 0
+    time_limit: float = 120.0
+
+    def problem(self, case: Case) -> Problem:
+        return Problem(case, source=self.input, text_file=self.text_file, seed=self.seed)
+
+
+QUICK = Settings(rounds=5, samples=3, shortest_sample=1e-3)
+"""For a first look within minutes; reports say that the numbers are quick."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: its first row, its settings, and the results file with what it already holds."""
+
+    run: store.Run
+    settings: Settings
+    path: Path
+    stored: Sequence[store.AnyRow] = ()
+
+    @property
+    def resumes(self) -> bool:
+        return bool(self.stored)
+
+    @property
+    def names(self) -> list[str]:
+        """The backends that can run here."""
+        return [name for name, facts in self.run.backends.items() if "unavailable" not in facts]
+
+
+def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, folder: Path, command: Sequence[str]) -> Plan:
+    """Plan a run of ``names`` (default: all registered backends); raises UnknownBackend or ArgumentError."""
+    facts = environment()
+    now = datetime.datetime.now(datetime.UTC)
+    identity = f"{now:%Y%m%dT%H%M%S}-{suite.name}"
+    run = store.Run(
+        run=identity,
+        started=now.isoformat(timespec="seconds"),
+        suite=suite.name,
+        command=list(command),
+        settings=msgspec.to_builtins(settings),
+        environment=facts,
+        backends=_chosen(names),
+        cases=suite.cases,
+    )
+    return Plan(run, settings, folder / facts["machine"] / f"{identity}.jsonl")
+
+
+def resumed_plan(path: Path) -> Plan:
+    """Plan to go on with a results file; raises StoreError where machine, versions or code have changed since."""
+    contents = store.read(path)
+    now, then = environment(), contents.run.environment
+    changed = [name for name in now if now[name] != then.get(name)]
+    if changed:
+        name = changed[0]
+        raise StoreError(
+            f"cannot go on with {path}: {name} was {then.get(name)!r} and is {now[name]!r}; start a new run instead"
+        )
+    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, contents.rows)
+
+
+def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
+    """The settings with what the suite asks for in place of the defaults."""
+    asked = {name: value for name, value in msgspec.to_builtins(suite.settings).items() if value is not None}
+    return replace(settings, **asked)
+
+
+def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """Each backend that takes part, or the reason why it cannot; raises ArgumentError where an asked-for one cannot."""
+    listing = {entry.name: entry.reason for entry in list_backends()}
+    if names is None:
+        chosen = {name: {} if reason is None else {"unavailable": reason} for name, reason in listing.items()}
+    else:
+        chosen = {}
+        for name in names:
+            if not name.endswith(".py") and name not in listing:
+                raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(listing)}")
+            if listing.get(name):
+                raise ArgumentError(f"backend {name!r} cannot run here: {listing[name]}")
+            chosen[name] = {}
+    if all("unavailable" in facts for facts in chosen.values()):
+        raise ArgumentError("no backend can run here; `rnnbench backends` says why")
+    return chosen

@@ -1,0 +1,135 @@
+"""The parent's side of a worker: start it, ask it with a time limit, and end it with everything it started."""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "NUMBA_ENABLE_CUDASIM")
+"""Of the user's environment, all that a worker sees."""
+
+GRACE = 2.0  # seconds between TERM and KILL
+
+
+class WorkerFailure(Exception):
+    """What became of a request; ``reason`` is "error", "crashed" or "timeout"."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class WorkerProcess:
+    """One backend in a process group of its own, with a fixed number of threads."""
+
+    def __init__(self, backend: str, threads: int, numba_cache: Path) -> None:
+        self.backend = backend
+        request_end, self._requests = os.pipe()
+        self._replies, reply_end = os.pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environment |= {"NUMBA_CACHE_DIR": str(numba_cache), "PYTHONNOUSERSITE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rnnbench.measure.worker", backend, str(request_end), str(reply_end)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment,
+            pass_fds=(request_end, reply_end),
+            start_new_session=True,
+        )
+        os.close(request_end)
+        os.close(reply_end)
+        os.set_blocking(self._replies, False)
+        self._pending = b""
+
+    def greeting(self, time_limit: float) -> dict[str, Any]:
+        """The backend's ``info()``, once it is imported; raises WorkerFailure."""
+        return self._answer(time_limit)
+
+    def ask(self, call: str, time_limit: float, **arguments: Any) -> Any:
+        """Send one request and wait for its answer; raises WorkerFailure, after which only an "error" can be asked again."""
+        request = msgspec.json.encode({"call": call, "arguments": arguments}) + b"\n"
+        try:
+            os.write(self._requests, request)
+        except BrokenPipeError:
+            raise self._crashed() from None
+        return self._answer(time_limit)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process and its group: close its pipe, then TERM, then KILL."""
+        for descriptor in (self._requests, self._replies):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        for number, patience in ((None, GRACE), (signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                if number is not None:
+                    os.killpg(self._process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # whatever the worker started and left behind
+        self._log.close()
+
+    def _answer(self, time_limit: float) -> Any:
+        line = self._line(time_limit)
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerFailure("error", answer["error"])
+        return answer["answer"]
+
+    def _line(self, time_limit: float) -> bytes:
+        deadline = time.monotonic() + time_limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._replies, selectors.EVENT_READ)
+            while b"\n" not in self._pending:
+                left = deadline - time.monotonic()
+                if left <= 0 or not selector.select(left):
+                    self.end()
+                    raise WorkerFailure("timeout", f"no answer within {time_limit:g} s")
+                received = os.read(self._replies, 1 << 20)
+                if not received:
+                    raise self._crashed()
+                self._pending += received
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _crashed(self) -> WorkerFailure:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        code = self._process.poll()
+        said = self._last_words()
+        self.end()
+        if code is None:
+            how = "closed its pipe"
+        else:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return WorkerFailure("crashed", f"the worker {how}" + (f": {said}" if said else ""))
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,236 @@
+"""The run: rounds of fresh workers, each case gated before it is timed, every fact stored as soon as it is known.
+
+In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
+the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
+backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
+ones load compiled code.
+"""
+
+import datetime
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rnnbench.backend import load_backend
+from rnnbench.check import Finding, Problem
+from rnnbench.measure.plan import Plan
+from rnnbench.measure.process import WorkerFailure, WorkerProcess
+from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
+
+START_LIMIT = 120.0
+"""Seconds that a worker may take to import its libraries."""
+
+Progress = Callable[[int, int, str], None]
+"""Told how many units of work are done, how many there are, and what is next."""
+
+
+def run(plan: Plan, writer: Writer, progress: Progress) -> None:
+    """Carry out a plan, appending every row to ``writer``; on KeyboardInterrupt what is stored stays and says so."""
+    session = _Session(plan, writer, progress)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-")))
+        try:
+            session.measure(scratch)
+        except KeyboardInterrupt:
+            session.append(session.end(interrupted=True))
+            raise
+        session.append(session.end(interrupted=False))
+
+
+class _Session:
+    """What one process knows of a run: the facts stored so far, and the work that is left."""
+
+    def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
+        self._plan, self._writer, self._progress = plan, writer, progress
+        self._started, self._gate_seconds = time.monotonic(), 0.0
+        self._failed: set[tuple[Case, str]] = set()
+        self._gated: set[tuple[Case, str]] = set()
+        self._timed: set[tuple[Case, str, int]] = set()
+        self._memory: set[tuple[Case, str]] = set()
+        self._truncated: set[Case] = set()
+        self._loops: dict[Case, int] = {}
+        for row in plan.stored:
+            self._know(row)
+
+    def append(self, row: Row) -> None:
+        self._writer.append(row)
+        self._know(row)
+
+    def end(self, interrupted: bool) -> End:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted)
+
+    def measure(self, scratch: Path) -> None:
+        cases, rounds = self._plan.run.cases, self._plan.settings.rounds
+        self._total = len(cases) * (rounds + 1)
+        self._done = 0
+        self._refuse_unsupported()
+        for number in range(rounds):
+            order = list(cases)
+            random.Random(f"{self._plan.run.run} {number}").shuffle(order)
+            for threads in sorted({case.threads for case in order}):
+                self._round(number, [case for case in order if case.threads == threads], threads, scratch)
+        for threads in sorted({case.threads for case in cases}):
+            self._measure_memory([case for case in cases if case.threads == threads], threads, scratch)
+
+    def _know(self, row: Any) -> None:
+        match row:
+            case Failure():
+                self._failed.add((row.case, row.backend))
+            case Gate():
+                self._gated.add((row.case, row.backend))
+            case Time():
+                self._timed.add((row.case, row.backend, row.round))
+                self._loops[row.case] = row.loops
+            case Memory():
+                self._memory.add((row.case, row.backend))
+            case Truncation():
+                self._truncated.add(row.case)
+
+    def _refuse_unsupported(self) -> None:
+        for name in self._plan.names:
+            backend = load_backend(name)
+            for case in self._plan.run.cases:
+                reason = backend.supports(case.spec())
+                if reason and (case, name) not in self._failed:
+                    self.append(Failure(case, name, "load", "unsupported", reason))
+
+    def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
+        with self._workers(threads, scratch) as workers:
+            for position, case in enumerate(cases):
+                self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
+                todo = [n for n in self._open(case) if (case, n, number) not in self._timed]
+                shift = (number + position) % max(1, len(todo))
+                order = todo[shift:] + todo[:shift]
+                ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
+                self._time(workers, ready, case, number)
+                self._done += 1
+
+    def _open(self, case: Case) -> list[str]:
+        """The backends that have not failed on a case."""
+        return [name for name in self._plan.names if (case, name) not in self._failed]
+
+    def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
+        """Gate a case if it was not, load it and call it once; False where the backend failed."""
+        problem = self._plan.settings.problem(case)
+        gated = (case, name) in self._gated or self._gate(workers, name, problem, scratch)
+        facts = gated and self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
+        if not facts:
+            return False
+        self.append(Startup(case, name, number, cold=number == 0, **facts))
+        return True
+
+    def _gate(self, workers: "_Workers", name: str, problem: Problem, scratch: Path) -> bool:
+        case, started = problem.case, time.monotonic()
+        reference = scratch / f"{case.key()}.npz"
+        if not reference.exists():
+            self._expect(workers, problem, reference)
+        found = self._asked(workers, name, case, "gate", 0, "gate", problem=problem, reference=str(reference))
+        seconds = time.monotonic() - started
+        self._gate_seconds += seconds
+        if found is None:
+            return False
+        findings = [Finding(*finding) for finding in found]
+        passed = all(finding.passed for finding in findings)
+        self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
+        if not passed:
+            wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
+            self.append(Failure(case, name, "gate", "wrong", wrong[:2000]))
+        return passed
+
+    def _expect(self, workers: "_Workers", problem: Problem, reference: Path) -> None:
+        """Let the reference write what is expected; a reference that fails ends the run, as nothing could be checked."""
+        referee, limit = workers.get("numpy_ref"), self._plan.settings.time_limit * 10
+        referee.ask("expect", limit, problem=msgspec.to_builtins(problem), reference=str(reference))
+        if problem.case.phase == "tbptt" and problem.case not in self._truncated:
+            cost = referee.ask("window_cost", limit, problem=msgspec.to_builtins(problem))
+            self.append(Truncation(problem.case, cost.pop("all"), cost))
+
+    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
+        settings = self._plan.settings
+        if names and case not in self._loops:
+            seconds = {name: self._asked(workers, name, case, "time", number, "calibrate") for name in names}
+            fastest = min((s for s in seconds.values() if s is not None), default=None)
+            if fastest is None:
+                return
+            ratio = settings.shortest_sample / max(fastest, 1e-9)
+            self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
+        loops = self._loops.get(case, 1)
+        for place, name in enumerate(names):
+            if (case, name) in self._failed:
+                continue
+            samples = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
+            if samples is not None:
+                self.append(Time(case, name, number, place, loops, samples))
+
+    def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
+        with self._workers(threads, scratch) as workers:
+            for case in cases:
+                self._progress(self._done, self._total, f"memory: {case.label()}")
+                problem = self._plan.settings.problem(case)
+                for name in self._open(case):
+                    if (case, name) in self._memory:
+                        continue
+                    peak = self._asked(workers, name, case, "memory", None, "memory", problem=problem)
+                    if peak is not None:
+                        self.append(Memory(case, name, peak))
+                self._done += 1
+
+    def _asked(
+        self, workers: "_Workers", name: str, case: Case, stage: Any, number: int | None, call: str, **arguments: Any
+    ) -> Any:
+        """The worker's answer, or None after its failure was stored."""
+        arguments = {key: msgspec.to_builtins(value) for key, value in arguments.items()}
+        try:
+            return workers.get(name).ask(call, self._plan.settings.time_limit, **arguments)
+        except WorkerFailure as failure:
+            self.append(Failure(case, name, stage, failure.reason, str(failure), number))  # type: ignore[arg-type]
+            return None
+
+    @contextmanager
+    def _workers(self, threads: int, scratch: Path) -> Iterator["_Workers"]:
+        workers = _Workers(threads, scratch / "numba")
+        try:
+            workers.start(self._plan.names)
+            yield workers
+        finally:
+            workers.end()
+
+
+class _Workers:
+    """The processes of one round; one that ended is replaced when it is asked for again."""
+
+    def __init__(self, threads: int, numba_cache: Path) -> None:
+        self._threads, self._cache = threads, numba_cache
+        self._processes: dict[str, WorkerProcess] = {}
+        self._greeted: set[str] = set()
+
+    def start(self, names: list[str]) -> None:
+        """Begin to import all at once; each is waited for, one after the other."""
+        for name in names:
+            self._processes[name] = WorkerProcess(name, self._threads, self._cache)
+        for name in names:
+            with suppress(WorkerFailure):  # is told again, and stored, when the backend is first asked for a case
+                self.get(name)
+
+    def get(self, name: str) -> WorkerProcess:
+        """A worker that is ready; raises WorkerFailure where its backend does not load."""
+        process = self._processes.get(name)
+        if process is None or not process.alive:
+            process = self._processes[name] = WorkerProcess(name, self._threads, self._cache)
+            self._greeted.discard(name)
+        if name not in self._greeted:
+            process.greeting(START_LIMIT)
+            self._greeted.add(name)
+        return process
+
+    def end(self) -> None:
+        for process in self._processes.values():
+            process.end()

@@ -1,0 +1,234 @@
+"""The report in a real browser: opened from disk, drawn, filtered, sorted, dark, and silent on the network.
+
+About 20 s.  Needs playwright and Chromium (Debian: apt-get install chromium); skipped without them.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic_results
+from synthetic_results import HOSTILE
+
+from rnnbench.reports import to_pandas, write_html
+from rnnbench.reports.reproduce import source
+from rnnbench.store import Case
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+]
+CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "startup", "gates"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    return write_html(synthetic_results.write(folder / "grid.jsonl"), folder / "grid.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as control:
+        browser = control.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page with what it said on the console and asked for."""
+
+    def __init__(self, browser: Any, file: Path, *, width: int = 1280, theme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+        self.wait()
+
+    def wait(self) -> None:
+        self.page.wait_for_function("document.body.dataset.drawn")
+
+    def pick(self, name: str, value: str) -> None:
+        self.page.select_option(f"#filters [name={name}]", value)
+        self.wait()
+
+    def marks(self, chart: str, kind: str = "") -> int:
+        """How many marks a chart shows; axes and legends are none."""
+        return self.page.locator(f"[data-chart={chart}] .chart svg g.role-mark{kind} > *").count()
+
+    def column(self, title: str) -> list[str]:
+        heads = self.page.locator("#table thead th").all_inner_texts()
+        index = [head.strip(" ▲▼\n") for head in heads].index(title)
+        return self.page.locator(f"#table tbody tr td:nth-child({index + 1})").all_inner_texts()
+
+
+@pytest.fixture
+def opened(browser: Any, file: Path) -> Iterator[Opened]:
+    opened = Opened(browser, file)
+    yield opened
+    opened.context.close()
+
+
+def test_it_opens_from_disk_with_every_chart_drawn_and_asks_for_nothing(opened: Opened, file: Path) -> None:
+    assert {name: opened.marks(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
+    assert opened.complaints == []
+    assert opened.requests == [file.as_uri()]
+
+
+def test_hostile_names_make_no_elements(opened: Opened) -> None:
+    assert opened.page.locator("img").count() == 0
+    assert HOSTILE in opened.page.locator("#filters [name=cell]").evaluate("select => [...select.options].map(o => o.value)")
+    opened.pick("baseline", HOSTILE)
+    assert opened.marks("map_T", ".mark-rect") > 0
+    assert opened.complaints == []
+
+
+def test_a_filter_changes_charts_and_table(opened: Opened) -> None:
+    before = {name: opened.marks(name) for name in CHARTS}
+    opened.pick("cell", "lstm")
+    after = {name: opened.marks(name) for name in CHARTS}
+    assert all(0 < after[name] < before[name] for name in CHARTS if name != "startup")  # start-up shows medians over cases
+    assert set(opened.column("cell")) == {"lstm"}
+    opened.pick("phase", "tbptt")
+    assert opened.marks("map_T") == 0
+    assert opened.page.locator("[data-chart=map_T] .empty").is_visible()
+    assert opened.marks("window_time") == after["window_time"]
+    assert opened.complaints == []
+
+
+def test_the_baseline_can_be_picked(opened: Opened) -> None:
+    opened.pick("cell", "gru")
+    first = opened.page.locator("[data-chart=map_T] .chart svg g.mark-text.role-mark text").all_inner_texts()
+    assert set(opened.column("result")) >= {"slower", "faster", "baseline", "crashed"}
+    opened.pick("baseline", "numpy_ref")
+    second = opened.page.locator("[data-chart=map_T] .chart svg g.mark-text.role-mark text").all_inner_texts()
+    assert first != second
+    # the reference loses everywhere in the made-up file
+    assert set(opened.column("result")) == {"faster", "baseline", "wrong", "crashed", "error"}
+
+
+def test_the_numbers_in_the_table_are_those_of_the_frames(opened: Opened, file: Path) -> None:
+    opened.pick("baseline", "torch_nn")
+    opened.page.fill("#find", "gru T1024 B16 I64 H256 numba_cpu")
+    summary = to_pandas(file.with_suffix(".jsonl"), baseline="torch_nn").summary
+    chosen = summary[(summary["cell"] == "gru") & (summary["phase"] == "step") & (summary["T"] == 1024) & (summary["H"] == 256)]
+    row = chosen[chosen["backend"] == "numba_cpu"].iloc[0]
+    assert opened.column("per call") == [
+        f"{row['seconds']:#.3g} s" if row["seconds"] >= 1 else f"{row['seconds'] * 1e3:#.4g}"[:4] + " ms"
+    ]
+    assert float(opened.column("speed")[0].rstrip("×")) == pytest.approx(row["speedup"], rel=2e-3)  # noqa: RUF001
+    low, high = opened.column("95% interval")[0].split(" to ")
+    # three digits are shown of a value near 0.7
+    assert float(low) == pytest.approx(row["speedup_low"], abs=1e-3)
+    assert float(high) == pytest.approx(row["speedup_high"], abs=1e-3)
+
+
+def test_another_sweep_can_be_shown(opened: Opened) -> None:
+    figure = opened.page.locator("[data-chart=length]")
+    before = figure.locator(".fits").inner_text()
+    options = figure.locator(".sweep option").all_inner_texts()
+    assert len(options) == 4  # H, under the phase that is picked
+    figure.locator(".sweep select").select_option(label=options[-1])
+    opened.wait()
+    assert figure.locator(".fits").inner_text() != before
+    assert opened.marks("length") > 0
+
+
+def test_the_table_sorts_and_finds(opened: Opened) -> None:
+    opened.page.fill("#find", "lstm numba_cpu")
+    assert set(opened.column("backend")) == {"numba_cpu"}
+    button = opened.page.locator("#table thead button", has_text="GFLOP/s")
+    button.click()
+    rising = [float(value) for value in opened.column("GFLOP/s")]
+    button.click()
+    falling = [float(value) for value in opened.column("GFLOP/s")]
+    assert rising == sorted(rising)
+    assert falling == sorted(rising, reverse=True)
+    assert len(set(rising)) > 1
+    assert opened.page.locator("#table th[aria-sort=descending]").inner_text().startswith("GFLOP/s")
+
+
+def test_rows_without_a_number_sort_last_both_ways(opened: Opened) -> None:
+    opened.page.fill("#find", "elman H64 torch_nn")
+    button = opened.page.locator("#table thead button", has_text="per call")
+    for _ in range(2):
+        button.click()
+        assert opened.column("per call")[-4:] == ["", "", "", ""]
+
+
+def test_a_row_gives_the_python_that_reproduces_it(opened: Opened) -> None:
+    opened.page.fill("#find", "gru T64 H128 numba_cpu")
+    assert opened.page.locator("#table tbody tr").count() == 1
+    opened.page.locator("#table tbody button").focus()
+    opened.page.keyboard.press("Enter")
+    shown = opened.page.locator("#source code").inner_text()
+    assert shown.strip() == source(Case("gru", "step", 64, 16, 64, 128), "numba_cpu").strip()
+    opened.page.keyboard.press("Escape")
+    assert not opened.page.locator("#source").is_visible()
+
+
+def test_dark_mode_follows_the_system_and_the_button_redraws(browser: Any, file: Path) -> None:
+    opened = Opened(browser, file, theme="dark")
+    ink = "[data-chart=length] .chart svg g.role-axis-title text"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert opened.page.evaluate(paper) == "rgb(20, 23, 27)"
+    dark = opened.page.locator(ink).first.get_attribute("fill")
+    opened.page.click("#theme")
+    opened.wait()
+    assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
+    light = opened.page.locator(ink).first.get_attribute("fill")
+    assert (dark, light) == ("#e8eaed", "#1b1f24")
+    assert opened.marks("length") > 0
+    assert opened.complaints == []
+    opened.context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1920])
+def test_nothing_but_charts_and_tables_scrolls_sideways(browser: Any, file: Path, width: int) -> None:
+    opened = Opened(browser, file, width=width)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.context.close()
+
+
+def test_the_first_screen_answers(opened: Opened) -> None:
+    claim = opened.page.locator(".claim").nth(1)
+    assert claim.inner_text().startswith("For a training step (forward and BPTT), numba_cpu is fastest in 33 of 49 cases")
+    assert claim.bounding_box()["y"] < 900
+
+
+def test_controls_have_names_and_are_reached_by_keyboard(opened: Opened) -> None:
+    nameless = opened.page.evaluate(
+        """[...document.querySelectorAll("button, select, input")].filter(e => e.checkVisibility() &&
+           !(e.textContent.trim() || e.labels?.length || e.getAttribute("aria-label"))).length"""
+    )
+    assert nameless == 0
+    reached = set()
+    for _ in range(40):
+        opened.page.keyboard.press("Tab")
+        reached.add(
+            opened.page.evaluate("document.activeElement.name || document.activeElement.id || document.activeElement.className")
+        )
+    assert {"theme", "baseline", "phase", "cell", "chart"} <= reached
+
+
+def test_it_prints(opened: Opened, tmp_path: Path) -> None:
+    printed = tmp_path / "report.pdf"
+    opened.page.pdf(path=str(printed))
+    assert printed.read_bytes().startswith(b"%PDF")
+    assert opened.page.locator(".answers details").first.evaluate("e => e.open")
