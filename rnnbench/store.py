@@ -106,7 +106,10 @@ class Gate(Row):
 
 
 class Startup(Row):
-    """What comes before the first result, in seconds; ``cold`` means that the JIT cache was empty."""
+    """What comes before the first result, in seconds; ``cold`` means that the JIT cache was empty.
+
+    Stored for the first case of a cell in each process, the only one that finds no code in memory.
+    """
 
     case: Case
     backend: str

@@ -96,7 +96,7 @@ def test_summary_agrees_with_hand_computed_numbers(tmp_path: Path) -> None:
 def test_a_ratio_pairs_rounds_and_ignores_rounds_that_one_backend_lacks(tmp_path: Path) -> None:
     # b drifts by a factor of 10 with the rounds and so does a: within a round b is always twice as slow
     drift = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    b = [row for row in times("b", [2 * d for d in drift])] + [Time(CASE, "b", 77, 0, 1, [1e-9])]
+    b = [*times("b", [2 * d for d in drift]), Time(CASE, "b", 77, 0, 1, [1e-9])]
     frames = to_pandas(written(tmp_path, [*times("a", drift), *b]), baseline="a")
     row = frames.summary[frames.summary["backend"] == "b"].iloc[0]
     assert row["speedup"] == pytest.approx(0.5)

@@ -10,6 +10,7 @@ import msgspec
 
 from rnnbench import store
 from rnnbench.backend import backends as list_backends
+from rnnbench.backend import load_backend
 from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.machine import environment
@@ -94,10 +95,13 @@ def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
 
 
 def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Each backend that takes part, or the reason why it cannot; raises ArgumentError where an asked-for one cannot."""
+    """What each backend that takes part says of itself, or the reason why it cannot.
+
+    Raises ArgumentError where an asked-for one cannot.
+    """
     listing = {entry.name: entry.reason for entry in list_backends()}
     if names is None:
-        chosen = {name: {} if reason is None else {"unavailable": reason} for name, reason in listing.items()}
+        chosen = {name: {"unavailable": reason} if reason else _facts(name) for name, reason in listing.items()}
     else:
         chosen = {}
         for name in names:
@@ -105,7 +109,12 @@ def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
                 raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(listing)}")
             if listing.get(name):
                 raise ArgumentError(f"backend {name!r} cannot run here: {listing[name]}")
-            chosen[name] = {}
+            chosen[name] = _facts(name)
     if all("unavailable" in facts for facts in chosen.values()):
         raise ArgumentError("no backend can run here; `rnnbench backends` says why")
     return chosen
+
+
+def _facts(name: str) -> dict[str, Any]:
+    facts = load_backend(name).info()
+    return {key: value for key, value in facts.items() if key != "threads"}  # each case sets its own

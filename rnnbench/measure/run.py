@@ -118,13 +118,18 @@ class _Session:
         return [name for name in self._plan.names if (case, name) not in self._failed]
 
     def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
-        """Gate a case if it was not, load it and call it once; False where the backend failed."""
+        """Load a case, call it once, and gate it if it was not; False where the backend failed.
+
+        Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
+        """
         problem = self._plan.settings.problem(case)
-        gated = (case, name) in self._gated or self._gate(workers, name, problem, scratch)
-        facts = gated and self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
-        if not facts:
+        facts = self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
+        if facts is None:
             return False
-        self.append(Startup(case, name, number, cold=number == 0, **facts))
+        if (case, name) not in self._gated and not self._gate(workers, name, problem, scratch):
+            return False
+        if workers.first_use(name, case) and case.phase != "forward":
+            self.append(Startup(case, name, number, cold=number == 0, **facts))
         return True
 
     def _gate(self, workers: "_Workers", name: str, problem: Problem, scratch: Path) -> bool:
@@ -211,6 +216,7 @@ class _Workers:
         self._threads, self._cache = threads, numba_cache
         self._processes: dict[str, WorkerProcess] = {}
         self._greeted: set[str] = set()
+        self._used: set[tuple[str, str, str, str]] = set()
 
     def start(self, names: list[str]) -> None:
         """Begin to import all at once; each is waited for, one after the other."""
@@ -226,10 +232,19 @@ class _Workers:
         if process is None or not process.alive:
             process = self._processes[name] = WorkerProcess(name, self._threads, self._cache)
             self._greeted.discard(name)
+            self._used = {use for use in self._used if use[0] != name}
         if name not in self._greeted:
             process.greeting(START_LIMIT)
             self._greeted.add(name)
         return process
+
+    def first_use(self, name: str, case: Case) -> bool:
+        """Whether this is the first time since the worker of ``name`` started that it is asked about the case's cell."""
+        use = (name, case.cell, case.nonlinearity, case.dtype)
+        if use in self._used:
+            return False
+        self._used.add(use)
+        return True
 
     def end(self) -> None:
         for process in self._processes.values():

@@ -1,0 +1,291 @@
+"""The command line: ``rnnbench`` and ``python -m rnnbench``.
+
+Results go to standard output, progress to standard error.  Exit codes: 0 ok, 1 a check failed, 2 usage, 3 some cases
+failed, 4 the environment (a missing library, an unwritable folder), 130 interrupted.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import rnnbench
+from rnnbench.errors import ArgumentError, BackendUnavailable, RnnbenchError, StoreError
+
+OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.  What a user did wrong is one line on standard error."""
+    try:
+        options = _parser().parse_args(arguments)
+        return options.command(options)
+    except (BackendUnavailable, StoreError) as error:
+        return _complain(error, ENVIRONMENT)
+    except RnnbenchError as error:
+        return _complain(error, USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output, a pager for example, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def backends(options: argparse.Namespace) -> int:
+    """List the registered backends, and why one cannot run here."""
+    listing = rnnbench.backends()
+    width = max(len(entry.name) for entry in listing)
+    for entry in listing:
+        about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
+        print(f"{entry.name:<{width}}  {about}")
+    return OK
+
+
+def suites(options: argparse.Namespace) -> int:
+    """List the suites in the package, or the cases of one."""
+    from rnnbench.suite import load_suite, suite_names
+
+    if options.suite:
+        suite = load_suite(options.suite)
+        print(f"{suite.name}: {suite.description}\nsource: {suite.source}")
+        for case in suite.cases:
+            print(f"  {case.label()}")
+        return OK
+    names = suite_names()
+    width = max(map(len, names))
+    for name in names:
+        suite = load_suite(name)
+        print(f"{name:<{width}}  {len(suite.cases):4d} cases  {suite.description}")
+    return OK
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check every output and gradient of backends against the float64 reference."""
+    if options.device == "simulator":
+        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read when Numba is imported, which nothing has done yet
+    from rnnbench import check as harness
+
+    if options.device == "simulator":
+        names, sizes = options.backends or ["numba_cuda"], harness.TINY
+    else:
+        names, sizes = options.backends or [entry.name for entry in rnnbench.backends() if entry.available], harness.SMALL
+    modules = {name: rnnbench.load_backend(name) for name in names}
+    progress = _Progress("checking")
+    reports = harness.check(modules, cells=options.cell, sizes=sizes, progress=progress.count)
+    progress.clear()
+    for report in reports:
+        print(report.table())
+    counts = harness.totals(reports)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {progress.seconds:.0f} s")
+    return OK if all(report.passed for report in reports) else CHECK_FAILED
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check and time the cases of a suite on all backends."""
+    from rnnbench.measure.plan import resumed_plan
+    from rnnbench.measure.run import run as carry_out
+    from rnnbench.store import Writer
+
+    if options.resume and options.suite:
+        raise ArgumentError(f"suite is {options.suite!r} with --resume; expected none: the results file names its own")
+    plan = resumed_plan(Path(options.resume)) if options.resume else _new_plan(options)
+    progress = _Progress("running")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Writer(plan.path, resume=plan.resumes) as writer:
+        if not plan.resumes:
+            writer.append(plan.run)
+        try:
+            carry_out(plan, writer, progress.unit)
+        except KeyboardInterrupt:
+            progress.clear()
+            line = (
+                f"interrupted; all that was measured is kept. Go on with: rnnbench run --resume {shlex.quote(str(plan.path))}"
+            )
+            return _complain(line, INTERRUPTED)
+    progress.clear()
+    return _summary(plan.path)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the HTML report of a results file, or of asv's results."""
+    _needs_report_extra()
+    from rnnbench import reports
+
+    if (options.results is None) == (options.asv is None):
+        raise ArgumentError("expected either a results file or --asv DIR")
+    output = Path(options.output)
+    if options.asv:
+        written = reports.write_asv_html(Path(options.asv), output)
+    else:
+        written = reports.write_html(_one_results_file(Path(options.results)), output)
+    print(written)
+    return OK
+
+
+def _new_plan(options: argparse.Namespace) -> Any:
+    import dataclasses
+
+    from rnnbench.measure.plan import QUICK, Settings, new_plan, with_suite_settings
+    from rnnbench.suite import load_suite
+
+    suite = load_suite(options.suite or "quick")
+    settings = QUICK if options.quick else with_suite_settings(Settings(), suite)
+    names = ("rounds", "seed", "time_limit", "input")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.text:
+        from rnnbench.inputs import read_text
+
+        if given.setdefault("input", "text") != "text":
+            raise ArgumentError(f"--text is {options.text!r} with --input noise; expected one of both")
+        read_text(options.text)
+        given["text_file"] = options.text
+    chosen = options.backends.split(",") if options.backends else None
+    command = ["rnnbench", *(options.arguments or sys.argv[1:])]
+    return new_plan(suite, dataclasses.replace(settings, **given), chosen, Path(options.output), command)
+
+
+def _summary(path: Path) -> int:
+    from rnnbench.store import Failure, read
+
+    rows = read(path).rows
+    failures = [row for row in rows if isinstance(row, Failure) and row.reason != "unsupported"]
+    try:
+        from rnnbench import reports
+    except ModuleNotFoundError as error:
+        print(f"no summary without {error.name}: pip install 'rnnbench[report]'", file=sys.stderr)
+    else:
+        print(reports.summary_text(path))
+    print(f"results: {path}")
+    return CASES_FAILED if failures else OK
+
+
+def _one_results_file(path: Path) -> Path:
+    """The file itself, or the newest one of a folder."""
+    from rnnbench.store import results_files
+
+    return results_files(path)[-1]
+
+
+def _needs_report_extra() -> None:
+    try:
+        import altair  # noqa: F401
+        import jinja2  # noqa: F401
+        import pandas  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(f"reports need {error.name}: pip install 'rnnbench[report]'") from error
+
+
+def _described(name: str) -> str:
+    facts = rnnbench.load_backend(name).info()
+    return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def _complain(error: object, code: int) -> int:
+    print(f"rnnbench: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+class _Progress:
+    """One line on a terminal, rewritten in place; elsewhere a line at most every ten seconds."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb, self._start, self._last = verb, time.monotonic(), 0.0
+        self._terminal = sys.stderr.isatty()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def count(self, done: int, total: int) -> None:
+        self.unit(done, total, "")
+
+    def unit(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now - self._last < (0.1 if self._terminal else 10):
+            return
+        self._last = now
+        left = f", about {self.seconds / done * (total - done):.0f} s left" if done > total / 20 else ""
+        line = f"{self._verb} {done}/{total}{left}  {what}"
+        print(
+            f"\r\x1b[K{line[:110]}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True
+        )
+
+    def clear(self) -> None:
+        if self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage block."""
+        print(f"rnnbench: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rnnbench", description=rnnbench.__doc__)
+    parser.add_argument("--version", action="version", version=f"rnnbench {rnnbench.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        summary = (command.__doc__ or "").rstrip(".")
+        sub = commands.add_parser(command.__name__, help=summary[0].lower() + summary[1:], description=command.__doc__)
+        sub.set_defaults(command=command)
+        return sub
+
+    add(backends)
+    sub = add(suites)
+    sub.add_argument("suite", nargs="?", help="a suite's name, or the path of a .toml file")
+
+    sub = add(check)
+    sub.add_argument(
+        "backends", nargs="*", metavar="BACKEND", help="a registered name, or the path of a module (.py); default: all"
+    )
+    sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
+    sub.add_argument("--device", choices=["host", "simulator"], default="host", help="simulator: numba_cuda without a GPU")
+
+    sub = add(run)
+    sub.add_argument("suite", nargs="?", help="a suite's name, or the path of a .toml file (default: quick)")
+    sub.add_argument("--backends", metavar="A,B", help="only these; default: all that can run here")
+    sub.add_argument("--quick", action="store_true", help="few rounds and short samples, for a first look")
+    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes")
+    sub.add_argument("--input", choices=["text", "noise"], help="what the networks read (default: text)")
+    sub.add_argument("--text", metavar="FILE", help="a text in UTF-8 to read instead of the sample in the package")
+    sub.add_argument(
+        "--seed", type=_positive(int, zero=True), metavar="N", help="of weights, states and cotangents (default: 0)"
+    )
+    sub.add_argument(
+        "--time-limit", type=_positive(float), metavar="S", help="seconds for one request to a backend (default: 120)"
+    )
+    sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where results go (default: results)")
+    sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    sub.set_defaults(arguments=None)
+
+    sub = add(report)
+    sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
+    sub.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)")
+    sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+    return parser
+
+
+def _positive(kind: type, *, zero: bool = False) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {kind.__name__}") from None
+        if not (value > 0 or (zero and value == 0)) or value != value or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is out of range; expected {'0 or more' if zero else 'more than 0'}")
+        return value
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
