@@ -4,10 +4,10 @@ try:
     from rnnbench.reports.answers import summary_text
     from rnnbench.reports.asv import read_asv, write_asv_html
     from rnnbench.reports.frames import Frames, to_pandas
-    from rnnbench.reports.page import write_html
-except ImportError as error:
+    from rnnbench.reports.page import write_html, write_svg
+except ModuleNotFoundError as error:
     if error.name and error.name.startswith("rnnbench"):
         raise
-    raise ImportError(f"reports need {error.name}: pip install 'rnnbench[report]'", name=error.name) from error
+    raise ModuleNotFoundError(f"reports need {error.name}: pip install 'rnnbench[report]'", name=error.name) from error
 
-__all__ = ["Frames", "read_asv", "summary_text", "to_pandas", "write_asv_html", "write_html"]
+__all__ = ["Frames", "read_asv", "summary_text", "to_pandas", "write_asv_html", "write_html", "write_svg"]

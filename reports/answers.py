@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented, to_pandas
-from rnnbench.store import PHASES
+from rnnbench.store import PHASES, Case
 
 PHASE_WORDS = {
     "forward": "inference (forward)",
@@ -18,6 +19,7 @@ PHASE_WORDS = {
 }
 MOST_NAMED = 4
 SMALL_ERROR = 0.1
+USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
 LONGEST_WORD = 60
 REASONS = {
     "wrong": "gave wrong results on",
@@ -121,7 +123,11 @@ def _where(part: pd.DataFrame, cases: pd.DataFrame) -> str:
 
 
 def _sizes(row: pd.Series, names: list[str]) -> str:
-    return ", ".join(f"{name} = {row[name]}" for name in names)
+    """The fields by name and value, without what is usual and without I where it follows H."""
+    usual = [name for name in names if name in USUAL and (pd.isna(row[name]) or row[name] == USUAL[name])]
+    tied = ["I"] if "H" in names and row["I"] == row["H"] else []
+    shown = [name for name in names if name not in usual + tied] or names
+    return ", ".join(name if row[name] is True else f"{name} = {row[name]}" for name in shown)
 
 
 def _against_baseline(data: Frames, phase: str) -> list[str]:
@@ -261,22 +267,23 @@ def _failures(data: Frames) -> list[Answer]:
 
 
 def _caveats(data: Frames) -> list[Answer]:
-    details = []
+    found: list[tuple[str, str]] = []
     if data.end is None or data.end.interrupted:
-        details.append("The run was interrupted: what it did not reach is missing.")
-    if data.run.settings.get("quick"):
-        details.append("A quick run: few rounds, for a first look.")
-    timed = data.times.groupby(["case", "backend"])["round"].size()
-    if len(timed) and timed.max() < 6:
-        details.append(
-            f"At most {timed.max()} rounds: no interval reaches 95% (6 rounds would); the intervals are the whole range, "
-            f"which holds the median with {100 * data.pairs['coverage'].max():.1f}%."
-            if len(data.pairs)
-            else f"At most {timed.max()} rounds: no interval reaches 95% (6 rounds would)."
-        )
+        found.append(("the run was interrupted", "What an interrupted run did not reach is missing."))
+    if "--quick" in data.run.command:
+        found.append(("it was a quick run", "A quick run has few rounds and short samples, for a first look."))
+    rounds = int(data.summary["rounds"].max()) if len(data.summary) else 0
+    if 0 < rounds < 6:
+        worth = 100 * (1 - 2.0 ** (1 - rounds))
+        detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
+        found.append((f"{_count(rounds, 'round')} at most", detail))
     if data.problems:
-        details.append(f"{_count(len(data.problems), 'line')} of the results file could not be used; they are listed below.")
-    return [Answer("Read these numbers with care:", details)] if details else []
+        lines = _count(len(data.problems), "line")
+        found.append((f"{lines} of the results file could not be used", "Each is named under how it was measured."))
+    if not found:
+        return []
+    claims, details = zip(*found, strict=True)
+    return [Answer(f"Read these numbers with care: {'; '.join(claims)}.", list(details))]
 
 
 def _clipped(text: str) -> str:
@@ -289,7 +296,9 @@ def _printable(text: str) -> str:
 
 
 def _share(count: int, total: int) -> str:
-    return f"all {_count(total, 'case')}" if count == total else f"{count} of {_count(total, 'case')}"
+    if total == 1:
+        return "the only case"
+    return f"all {total} cases" if count == total else f"{count} of {total} cases"
 
 
 def _any(total: int) -> str:

@@ -51,7 +51,7 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
 
 def static(data: Frames, cases: Rows, picture: Picture) -> dict[str, Any]:
     """A picture with its rows inside and its first sweep shown, for vl-convert."""
-    rows = joined(cases, chart_rows(data)[picture.dataset])
+    rows = joined(data, cases, chart_rows(data)[picture.dataset])
     if picture.sweep:
         rows = [row for row in rows if row[f"sweep_{picture.sweep}"] == 0]
     if picture.phase:

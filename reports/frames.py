@@ -51,7 +51,8 @@ class Frames(NamedTuple):
     ``startup``: one row per case, backend, round and ``cold`` (the JIT cache was empty): ``import_s``, ``load_s``,
     ``first_call_s``, in seconds.
 
-    ``run`` and ``end`` are the file's first and last row (``end`` is None where the run was cut off);
+    ``run`` and ``end``: the file's first row, and its last ``End`` (a run that went on after an interruption has
+    several; None where it was cut off).
     ``problems``: a sentence for every line or row of the file that could not be used.
     """
 
@@ -99,7 +100,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     summary = with_fields(_compared(summary, pairs, baseline))
     return Frames(
         run=contents.run,
-        end=next(_rows(contents, End), None),
+        end=next(reversed(list(_rows(contents, End))), None),
         baseline=baseline,
         backends=backends,
         cases=with_fields(_case_frame(cases)),

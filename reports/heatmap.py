@@ -62,7 +62,8 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
             " : datum.speed > 1 ? 'faster' : 'slower'",
         )
         .transform_calculate(
-            gain="datum.status === 'measured' && datum.base_status === 'measured' ? log(datum.speed) / LN2 : null",
+            gain="datum.status !== 'measured' || datum.base_status !== 'measured' ? null"
+            " : datum.state === 'tie' ? 0 : log(datum.speed) / LN2",
             shown="datum.state === 'unsupported' ? 'n/a' : datum.state === 'no baseline' ? '·' : datum.state === 'missing' ? ''"
             " : datum.status !== 'measured' ? '✕' : datum.state === 'tie' ? '≈' : datum.state === 'undecided' ? '?'"
             " : datum.speed < 1.995 ? format(datum.speed, '.2f')"

@@ -19,8 +19,14 @@ function expand(set) {
 }
 
 const cases = data.cases ? expand(data.cases) : [];
-const rows = Object.fromEntries(Object.entries(data.rows).map(([name, set]) =>
-  [name, expand(set).map(row => row.case === undefined ? row : {...cases[row.case], ...row})]));
+const rows = Object.fromEntries(Object.entries(data.rows).map(([name, set]) => [name, expand(set).map(join)]));
+
+// a row with the fields of its case and the places of its backends
+function join(row) {
+  const joined = {...cases[row.case], ...row};
+  for (const name of ["backend", "a", "b"]) if (name in row) joined[`${name}_order`] = data.backends.indexOf(row[name]);
+  return joined;
+}
 
 const themeButton = document.getElementById("theme");
 const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from rnnbench.errors import StoreError
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
-from rnnbench.reports.charts import pictures
+from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.reproduce import TEMPLATES
@@ -35,6 +35,16 @@ CHECKED = "Results were checked against the reference; what failed the check cou
 def write_html(results: Path | str, output: Path | str) -> Path:
     """Write the report of a results file as one HTML page that needs no network; raises StoreError."""
     return save(render(to_pandas(results)), output)
+
+
+def write_svg(results: Path | str, folder: Path | str) -> list[Path]:
+    """Write each chart that has data as ``FOLDER/NAME.svg``, on light, without a browser; raises StoreError."""
+    data = to_pandas(results)
+    cases = case_rows(data, sweeps(data.cases))
+    return [
+        save(vl_convert.vegalite_to_svg(static(data, cases, picture)), Path(folder) / f"{name}.svg")
+        for name, picture in pictures(data, cases).drawn.items()
+    ]
 
 
 def save(text: str, output: Path | str) -> Path:
@@ -64,7 +74,7 @@ def render(data: Frames) -> str:
         "seed": repr(data.run.settings.get("seed", 0)),
         "cases": columns(cases),
         "rows": {name: columns(rows) for name, rows in chart_rows(data).items()},
-        "scaling": records(scaling(data.summary, groups)),
+        "scaling": columns(records(scaling(data.summary, groups))),
         "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES},
     }
     return template("report.html").render(
@@ -160,7 +170,7 @@ def columns(rows: Rows) -> dict[str, Any]:
 def _indexed(values: list[Any]) -> Any:
     """Names that repeat as numbers into the list of names."""
     names = list(dict.fromkeys(values))
-    if not all(isinstance(name, str) for name in names) or len(names) > len(values) / 4:
+    if not all(name is None or isinstance(name, str) for name in names) or len(names) > len(values) / 4:
         return values
     place = {name: index for index, name in enumerate(names)}
     return {"names": names, "index": [place[value] for value in values]}
@@ -173,5 +183,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            parts = value if isinstance(value, list | tuple) else [value]
+            found[prefix + name] = ", ".join("none" if part is None else str(part) for part in parts)
     return found

@@ -29,6 +29,7 @@ const passes = (row, phase = null) => FILTERS.every(name => {
   return wanted === ALL || String(row[name]) === wanted;
 });
 
+const scaling = expand(data.scaling);
 const chosen = {};
 rowsOf = (chart, name) => {
   let list = rows[chart.dataset].filter(row => passes(row, chart.phase));
@@ -70,7 +71,7 @@ function fits(name, sweep, number, list) {
   const holder = document.querySelector(`[data-chart="${name}"] .fits`);
   holder.textContent = "";
   if (!["length", "hidden", "window_time"].includes(name)) return;
-  const found = data.scaling.filter(row => row.picture === sweep && row.sweep === number && row.exponent !== null);
+  const found = scaling.filter(row => row.picture === sweep && row.sweep === number && row.exponent !== null);
   const cells = [...new Set(list.map(row => row.cell))], backends = data.shown.filter(b => found.some(row => row.backend === b));
   if (!backends.length) return;
   const table = document.createElement("table"), caption = table.createCaption(), head = table.createTHead().insertRow();

@@ -49,20 +49,21 @@ def case_rows(data: Frames, groups: Sweeps) -> Rows:
 def chart_rows(data: Frames) -> dict[str, Rows]:
     """The datasets of the charts; ``case`` is an index into ``case_rows``, whose fields belong to each row too."""
     number = {key: index for index, key in enumerate(data.cases["case"])}
-    order = {name: place for place, name in enumerate(data.backends)}
     sets = {"pairs": _pairs(data), "times": _times(data), "startup": _startup(data), "gates": _gates(data)}
     for frame in sets.values():
-        for column, key in (("backend", "backend_order"), ("a", "a_order"), ("b", "b_order")):
-            if column in frame:
-                frame[key] = frame[column].map(order)
         if "case" in frame:
             frame["case"] = frame["case"].map(number)
     return {name: records(frame) for name, frame in sets.items()}
 
 
-def joined(cases: Rows, rows: Rows) -> Rows:
-    """Rows with the fields of their cases, as the page's script joins them."""
-    return [cases[row["case"]] | row if "case" in row else row for row in rows]
+def joined(data: Frames, cases: Rows, rows: Rows) -> Rows:
+    """Rows with the fields of their cases and the places of their backends, as the page's script joins them."""
+    place = {name: number for number, name in enumerate(data.backends)}
+    orders = ("backend", "a", "b")
+    return [
+        (cases[row["case"]] if "case" in row else {}) | row | {f"{n}_order": place[row[n]] for n in orders if n in row}
+        for row in rows
+    ]
 
 
 def shown_backends(data: Frames) -> list[str]:

@@ -57,6 +57,8 @@ def _groups(cases: pd.DataFrame, axes: tuple[str, ...], varies: tuple[str, ...])
         following = cases.assign(I=tied).groupby(keys, dropna=False)["H"].transform("nunique")
         cases["I"] = cases["I"].where(following <= free, tied)
     groups = [group for _, group in cases.groupby(keys, dropna=False, sort=False)]
+    if len(axes) == 2:  # a line needs two points
+        groups = [group[group.groupby("cell")[axes[-1]].transform("nunique") > 1] for group in groups]
     found = [group for group in groups if any(group[name].nunique() > 1 for name in varies)]
     return sorted(found, key=len, reverse=True)
 

@@ -44,7 +44,7 @@ class StandardArrays:
                 f"arrays are {type(like).__module__}.{type(like).__name__}; expected arrays of the array API standard, "
                 "or a network with an attribute `arrays` (rnnbench.arrays.Arrays)"
             )
-        self._like = like
+        self._like: Any = like
         self._namespace = array_api_compat.array_namespace(like)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:

@@ -21,16 +21,16 @@ class LayerFunctions(Protocol):
     All results are new arrays.
     """
 
-    def pack(self, params: Params) -> Any:
+    def pack(self, params: Params, /) -> Any:
         """Put one layer's parameters (named without suffix) into the form that the other functions read."""
         ...
 
-    def forward(self, weights: Any, x: Array, state: State, reverse: bool) -> tuple[Array, State]: ...
+    def forward(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State]: ...
 
-    def record(self, weights: Any, x: Array, state: State, reverse: bool) -> tuple[Array, State, Any]: ...
+    def record(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State, Any]: ...
 
     def backward(
-        self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool
+        self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool, /
     ) -> tuple[dict[str, Array], Array, State]:
         """Gradients of the parameters (named without suffix), of x and of the initial state."""
         ...

@@ -78,7 +78,7 @@ class Row(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """Base of all rows; ``kind`` in the file is the class's name in lower case."""
 
 
-class Run(Row):
+class Run(Row, frozen=True):
     """The first row: what was asked for, of which code, on which machine."""
 
     run: str
@@ -92,7 +92,7 @@ class Run(Row):
     schema: int = SCHEMA
 
 
-class Gate(Row):
+class Gate(Row, frozen=True):
     """The check of one backend on one case: per tensor the largest absolute error and its tolerance.
 
     An error of None is one that has no number: a wrong shape or dtype, or a NaN where there should be none.
@@ -105,7 +105,7 @@ class Gate(Row):
     seconds: float
 
 
-class Startup(Row):
+class Startup(Row, frozen=True):
     """What comes before the first result, in seconds; ``cold`` means that the JIT cache was empty.
 
     Stored for the first case of a cell in each process, the only one that finds no code in memory.
@@ -120,7 +120,7 @@ class Startup(Row):
     first_call_s: float
 
 
-class Time(Row):
+class Time(Row, frozen=True):
     """The samples of one round, in seconds per call, each the mean of ``loops`` calls; ``position`` in the round's order."""
 
     case: Case
@@ -131,7 +131,7 @@ class Time(Row):
     samples: list[float]
 
 
-class Memory(Row):
+class Memory(Row, frozen=True):
     """Peak resident memory of one call above the loaded network, in bytes."""
 
     case: Case
@@ -139,7 +139,7 @@ class Memory(Row):
     peak_bytes: int
 
 
-class Truncation(Row):
+class Truncation(Row, frozen=True):
     """What a window costs in accuracy: norm of (truncated - full) over norm of full, per parameter and for all together.
 
     A property of the mathematics, computed in float64 by the reference.
@@ -150,7 +150,7 @@ class Truncation(Row):
     per_tensor: dict[str, float]
 
 
-class Failure(Row):
+class Failure(Row, frozen=True):
     """A case that a backend did not complete; ``reason`` is the category, ``message`` the backend's own words."""
 
     case: Case
@@ -161,7 +161,7 @@ class Failure(Row):
     round: int | None = None
 
 
-class End(Row):
+class End(Row, frozen=True):
     """The last row of a run that was completed, or was interrupted and says so."""
 
     finished: str  # ISO 8601, UTC

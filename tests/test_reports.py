@@ -20,7 +20,7 @@ from scipy import stats
 from synthetic_results import HOSTILE
 
 from rnnbench.errors import ArgumentError, StoreError
-from rnnbench.reports import page, read_asv, summary_text, to_pandas, write_asv_html, write_html
+from rnnbench.reports import page, read_asv, summary_text, to_pandas, write_asv_html, write_html, write_svg
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames, verdict
@@ -233,6 +233,17 @@ def test_a_line_holds_all_else_fixed(data: Frames) -> None:
             assert varying <= shown
 
 
+def test_a_cell_with_one_length_makes_no_line(tmp_path: Path) -> None:
+    cases = [*(Case("gru", "step", T, 1, 8, 8) for T in (16, 32)), Case("lstm", "step", 16, 1, 8, 8)]
+    groups = sweeps(to_pandas(written(tmp_path, [], cases=cases)).cases)
+    assert set(groups.index["T"]) == {case.key() for case in cases[:2]}
+
+
+def test_a_run_that_went_on_ends_where_it_ended_last(tmp_path: Path) -> None:
+    rows = [End("2025-01-01T01:00:00Z", 1.0, 0.0, interrupted=True), *times("a", [1.0] * 6), END]
+    assert "interrupted" not in said(written(tmp_path, rows))
+
+
 def test_input_size_follows_hidden_size_where_that_is_the_longer_line(tmp_path: Path) -> None:
     tied = [Case("gru", "step", 8, 1, H, H) for H in (16, 32, 64)]
     fixed = [Case("gru", "step", 8, 2, 32, H) for H in (16, 32, 64)]
@@ -283,7 +294,8 @@ def test_too_few_rounds_are_called_undecided(tmp_path: Path) -> None:
     text = said(written(tmp_path, [*times("a", [1.0] * 3), *times("b", [3.0] * 3), END]))
     assert "1 case is undecided: too few rounds" in text
     assert "a is fastest" not in text
-    assert "At most 3 rounds: no interval reaches 95%" in text
+    assert "with care: 3 rounds at most." in text
+    assert "holds the median with 75.0%" in text
 
 
 def test_failures_are_called_failures(grid: Path) -> None:
@@ -317,7 +329,7 @@ def test_what_truncation_buys_and_costs_is_said(grid: Path) -> None:
 
 def test_a_run_that_was_cut_off_says_so(tmp_path: Path) -> None:
     path = written(tmp_path, times("a", [1.0] * 6))
-    assert "The run was interrupted" in said(path)
+    assert "with care: the run was interrupted." in said(path)
 
 
 def test_a_run_without_times_says_so(tmp_path: Path) -> None:
@@ -370,6 +382,12 @@ def test_every_chart_draws_its_marks(data: Frames, name: str) -> None:
         assert counts["mark-symbol"] == 5 * 5
     else:
         assert counts["mark-symbol"] == len(rows)
+
+
+def test_charts_are_written_without_a_browser(grid: Path, tmp_path: Path) -> None:
+    files = write_svg(grid, tmp_path / "charts")
+    assert [file.stem for file in files] == ALL_CHARTS
+    assert all(sum(marks(file.read_text(encoding="utf-8")).values()) > 0 for file in files)
 
 
 def test_a_chart_without_data_is_left_out_with_the_suite_that_would_fill_it(tmp_path: Path) -> None:

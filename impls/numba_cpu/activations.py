@@ -11,7 +11,6 @@ sum; shifted into the exponent they are 2^n.  NaN passes through r; arguments be
 """
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -64,7 +63,7 @@ def activations(dtype: np.dtype) -> Activations:
         shifted = y * log2_e + shift
         n = shifted - shift
         r = (y - n * ln2_high) - n * ln2_low
-        scale = _power_of_two(shifted)
+        scale = _power_of_two(shifted)  # pyright: ignore[reportCallIssue]  # Numba adds the first argument
         return scale * (r * taylor(r)) + (scale - one)
 
     @register_jitable(inline="always")
@@ -95,7 +94,7 @@ def _degree(dtype: np.dtype) -> int:
     return degree
 
 
-def _polynomial(coefficients: list[float]) -> Callable[[Any], Any]:
+def _polynomial(coefficients: list[float]) -> Any:
     """The polynomial with these coefficients, lowest first, as a function without a loop."""
 
     @intrinsic
@@ -104,8 +103,8 @@ def _polynomial(coefficients: list[float]) -> Callable[[Any], Any]:
             constants = [context.get_constant(r, c) for c in coefficients]
             total = constants[-1]
             for constant in constants[-2::-1]:
-                product = builder.fmul(total, arguments[0], flags=("contract",))
-                total = builder.fadd(product, constant, flags=("contract",))
+                product = builder.fmul(total, arguments[0], flags=("contract",))  # pyright: ignore[reportCallIssue]
+                total = builder.fadd(product, constant, flags=("contract",))  # pyright: ignore[reportCallIssue]
             return total
 
         return r(r), codegen

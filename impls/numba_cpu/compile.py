@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from rnnbench.cells import CELLS, Equations
+from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 
@@ -33,16 +33,16 @@ class Kernels(NamedTuple):
 def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
     """The kernels of one cell, nonlinearity and dtype; compiled at their first call, or loaded from Numba's cache."""
     kind = CELLS[cell]
-    equations = Equations(
-        *(f and register_jitable(forceinline=True)(f) for f in kind.equations(activations(dtype), nonlinearity))
-    )
+    equations = kind.equations(activations(dtype), nonlinearity)
+    # inlined by force: LLVM finds them too long, and a loop that calls them is not vectorised
+    forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
     key = f"{cell}_{nonlinearity}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
-        "step_forward": equations.forward,
-        "step_backward": equations.backward,
-        "inner_forward": equations.inner or _absent,
-        "inner_backward": equations.inner_backward or _absent,
+        "step_forward": forward,
+        "step_backward": backward,
+        "inner_forward": inner,
+        "inner_backward": inner_backward,
         "load_gates": _loader(len(kind.gates)),
         "load_outer": _loader(kind.outer_gates),
         "load_inner": _loader(kind.inner_gates),

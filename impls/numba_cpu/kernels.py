@@ -28,10 +28,6 @@ load_carried: Callable[..., Any]
 store_gates: Callable[..., Any]
 store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
-units_forward: Callable[..., Any]
-units_inner: Callable[..., Any]
-units_inner_backward: Callable[..., Any]
-units_backward: Callable[..., Any]
 GATES: int
 OUTER: int
 SAVED: int

@@ -69,6 +69,7 @@ class Prepared:
         return self._named(y, final, self.net.backward(tape, self.dy, self.dstate))
 
     def _tbptt(self) -> dict[str, Any]:
+        assert self.case.window is not None, "a tbptt case has a window"
         return self._named(*tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state))
 
     def _named(self, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+# make bench: check and time all backends on small cases, and write a report.   make test: run all tests.
+# Both create .venv and install what they need from the package registries.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: bench test lint types clean
+
+bench: .venv/bench
+	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
+	@echo "report: $$($(BIN)/rnnbench report results -o report.html)"
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# pyright does not know of package-dir: it reads the package as it is installed
+types: .venv/test
+	rm -rf build/types
+	$(INSTALL) --no-deps --target build/types .
+	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+
+.venv/bench: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[torch,report]'
+	@touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[torch,report,dev]'
+	@touch $@ .venv/bench
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
