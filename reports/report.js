@@ -60,7 +60,9 @@ function pickSweep(name, sweep, present) {
   label.hidden = numbers.length < 2;
   select.onchange = () => { chosen[sweep] = Number(select.value); drawAll(); };
   const one = numbers.length === 1 ? labels[number] : "";
-  figure.querySelector(".fixed").textContent = number === undefined ? "" : `Held fixed: ${[one, common].filter(Boolean).join(", ")}`;
+  const against = name.startsWith("map_") ? `Baseline: ${form.elements.baseline.value}. ` : "";
+  const fixed = [one, common].filter(Boolean).join(", ");
+  figure.querySelector(".fixed").textContent = number === undefined ? "" : `${against}Held fixed: ${fixed}.`;
   return number;
 }
 

@@ -15,7 +15,7 @@ from rnnbench import ArgumentError, Spec, SpecError, TapeError
 from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cpu, numpy_ref
 
-T, B, I, H = 5, 3, 4, 2
+T, B, I, H = 5, 3, 4, 2  # noqa: E741  # the field's names
 LSTM = Spec("lstm", I, H, dtype="float64")
 DEEP = replace(LSTM, num_layers=2, bidirectional=True)
 # no other shape differs for it, so its kernels are the only ones beyond lstm's that this file compiles
