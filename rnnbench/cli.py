@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnbench
-from rnnbench.errors import ArgumentError, BackendUnavailable, RnnbenchError, StoreError
+from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         return options.command(options)
-    except (BackendUnavailable, StoreError) as error:
+    except (BackendUnavailable, MissingLibrary, StoreError) as error:
         return _complain(error, ENVIRONMENT)
     except RnnbenchError as error:
         return _complain(error, USAGE)
@@ -113,9 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Write the HTML report of a results file, or of asv's results."""
-    _needs_report_extra()
-    from rnnbench import reports
-
+    reports = _reports()
     if (options.results is None) == (options.asv is None):
         raise ArgumentError("expected either a results file or --asv DIR")
     output = Path(options.output)
@@ -155,11 +153,9 @@ def _summary(path: Path) -> int:
     rows = read(path).rows
     failures = [row for row in rows if isinstance(row, Failure) and row.reason != "unsupported"]
     try:
-        from rnnbench import reports
-    except ModuleNotFoundError as error:
-        print(f"no summary without {error.name}: pip install 'rnnbench[report]'", file=sys.stderr)
-    else:
-        print(reports.summary_text(path))
+        print(_reports().summary_text(path))
+    except MissingLibrary as error:
+        print(f"rnnbench: no summary: {error}", file=sys.stderr)
     print(f"results: {path}")
     return CASES_FAILED if failures else OK
 
@@ -171,14 +167,13 @@ def _one_results_file(path: Path) -> Path:
     return results_files(path)[-1]
 
 
-def _needs_report_extra() -> None:
+def _reports() -> Any:
+    """The report package, which needs libraries that the core does not; raises MissingLibrary."""
     try:
-        import altair  # noqa: F401
-        import jinja2  # noqa: F401
-        import pandas  # noqa: F401
-        import vl_convert  # noqa: F401
+        from rnnbench import reports
     except ModuleNotFoundError as error:
-        raise BackendUnavailable(f"reports need {error.name}: pip install 'rnnbench[report]'") from error
+        raise MissingLibrary(str(error)) from error
+    return reports
 
 
 def _described(name: str) -> str:

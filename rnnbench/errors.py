@@ -21,6 +21,10 @@ class BackendUnavailable(RnnbenchError, ImportError):
     """A known backend that cannot run here; the message says why and how to mend it."""
 
 
+class MissingLibrary(RnnbenchError, ImportError):
+    """An optional library that a command needs; the message says how to install it."""
+
+
 class UnknownBackend(RnnbenchError, LookupError):
     """A backend name that nothing registers."""
 
