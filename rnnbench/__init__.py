@@ -4,6 +4,7 @@ from rnnbench.backend import Backend, Gradients, Listing, Network, State, backen
 from rnnbench.errors import (
     ArgumentError,
     BackendUnavailable,
+    MissingLibrary,
     RnnbenchError,
     SpecError,
     StoreError,
@@ -23,6 +24,7 @@ __all__ = [
     "BackendUnavailable",
     "Gradients",
     "Listing",
+    "MissingLibrary",
     "Network",
     "RnnbenchError",
     "Spec",

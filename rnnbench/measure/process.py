@@ -22,7 +22,18 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "NUMBA_ENABLE_CUDASIM")
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NUMBA_ENABLE_CUDASIM",
+)
 """Of the user's environment, all that a worker sees."""
 
 GRACE = 2.0  # seconds between TERM and KILL
@@ -46,9 +57,9 @@ class WorkerProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-        environment |= {"NUMBA_CACHE_DIR": str(numba_cache), "PYTHONNOUSERSITE": "1"}
+        environment["NUMBA_CACHE_DIR"] = str(numba_cache)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rnnbench.measure.worker", backend, str(request_end), str(reply_end)],
+            [sys.executable, "-P", "-m", "rnnbench.measure.worker", backend, str(request_end), str(reply_end)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

@@ -20,6 +20,7 @@ import msgspec
 
 from rnnbench.backend import load_backend
 from rnnbench.check import Finding, Problem
+from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import WorkerFailure, WorkerProcess
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
@@ -77,7 +78,7 @@ class _Session:
             random.Random(f"{self._plan.run.run} {number}").shuffle(order)
             for threads in sorted({case.threads for case in order}):
                 self._round(number, [case for case in order if case.threads == threads], threads, scratch)
-        for threads in sorted({case.threads for case in cases}):
+        for threads in sorted({case.threads for case in cases}) if measurable() else ():
             self._measure_memory([case for case in cases if case.threads == threads], threads, scratch)
 
     def _know(self, row: Any) -> None:

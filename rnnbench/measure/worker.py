@@ -4,23 +4,22 @@ It answers one JSON line to each JSON line.  Standard output is not used, so not
 taken for an answer.  An exception is an answer too: {"error": ...}; the next request finds the process as it was.
 """
 
-import ctypes
 import gc
 import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-_STARTED = time.perf_counter()
+import msgspec
+import numpy as np
 
-import msgspec  # noqa: E402
-import numpy as np  # noqa: E402
-
-from rnnbench.backend import load_backend  # noqa: E402
-from rnnbench.check import Expected, Prepared, Problem, compared, expected, outputs, window_cost  # noqa: E402
-from rnnbench.store import Case  # noqa: E402
+from rnnbench.backend import load_backend
+from rnnbench.check import Expected, Prepared, Problem, compared, expected, outputs, window_cost
+from rnnbench.measure.memory import peak_above
+from rnnbench.store import Case
 
 WARM_UP_CALLS = 3
 
@@ -90,18 +89,18 @@ class Worker:
 
     def memory(self, problem: Problem) -> int:
         """Peak resident bytes of one call above the loaded network, all code having run before on a tiny problem."""
-        tiny = msgspec.structs.replace(problem.case, T=2, B=1, window=problem.case.window and 1, stride=None)
-        small = msgspec.structs.replace(tiny)
-        Prepared(self._backend, _on(problem, small), _on(problem, small).inputs(), problem.params()).call()
+        tiny = replace(
+            problem, case=msgspec.structs.replace(problem.case, T=2, B=1, window=problem.case.window and 1, stride=None)
+        )
+        self._load(tiny).call()
         self._prepared = None
-        prepared = Prepared(self._backend, problem, problem.inputs(), problem.params())
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present
-        before = _resident("VmRSS")
-        prepared.call()
-        self._backend.synchronize()
-        return _resident("VmHWM") - before
+        prepared = self._load(problem)
+
+        def call() -> None:
+            prepared.call()
+            self._backend.synchronize()
+
+        return peak_above(call)
 
     def expect(self, problem: Problem, reference: str) -> None:
         """Write the reference's outputs and tolerances to a file."""
@@ -114,20 +113,14 @@ class Worker:
     def window_cost(self, problem: Problem) -> dict[str, float]:
         return window_cost(problem)
 
+    def _load(self, problem: Problem) -> Prepared:
+        return Prepared(self._backend, problem, problem.inputs(), problem.params())
+
     def _call(self) -> None:
         if self._prepared is None:
             raise RuntimeError("asked to run before a case was prepared")
         self._prepared.call()
         self._backend.synchronize()
-
-
-def _on(problem: Problem, case: Case) -> Problem:
-    return msgspec.convert(msgspec.to_builtins(problem) | {"case": msgspec.to_builtins(case)}, Problem)
-
-
-def _resident(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
 
 def serve(worker: Worker, requests: Any, replies: Any) -> None:
