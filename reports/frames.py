@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 
 from rnnbench.errors import ArgumentError, SpecError, StoreError
-from rnnbench.reports.intervals import FEWEST_ROUNDS, median_interval
+from rnnbench.reports.intervals import median_interval, verdict
 from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
 
-TIE = 0.02
-"""A ratio whose interval lies within 2% of 1 is a tie, however narrow the interval."""
-
 CASE_FIELDS = Case.__struct_fields__
-_MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads", "device")]
+_MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads")]
 
 AnyKind = TypeVar("AnyKind", bound=Row)
 
@@ -36,7 +33,7 @@ class Frames(NamedTuple):
     (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
     ``baseline``: ``speedup`` = baseline's time / backend's time (above 1 the backend is faster; median over rounds of
     the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that interval really holds) and
-    ``verdict``: faster, slower, tie (the interval contains 1 or lies within 2%) or undecided (fewer than 5 rounds).
+    ``verdict``: faster, slower, tie or unclear (``intervals.verdict``).
 
     ``pairs``: the same comparison for every two backends timed in one case: ``backend`` against ``other``.
 
@@ -115,15 +112,6 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     )
 
 
-def verdict(low: float, high: float, rounds: int) -> str:
-    """What an interval of a speed-up says: faster, slower, tie or undecided."""
-    if rounds < FEWEST_ROUNDS:
-        return "undecided"
-    if low <= 1 <= high or (low >= 1 / (1 + TIE) and high <= 1 + TIE):
-        return "tie"
-    return "faster" if low > 1 else "slower"
-
-
 def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:
     return (row for row in contents.rows if isinstance(row, kind))
 
@@ -133,7 +121,7 @@ def _backend(row: Any) -> str | None:
 
 
 def _all_cases(contents: Contents) -> dict[str, Case]:
-    found = [*contents.run.cases, *(row.case for row in contents.rows if hasattr(row, "case"))]
+    found = [*contents.run.cases, *(row.case for row in contents.rows if not isinstance(row, Run | End))]
     return {case.key(): case for case in dict.fromkeys(found)}
 
 
@@ -191,12 +179,12 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
 def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:
     rows = []
     for case, group in times.groupby("case", sort=False):
-        logs = np.log(group.pivot(index="round", columns="backend", values="seconds"))
-        present = [name for name in backends if name in logs]
+        seconds = group.pivot(index="round", columns="backend", values="seconds")
+        present = [name for name in backends if name in seconds]
         for backend, other in combinations(present, 2):
-            ratios = (logs[other] - logs[backend]).dropna()
+            ratios = (seconds[other] / seconds[backend]).dropna()
             if len(ratios):
-                middle, low, high, coverage = median_interval(ratios)
+                middle, low, high, coverage = median_interval(np.log(ratios))
                 speedup, low, high = np.exp([middle, low, high])
                 rows.append((case, backend, other, len(ratios), speedup, low, high, coverage, verdict(low, high, len(ratios))))
     types = {"case": "object", "backend": "object", "other": "object", "rounds": "int64"}
@@ -257,7 +245,7 @@ def _compared(summary: pd.DataFrame, pairs: pd.DataFrame, baseline: str | None) 
     columns = ["case", "backend", "speedup", "speedup_low", "speedup_high", "coverage", "verdict"]
     both = oriented(pairs)
     merged = summary.merge(both.loc[both["other"] == baseline, columns], on=["case", "backend"], how="left")
-    merged.insert(merged.columns.get_loc("speedup"), "baseline", baseline)
+    merged.insert(len(summary.columns), "baseline", baseline)
     return merged
 
 
@@ -286,7 +274,7 @@ def _failures(contents: Contents) -> pd.DataFrame:
 
 
 def _truncation(contents: Contents, summary: pd.DataFrame) -> pd.DataFrame:
-    """Joined on what the mathematics depends on: the error is computed once, for all dtypes, threads and devices."""
+    """Joined on what the mathematics depends on: the error is computed once, for all dtypes and threads."""
     errors = {tuple(getattr(r.case, name) for name in _MATHEMATICS): r.relative_error for r in _rows(contents, Truncation)}
     tbptt = summary[summary["phase"] == "tbptt"]
     keys = (

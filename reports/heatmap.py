@@ -4,9 +4,13 @@ import altair as alt
 
 from rnnbench.reports import theme
 from rnnbench.reports.frames import Frames
+from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import BACKEND_HEADER, CELL_HEADER, Picture, lookup
 
 TILE = 46
+TIE_HATCH = "M-1.5,-1L1.5,1M-1.5,0L0,1M0,-1L1.5,0"
+UNCLEAR_HATCH = "".join(f"M{x / 10},{y}h0.05" for y in (-0.85, 0.85) for x in range(-14, 15, 4))
+"""SVG paths of a tile's pattern, drawn as a mark: strokes for a tie, rows of dots for an unclear case."""
 
 
 def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
@@ -27,20 +31,22 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
     tiles = base.transform_filter("isValid(datum.gain)").mark_rect(strokeWidth=1).encode(
         color=alt.Color("gain:Q", scale=scale, legend=legend)
     )  # fmt: skip
-    hatch = "M-1.5,-1L1.5,1M-1.5,0L0,1M0,-1L1.5,0"
-    ties = (
-        base.transform_filter("datum.state === 'tie'")
-        .mark_point(filled=False, strokeWidth=1, opacity=0.45)
-        .encode(shape=alt.ShapeValue(hatch), size=alt.value(alt.expr("tile * tile * 0.36")))
-    )
+    hatches = [
+        base.transform_filter(f"datum.state === '{state}'")
+        .mark_point(filled=False, strokeWidth=width, opacity=opacity)
+        .encode(shape=alt.ShapeValue(path), size=alt.value(alt.expr("tile * tile * 0.36")))
+        for state, path, width, opacity in (("tie", TIE_HATCH, 1, 0.45), ("unclear", UNCLEAR_HATCH, 2, 0.8))
+    ]
     text = base.mark_text(fontSize=alt.expr("tile > 36 ? 11 : tile > 28 ? 9 : 7.5")).encode(
         text="shown:N",
         color=alt.when("abs(datum.gain) > strong_from")
         .then(alt.ColorValue(alt.expr("strong")))
+        .when("datum.state === 'unclear'")
+        .then(alt.ColorValue(alt.expr("muted")))
         .otherwise(alt.ColorValue(alt.expr("ink"))),
     )
     chart = (
-        alt.layer(tiles, ties, text, width=alt.Step(TILE), height=alt.Step(TILE * 0.66), data=alt.NamedData("pairs"))
+        alt.layer(tiles, *hatches, text, width=alt.Step(TILE), height=alt.Step(TILE * 0.66), data=alt.NamedData("pairs"))
         .facet(
             row=alt.Row("backend_order:O", header=BACKEND_HEADER),
             column=alt.Column("cell_order:O", header=CELL_HEADER),
@@ -58,16 +64,21 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         )
         .transform_calculate(
             state="datum.status !== 'measured' ? datum.status : datum.base_status !== 'measured' ? 'no baseline'"
-            " : datum.verdict === 'tie' || datum.verdict === 'undecided' ? datum.verdict"
+            # two backends that were timed, but in no round both
+            " : !isValid(datum.verdict) ? 'unclear'"
+            " : datum.verdict === 'tie' || datum.verdict === 'unclear' ? datum.verdict"
             " : datum.speed > 1 ? 'faster' : 'slower'",
         )
         .transform_calculate(
             gain="datum.status !== 'measured' || datum.base_status !== 'measured' ? null"
-            " : datum.state === 'tie' ? 0 : log(datum.speed) / LN2",
-            shown="datum.state === 'unsupported' ? 'n/a' : datum.state === 'no baseline' ? '·' : datum.state === 'missing' ? ''"
-            " : datum.status !== 'measured' ? '✕' : datum.state === 'tie' ? '≈' : datum.state === 'undecided' ? '?'"
-            " : datum.speed < 1.995 ? format(datum.speed, '.2f')"
+            " : datum.state === 'tie' || datum.state === 'unclear' ? 0 : log(datum.speed) / LN2",
+            number="!isValid(datum.speed) ? '' : datum.speed < 1.995 ? format(datum.speed, '.2f')"
             " : format(datum.speed, datum.speed < 9.95 ? '.1f' : '.0f')",
+        )
+        .transform_calculate(
+            shown="datum.state === 'unsupported' ? 'n/a' : datum.state === 'no baseline' ? '·' : datum.state === 'missing' ? ''"
+            " : datum.status !== 'measured' ? '✕' : datum.state === 'tie' ? '≈'"
+            " : datum.state === 'unclear' ? datum.number + '?' : datum.number",
         )
         .add_params(
             alt.param(name="baseline", value=data.baseline),
@@ -79,8 +90,9 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
     )
     caption = (
         "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
-        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the 95% interval contains 1 "
-        "or lies within 2%). ✕ failed, n/a not supported, · the baseline has no time there, ? too few rounds to say."
+        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the 95% interval lies within "
+        f"{TIE_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
+        f"there were fewer than {FEWEST_ROUNDS} rounds). ✕ failed, n/a not supported, · the baseline has no time there."
     )
     return Picture(
         f"map_{across}", f"Speed against the baseline over H and {across}", caption, "pairs", chart, sweep=f"map_{across}"

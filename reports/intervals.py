@@ -1,4 +1,4 @@
-"""The two intervals of the report: of a median, by the exact sign test, and of a scaling exponent, by least squares."""
+"""The two intervals of the report, of a median and of a scaling exponent, and what the interval of a speed-up says."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,7 +9,12 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 FEWEST_ROUNDS = 5
-"""With fewer values not even their whole range holds 90%, and no verdict is given."""
+"""With fewer values not even their whole range holds 90%: whatever it says is unclear."""
+
+TIE_BAND = 0.05
+"""Times this close are a tie: as much can come from link order and the size of the environment, which all rounds of a run
+share (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and none picks a backend
+for it."""
 
 
 class Interval(NamedTuple):
@@ -62,3 +67,18 @@ def scaling_exponent(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE)
     fit = stats.linregress(x, y)
     half = float(stats.t.ppf((1 + confidence) / 2, len(x) - 2)) * fit.stderr
     return Exponent(fit.slope, fit.slope - half, fit.slope + half, points)
+
+
+def verdict(low: float, high: float, rounds: int) -> str:
+    """What the interval of a speed-up says: faster, slower, tie (it lies within the band around 1) or unclear.
+
+    Unclear: the interval contains 1 and reaches beyond the band, or it comes from fewer than ``FEWEST_ROUNDS`` rounds.
+    The band is the same seen from the other backend: from 1 / (1 + TIE_BAND) to 1 + TIE_BAND.
+    """
+    if rounds < FEWEST_ROUNDS:
+        return "unclear"
+    if low >= 1 / (1 + TIE_BAND) and high <= 1 + TIE_BAND:
+        return "tie"
+    if low <= 1 <= high:
+        return "unclear"
+    return "faster" if low > 1 else "slower"

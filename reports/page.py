@@ -16,6 +16,7 @@ from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames, to_pandas
+from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, shown_backends
@@ -25,9 +26,11 @@ PROTOCOL = (
     "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
     "take turns within a case in an order that changes from round to round. Compiling and warming up lie outside the timed "
     "calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the baseline is "
-    "the median over rounds of the ratio within a round, with the exact interval of the sign test at 95%. A tie is an "
-    "interval that contains 1 or lies within 2% of it. Each interval holds by itself: over many cases about one in twenty "
-    "misses. "
+    "the median over rounds of the ratio within a round, with the exact interval of the sign test at 95%. A comparison is a "
+    f"tie where that interval lies within {TIE_BAND:.0%} of 1, and unclear where it contains 1 but reaches further, or where "
+    f"there are fewer than {FEWEST_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
+    "over many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
+    "cases. "
 )
 CHECKED = "Results were checked against the reference; what failed the check counts as wrong, not as fast."
 
@@ -85,6 +88,7 @@ def render(data: Frames) -> str:
         left_out=shown.left_out,
         losses=_losses(data),
         baseline=data.baseline,
+        band=f"{TIE_BAND:.0%}",
         shown=shown_backends(data),
         failures=failures.to_dict("records"),
         worst=records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
@@ -124,7 +128,11 @@ def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> d
     return {
         "title": title,
         "payload": script_json(payload | {"charts": specifications, "themes": themes, "ink": theme.TILE_INK}),
-        "bundle": Markup(vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")),
+        "bundle": Markup(
+            vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+            .replace("</script", "<\\/script")
+            .replace("<!--", "<\\!--")
+        ),
     }
 
 

@@ -102,7 +102,7 @@ function fits(name, sweep, number, list) {
 }
 
 const FIELDS = ["cell", "phase", "T", "B", "I", "H", "layers", "bidirectional", "nonlinearity", "bias", "output_size",
-  "window", "stride", "dtype", "threads", "device"];
+  "window", "stride", "dtype", "threads"];
 const ALWAYS = ["cell", "phase", "T", "B", "I", "H"];
 
 function duration(seconds) {

@@ -110,7 +110,7 @@ def _startup(data: Frames) -> pd.DataFrame:
         data.startup[cold].assign(stage="first call, empty cache", seconds=data.startup["first_call_s"]),
         data.startup[~cold].assign(stage="first call, warm cache", seconds=data.startup["first_call_s"]),
     ]
-    started = pd.concat(parts).groupby(["case", "backend", "stage"], sort=False, as_index=False)["seconds"].median()
+    started = pd.concat(parts).groupby(["case", "backend", "stage"], sort=False)["seconds"].median().reset_index()
     keys = started[["case", "backend"]].drop_duplicates()
     steady = keys.merge(data.summary[["case", "backend", "seconds"]], on=["case", "backend"]).assign(stage="steady call")
     stages = pd.concat([started, steady], ignore_index=True).dropna(subset=["seconds"])

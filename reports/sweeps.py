@@ -90,7 +90,7 @@ def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
     rows = []
     for picture in ("T", "H", "window"):
         numbered = measured.assign(sweep=measured["case"].map(groups.index[picture])).dropna(subset=["sweep"])
-        for (number, cell, backend), line in numbered.groupby(["sweep", "cell", "backend"], sort=False):
+        for (_, cell, backend), line in numbered.groupby(["sweep", "cell", "backend"], sort=False):
             fit = scaling_exponent(line[picture].astype(float), line["step_seconds"])
-            rows.append((picture, int(number), cell, backend, *fit))
+            rows.append((picture, int(line["sweep"].iloc[0]), cell, backend, *fit))
     return pd.DataFrame(rows, columns=["picture", "sweep", "cell", "backend", "exponent", "low", "high", "points"])

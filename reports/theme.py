@@ -12,10 +12,11 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [10, 4], [3, 1, 1, 1], [1, 3]]
 
 TILE_INK = {
-    "light": {"ink": "#1b1f24", "strong": "#ffffff", "strong_from": 2.5},
-    "dark": {"ink": "#e8eaed", "strong": "#101418", "strong_from": 2.1},
+    "light": {"ink": "#1b1f24", "muted": "#5b6470", "strong": "#ffffff", "strong_from": 2.5},
+    "dark": {"ink": "#e8eaed", "muted": "#a5adb8", "strong": "#101418", "strong_from": 2.1},
 }
-"""Text on the map's tiles: ``strong`` where the speed is 2**strong_from times the baseline's or its inverse."""
+"""Text on the map's tiles: ``strong`` where the speed is 2**strong_from times the baseline's or its inverse,
+``muted`` where the case is unclear."""
 
 _INK = {"light": ("#1b1f24", "#5b6470", "#e3e6ea"), "dark": ("#e8eaed", "#a5adb8", "#343a42")}
 _DIVERGING = {

@@ -43,7 +43,6 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stride: int | None = None
     dtype: str = "float32"
     threads: int = 1
-    device: str = "cpu"
 
     def spec(self) -> Spec:
         """The network of this case; raises SpecError."""

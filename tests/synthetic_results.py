@@ -13,6 +13,7 @@ LENGTHS = (16, 64, 256, 1024)
 HIDDEN = (32, 64, 128, 256)
 WINDOWS = (8, 32, 128, 1024)
 ROUNDS = 12
+NOISY = ("gru", 64)
 HOSTILE = '</script><img src=x onerror="alert(1)">\'"&\u2028{{ 7 * 7 }} \U0001f9e8 ' + "x" * 300
 
 GATES = {"elman": 1, "lstm": 4, "gru": 3}
@@ -34,8 +35,9 @@ def cases() -> list[Case]:
 
 
 def seconds(case: Case, backend: str) -> float:
-    """Operations over a rate, plus a cost per step; numba_cpu loses where H = 256 and ties with torch_nn on one size."""
-    if backend == "torch_nn" and (case.cell, case.H) == ("lstm", 128):
+    """Operations over a rate, plus a cost per step; numba_cpu loses where H = 256; torch_nn ties with it on one size, and is
+    as fast but noisy on another."""
+    if backend == "torch_nn" and (case.cell, case.H) in (("lstm", 128), NOISY):
         return seconds(case, "numba_cpu")
     operations = 2 * GATES[case.cell] * case.T * case.B * case.H * (case.I + case.H) * (1 if case.phase == "forward" else 3)
     rate = RATE[backend] * (0.62 if backend == "numba_cpu" and case.H == 256 else 1)
@@ -130,7 +132,9 @@ def _measurements(writer: Writer, random: np.random.Generator, case: Case, backe
                 compile_s = COMPILE[twin] if cold else COMPILE[twin] / 40
                 writer.append(Startup(case, backend, round_, cold, IMPORT[twin], 0.002, compile_s + steady))
     for round_ in range(rounds):
-        samples = steady * random.lognormal(0, 0.01) * random.lognormal(0, 0.005, 5)
+        # half of the rounds far to each side: whatever the seed, the interval reaches from below 1 / 1.4 to above 1.4
+        drift = 1.5 ** (-1) ** round_ if twin == "torch_nn" and (case.cell, case.H) == NOISY else 1.0
+        samples = steady * drift * random.lognormal(0, 0.01) * random.lognormal(0, 0.005, 5)
         writer.append(Time(case, backend, round_, round_ % 4, 8, [float(sample) for sample in samples]))
     if case.phase != "forward":
         kept = min(case.window or case.T, case.T) * case.B * case.H * GATES[known.cell] * 8

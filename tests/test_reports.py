@@ -20,15 +20,15 @@ from scipy import stats
 from synthetic_results import HOSTILE
 
 from rnnbench.errors import ArgumentError, StoreError
-from rnnbench.reports import page, read_asv, summary_text, to_pandas, write_asv_html, write_html, write_svg
+from rnnbench.reports import page, read_asv, summary_text, theme, to_pandas, write_asv_html, write_html, write_svg
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
-from rnnbench.reports.frames import Frames, verdict
-from rnnbench.reports.intervals import median_interval, scaling_exponent
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.intervals import median_interval, scaling_exponent, verdict
 from rnnbench.reports.reproduce import source
 from rnnbench.reports.rows import case_rows, shown_backends
 from rnnbench.reports.sweeps import scaling, sweeps
-from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Time, Truncation, Writer
+from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
 
 ALL_CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "startup", "gates"]
 CASE = Case("lstm", "step", 4, 2, 3, 5)
@@ -198,14 +198,20 @@ def test_fewer_than_six_values_give_their_range_and_its_true_worth() -> None:
     [
         (1.1, 1.3, 12, "faster"),
         (0.7, 0.9, 12, "slower"),
-        (0.5, 2.0, 12, "tie"),  # contains 1
-        (1.005, 1.015, 12, "tie"),  # certainly faster, but within 2%
-        (1.005, 1.05, 12, "faster"),
-        (1.1, 1.3, 4, "undecided"),
+        (0.97, 1.03, 12, "tie"),
+        (1 / 1.05, 1.05, 12, "tie"),  # the band itself
+        (1.005, 1.045, 12, "tie"),  # certainly faster, but within 5%
+        (1.005, 1.06, 12, "faster"),
+        (0.2, 1.2, 12, "unclear"),  # contains 1, but the middle is far from it
+        (0.99, 1.06, 12, "unclear"),
+        (1.1, 1.3, 4, "unclear"),
+        (0.99, 1.01, 4, "unclear"),
     ],
 )
 def test_verdicts(low: float, high: float, rounds: int, expected: str) -> None:
     assert verdict(low, high, rounds) == expected
+    seen_from_the_other = {"faster": "slower", "slower": "faster"}.get(expected, expected)
+    assert verdict(1 / high, 1 / low, rounds) == seen_from_the_other
 
 
 def test_scaling_exponent_is_the_slope_on_logarithms() -> None:
@@ -290,9 +296,46 @@ def test_a_win_a_tie_and_a_loss_are_called_so(tmp_path: Path) -> None:
     assert "Every backend completed every case." in text
 
 
-def test_too_few_rounds_are_called_undecided(tmp_path: Path) -> None:
+NOISE = [0.3, 2.0, 0.5, 0.4, 3.0, 0.5]  # median 0.5, interval from 0.3 to 3
+
+
+def test_a_noisy_comparison_is_unclear_and_no_tie(tmp_path: Path) -> None:
+    cases = [Case("lstm", "step", T, 1, 1, 1) for T in (10, 20, 30, 40)]
+    rows = [row for case in cases for row in times("a", [1.0] * 6, case)]
+    rows += [*times("b", [3.0] * 6, cases[0]), *times("b", [1.01] * 6, cases[1])]
+    rows += [row for case in cases[2:] for row in times("b", NOISE, case)]
+    text = said(written(tmp_path, [*rows, END], cases=cases))
+    assert "a is fastest in 1 of 4 cases; 1 case is tied between a and b, 2 are unclear." in text
+    assert "1 case is tied between a and b (T = 20), 2 are unclear (T = 30; T = 40)." in text
+    assert "slower in 1, tied in 1, unclear in 2 of 4 cases." in text
+
+
+def test_a_tie_with_one_rival_is_unclear_while_another_may_be_faster(tmp_path: Path) -> None:
+    rows = [*times("a", [1.0] * 6), *times("b", [1.01] * 6), *times("c", [2.2 * x for x in NOISE])]
+    text = said(written(tmp_path, [*rows, END], backends=["a", "b", "c"]))
+    assert "no backend is clearly fastest in the only case; 1 case is unclear." in text
+
+
+def test_backends_that_were_never_timed_in_one_round_are_unclear(tmp_path: Path) -> None:
+    other = [Time(CASE, "b", 10 + i, 0, 1, [5.0]) for i in range(6)]
+    assert "1 case is unclear" in said(written(tmp_path, [*times("a", [1.0] * 6), *other, END]))
+
+
+def test_a_slow_starter_catches_up_only_where_it_is_clearly_faster(tmp_path: Path) -> None:
+    clear, noisy = Case("lstm", "step", 10, 1, 1, 1), Case("lstm", "step", 20, 1, 1, 1)
+    rows = [*times("a", [1.0] * 6, clear), *times("b", [0.5] * 6, clear)]
+    rows += [*times("a", [1.0] * 6, noisy), *times("b", NOISE, noisy)]
+    for case in (clear, noisy):
+        rows += [Startup(case, "a", 0, True, 0.5, 0.25, 0.25), Startup(case, "b", 0, True, 5.0, 2.0, 3.0)]
+    text = said(written(tmp_path, [*rows, END], cases=[clear, noisy]))
+    # 1 + (n - 1) * 1.0 = 10 + (n - 1) * 0.5 at n = 19
+    assert "b, started with an empty cache, has caught up with a after 19 calls, where it is the faster one (1 case)." in text
+
+
+def test_too_few_rounds_are_unclear(tmp_path: Path) -> None:
     text = said(written(tmp_path, [*times("a", [1.0] * 3), *times("b", [3.0] * 3), END]))
-    assert "1 case is undecided: too few rounds" in text
+    assert "1 case is unclear" in text
+    assert "Below 5 rounds every comparison is unclear." in text
     assert "a is fastest" not in text
     assert "with care: 3 rounds at most." in text
     assert "holds the median with 75.0%" in text
@@ -371,8 +414,8 @@ def test_every_chart_draws_its_marks(data: Frames, name: str) -> None:
         # 3 cells x 4 H x 4 T and the hostile case, 4 backends beside the baseline, without the 9 that have no time
         assert counts["mark-rect"] == 49 * 4 - 9
         assert counts["mark-text"] == 49 * 4
-        # torch_nn and its twin with the hostile name tie with numba_cpu on lstm at H = 128, four T each
-        assert counts["mark-symbol"] == 2 * 4
+        # torch_nn and its twin with the hostile name: a tie on lstm at H = 128, unclear on gru at H = 64, four T each
+        assert counts["mark-symbol"] == 2 * 4 + 2 * 4
     elif name in ("length", "hidden", "window_time", "window_memory"):
         assert counts["mark-symbol"] == sum(row["status"] == "measured" for row in rows)
     elif name == "window_error":
@@ -382,6 +425,21 @@ def test_every_chart_draws_its_marks(data: Frames, name: str) -> None:
         assert counts["mark-symbol"] == 5 * 5
     else:
         assert counts["mark-symbol"] == len(rows)
+
+
+def test_a_tie_and_an_unclear_case_have_marks_of_their_own_in_the_map(data: Frames) -> None:
+    cases = case_rows(data, sweeps(data.cases))
+    svg = ET.fromstring(vl_convert.vegalite_to_svg(static(data, cases, pictures(data, cases).drawn["map_T"])))
+    tiles = [group for group in svg.iter("{http://www.w3.org/2000/svg}g") if "role-mark" in group.get("class", "")]
+    texts = [text for group in tiles if "mark-text" in group.get("class", "") for text in group]
+    hatches = {path.get("d") for group in tiles if "mark-symbol" in group.get("class", "") for path in group}
+    assert [text.text for text in texts].count("≈") == 2 * 4
+    assert len(hatches) == 2
+    unclear = [text for text in texts if (text.text or "").endswith("?")]
+    assert len(unclear) == 2 * 4
+    # the noisy backend has numba_cpu's time times 1.5 in half of the rounds and divided by it in the others
+    assert all(1 / 1.6 < float((text.text or "")[:-1]) < 1.6 for text in unclear)
+    assert {text.get("fill") for text in unclear} == {theme.TILE_INK["light"]["muted"]}
 
 
 def test_charts_are_written_without_a_browser(grid: Path, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_quick_is_small_enough_for_its_promise():
     assert max(estimate(case).flops for case in suite.cases) < 3e9
 
 
-def test_a_grid_can_set_every_field_of_a_case_but_the_device():
-    assert set(_KEYS) == set(Case.__struct_fields__) - {"device"}
+def test_a_grid_can_set_every_field_of_a_case():
+    assert set(_KEYS) == set(Case.__struct_fields__)
 
 
 def test_a_grid_is_the_product_of_its_lists_and_shapes(load):

@@ -36,6 +36,9 @@ PASSED_ON = (
 )
 """Of the user's environment, all that a worker sees."""
 
+START_LIMIT = 120.0
+"""Seconds that a worker may take to import its libraries."""
+
 GRACE = 2.0  # seconds between TERM and KILL
 
 
@@ -90,19 +93,19 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process and its group: close its pipe, then TERM, then KILL."""
-        for descriptor in (self._requests, self._replies):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        for number, patience in ((None, GRACE), (signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+        """End the process and its group: TERM, then KILL.  May be called again."""
+        if self._log.closed:
+            return
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
             with contextlib.suppress(ProcessLookupError):
-                if number is not None:
-                    os.killpg(self._process.pid, number)
+                os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
                 break
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # whatever the worker started and left behind
+        os.close(self._requests)
+        os.close(self._replies)
         self._log.close()
 
     def _answer(self, time_limit: float) -> Any:

@@ -22,11 +22,9 @@ from rnnbench.backend import load_backend
 from rnnbench.check import Finding, Problem
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.process import WorkerFailure, WorkerProcess
+from rnnbench.measure.process import START_LIMIT, WorkerFailure, WorkerProcess
+from rnnbench.measure.references import reference_file, write_references
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
-
-START_LIMIT = 120.0
-"""Seconds that a worker may take to import its libraries."""
 
 Progress = Callable[[int, int, str], None]
 """Told how many units of work are done, how many there are, and what is next."""
@@ -73,6 +71,7 @@ class _Session:
         self._total = len(cases) * (rounds + 1)
         self._done = 0
         self._refuse_unsupported()
+        self._write_references(scratch)
         for number in range(rounds):
             order = list(cases)
             random.Random(f"{self._plan.run.run} {number}").shuffle(order)
@@ -102,6 +101,17 @@ class _Session:
                 reason = backend.supports(case.spec())
                 if reason and (case, name) not in self._failed:
                     self.append(Failure(case, name, "load", "unsupported", reason))
+
+    def _write_references(self, scratch: Path) -> None:
+        """Compute what the gate needs, for each case that some backend has yet to pass."""
+        settings, started = self._plan.settings, time.monotonic()
+        todo = [case for case in self._plan.run.cases if any((case, name) not in self._gated for name in self._open(case))]
+        problems = [settings.problem(case) for case in todo]
+        self._progress(self._done, self._total, f"computing the reference of {len(todo)} cases")
+        for case, cost in write_references(problems, scratch, settings.time_limit * 10):
+            if cost is not None and case not in self._truncated:
+                self.append(Truncation(case, cost.pop("all"), cost))
+        self._gate_seconds += time.monotonic() - started
 
     def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:
@@ -135,9 +145,7 @@ class _Session:
 
     def _gate(self, workers: "_Workers", name: str, problem: Problem, scratch: Path) -> bool:
         case, started = problem.case, time.monotonic()
-        reference = scratch / f"{case.key()}.npz"
-        if not reference.exists():
-            self._expect(workers, problem, reference)
+        reference = reference_file(scratch, case)
         found = self._asked(workers, name, case, "gate", 0, "gate", problem=problem, reference=str(reference))
         seconds = time.monotonic() - started
         self._gate_seconds += seconds
@@ -150,14 +158,6 @@ class _Session:
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
             self.append(Failure(case, name, "gate", "wrong", wrong[:2000]))
         return passed
-
-    def _expect(self, workers: "_Workers", problem: Problem, reference: Path) -> None:
-        """Let the reference write what is expected; a reference that fails ends the run, as nothing could be checked."""
-        referee, limit = workers.get("numpy_ref"), self._plan.settings.time_limit * 10
-        referee.ask("expect", limit, problem=msgspec.to_builtins(problem), reference=str(reference))
-        if problem.case.phase == "tbptt" and problem.case not in self._truncated:
-            cost = referee.ask("window_cost", limit, problem=msgspec.to_builtins(problem))
-            self.append(Truncation(problem.case, cost.pop("all"), cost))
 
     def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
         settings = self._plan.settings

@@ -1,0 +1,139 @@
+"""Who is fastest in which cases, as a frame and in sentences."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+import pandas as pd
+
+from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
+from rnnbench.reports.words import Answer, count, listed, share, times
+from rnnbench.store import PHASES, Case
+
+PHASE_WORDS = {
+    "forward": "inference (forward)",
+    "step": "a training step (forward and BPTT)",
+    "tbptt": "truncated BPTT over a whole sequence",
+}
+VERDICTS = {"faster": "faster in", "slower": "slower in", "tie": "tied in", "unclear": "unclear in"}
+MOST_NAMED = 4
+USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
+
+
+class Winner(NamedTuple):
+    """Who is fastest in a case: ``backend`` has the least median time, ``tied`` are those that tie with it, and
+    ``outcome`` is its name, or why no name is given: "tie", "unclear" or "alone" (no other backend completed the case)."""
+
+    case: str
+    backend: str
+    tied: tuple[str, ...]
+    outcome: str
+
+
+def winners(data: Frames) -> pd.DataFrame:
+    """One row per case that has a time: the fields of ``Winner`` and of the case."""
+    measured = data.summary[data.summary["status"] == "measured"]
+    both = oriented(data.pairs)
+    verdicts = dict(zip(zip(both["case"], both["backend"], both["other"], strict=True), both["verdict"], strict=True))
+    rows = []
+    for case, group in measured.groupby("case", sort=False):
+        ordered = [str(name) for name in group.sort_values("seconds", kind="stable")["backend"]]
+        rows.append(_winner(str(case), ordered, verdicts))
+    return pd.DataFrame(rows, columns=list(Winner._fields)).merge(data.cases, on="case")
+
+
+def _winner(case: str, ordered: list[str], verdicts: dict[tuple[str, str, str], str]) -> Winner:
+    """``ordered``: the names by their median time.  Unclear against any rival is unclear, whoever else ties."""
+    best, *rivals = ordered
+    found = {name: verdicts.get((case, best, name), "unclear") for name in rivals}
+    tied = tuple(name for name, verdict in found.items() if verdict == "tie")
+    if not rivals:
+        return Winner(case, best, tied, "alone")
+    if "unclear" in found.values() or "slower" in found.values():  # slower round by round, in spite of its median
+        return Winner(case, best, tied, "unclear")
+    return Winner(case, best, tied, "tie" if tied else best)
+
+
+def speed_answers(data: Frames) -> list[Answer]:
+    """One answer per phase: who is fastest in how many cases, by cell, and every backend against the baseline."""
+    fastest = winners(data)
+    if fastest.empty:
+        return [Answer("Nothing was timed in this run: no backend completed a case.", [])]
+    return [_speed(data, fastest[fastest["phase"] == phase], phase) for phase in PHASES if (fastest["phase"] == phase).any()]
+
+
+def _speed(data: Frames, part: pd.DataFrame, phase: str) -> Answer:
+    return Answer(
+        f"For {PHASE_WORDS[phase]}, {_outcomes(part)}.",
+        [f"{cell}: {_outcomes(group, named=True)}." for cell, group in part.groupby("cell", sort=False)]
+        + _against_baseline(data, phase),
+    )
+
+
+def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:
+    """``a is fastest in 3 of 9 cases, b in 1; 2 cases are tied, 3 are unclear``; ``named`` adds which, where few."""
+    total = len(part)
+    of = {str(name): part[part["outcome"] == name] for name in part["outcome"].value_counts().index}
+    clauses = []
+    for name in (name for name in of if name not in ("tie", "unclear", "alone")):
+        clause = f"{name} in {len(of[name])}" if clauses else f"{name} is fastest in {share(len(of[name]), total)}"
+        clauses.append(clause + (_where(part, of[name]) if named and clauses else ""))
+    nobody = "no backend is clearly fastest in " + ("the only case" if total == 1 else f"any of {total} cases")
+    open_ = []
+    for name, word in (("tie", "tied"), ("unclear", "unclear")):
+        if name in of:
+            number = len(of[name])
+            how_many = f"{number}" if open_ else count(number, "case")
+            between = _between(of[name]) if name == "tie" else ""
+            where = _where(part, of[name]) if named else ""
+            open_.append(f"{how_many} {'is' if number == 1 else 'are'} {word}{between}{where}")
+    sentence = [", ".join(clauses) or nobody, *([", ".join(open_)] if open_ else [])]
+    if "alone" in of:
+        who = listed(dict.fromkeys(of["alone"]["backend"].astype(str)))
+        sentence.append(f"in {len(of['alone'])} only one backend completed ({who})")
+    return "; ".join(sentence)
+
+
+def _between(ties: pd.DataFrame) -> str:
+    """`` between a and b`` where all ties are between the same backends."""
+    who = {tuple(sorted([best, *tied])) for best, tied in zip(ties["backend"], ties["tied"], strict=True)}
+    return f" between {listed(who.pop())}" if len(who) == 1 else ""
+
+
+def _where(part: pd.DataFrame, cases: pd.DataFrame) -> str:
+    """`` (T 16, H 32; T 64, H 32)``: the sizes that differ within the part, or what all the cases share."""
+    if len(cases) == len(part):
+        return ""
+    varying = [name for name in CASE_FIELDS if part[name].nunique(dropna=False) > 1]
+    shared = [name for name in varying if cases[name].nunique(dropna=False) == 1]
+    rows = [dict(zip(CASE_FIELDS, row, strict=True)) for row in cases[list(CASE_FIELDS)].itertuples(index=False, name=None)]
+    if shared and len(cases) > 1:
+        key = part.loc[(part[shared] == cases[shared].iloc[0]).all(axis=1)]
+        if len(key) == len(cases):
+            return f" (where {_sizes(rows[0], shared)})"
+    places = [_sizes(row, varying) for row in rows[:MOST_NAMED]]
+    more = f"; and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+    return f" ({'; '.join(places)}{more})"
+
+
+def _sizes(row: dict[str, Any], names: list[str]) -> str:
+    """The fields by name and value, without what is usual and without I where it follows H."""
+    usual = [name for name in names if name in USUAL and (pd.isna(row[name]) or row[name] == USUAL[name])]
+    follows = ["I"] if "H" in names and row["I"] == row["H"] else []
+    shown = [name for name in names if name not in usual + follows] or names
+    return ", ".join(name if row[name] is True else f"{name} = {row[name]}" for name in shown)
+
+
+def _against_baseline(data: Frames, phase: str) -> list[str]:
+    part = data.summary[(data.summary["phase"] == phase) & (data.summary["status"] == "measured")]
+    part = part.dropna(subset=["speedup"])
+    sentences = []
+    for backend, group in part.groupby("backend", sort=False):
+        speeds = group["speedup"]
+        counts = group["verdict"].value_counts()
+        parts = ", ".join(f"{words} {counts[name]}" for name, words in VERDICTS.items() if name in counts)
+        spread = f" ({times(speeds.min())} to {times(speeds.max())})" if len(speeds) > 1 else ""
+        sentences.append(
+            f"{backend} runs at {times(speeds.median())} the speed of {data.baseline}{spread}: "
+            f"{parts} of {count(len(group), 'case')}."
+        )
+    return sentences
