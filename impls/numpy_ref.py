@@ -74,6 +74,7 @@ class Layer:
 
     def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
         y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
+        x = np.ascontiguousarray(x)  # NumPy may sum a row of negative strides in another order
         for t in _times(len(x), reverse):
             state, _ = self._step(w, t, x[t], state)
             y[t] = state[0]
@@ -81,6 +82,7 @@ class Layer:
 
     def record(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
         y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
+        x, state = np.ascontiguousarray(x), tuple(part.copy() for part in state)  # the tape must not refer to the state
         steps = []
         for t in _times(len(x), reverse):
             state, step = self._step(w, t, x[t], state)

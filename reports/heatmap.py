@@ -8,9 +8,10 @@ from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import BACKEND_HEADER, CELL_HEADER, Picture, lookup
 
 TILE = 46
-TIE_HATCH = "M-1.5,-1L1.5,1M-1.5,0L0,1M0,-1L1.5,0"
-UNCLEAR_HATCH = "".join(f"M{x / 10},{y}h0.05" for y in (-0.85, 0.85) for x in range(-14, 15, 4))
-"""SVG paths of a tile's pattern, drawn as a mark: strokes for a tie, rows of dots for an unclear case."""
+TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"
+UNCLEAR_HATCH = "".join(f"M{x / 10},{y}h0.05" for y in (-1, 1) for x in range(-14, 15, 7))
+"""SVG paths of a tile's pattern, drawn as a mark: strokes for a tie, rows of dots for an unclear case.  Both
+leave the middle to the text."""
 
 
 def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
@@ -33,9 +34,9 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
     )  # fmt: skip
     hatches = [
         base.transform_filter(f"datum.state === '{state}'")
-        .mark_point(filled=False, strokeWidth=width, opacity=opacity)
+        .mark_point(filled=False, strokeWidth=width, strokeCap="round", opacity=opacity)
         .encode(shape=alt.ShapeValue(path), size=alt.value(alt.expr("tile * tile * 0.36")))
-        for state, path, width, opacity in (("tie", TIE_HATCH, 1, 0.45), ("unclear", UNCLEAR_HATCH, 2, 0.8))
+        for state, path, width, opacity in (("tie", TIE_HATCH, 1, 0.45), ("unclear", UNCLEAR_HATCH, 1.5, 0.5))
     ]
     text = base.mark_text(fontSize=alt.expr("tile > 36 ? 11 : tile > 28 ? 9 : 7.5")).encode(
         text="shown:N",

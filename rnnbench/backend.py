@@ -118,7 +118,7 @@ def load_backend(name: str) -> Any:
     reason = unavailable(module)
     if reason:
         raise BackendUnavailable(f"{name} cannot run here: {reason}")
-    return module
+    return _complete(module, name)
 
 
 def unavailable(module: Any) -> str | None:
@@ -139,7 +139,7 @@ def _registered() -> dict[str, EntryPoint]:
 def _reason(name: str) -> str | None:
     try:
         load_backend(name)
-    except BackendUnavailable as error:
+    except (BackendUnavailable, UnknownBackend) as error:
         return " ".join(str(error).split())
     return None
 
@@ -154,7 +154,12 @@ def _load_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickle, dataclasses and Numba look a function's module up by name
     spec.loader.exec_module(module)
-    lacking = [f for f in ("load", "asarray", "to_numpy", "synchronize", "supports", "info") if not hasattr(module, f)]
+    return _complete(module, str(path))
+
+
+def _complete(module: Any, shown: str) -> Any:
+    """The module, once it is known to have all functions of the contract; raises UnknownBackend."""
+    lacking = [name for name in ("load", "asarray", "to_numpy", "synchronize", "supports", "info") if not hasattr(module, name)]
     if lacking:
-        raise UnknownBackend(f"{path} is no backend: it lacks {', '.join(lacking)}")
+        raise UnknownBackend(f"{shown} is no backend: it lacks {', '.join(lacking)}")
     return module

@@ -37,6 +37,8 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
 
 def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
     """Copy ``params`` into C-contiguous arrays after checking names, shapes and dtypes; raises ArgumentError."""
+    if not isinstance(params, Mapping):
+        raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
     shapes = spec.param_shapes()
     missing, extra = [n for n in shapes if n not in params], [n for n in params if n not in shapes]
     if missing or extra:

@@ -36,7 +36,7 @@ def tbptt(
         start = max(0, end - window)
         known = _advance(net, x, known, start)
         y, final, tape = net.record(x[start:end], known[start])
-        outputs.append(y if start == previous else y[previous - start :])
+        outputs.append(y if start == previous else arrays.concat([y[previous - start :]], 0))  # a view would keep all of y
         cotangent = dy[previous:end]
         if start < previous:
             cotangent = arrays.concat([arrays.zeros((previous - start, *batch_shape)), cotangent], 0)
@@ -55,9 +55,13 @@ def _check(net: Any, x: Array, dy: Array, window: int, stride: int | None) -> in
         stride = window
     if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= window:
         raise ArgumentError(f"stride is {stride!r}; expected an integer from 1 to window = {window}")
+    for name, array in (("x", x), ("dy", dy)):
+        if not hasattr(array, "shape"):
+            raise ArgumentError(f"{name} is a {type(array).__name__}; expected an array of the network's backend")
     if len(x.shape) != 3 or len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
         raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
-    if stride < x.shape[0] and net.spec.bidirectional:
+    # the contract asks no network for its spec; one that does not tell is taken at its word
+    if stride < x.shape[0] and getattr(net, "spec", None) and net.spec.bidirectional:
         raise ArgumentError(
             f"window is {window} and stride {stride} for T = {x.shape[0]}; expected both >= T: "
             "a bidirectional network cannot be cut in time"
@@ -97,7 +101,7 @@ class _Sum:
         if start == 0:
             state = tuple(add(a, b) for a, b in zip(state, grads.state, strict=True))
         reached = start - self._start
-        self._finished.append(done.x[:reached])
+        self._finished.append(self._arrays.concat([done.x[:reached]], 0))  # a view would keep all of dx
         pending, overlap = done.x[reached:], len(done.x) - reached
         parts = [add(pending, grads.x[:overlap])] if overlap else []
         self._total = Gradients(params, self._arrays.concat([*parts, grads.x[overlap:]], 0), state)

@@ -1,10 +1,11 @@
-"""How backends are found, loaded and, where they cannot run, explained.  Takes 5 s, most of it starting interpreters."""
+"""How backends are found, loaded and, where they cannot run, explained.  Takes 3 s, most of it starting interpreters."""
 
 import json
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def written(folder: Path, monkeypatch, source: str) -> Path:
     return path
 
 
-def printed(source: str) -> list:
+def printed(source: str) -> Any:
     """What a fresh interpreter prints as JSON."""
     run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     return json.loads(run.stdout)

@@ -1,7 +1,7 @@
 """The reference is itself proved: its gradients are those of its own forward, and its forward is that of the formulas.
 
 Three witnesses: the same loops run in complex arithmetic (complex-step derivatives), differences of the forward at two
-step sizes, and the formulas of lstm and gru in scalars of 50 digits.  Takes 6 s.
+step sizes, and the formulas of lstm and gru in scalars of 50 digits.  Takes 2 s.
 """
 
 import numpy as np
@@ -74,7 +74,7 @@ class ComplexArithmetic(numpy_ref.Arithmetic):
         return 1 / (1 + np.exp(-z))
 
     def relu(self, z: np.ndarray) -> np.ndarray:
-        return np.where(z.real > 0, z, 0)
+        return np.where(np.real(z) > 0, z, 0)
 
 
 class ComplexNetwork(StackedNetwork):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  # the BLAS that compiled code calls: loaded now, so that its threads can be set
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network

@@ -12,7 +12,8 @@ from rnnbench.spec import Spec
 _BLOCK_BYTES = 1 << 19
 """Gate pre-activations of one input product: as many time steps as fit, so that they are still in cache when read."""
 
-_OUTER_AND_INNER = ("ih", "outer", "inner", "ho")
+_PLAIN = ("C", "W")
+"""What the compiled code takes; Numba would compile all of it again for read-only arrays, which are copied instead."""
 
 
 class Weights(NamedTuple):
@@ -78,14 +79,14 @@ class Layer:
         dx = np.empty_like(tape.x)
         gradients = Weights(*(np.zeros_like(value) for value in weights))
         self._kernels.backward(
-            *tape[:1], weights, *tape[1:], np.ascontiguousarray(dy), drecurrent, dmemory, reverse, (dx, *gradients)
+            *tape[:1], weights, *tape[1:], np.require(dy, requirements=_PLAIN), drecurrent, dmemory, reverse, (dx, *gradients)
         )
         return self._unpacked(gradients), dx, (drecurrent, dmemory)[: len(dstate)]
 
     def _run(
         self, weights: Weights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
     ) -> tuple[np.ndarray, State, Tape]:
-        x = np.ascontiguousarray(x)
+        x = np.require(x, requirements=_PLAIN)
         steps, batch, _ = x.shape
         cell, size, dtype = self._cell, self._spec.hidden_size, x.dtype
         rows = kept_steps + 1
