@@ -13,10 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import psutil
@@ -25,6 +27,7 @@ from wrapped_reference import backend_file
 
 from rnnbench import store
 from rnnbench.errors import StoreError
+from rnnbench.measure import references
 from rnnbench.measure import run as run_module
 from rnnbench.measure.machine import environment, machine_name
 from rnnbench.measure.memory import measurable
@@ -357,31 +360,35 @@ def test_memory_is_the_peak_of_one_call(tmp_path):
     name = backend_file(tmp_path / "large.py", methods)
     contents = measured(planned(tmp_path, [name, "numpy_ref"], [GOOD]))
     (large,), (small,) = (of(Memory, contents, backend=backend) for backend in (name, "numpy_ref"))
-    assert 64 << 20 <= large.peak_bytes < 96 << 20
+    assert 60 << 20 <= large.peak_bytes < 80 << 20  # a part may lie in pages that were resident before
     assert 0 <= small.peak_bytes < 32 << 20
 
 
-def test_a_reference_that_fails_ends_the_run_with_one_sentence(tmp_path):
-    """Nothing could be checked; the backend answers within the limit, the reference not within ten times as much."""
-    long = Case("elman", "step", 60_000, 1, 1, 1)
-    methods = """
-        def record(self, x, state=None):
-            return x, (x[:1],), None
+LONG = """
+name = "long"
+description = "d"
+source = "s"
+[[grid]]
+cell = "elman"
+phase = "step"
+T = 60_000
+B = 1
+I = 1
+H = [1, 2]
+"""
+"""Cases for which the reference needs longer than the tests that use it wait."""
 
-        def backward(self, tape, dy, dstate=None):
-            return Gradients({}, dy, dstate)
-    """
-    name = backend_file(tmp_path / "idle.py", methods)
-    suite = tmp_path / "long.toml"
-    suite.write_text(
-        'name = "long"\ndescription = "d"\nsource = "s"\n[settings]\ntime_limit = 0.1\ninput = "noise"\n[[grid]]\n'
-        + "\n".join(f"{field} = {getattr(long, field)!r}" for field in ("cell", "phase", "T", "B", "I", "H"))
-    )
-    done = rnnbench_run(str(suite), "--backends", name, "-o", str(tmp_path / "results"))
+
+def test_a_reference_that_fails_ends_the_run_with_one_sentence(tmp_path):
+    """Nothing could be checked.  The reference is given ten times the limit of one request."""
+    (tmp_path / "long.toml").write_text(LONG)
+    done = rnnbench_run(str(tmp_path / "long.toml"), "--backends", "numpy_ref", "--time-limit", "0.1", "-o", str(tmp_path))
     _, stderr = done.communicate(timeout=60)
-    assert "Traceback" not in stderr
-    assert done.returncode == 4
-    assert "the reference" in stderr.splitlines()[-1]
+    assert done.returncode == 4, stderr
+    (line,) = own_lines(stderr)
+    assert line.startswith("rnnbench: ")
+    assert "reference" in line
+    assert "no answer within 1 s" in line
 
 
 # what a worker sees
@@ -412,8 +419,9 @@ def test_a_worker_sees_the_listed_variables_alone_and_as_many_threads_as_its_cas
     for threads in (1, 2):
         facts = json.loads(Path(f"{name}.{threads}").read_text())
         seen = facts["environment"]
-        # Python itself sets LC_CTYPE where the locale is C
-        assert set(seen) <= {*PASSED_ON, *THREAD_VARIABLES, "NUMBA_CACHE_DIR", "LC_CTYPE"}
+        # Python sets LC_CTYPE where the locale is C, threadpoolctl the other
+        own = {"NUMBA_CACHE_DIR", "LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
+        assert set(seen) <= {*PASSED_ON, *THREAD_VARIABLES, *own}
         assert {seen[variable] for variable in THREAD_VARIABLES} == {str(threads)}
         assert all(seen[variable] == os.environ[variable] for variable in ("PATH", "HOME"))
         assert facts["pools"]
@@ -530,18 +538,31 @@ def started(tmp_path):
     name = backend_file(tmp_path / "slow.py", SLOW)
     folder = tmp_path / "a folder"
     process = rnnbench_run(str(suite), "--backends", name, "--rounds", "2", "--input", "noise", "-o", str(folder))
-    try:
-        path = None
-        while path is None or path.read_text().count('"kind":"time"') < 2:
+    with ended(process):
+        path, children = None, []
+        while path is None or not children or path.read_text().count('"kind":"time"') < 2:
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-            path = next(folder.rglob("*.jsonl"), None)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
+            path, children = next(folder.rglob("*.jsonl"), None), children_of(process)
         yield process, name, path, children
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen):
+    try:
+        yield
     finally:
         process.kill()
         process.communicate()
+
+
+def children_of(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def own_lines(stderr: str) -> list[str]:
+    """What a command said that was not progress."""
+    return [line for line in stderr.splitlines() if not line.startswith("running ")]
 
 
 def assert_gone(children) -> None:
@@ -549,28 +570,53 @@ def assert_gone(children) -> None:
     assert alive == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_an_interrupt_ends_with_one_line_that_says_how_to_go_on_and_so_it_does(started, number):
-    process, name, path, children = started
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
+def assert_interrupted(process, stdout: str, stderr: str, path: Path) -> str:
+    """Give the command that the one line names."""
+    assert process.returncode == 130, stderr
     assert stdout == ""
-    lines = [line for line in stderr.splitlines() if not line.startswith("running ")]
-    said, _, command = lines.pop().partition("Go on with: rnnbench run ")
-    assert lines == []
+    (line,) = own_lines(stderr)
+    said, _, command = line.partition("Go on with: ")
     assert said == "rnnbench: interrupted; all that was measured is kept. "
-    assert shlex.split(command) == ["--resume", str(path)]
+    assert shlex.split(command) == ["rnnbench", "run", "--resume", str(path)]
     assert store.read(path).rows[-1].interrupted
+    return command
+
+
+def test_sigint_ends_with_one_line_that_says_how_to_go_on_and_so_it_does(started):
+    process, name, path, children = started
+    process.send_signal(signal.SIGINT)
+    command = assert_interrupted(process, *process.communicate(timeout=30), path)
     assert_gone(children)
     before = store.read(path)
-    again = rnnbench_run(*shlex.split(command))
+    again = rnnbench_run(*shlex.split(command)[2:])
     stdout, stderr = again.communicate(timeout=60)
     assert again.returncode == 0, stderr
     assert stdout.splitlines()[-1] == f"results: {path}"
     contents = store.read(path)
     assert contents.rows[: len(before.rows)] == before.rows
     assert_complete(contents, [name], contents.run.cases, rounds=2)
+
+
+def test_sigterm_ends_as_sigint_does(started):
+    process, _, path, children = started
+    process.send_signal(signal.SIGTERM)
+    assert_interrupted(process, *process.communicate(timeout=30), path)
+    assert_gone(children)
+
+
+def test_an_interrupt_while_the_reference_computes_ends_as_any_other(tmp_path):
+    (tmp_path / "long.toml").write_text(LONG)
+    process = rnnbench_run(str(tmp_path / "long.toml"), "--backends", "numpy_ref", "-o", str(tmp_path))
+    with ended(process):
+        while not any("measure.worker" in " ".join(child.cmdline()) for child in children_of(process)):
+            time.sleep(0.02)
+        time.sleep(1)  # it has begun by then
+        children = children_of(process)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+        (path,) = tmp_path.rglob("*.jsonl")
+        assert_interrupted(process, stdout, stderr, path)
+        assert_gone(children)
 
 
 def test_a_run_that_was_killed_goes_on_without_a_row_twice_or_lost(started):
@@ -597,11 +643,12 @@ class Killed(BaseException):
 class Scripted:
     """Stands in for WorkerProcess: right answers at once, seconds per call by backend, and an end after some requests."""
 
-    seconds: dict[str, float] = {}
-    log: list[tuple[str, str, dict]] = []
+    seconds: ClassVar[dict[str, float]] = {}
+    log: ClassVar[list[tuple[str, str, dict]]] = []
     requests = 0
     end_after: int | None = None
     ending: type[BaseException] = KeyboardInterrupt
+    _lock = threading.Lock()
 
     def __init__(self, backend: str, threads: int, numba_cache: Path) -> None:
         self.backend, self.alive = backend, True
@@ -611,9 +658,10 @@ class Scripted:
 
     def ask(self, call: str, time_limit: float, **arguments) -> object:
         cls = type(self)
-        cls.requests += 1
-        if cls.requests == cls.end_after:
-            raise cls.ending
+        with cls._lock:
+            cls.requests += 1
+            if cls.requests == cls.end_after:
+                raise cls.ending
         cls.log.append((self.backend, call, {"time_limit": time_limit, **arguments}))
         answers = {
             "prepare": {"import_s": 0.1, "load_s": 0.1, "first_call_s": 0.1},
@@ -632,9 +680,10 @@ class Scripted:
 @pytest.fixture
 def scripted(monkeypatch):
     class Here(Scripted):
-        log: list = []  # noqa: RUF012  # one per test
+        log: ClassVar[list] = []  # one per test
 
     monkeypatch.setattr(run_module, "WorkerProcess", Here)
+    monkeypatch.setattr(references, "WorkerProcess", Here)
     return Here
 
 
