@@ -189,11 +189,13 @@ def read(path: Path | str) -> Contents:
     rows: list[AnyRow] = []
     problems: list[str] = []
     for number, line, complete in _lines(path):
+        if not complete:  # even if it reads as a row: it was never acknowledged, and going on with the run cuts it off
+            problems.append(f"{path.name}:{number}: not a row: torn, the run was cut off while writing it")
+            continue
         try:
             rows.append(_DECODER.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            torn = "" if complete else " (torn: the run was cut off while writing it)"
-            problems.append(f"{path.name}:{number}: not a row: {error}{torn}")
+            problems.append(f"{path.name}:{number}: not a row: {error}")
     run = rows[0] if rows else None
     if not isinstance(run, Run):
         raise StoreError(f"{path} is no results file: its first line is no run" + (f" ({problems[0]})" if problems else ""))
@@ -211,14 +213,15 @@ class Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume:
                 _cut_torn_line(path)
-            self._file = path.open("ab" if resume else "xb")
+            self._file = path.open("ab" if resume else "xb", buffering=0)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
     def append(self, row: Row) -> None:
+        line = memoryview(msgspec.json.encode(row) + b"\n")
         try:
-            self._file.write(msgspec.json.encode(row) + b"\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error

@@ -168,10 +168,10 @@ def _of_network(cell: str, nonlinearity: str, dtype: str, sizes: Sizes) -> list[
 
 
 def _outcome(backend: Any, problem: Problem, wanted: Any) -> Outcome:
-    reason = backend.supports(problem.case.spec())
-    if reason:
-        return Outcome(problem, skipped=reason)
     try:
+        reason = backend.supports(problem.case.spec())
+        if reason:
+            return Outcome(problem, skipped=reason)
         return Outcome(problem, gate(backend, problem, wanted))
     except Exception as error:  # whatever a backend raises is what the check is there to find
         return Outcome(problem, raised=f"raised {type(error).__name__}: {error}")

@@ -1,0 +1,408 @@
+"""The command line: what it prints where, its exit codes, and one line for whatever a user did wrong.  Takes 25 s."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wrapped_reference import backend_file
+
+import rnnbench
+from rnnbench import store
+from rnnbench.cli import main
+from rnnbench.measure.plan import QUICK
+from rnnbench.suite import load_suite, suite_names
+
+TINY = """
+name = "tiny"
+description = "one small network"
+source = "this test"
+[settings]
+rounds = 1
+input = "noise"
+seed = 7
+time_limit = 20
+[[grid]]
+cell = "elman"
+phase = "step"
+T = 3
+B = 2
+I = 3
+H = [3, 4]
+"""
+
+WRONG = """
+    def record(self, x, state=None):
+        y, final, tape = self.net.record(x, state)
+        return y * np.float32(1.001), final, tape
+"""
+
+RAISES = """
+    def forward(self, x, state=None):
+        raise ValueError("not today")
+
+    record = forward
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path) -> str:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return str(path)
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def in_a_process(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def without_progress(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if not line.startswith(("running ", "checking "))]
+
+
+def assert_one_line(result: tuple[int, str, str], code: int, *said: str) -> None:
+    """The command ended with ``code`` and nothing but a line that says so."""
+    assert result[0] == code, result
+    assert result[1] == ""
+    (line,) = without_progress(result[2])
+    assert line.startswith("rnnbench: ")
+    for part in said:
+        assert part in line
+
+
+# what a user did wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["bench"], "invalid choice: 'bench'"),
+        (["run", "--fast"], "unrecognized arguments: --fast"),
+        (["run", "--rounds"], "expected one argument"),
+        (["run", "--rounds", "0"], "'0' is out of range; expected more than 0"),
+        (["run", "--rounds", "some"], "'some' is no int"),
+        (["run", "--rounds", "2.5"], "'2.5' is no int"),
+        (["run", "--seed", "-1"], "'-1' is out of range; expected 0 or more"),
+        (["run", "--time-limit", "nan"], "'nan' is out of range"),
+        (["run", "--time-limit", "inf"], "'inf' is out of range"),
+        (["run", "--input", "pictures"], "invalid choice: 'pictures'"),
+        (["run", "nope"], "unknown suite 'nope'; known are "),
+        (["run", "nope.toml"], "cannot read nope.toml: No such file or directory"),
+        (["run", "--backends", "nope"], "unknown backend 'nope'; registered are "),
+        (["run", "--backends", "numpy_ref,"], "unknown backend ''"),
+        (["run", "--backends", "nope.py"], "no file 'nope.py'"),
+        (["run", "--text", "nope.txt"], "cannot read the text 'nope.txt': No such file or directory"),
+        (["run", "--text", "nope.txt", "--input", "noise"], "--text is 'nope.txt' with --input noise; expected one of both"),
+        (["run", "quick", "--resume", "a.jsonl"], "suite is 'quick' with --resume; expected none"),
+        (["suites", "nope"], "unknown suite 'nope'"),
+        (["check", "nope"], "unknown backend 'nope'; registered are "),
+        (["check", "nope.py"], "no file 'nope.py'; expected a registered backend or the path of a module"),
+        (["check", "numpy_ref", "--cell", "ltsm"], "unknown cell 'ltsm'; expected elman, jordan, lstm, gru, gru_reset_before"),
+        (["check", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["report"], "expected either a results file or --asv DIR"),
+        (["report", "a.jsonl", "--asv", "b"], "expected either a results file or --asv DIR"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
+    assert_one_line(command(*arguments), 2, said)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--rounds 3",
+        "--backends numpy_ref",
+        "--quick",
+        "--input noise",
+        "--seed 1",
+        "--time-limit 3",
+        "--text a.txt",
+        "-o other",
+    ],
+)
+def test_an_option_that_a_resumed_run_would_pass_over_is_refused(command, option):
+    result = command("run", "--resume", "a.jsonl", *option.split())
+    assert_one_line(result, 2, "with --resume")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--resume", "nope.jsonl"], "cannot read nope.jsonl: No such file or directory"),
+        (["run", "--resume", "."], "cannot read .: Is a directory"),
+        (["report", "nope"], "no results at nope; expected a .jsonl file, or a folder that holds some"),
+        (["report", "."], "no results at .; expected a .jsonl file, or a folder that holds some"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_file_that_is_not_there_is_one_line_and_exit_code_4(command, arguments, said):
+    assert_one_line(command(*arguments), 4, said)
+
+
+def test_a_results_folder_that_cannot_be_made_is_one_line_and_exit_code_4(command, tiny):
+    Path("results").write_text("a file")
+    assert_one_line(command("run", tiny, "--backends", "numpy_ref"), 4, "cannot write results/", ": Not a directory")
+
+
+def test_a_backend_that_cannot_run_here_is_one_line_that_says_why(command):
+    unavailable = [entry for entry in rnnbench.backends() if not entry.available]
+    if not unavailable:
+        pytest.skip("every registered backend can run here")
+    name = unavailable[0].name
+    assert_one_line(command("check", name), 4, name)
+    assert_one_line(command("run", "--backends", name), 2, name)
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def load(:", "SyntaxError"),
+        ("import a_library_that_is_not_installed", "a_library_that_is_not_installed"),
+        ("raise RuntimeError('no device')", "no device"),
+        ("load = print", "is no backend: it lacks asarray, to_numpy, synchronize, supports, info"),
+    ],
+    ids=["syntax", "import", "raises", "lacks"],
+)
+def test_a_file_that_is_no_backend_is_one_line(command, tmp_path, verb, source, said):
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    result = command("check", str(path)) if verb == "check" else command("run", "quick", "--backends", str(path))
+    assert result[0] in (2, 4)
+    assert_one_line(result, result[0], str(path), said)
+
+
+# lists
+
+
+def test_version(command):
+    assert command("--version") == (0, f"rnnbench {rnnbench.__version__}\n", "")
+
+
+def test_help_names_every_command_and_option(command):
+    code, text, _ = command("--help")
+    assert code == 0
+    for verb in ("backends", "suites", "check", "run", "report"):
+        assert f"  {verb} " in text
+        assert command(verb, "--help")[0] == 0
+    assert "--time-limit S" in command("run", "--help")[1]
+
+
+def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
+    code, text, stderr = command("backends")
+    assert (code, stderr) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in text.splitlines())
+    assert list(lines) == [entry.name for entry in rnnbench.backends()]
+    for entry in rnnbench.backends():
+        if entry.available:
+            assert "device " in lines[entry.name]
+        else:
+            assert lines[entry.name] == f"unavailable: {entry.reason}"
+
+
+def test_suites_lists_each_with_the_number_of_its_cases(command):
+    code, text, stderr = command("suites")
+    assert (code, stderr) == (0, "")
+    lines = [line.split(maxsplit=3) for line in text.splitlines()]
+    assert [name for name, *_ in lines] == suite_names()
+    for name, count, _, description in lines:
+        suite = load_suite(name)
+        assert (int(count), description) == (len(suite.cases), suite.description)
+
+
+def test_a_suite_is_shown_with_its_source_and_every_case(command, tiny):
+    assert command("suites", tiny) == (
+        0,
+        "tiny: one small network\nsource: this test\n  elman step T3 B2 I3 H3\n  elman step T3 B2 I3 H4\n",
+        "",
+    )
+
+
+# check
+
+
+def test_check_prints_a_table_and_ends_with_0_where_all_is_right(command, tmp_path):
+    path = backend_file(tmp_path / "mine.py")
+    code, text, stderr = command("check", "numpy_ref", path, "--cell", "gru_reset_before")
+    assert code == 0
+    assert without_progress(stderr) == []
+    lines = text.splitlines()
+    assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref", path]
+    assert [line.split()[:2] for line in lines[1:3]] == [["gru_reset_before", "float32"], ["gru_reset_before", "float64"]]
+    assert all(line.endswith(" ok") for line in lines[1:3])
+    assert lines[-1].startswith("60 passed, 0 failed, 0 skipped in ")
+
+
+def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(command, tmp_path):
+    path = backend_file(tmp_path / "wrong.py", WRONG)
+    code, text, stderr = command("check", "numpy_ref", path, "--cell", "lstm")
+    assert code == 1
+    assert without_progress(stderr) == []
+    assert f"first failure of {path}: lstm step T7 B3 I4 H5, weights torch-default" in text
+    assert f"rnnbench.load_backend({path!r})" in text
+    assert text.count("FAILED") == 2  # float32 and float64 of one of the two
+    # y is scaled in record alone: forward still passes, in each dtype once per layers and directions
+    assert text.splitlines()[-1].startswith("38 passed, 22 failed, 0 skipped in ")
+
+
+def test_check_ends_with_1_where_a_backend_supports_nothing(command, tmp_path):
+    path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
+    code, text, _ = command("check", path, "--cell", "lstm")
+    assert code == 1
+    assert text.count("skipped: not ready") == 2
+    assert text.splitlines()[-1].startswith("0 passed, 0 failed, 30 skipped in ")
+
+
+def test_cells_may_be_named_several_times(command):
+    code, text, _ = command("check", "numpy_ref", "--cell", "gru", "--cell", "lstm", "--cell", "gru")
+    assert code == 0
+    assert [line.split()[:2] for line in text.splitlines()[1:5]] == [
+        [cell, dtype] for cell in ("gru", "lstm") for dtype in ("float32", "float64")
+    ]
+    assert text.splitlines()[-1].startswith("60 passed")
+
+
+# run and report
+
+
+def stored(text: str) -> store.Contents:
+    """What the file holds that the last line of a run's output names."""
+    verb, path = text.splitlines()[-1].split(": ", 1)
+    assert verb == "results"
+    return store.read(path)
+
+
+def test_a_run_measures_a_backend_in_a_file_and_names_its_results(command, tiny, tmp_path):
+    path = backend_file(tmp_path / "mine.py")
+    arguments = ["run", tiny, "--backends", f"numpy_ref,{path}", "-o", "out"]
+    code, text, stderr = command(*arguments)
+    assert code == 0
+    assert without_progress(stderr) == []
+    contents = stored(text)
+    assert contents.path.parent.parent == Path("out")
+    assert contents.path.name.endswith("-tiny.jsonl")
+    assert set(contents.run.backends) == {"numpy_ref", path}
+    assert {row.backend for row in contents.rows if isinstance(row, store.Time)} == {"numpy_ref", path}
+    assert contents.run.settings["rounds"] == 1
+    assert contents.run.command == ["rnnbench", *arguments]
+    assert len(text.splitlines()) > 1  # the summary
+
+
+def test_what_is_asked_for_on_the_command_line_holds_before_what_a_suite_asks_for(command, tiny, tmp_path):
+    (tmp_path / "text.txt").write_text("some text")
+    given = ["--rounds", "2", "--seed", "3", "--time-limit", "9.5", "--text", str(tmp_path / "text.txt")]
+    settings = stored(command("run", tiny, "--backends", "numpy_ref", *given)[1]).run.settings
+    asked = {"rounds": 2, "seed": 3, "time_limit": 9.5, "input": "text", "text_file": str(tmp_path / "text.txt")}
+    assert {name: settings[name] for name in asked} == asked
+
+
+def test_a_quick_run_measures_less_of_the_same(command, tiny):
+    """What a network reads is part of what a suite measures; how often it is measured is not."""
+    settings = stored(command("run", tiny, "--quick", "--backends", "numpy_ref")[1]).run.settings
+    assert (settings["input"], settings["seed"], settings["time_limit"]) == ("noise", 7, 20)
+    assert (settings["samples"], settings["shortest_sample"]) == (QUICK.samples, QUICK.shortest_sample)
+
+
+def test_a_run_in_which_a_case_failed_ends_with_3_and_keeps_the_rest(command, tiny, tmp_path):
+    path = backend_file(tmp_path / "raises.py", RAISES)
+    code, text, stderr = command("run", tiny, "--backends", f"numpy_ref,{path}")
+    assert code == 3
+    assert without_progress(stderr) == []
+    rows = stored(text).rows
+    assert {row.backend for row in rows if isinstance(row, store.Failure)} == {path}
+    assert len([row for row in rows if isinstance(row, store.Time)]) == 2
+
+
+def test_a_case_that_a_backend_does_not_support_is_no_failure_of_the_run(command, tiny, tmp_path):
+    path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
+    code, text, _ = command("run", tiny, "--backends", f"numpy_ref,{path}")
+    assert code == 0
+    failures = [row for row in stored(text).rows if isinstance(row, store.Failure)]
+    assert {(row.backend, row.reason, row.message) for row in failures} == {(path, "unsupported", "not ready")}
+
+
+def test_lines_of_a_resumed_file_that_do_not_read_are_reported(command, tiny):
+    """The row that was torn is measured again, and the user is told of it and of the one that is lost."""
+    path = stored(command("run", tiny, "--backends", "numpy_ref")[1]).path
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if b'"kind":"end"' not in line and b'"kind":"memory"' not in line]
+    path.write_bytes(b"".join([*kept, b"nonsense\n", b'{"kind":"memory","ca']))
+    code, text, stderr = command("run", "--resume", str(path))
+    assert code == 0
+    assert stored(text).path == path
+    told = without_progress(stderr)
+    for number in (len(kept) + 1, len(kept) + 2):
+        assert any(f"{path.name}:{number}: not a row" in line for line in told)
+
+
+def test_the_report_of_a_folder_is_that_of_its_newest_run_and_its_path_is_printed(command, tiny):
+    command("run", tiny, "--backends", "numpy_ref", "-o", "out")
+    assert command("report", "out", "-o", "page.html") == (0, "page.html\n", "")
+    assert "one small network" in Path("page.html").read_text() or "tiny" in Path("page.html").read_text()
+
+
+# as a process
+
+
+def test_python_m_rnnbench_is_the_command_line(tmp_path):
+    done = in_a_process("-m", "rnnbench", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rnnbench {rnnbench.__version__}\n", "")
+    wrong = in_a_process("-m", "rnnbench", "suites", "nope", cwd=tmp_path)
+    assert_one_line((wrong.returncode, wrong.stdout, wrong.stderr), 2, "unknown suite 'nope'")
+
+
+WITHOUT_ALTAIR = "import sys; sys.modules['altair'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_what_to_install(tmp_path, tiny):
+    run = in_a_process("-c", WITHOUT_ALTAIR, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
+    needs = "reports need altair: pip install 'rnnbench[report]'"
+    assert run.returncode == 0, run.stderr
+    (line,) = run.stdout.splitlines()
+    path = line.removeprefix("results: ")
+    assert store.read(tmp_path / path).problems == []
+    assert without_progress(run.stderr) == [f"rnnbench: no summary: {needs}"]
+    report = in_a_process("-c", WITHOUT_ALTAIR, "report", path, cwd=tmp_path)
+    assert (report.returncode, report.stdout, report.stderr) == (4, "", f"rnnbench: {needs}\n")
+
+
+@pytest.mark.parametrize("arguments", [["suites"], ["suites", "deepbench-train"]], ids=["short", "long"])
+def test_a_reader_that_goes_away_is_no_error(arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        command = [sys.executable, "-m", "rnnbench", *arguments]
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_line_starts_without_the_libraries_of_backends_and_reports():
+    code = "import sys, rnnbench.cli; print(sorted({'numba', 'torch', 'pandas', 'altair', 'scipy'} & set(sys.modules)))"
+    assert in_a_process("-c", code).stdout == "[]\n"
