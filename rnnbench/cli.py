@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnbench
-from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, RnnbenchError, StoreError
+from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         return options.command(options)
-    except (BackendUnavailable, MissingLibrary, StoreError) as error:
+    except (BackendUnavailable, MissingLibrary, ReferenceFailed, StoreError) as error:
         return _complain(error, ENVIRONMENT)
     except RnnbenchError as error:
         return _complain(error, USAGE)

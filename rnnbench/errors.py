@@ -33,5 +33,9 @@ class SuiteError(RnnbenchError, ValueError):
     """A suite that does not exist or whose file does not read as one."""
 
 
+class ReferenceFailed(RnnbenchError):
+    """The reference did not answer, so nothing could be checked."""
+
+
 class StoreError(RnnbenchError, ValueError):
     """A results file that cannot be read or written."""

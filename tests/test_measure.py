@@ -676,6 +676,9 @@ class Scripted:
     def end(self) -> None:
         self.alive = False
 
+    def kill(self) -> None:
+        self.alive = False
+
 
 @pytest.fixture
 def scripted(monkeypatch):

@@ -92,6 +92,11 @@ class WorkerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """Kill the process and its group at once; a thread that waits for its answer is told that it crashed."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """End the process and its group: TERM, then KILL.  May be called again."""
         if self._log.closed:
@@ -102,8 +107,7 @@ class WorkerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
                 break
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # whatever the worker started and left behind
+        self.kill()  # whatever the worker started and left behind
         os.close(self._requests)
         os.close(self._replies)
         self._log.close()

@@ -9,7 +9,8 @@ from queue import SimpleQueue
 import msgspec
 
 from rnnbench.check import Problem
-from rnnbench.measure.process import START_LIMIT, WorkerProcess
+from rnnbench.errors import ReferenceFailed
+from rnnbench.measure.process import START_LIMIT, WorkerFailure, WorkerProcess
 from rnnbench.store import Case
 
 REFERENCE = "numpy_ref"
@@ -20,7 +21,7 @@ def write_references(
 ) -> Iterator[tuple[Case, dict[str, float] | None]]:
     """Write ``reference_file`` of each problem, yielding each case when it is done, with what its window costs.
 
-    A reference that fails ends the run with a WorkerFailure: nothing could be checked against it.
+    Raises ReferenceFailed: without it nothing can be checked, so nothing is timed.
     """
     referees = [WorkerProcess(REFERENCE, 1, folder) for _ in range(min(os.cpu_count() or 1, len(problems)))]
     try:
@@ -37,9 +38,13 @@ def write_references(
                     yield future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-                _end(referees)  # an interrupted thread gets its answer: the worker has ended
+                for referee in referees:
+                    referee.kill()  # so that no thread waits for an answer any longer
+    except WorkerFailure as failure:
+        raise ReferenceFailed(f"the reference failed, nothing can be checked: {failure}") from failure
     finally:
-        _end(referees)
+        for referee in referees:
+            referee.end()
 
 
 def reference_file(folder: Path, case: Case) -> Path:
@@ -57,8 +62,3 @@ def _one(
     finally:
         idle.put(referee)
     return case, cost
-
-
-def _end(referees: list[WorkerProcess]) -> None:
-    for referee in referees:
-        referee.end()

@@ -55,6 +55,7 @@ class _Session:
         self._memory: set[tuple[Case, str]] = set()
         self._truncated: set[Case] = set()
         self._loops: dict[Case, int] = {}
+        self._compiled: set[tuple[str, str, str, str]] = set()  # what this session's JIT cache holds
         for row in plan.stored:
             self._know(row)
 
@@ -85,7 +86,7 @@ class _Session:
             case Failure():
                 self._failed.add((row.case, row.backend))
             case Gate():
-                self._gated.add((row.case, row.backend))
+                (self._gated if row.passed else self._failed).add((row.case, row.backend))
             case Time():
                 self._timed.add((row.case, row.backend, row.round))
                 self._loops[row.case] = row.loops
@@ -115,10 +116,10 @@ class _Session:
 
     def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:
-            for position, case in enumerate(cases):
+            for case in cases:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
                 todo = [n for n in self._open(case) if (case, n, number) not in self._timed]
-                shift = (number + position) % max(1, len(todo))
+                shift = (number + int(case.key(), 16)) % max(1, len(todo))
                 order = todo[shift:] + todo[:shift]
                 ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
                 self._time(workers, ready, case, number)
@@ -134,13 +135,16 @@ class _Session:
         Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
         """
         problem = self._plan.settings.problem(case)
+        first, use = workers.first_use(name, case), (name, case.cell, case.nonlinearity, case.dtype)
+        cold = use not in self._compiled
         facts = self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
         if facts is None:
             return False
+        self._compiled.add(use)
         if (case, name) not in self._gated and not self._gate(workers, name, problem, scratch):
             return False
-        if workers.first_use(name, case) and case.phase != "forward":
-            self.append(Startup(case, name, number, cold=number == 0, **facts))
+        if first and case.phase != "forward":
+            self.append(Startup(case, name, number, cold, **facts))
         return True
 
     def _gate(self, workers: "_Workers", name: str, problem: Problem, scratch: Path) -> bool:
@@ -153,10 +157,10 @@ class _Session:
             return False
         findings = [Finding(*finding) for finding in found]
         passed = all(finding.passed for finding in findings)
-        self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
-        if not passed:
+        if not passed:  # before the gate's own row: a kill between the two must not lose the failure
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
             self.append(Failure(case, name, "gate", "wrong", wrong[:2000]))
+        self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
         return passed
 
     def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
@@ -217,6 +221,7 @@ class _Workers:
         self._threads, self._cache = threads, numba_cache
         self._processes: dict[str, WorkerProcess] = {}
         self._greeted: set[str] = set()
+        self._broken: dict[str, WorkerFailure] = {}
         self._used: set[tuple[str, str, str, str]] = set()
 
     def start(self, names: list[str]) -> None:
@@ -228,14 +233,21 @@ class _Workers:
                 self.get(name)
 
     def get(self, name: str) -> WorkerProcess:
-        """A worker that is ready; raises WorkerFailure where its backend does not load."""
+        """A worker that is ready; raises WorkerFailure where its backend does not load, which is tried once a round."""
+        if name in self._broken:
+            raise self._broken[name]
         process = self._processes.get(name)
         if process is None or not process.alive:
             process = self._processes[name] = WorkerProcess(name, self._threads, self._cache)
             self._greeted.discard(name)
             self._used = {use for use in self._used if use[0] != name}
         if name not in self._greeted:
-            process.greeting(START_LIMIT)
+            try:
+                process.greeting(START_LIMIT)
+            except WorkerFailure as failure:
+                process.end()
+                self._broken[name] = failure
+                raise
             self._greeted.add(name)
         return process
 
