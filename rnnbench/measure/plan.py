@@ -45,11 +45,8 @@ class Plan:
     run: store.Run
     settings: Settings
     path: Path
+    resumes: bool = False
     stored: Sequence[store.AnyRow] = ()
-
-    @property
-    def resumes(self) -> bool:
-        return bool(self.stored)
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +82,7 @@ def resumed_plan(path: Path) -> Plan:
         raise StoreError(
             f"cannot go on with {path}: {name} was {then.get(name)!r} and is {now[name]!r}; start a new run instead"
         )
-    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, contents.rows)
+    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, True, contents.rows)
 
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
