@@ -153,7 +153,10 @@ def _load_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickle, dataclasses and Numba look a function's module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file does while it loads is its author's to mend
+        raise BackendUnavailable(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return _complete(module, str(path))
 
 

@@ -22,9 +22,13 @@ OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  What a user did wrong is one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(arguments)
-        return options.command(options)
+        options = _parser().parse_args(given)
+        options.given = given
+        code = options.command(options)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
+        return code
     except (BackendUnavailable, MissingLibrary, ReferenceFailed, StoreError) as error:
         return _complain(error, ENVIRONMENT)
     except RnnbenchError as error:
@@ -91,9 +95,11 @@ def run(options: argparse.Namespace) -> int:
     from rnnbench.measure.run import run as carry_out
     from rnnbench.store import Writer
 
-    if options.resume and options.suite:
-        raise ArgumentError(f"suite is {options.suite!r} with --resume; expected none: the results file names its own")
+    if options.resume:
+        _refuse_beside_resume(options)
     plan = resumed_plan(Path(options.resume)) if options.resume else _new_plan(options)
+    for problem in plan.problems:
+        print(f"rnnbench: {problem}", file=sys.stderr)
     progress = _Progress("running")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Writer(plan.path, resume=plan.resumes) as writer:
@@ -125,14 +131,25 @@ def report(options: argparse.Namespace) -> int:
     return OK
 
 
+def _refuse_beside_resume(options: argparse.Namespace) -> None:
+    """Raise ArgumentError for an option that a resumed run would pass over."""
+    for name in ("suite", "backends", "quick", "rounds", "input", "text", "seed", "time_limit", "output"):
+        value = getattr(options, name)
+        if value not in (None, False):
+            shown = name if name == "suite" else f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{shown} is {value!r} with --resume; expected none: the results file names its own")
+
+
 def _new_plan(options: argparse.Namespace) -> Any:
     import dataclasses
 
-    from rnnbench.measure.plan import QUICK, Settings, new_plan, with_suite_settings
+    from rnnbench.measure.plan import Settings, new_plan, quicker, with_suite_settings
     from rnnbench.suite import load_suite
 
     suite = load_suite(options.suite or "quick")
-    settings = QUICK if options.quick else with_suite_settings(Settings(), suite)
+    settings = with_suite_settings(Settings(), suite)
+    if options.quick:
+        settings = quicker(settings)
     names = ("rounds", "seed", "time_limit", "input")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.text:
@@ -143,8 +160,8 @@ def _new_plan(options: argparse.Namespace) -> Any:
         read_text(options.text)
         given["text_file"] = options.text
     chosen = options.backends.split(",") if options.backends else None
-    command = ["rnnbench", *(options.arguments or sys.argv[1:])]
-    return new_plan(suite, dataclasses.replace(settings, **given), chosen, Path(options.output), command)
+    folder = Path(options.output or "results")
+    return new_plan(suite, dataclasses.replace(settings, **given), chosen, folder, ["rnnbench", *options.given])
 
 
 def _summary(path: Path) -> int:
@@ -258,9 +275,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--time-limit", type=_positive(float), metavar="S", help="seconds for one request to a backend (default: 120)"
     )
-    sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where results go (default: results)")
+    sub.add_argument("-o", "--output", metavar="DIR", help="where results go (default: results)")
     sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
-    sub.set_defaults(arguments=None)
 
     sub = add(report)
     sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")

@@ -150,8 +150,9 @@ def test_a_file_that_lacks_functions_is_refused_with_their_names(tmp_path, monke
 
 def test_an_error_in_a_users_own_file_reaches_the_user(tmp_path, monkeypatch):
     path = written(tmp_path, monkeypatch, "load = 1 / 0")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(rnnbench.BackendUnavailable, match="ZeroDivisionError: division by zero") as caught:
         rnnbench.load_backend(str(path))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("name", ["missing.py", "directory.py"])

@@ -12,7 +12,7 @@ from wrapped_reference import backend_file
 import rnnbench
 from rnnbench import store
 from rnnbench.cli import main
-from rnnbench.measure.plan import QUICK
+from rnnbench.measure.plan import Settings, quicker
 from rnnbench.suite import load_suite, suite_names
 
 TINY = """
@@ -325,7 +325,10 @@ def test_a_quick_run_measures_less_of_the_same(command, tiny):
     """What a network reads is part of what a suite measures; how often it is measured is not."""
     settings = stored(command("run", tiny, "--quick", "--backends", "numpy_ref")[1]).run.settings
     assert (settings["input"], settings["seed"], settings["time_limit"]) == ("noise", 7, 20)
-    assert (settings["samples"], settings["shortest_sample"]) == (QUICK.samples, QUICK.shortest_sample)
+    assert (settings["samples"], settings["shortest_sample"]) == (
+        quicker(Settings()).samples,
+        quicker(Settings()).shortest_sample,
+    )
 
 
 def test_a_run_in_which_a_case_failed_ends_with_3_and_keeps_the_rest(command, tiny, tmp_path):

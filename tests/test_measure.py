@@ -782,6 +782,33 @@ def test_a_run_goes_on_rightly_from_wherever_it_ended(scripted, tmp_path):
         assert_complete(contents, NAMES, cases, rounds=2)
 
 
+def test_start_up_is_told_by_the_first_case_of_a_cell_in_a_process_also_in_one_that_replaced_another(
+    scripted, tmp_path, monkeypatch
+):
+    """The second case of a cell finds its code in memory, and says nothing about what a start costs."""
+    answers, firsts = scripted.ask, []
+
+    def ask(self, call, time_limit, **arguments):
+        if call == "prepare":
+            case = msgspec.convert(arguments["problem"]["case"], Case)
+            self.cells = getattr(self, "cells", set())
+            first, place = case.cell not in self.cells, (self.backend, case)
+            self.cells.add(case.cell)
+            if case == crashing:
+                self.alive = False
+                raise WorkerFailure("crashed", "gone")
+            if first:
+                firsts.append(place)
+        return answers(self, call, time_limit, **arguments)
+
+    monkeypatch.setattr(scripted, "ask", ask)
+    cases = [Case("lstm", "step", T, 2, 3, 4) for T in range(2, 8)]
+    for crashing in cases:  # the shuffle puts it now first, now last
+        firsts.clear()
+        contents = measured(planned(tmp_path, NAMES, cases, f"crash-{crashing.T}"))
+        assert [(row.backend, row.case) for row in of(Startup, contents)] == firsts
+
+
 def test_what_a_gate_refused_is_not_timed_after_a_kill_between_its_two_rows(scripted, tmp_path):
     plan = planned(tmp_path, NAMES, [GOOD])
     with Writer(plan.path) as writer:

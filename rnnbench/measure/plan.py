@@ -34,8 +34,9 @@ class Settings:
         return Problem(case, source=self.input, text_file=self.text_file, seed=self.seed)
 
 
-QUICK = Settings(rounds=5, samples=3, shortest_sample=1e-3)
-"""For a first look within minutes; reports say that the numbers are quick."""
+def quicker(settings: Settings) -> Settings:
+    """The same with few rounds and short samples, for a first look within minutes; reports say so."""
+    return replace(settings, rounds=5, samples=3, shortest_sample=1e-3)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Plan:
     path: Path
     resumes: bool = False
     stored: Sequence[store.AnyRow] = ()
+    problems: Sequence[str] = ()  # lines of the results file that did not read
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +84,7 @@ def resumed_plan(path: Path) -> Plan:
         raise StoreError(
             f"cannot go on with {path}: {name} was {then.get(name)!r} and is {now[name]!r}; start a new run instead"
         )
-    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, True, contents.rows)
+    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, True, contents.rows, contents.problems)
 
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
