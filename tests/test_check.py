@@ -236,8 +236,8 @@ def test_every_tensor_of_every_cell_is_compared(cell):
 def test_right_backends_pass_every_cell_and_report_nothing_but_ratios_below_one():
     names = ["numpy_ref", "numba_cpu"]
     # numba_cpu compiles for seconds per cell: its own tests check the others
-    reports = check({name: rnnbench.load_backend(name) for name in names}, cells=["elman"])
-    reports += check({"numpy_ref": rnnbench.load_backend("numpy_ref")}, cells=["lstm", "gru", "gru_reset_before"])
+    reports = check({name: rnnbench.load_backend(name) for name in names}, cells=["lstm"])
+    reports += check({"numpy_ref": rnnbench.load_backend("numpy_ref")}, cells=["elman", "gru", "gru_reset_before"])
     for report in reports:
         assert report.passed, report.table()
         assert report.failures == []

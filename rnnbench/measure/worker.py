@@ -31,6 +31,8 @@ class Worker:
         started = time.perf_counter()
         self._backend = load_backend(name)
         self._import_seconds = time.perf_counter() - started
+        gc.collect()
+        gc.freeze()  # what the libraries made stays; looking through it before every sample took longer than the sample
         self._prepared: Prepared | None = None
 
     def info(self) -> dict[str, Any]:
