@@ -334,7 +334,8 @@ def test_a_backend_that_does_not_load_in_a_worker_fails_every_case_with_its_own_
     contents = measured(planned(tmp_path, [name, "numpy_ref"], [GOOD, BAD]))
     failures = of(Failure, contents, backend=name)
     assert {row.case for row in failures} == {GOOD, BAD}
-    assert [(row.reason, row.message) for row in failures] == [("error", "OSError: no such device here")] * 2
+    assert [row.reason for row in failures] == ["error"] * 2
+    assert all(row.message.endswith("cannot be imported: OSError: no such device here") for row in failures)
     assert len(of(Time, contents, backend="numpy_ref")) == 2
 
 

@@ -135,12 +135,13 @@ class _Session:
         Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
         """
         problem = self._plan.settings.problem(case)
-        first, use = workers.first_use(name, case), (name, case.cell, case.nonlinearity, case.dtype)
+        use = (name, case.cell, case.nonlinearity, case.dtype)
         cold = use not in self._compiled
         facts = self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
         if facts is None:
             return False
         self._compiled.add(use)
+        first = workers.first_use(use)
         if (case, name) not in self._gated and not self._gate(workers, name, problem, scratch):
             return False
         if first and case.phase != "forward":
@@ -251,9 +252,8 @@ class _Workers:
             self._greeted.add(name)
         return process
 
-    def first_use(self, name: str, case: Case) -> bool:
-        """Whether this is the first time since the worker of ``name`` started that it is asked about the case's cell."""
-        use = (name, case.cell, case.nonlinearity, case.dtype)
+    def first_use(self, use: tuple[str, str, str, str]) -> bool:
+        """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""
         if use in self._used:
             return False
         self._used.add(use)
