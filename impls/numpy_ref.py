@@ -13,10 +13,13 @@ import numpy as np
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network, State
 from rnnbench.cells import Activations
+from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 from rnnbench.threads import blas_info, blas_limits
+
+__all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 _NO_VALUES: tuple[np.ndarray, ...] = ()
 
@@ -161,22 +164,6 @@ def load(
     """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
     layer = Layer(spec, arithmetic or Arithmetic())
     return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, blas_limits(threads))
-
-
-def asarray(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array)
-
-
-def to_numpy(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-def synchronize() -> None:
-    """NumPy returns when it is done."""
-
-
-def supports(spec: Spec) -> str | None:
-    return None
 
 
 def info() -> dict[str, Any]:

@@ -185,8 +185,9 @@ FAULTS = {
     ),
     "child": Fault(
         when_bad(
-            "import os, pathlib, subprocess; child = subprocess.Popen(['sleep', '600'], close_fds=True); "
-            "pathlib.Path(__file__ + '.child').write_text(str(child.pid)); os._exit(4)"
+            "import os, pathlib, subprocess; "
+            "child = subprocess.Popen(['sh', '-c', 'trap \"\" TERM; echo ready; while :; do sleep 1; done'], stdout=-1); "
+            "child.stdout.readline(); pathlib.Path(__file__ + '.child').write_text(str(child.pid)); os._exit(4)"
         ),
         "startup",
         "crashed",
@@ -315,10 +316,13 @@ def test_every_time_is_preceded_by_a_gate_that_passed(misbehaved):
 
 
 def test_what_a_worker_started_ends_with_it(misbehaved):
+    """Also what does not heed SIGTERM."""
     _, names = misbehaved
-    child = int(Path(names["child"] + ".child").read_text())
     with contextlib.suppress(psutil.NoSuchProcess):
-        assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE  # killed, and not yet collected by the system
+        child = psutil.Process(int(Path(names["child"] + ".child").read_text()))
+        alive = child.status() != psutil.STATUS_ZOMBIE  # killed, and not yet collected by the system
+        child.kill()
+        assert not alive
 
 
 def test_a_backend_that_does_not_load_in_a_worker_fails_every_case_with_its_own_words(tmp_path):
@@ -561,6 +565,12 @@ def children_of(process: subprocess.Popen) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+def is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a run also asks git, which has gone at once
+        return "rnnbench.measure.worker" in process.cmdline()
+    return False
+
+
 def own_lines(stderr: str) -> list[str]:
     """What a command said that was not progress."""
     return [line for line in stderr.splitlines() if not line.startswith("running ")]
@@ -609,7 +619,7 @@ def test_an_interrupt_while_the_reference_computes_ends_as_any_other(tmp_path):
     (tmp_path / "long.toml").write_text(LONG)
     process = rnnbench_run(str(tmp_path / "long.toml"), "--backends", "numpy_ref", "-o", str(tmp_path))
     with ended(process):
-        while not any("measure.worker" in " ".join(child.cmdline()) for child in children_of(process)):
+        while not any(is_worker(child) for child in children_of(process)):
             time.sleep(0.02)
         time.sleep(1)  # it has begun by then
         children = children_of(process)
@@ -819,6 +829,25 @@ def test_what_a_gate_refused_is_not_timed_after_a_kill_between_its_two_rows(scri
     again = of(Gate, contents, backend="numba_cpu")[1:]
     timed = of(Time, contents, backend="numba_cpu")
     assert not timed or [gate.passed for gate in again] == [True]
+
+
+def test_a_resumed_run_makes_as_many_loops_as_before(scripted, tmp_path):
+    """Samples of one case are means over one number of calls, however fast the machine seems the second time."""
+    scripted.seconds = dict.fromkeys(NAMES, 1e-4)
+    plan = planned(tmp_path, NAMES, [GOOD], rounds=2, shortest_sample=5e-3)
+    with pytest.raises(KeyboardInterrupt):
+        measured(plan, interrupt_at(1))
+    scripted.seconds = dict.fromkeys(NAMES, 1e-3)
+    rows = of(Time, measured(resumed_plan(plan.path)))
+    assert {(row.round, row.loops) for row in rows} == {(0, 64), (1, 64)}
+
+
+def test_what_is_not_supported_is_told_once_however_often_a_run_is_resumed(scripted, tmp_path):
+    name = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
+    plan = planned(tmp_path, ["numpy_ref", name], [GOOD], rounds=2)
+    with pytest.raises(KeyboardInterrupt):
+        measured(plan, interrupt_at(1))
+    assert of(Failure, measured(resumed_plan(plan.path))) == [Failure(GOOD, name, "load", "unsupported", "not ready")]
 
 
 def test_a_failure_holds_for_the_rest_of_the_run_and_after_it_is_resumed(scripted, tmp_path):

@@ -14,30 +14,17 @@ import scipy.linalg.cython_blas  # noqa: F401  # the BLAS that compiled code cal
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network
+from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 from rnnbench.threads import blas_info, blas_limits
 
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     return StackedNetwork(spec, params, Layer(spec), NumpyArrays(spec.numpy_dtype), np.ndarray, blas_limits(threads))
-
-
-def asarray(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array)
-
-
-def to_numpy(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-def synchronize() -> None:
-    """Calls return when they are done."""
-
-
-def supports(spec: Spec) -> str | None:
-    return None
 
 
 def info() -> dict[str, Any]:

@@ -99,9 +99,19 @@ class _Session:
         for name in self._plan.names:
             backend = load_backend(name)
             for case in self._plan.run.cases:
-                reason = backend.supports(case.spec())
-                if reason and (case, name) not in self._failed:
+                if (case, name) in self._failed:
+                    continue
+                try:
+                    reason = self._too_many_threads(case) or backend.supports(case.spec())
+                except Exception as error:  # the backend's own; stored as its failure
+                    self.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
+                    continue
+                if reason:
                     self.append(Failure(case, name, "load", "unsupported", reason))
+
+    def _too_many_threads(self, case: Case) -> str | None:
+        cores = self._plan.run.environment["cores"]
+        return f"the case asks for {case.threads} threads; this machine has {cores} cores" if case.threads > cores else None
 
     def _write_references(self, scratch: Path) -> None:
         """Compute what the gate needs, for each case that some backend has yet to pass."""
@@ -115,10 +125,13 @@ class _Session:
         self._gate_seconds += time.monotonic() - started
 
     def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
+        if not any(self._untimed(case, number) for case in cases):
+            self._done += len(cases)
+            return
         with self._workers(threads, scratch) as workers:
             for case in cases:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
-                todo = [n for n in self._open(case) if (case, n, number) not in self._timed]
+                todo = self._untimed(case, number)
                 shift = (number + int(case.key(), 16)) % max(1, len(todo))
                 order = todo[shift:] + todo[:shift]
                 ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
@@ -128,6 +141,10 @@ class _Session:
     def _open(self, case: Case) -> list[str]:
         """The backends that have not failed on a case."""
         return [name for name in self._plan.names if (case, name) not in self._failed]
+
+    def _untimed(self, case: Case, number: int) -> list[str]:
+        """The backends that have yet to time a case in a round."""
+        return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
     def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
         """Load a case, call it once, and gate it if it was not; False where the backend failed.
