@@ -1,4 +1,4 @@
-"""The command line: what it prints where, its exit codes, and one line for whatever a user did wrong.  Takes 25 s."""
+"""The command line: what it prints where, its exit codes, and one line for whatever a user did wrong.  Takes 20 s."""
 
 import os
 import signal

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -892,7 +893,7 @@ def test_the_environment_names_neither_machine_nor_user_nor_any_place():
     words = set("".join(c if c.isalnum() else " " for c in text).split())
     assert socket.gethostname().lower() not in words
     assert user not in words
-    places = [Path.home(), Path.cwd(), Path(sys.prefix), Path(__file__).parents[1], Path(os.environ.get("TMPDIR", "/tmp"))]
+    places = [Path.home(), Path.cwd(), Path(sys.prefix), Path(__file__).parents[1], Path(tempfile.gettempdir())]
     assert [place for place in places if str(place).lower() in text] == []
 
 

@@ -1,4 +1,4 @@
-"""What a wheel holds: one package with its data, its command and its backends.  Takes 5 s, to build one."""
+"""What a wheel holds: one package with its data, its command and its backends.  Takes 2 s, to build one."""
 
 import configparser
 import email
