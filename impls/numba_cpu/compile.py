@@ -53,7 +53,6 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
         "store_saved": _storer(kind.saved),
         "GATES": len(kind.gates),
         "OUTER": kind.outer_gates,
-        "SAVED": kind.saved,
         "HAS_INNER": has_inner,
         "HAS_MEMORY": has_memory,
         "CARRIES_HIDDEN": kind.carries == "h",

@@ -1,10 +1,11 @@
 """The loops of one layer in one direction; ``compile`` fills in the names that belong to a cell.
 
-Arrays (all C-contiguous): G gates, of which OUTER read the recurrent product; H hidden units; R = H, or O for jordan.
+Arrays (all C-contiguous): G gates, of which OUTER read the recurrent product; H hidden units, S saved values each; R = H,
+or O for jordan.
 A row of gates is (G * H,), gate after gate.  Time-indexed arrays have T rows when the tape is kept and fewer when it is
 not (``recurrent`` and ``memory`` T + 1 or 2, the others T or 1); rows are taken modulo their number.
 
-    x (T, B, I)  y (T, B, R)  recurrent (T+1, B, R)  memory (T+1, B, H): c of lstm  saved (T, B, SAVED * H)
+    x (T, B, I)  y (T, B, R)  recurrent (T+1, B, R)  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
 
 Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.
@@ -30,7 +31,6 @@ store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
 GATES: int
 OUTER: int
-SAVED: int
 HAS_INNER: bool
 HAS_MEMORY: bool
 CARRIES_HIDDEN: bool

@@ -84,15 +84,14 @@ class Prepared:
 def outputs(backend: Any, problem: Problem) -> Outputs:
     """Every output and gradient of one call, as NumPy arrays, and by how much the call changed its arguments."""
     inputs = problem.inputs()
-    prepared = Prepared(backend, problem, inputs, problem.params())
+    lent = Inputs(*(_converted(np.copy, part) for part in inputs))  # a backend on NumPy arrays works on these themselves
+    prepared = Prepared(backend, problem, lent, problem.params())
     results = prepared.call()
     backend.synchronize()
     named = {name: np.array(backend.to_numpy(value)) for name, value in results.items()}
     changes = [
         np.max(np.abs(np.asarray(backend.to_numpy(after)) - before), initial=0)
-        for before, after in zip(
-            _flat(problem.inputs()), _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate)), strict=True
-        )
+        for before, after in zip(_flat(inputs), _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate)), strict=True)
     ]
     return named | {INPUT_CHANGE: np.max(changes)}
 

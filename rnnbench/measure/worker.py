@@ -19,7 +19,6 @@ import numpy as np
 from rnnbench.backend import load_backend
 from rnnbench.check import Expected, Prepared, Problem, compared, expected, outputs, window_cost
 from rnnbench.measure.memory import peak_above
-from rnnbench.store import Case
 
 WARM_UP_CALLS = 3
 
@@ -37,9 +36,6 @@ class Worker:
 
     def info(self) -> dict[str, Any]:
         return self._backend.info()
-
-    def supports(self, case: Case) -> str | None:
-        return self._backend.supports(case.spec())
 
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
@@ -130,9 +126,8 @@ def serve(worker: Worker, requests: Any, replies: Any) -> None:
     for line in requests:
         request = json.loads(line)
         arguments = request["arguments"]
-        for name, kind in (("problem", Problem), ("case", Case)):
-            if name in arguments:
-                arguments[name] = msgspec.convert(arguments[name], kind)
+        if "problem" in arguments:
+            arguments["problem"] = msgspec.convert(arguments["problem"], Problem)
         try:
             answer = {"answer": getattr(worker, request["call"])(**arguments)}
         except Exception as error:  # the parent stores it as the backend's failure and goes on
