@@ -12,7 +12,7 @@ import numpy as np
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network, State
-from rnnbench.cells import Activations
+from rnnbench.cells import Activations, Cell, Equations
 from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.params import Params
 from rnnbench.spec import Spec
@@ -24,8 +24,15 @@ __all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "supports", "synchr
 _NO_VALUES: tuple[np.ndarray, ...] = ()
 
 
+BLOCK = 64
+"""Time steps whose weight gradients are added up by one product."""
+
+
 class Arithmetic:
-    """The rounding operations of the loop.  A subclass with other rounding gives other arithmetic: the gate's noise."""
+    """The rounding operations of the loop.  Another class with these methods gives other arithmetic: the gate's tolerances."""
+
+    def equations(self, cell: Cell, nonlinearity: str) -> Equations:
+        return cell.equations(Activations(self.tanh, self.sigmoid, self.relu, self.relu_slope), nonlinearity)
 
     def tanh(self, z: np.ndarray) -> np.ndarray:
         return np.tanh(z)
@@ -41,11 +48,15 @@ class Arithmetic:
         return np.sign(h)
 
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        """v @ w.T + bias"""
+        """v @ w.T + bias, where w is a part of the network's weights"""
         return v @ w.T if bias is None else v @ w.T + bias
 
-    def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
-        """total + term"""
+    def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+        """cotangents.T @ operands: the gradient of weights that read ``operands``, (rows, size) each"""
+        return cotangents.T @ operands
+
+    def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
+        """total + term, where the term stands for so many additions"""
         return total + term
 
     def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -69,8 +80,7 @@ class Layer:
 
     def __init__(self, spec: Spec, arithmetic: Arithmetic) -> None:
         self._cell, self._hidden_size, self._arithmetic = spec.kind, spec.hidden_size, arithmetic
-        activations = Activations(arithmetic.tanh, arithmetic.sigmoid, arithmetic.relu, arithmetic.relu_slope)
-        self._equations = spec.kind.equations(activations, spec.nonlinearity)
+        self._equations = arithmetic.equations(spec.kind, spec.nonlinearity)
 
     def pack(self, params: Params) -> Params:
         return params
@@ -115,43 +125,80 @@ class Layer:
         product, accumulated, rounded = self._arithmetic.product, self._arithmetic.accumulated, self._arithmetic.rounded
         x, steps = tape
         outer = self._cell.outer_gates * self._hidden_size
-        grads = {name: np.zeros_like(value) for name, value in w.items()}
+        sums = _WeightGradients(self._arithmetic, w, dy.dtype)
         dx = np.empty_like(x)
-
-        def accumulate(layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
-            weight, bias = grads[f"weight_{layer}"], grads.get(f"bias_{layer}")
-            weight[rows] = accumulated(weight[rows], product(cotangent.T, operand.T))
-            if bias is not None:
-                bias[rows] = accumulated(bias[rows], product(cotangent.T, np.ones((1, len(cotangent)), dy.dtype))[:, 0])
-
         everything = slice(None)
         while steps:
             step = steps.pop()
             dnew = (accumulated(dstate[0], dy[step.t]), *dstate[1:])
             if self._cell.feeds_back_output:
-                accumulate("ho", everything, dnew[0], step.hidden)
+                sums.add("ho", everything, dnew[0], step.hidden)
                 dnew = (product(dnew[0], w["weight_ho"].T),)
             dinner = _NO_VALUES
             if self._equations.inner_backward:
                 db_inner = np.concatenate(rounded(self._equations.inner_backward(step.saved, step.carried, dnew)), 1)
                 dinner = (product(db_inner, w["weight_hh"][outer:].T),)
-                accumulate("hh", slice(outer, None), db_inner, step.operand)
+                sums.add("hh", slice(outer, None), db_inner, step.operand)
             da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
-            accumulate("ih", everything, dz_x, x[step.t])
-            accumulate("hh", slice(0, outer), dz_h, step.recurrent)
+            sums.add("ih", everything, dz_x, x[step.t])
+            sums.add("hh", slice(0, outer), dz_h, step.recurrent)
             dx[step.t] = product(dz_x, w["weight_ih"].T)
             drecurrent = product(dz_h, w["weight_hh"][:outer].T)
             if self._cell.carries == "h":
                 drecurrent = accumulated(drecurrent, rounded(dcarried)[0])
             dstate = (drecurrent, *rounded(dcarried)) if self._cell.carries == "c" else (drecurrent,)
-        return grads, dx, dstate
+        return sums.result(), dx, dstate
 
     def _gates(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(np.split(z, z.shape[1] // self._hidden_size, 1))
 
     def _carried(self, state: State) -> tuple[np.ndarray, ...]:
         return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
+
+
+class _WeightGradients:
+    """Sums over time of what each step adds to the gradients of the weights and biases, a block of steps at a time."""
+
+    def __init__(self, arithmetic: Arithmetic, weights: Params, dtype: np.dtype) -> None:
+        self._arithmetic = arithmetic
+        self._sums = {name: np.zeros(value.shape, dtype) for name, value in weights.items()}
+        self._pending: dict[tuple[str, int | None, int | None], list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def add(self, layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
+        """One step's cotangents (B, rows) of weights that read ``operand`` (B, size)."""
+        key = (layer, rows.start, rows.stop)
+        steps = self._pending.setdefault(key, [])
+        steps.append((cotangent, operand))
+        if len(steps) == BLOCK:
+            self._add_block(key)
+
+    def result(self) -> Params:
+        for key in list(self._pending):
+            self._add_block(key)
+        return self._sums
+
+    def _add_block(self, key: tuple[str, int | None, int | None]) -> None:
+        layer, start, stop = key
+        steps = self._pending.pop(key)
+        cotangents, operands = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+        ones = np.ones((len(cotangents), 1), cotangents.dtype)
+        for name, what in (("weight", operands), ("bias", ones)):
+            if f"{name}_{layer}" in self._sums:
+                total = self._sums[f"{name}_{layer}"][start:stop]
+                term = self._arithmetic.outer(cotangents, what).reshape(total.shape)
+                total[...] = self._arithmetic.accumulated(total, term, len(steps))
+
+
+class _Arrays(NumpyArrays):
+    """Arrays whose sums are the arithmetic's."""
+
+    def __init__(self, dtype: np.dtype, arithmetic: Arithmetic) -> None:
+        super().__init__(dtype)
+        self._arithmetic = arithmetic
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self._arithmetic.accumulated(a, b)
 
 
 def _times(steps: int, reverse: bool) -> Iterator[int]:
@@ -162,8 +209,9 @@ def load(
     spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
 ) -> Network:
     """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
-    layer = Layer(spec, arithmetic or Arithmetic())
-    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, blas_limits(threads))
+    arithmetic = arithmetic or Arithmetic()
+    arrays = _Arrays(spec.numpy_dtype, arithmetic)
+    return StackedNetwork(spec, params, Layer(spec, arithmetic), arrays, np.ndarray, blas_limits(threads))
 
 
 def info() -> dict[str, Any]:

@@ -165,8 +165,9 @@ class End(Row, frozen=True):
 
     finished: str  # ISO 8601, UTC
     seconds: float
-    gate_seconds: float
+    gate_seconds: float  # references and comparisons
     interrupted: bool = False
+    timing_seconds: float | None = None  # warm-up and samples
 
 
 AnyRow = Run | Gate | Startup | Time | Memory | Truncation | Failure | End

@@ -4,10 +4,8 @@ import contextlib
 import io
 import math
 import textwrap
-from dataclasses import replace
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import pytest
 from wrapped_reference import backend_file
@@ -26,10 +24,8 @@ from rnnbench.check import (
     outputs,
     problems,
     totals,
-    window_cost,
 )
 from rnnbench.check.problem import INPUT_CHANGE
-from rnnbench.check.tolerance import FACTOR
 from rnnbench.store import Case
 
 CAUGHT = 10
@@ -228,7 +224,7 @@ def test_every_tensor_of_every_cell_is_compared(cell):
     }
     for name in right:
         assert all(finding.passed for finding in compared(right, wanted, "float32"))
-        step = np.float32(1.5 * CAUGHT * wanted.tolerances[name] or 1e-30)
+        step = np.float32(1.5 * CAUGHT * np.max(wanted.tolerances.get(name, 0)) or 1e-30)
         wrong = right | {name: right[name] + step}
         assert [f.tensor for f in compared(wrong, wanted, "float32") if not f.passed] == [name]
 
@@ -381,86 +377,3 @@ def test_the_problems_of_a_run_hold_every_phase_dtype_depth_direction_and_both_m
     assert {case.bias for case in cases} == {True, False}
     assert all(case.T % case.window and case.stride < case.window < case.T for case in cases if case.phase == "tbptt")
     assert len({problem.seed for problem in found}) == len(found)
-
-
-# the tolerance
-
-
-def test_the_tolerance_is_the_same_for_the_same_seed_and_another_for_another():
-    problem = Problem(step_case(), source="noise")
-    first, again, other = expected(problem), expected(problem), expected(replace(problem, seed=1))
-    assert first.tolerances == again.tolerances
-    assert all(np.array_equal(first.values[name], again.values[name]) for name in first.values)
-    assert all(first.tolerances[name] != other.tolerances[name] for name in first.values if name != INPUT_CHANGE)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_tolerance_scales_with_the_unit_roundoff(cell):
-    """float32 rounds 2^29 times as coarsely as float64.  Noise and seed are the same, so the deviations are, to first
-    order, with weights and inputs that differ by 2^-24; a tolerance off by more than the factor that it puts on top of
-    the largest deviation would leave no margin in one of the two."""
-    single = Problem(step_case(cell), source="noise")
-    double = replace(single, case=msgspec.structs.replace(single.case, dtype="float64"))
-    coarse, fine = expected(single).tolerances, expected(double).tolerances
-    for name in set(coarse) - {INPUT_CHANGE}:
-        assert 1 / FACTOR < coarse[name] / fine[name] / 2**29 < FACTOR, name
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_even_a_single_unit_is_given_room_to_round(dtype):
-    """With one element per tensor nothing but the noise of that element makes the tolerance; half a unit in the last
-    place, which any right implementation may be off, has to fit."""
-    for seed in range(30):
-        problem = Problem(step_case(T=1, B=1, I=1, H=1, dtype=dtype), source="noise", seed=seed)
-        wanted = expected(problem)
-        for name in set(wanted.values) - {INPUT_CHANGE}:
-            assert wanted.tolerances[name] >= np.spacing(np.abs(wanted.values[name]).max().astype(dtype)) / 2, (seed, name)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_tolerance_of_sums_over_time_grows_with_the_sequence(cell):
-    """A weight's gradient is a sum over T steps: its rounding error grows at least as the root of T, so 16-fold steps
-    make it at least four times as large but for the luck of eight draws, for which a half is allowed."""
-    short, long = (expected(Problem(step_case(cell, T=T), source="noise")).tolerances for T in (8, 128))
-    for name in ("d weight_ih_l0", "d weight_hh_l0", "d bias_ih_l0", "d bias_hh_l0"):
-        assert long[name] > 2 * short[name], name
-
-
-def test_no_tolerance_is_zero_but_that_for_changing_the_inputs(lstm_step):
-    _, wanted = lstm_step
-    assert {name for name, tolerance in wanted.tolerances.items() if tolerance == 0} == {INPUT_CHANGE}
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_real_rounding_errors_lie_below_the_tolerance_and_not_far_below(cell):
-    """The reference in float32 has nothing but rounding errors: above 1 the tolerance would refuse right backends, and
-    below 0.01 it would be loose enough to hide wrong ones."""
-    reference = rnnbench.load_backend("numpy_ref")
-    for case in (step_case(cell, T=5, H=4), step_case(cell, T=64, H=24)):
-        problem = Problem(case, source="noise")
-        assert 0.01 < gate(reference, problem, expected(problem))[0].ratio < 1
-
-
-# what a window costs
-
-
-LONG_MEMORY = {"scheme": "orthogonal", "forget_bias": 3.0, "source": "noise"}
-
-
-def windowed(window: int, **regime) -> Problem:
-    return Problem(Case("lstm", "tbptt", 48, 2, 3, 8, window=window), **regime)
-
-
-@pytest.mark.parametrize("window", [48, 49, 1000])
-def test_a_window_that_covers_the_sequence_costs_nothing(window):
-    cost = window_cost(windowed(window, **LONG_MEMORY))
-    assert set(cost) == {"all", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
-    assert set(cost.values()) == {0.0}
-
-
-def test_a_longer_window_costs_less_where_memory_is_long():
-    costs = [window_cost(windowed(window, **LONG_MEMORY))["all"] for window in (4, 12, 24, 40, 48)]
-    assert costs == sorted(costs, reverse=True)
-    assert costs[0] > 0.1  # with default weights it would not show
-    assert costs[-2] > 0
-    assert costs[0] > window_cost(windowed(4, source="noise"))["all"]

@@ -316,6 +316,27 @@ def test_every_time_is_preceded_by_a_gate_that_passed(misbehaved):
     assert_each_once(contents)
 
 
+def test_each_round_s_process_is_gated_before_it_is_timed(tmp_path):
+    """A backend whose second process gives wrong numbers keeps the time of the first round and gets no other."""
+    name = backend_file(tmp_path / "later.py", in_worker_number(2, "self.wrong = True") + """
+        wrong = False
+
+        def record(self, x, state=None):
+            y, final, tape = self.net.record(x, state)
+            return y * (1 + self.wrong), final, tape
+    """)  # fmt: skip
+    contents = measured(planned(tmp_path, [name], [GOOD, BAD], rounds=3))
+    assert [row.round for row in of(Time, contents, case=BAD)] == [0]
+    assert [row.round for row in of(Time, contents, case=GOOD)] == [0, 1, 2]
+    (failure,) = of(Failure, contents)
+    assert (failure.case, failure.stage, failure.reason, failure.round) == (BAD, "gate", "wrong", 1)
+    assert failure.message.startswith("y: error ")
+    assert [row.passed for row in of(Gate, contents, case=BAD)] == [True, False]
+    end = of(End, contents)[-1]
+    assert 0 < end.gate_seconds < end.seconds
+    assert 0 < end.timing_seconds < end.seconds - end.gate_seconds
+
+
 def test_what_a_worker_started_ends_with_it(misbehaved):
     """Also what does not heed SIGTERM."""
     _, names = misbehaved

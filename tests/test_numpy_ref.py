@@ -167,8 +167,11 @@ class Watching(numpy_ref.Arithmetic):
     def product(self, v, w, bias=None):
         return self._noted(v, w, bias, super().product(v, w, bias))
 
-    def accumulated(self, total, term):
-        return self._noted(total, term, super().accumulated(total, term))
+    def outer(self, cotangents, operands):
+        return self._noted(cotangents, operands, super().outer(cotangents, operands))
+
+    def accumulated(self, total, term, additions=1):
+        return self._noted(total, term, super().accumulated(total, term, additions))
 
     def rounded(self, values):
         self._noted(*values)

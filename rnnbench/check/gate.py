@@ -5,17 +5,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.check.problem import Outputs, Problem, outputs
+from rnnbench.check.problem import INPUT_CHANGE, Outputs, Problem, outputs
 from rnnbench.check.tolerance import Expected
 
 
 class Finding(NamedTuple):
-    """One tensor of one check; ``error`` is None where it has no number, and ``reason`` then says why."""
+    """One tensor of one check; ``error`` is None where it has no number, and ``reason`` then says why.
+
+    ``promise`` names the property that was examined, and is None for the plain comparison with the reference.  The
+    ``reason`` of an error that has a number is what explains it, where something is known to.
+    """
 
     tensor: str
     error: float | None
     tolerance: float
     reason: str | None = None
+    promise: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -31,9 +36,11 @@ class Finding(NamedTuple):
         return self.error / self.tolerance if self.tolerance else math.inf
 
     def __str__(self) -> str:
+        under = f"{self.promise}: " if self.promise else ""
         if self.error is None:
-            return f"{self.tensor}: {self.reason}"
-        return f"{self.tensor}: error {self.error:.3g}, tolerance {self.tolerance:.3g}, {self.ratio:.3g} times as much"
+            return f"{under}{self.tensor}: {self.reason}"
+        numbers = f"error {self.error:.3g}, tolerance {self.tolerance:.3g}, {self.ratio:.3g} times as much"
+        return f"{under}{self.tensor}: {numbers}" + (f"; {self.reason}" if self.reason else "")
 
 
 def gate(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
@@ -43,19 +50,45 @@ def gate(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
 
 def compared(got: Outputs, wanted: Expected, dtype: str) -> list[Finding]:
     """Compare shapes, dtypes and values of ``got`` with what the reference gave; worst first."""
-    findings = [_finding(name, got.get(name), value, wanted.tolerances[name], dtype) for name, value in wanted.values.items()]
-    findings += [Finding(name, None, 0.0, "is no output of this phase") for name in got if name not in wanted.values]
+    findings = [_finding(name, got.get(name), wanted, dtype) for name in wanted.values]
+    if INPUT_CHANGE in got:
+        change = float(got[INPUT_CHANGE])
+        findings.append(Finding(INPUT_CHANGE, change if math.isfinite(change) else None, 0.0, _not_finite(change)))
+    strange = [name for name in got if name not in wanted.values and name != INPUT_CHANGE]
+    findings += [Finding(name, None, 0.0, "is no output of this phase") for name in strange]
     return sorted(findings, key=lambda finding: finding.ratio, reverse=True)
 
 
-def _finding(name: str, got: np.ndarray | None, wanted: np.ndarray, tolerance: float, dtype: str) -> Finding:
+def _finding(name: str, got: np.ndarray | None, wanted: Expected, dtype: str) -> Finding:
+    value, tolerances, rows = wanted.values[name], wanted.tolerances[name], wanted.rows
+    batched = has_batch_axis(name)
+    shape = (value.shape[0], len(rows.index), *value.shape[2:]) if batched else value.shape
+    largest = float(np.max(tolerances))
     if got is None:
-        return Finding(name, None, tolerance, "is missing")
-    if got.shape != wanted.shape:
-        return Finding(name, None, tolerance, f"has shape {got.shape}; expected {wanted.shape}")
+        return Finding(name, None, largest, "is missing")
+    if got.shape != shape:
+        return Finding(name, None, largest, f"has shape {got.shape}; expected {shape}")
     if got.dtype != dtype:
-        return Finding(name, None, tolerance, f"has dtype {got.dtype}; expected {dtype}")
-    error = float(np.max(np.abs(got.astype("float64") - wanted), initial=0))
-    if not math.isfinite(error):
-        return Finding(name, None, tolerance, "is not finite")
-    return Finding(name, error, tolerance)
+        return Finding(name, None, largest, f"has dtype {got.dtype}; expected {dtype}")
+    if batched:
+        factors = rows.weight / rows.totals[rows.index] if name.startswith("d") else np.ones(len(rows.index))
+        pairs = [(_error(got[:, b], value[:, rows.index[b]] * f), float(tolerances[0] * f)) for b, f in enumerate(factors)]
+    else:
+        blocks = len(tolerances)
+        parts = zip(np.split(got, blocks), np.split(value, blocks), tolerances, strict=True)
+        pairs = [(_error(part, block), float(tolerance)) for part, block, tolerance in parts]
+    findings = [Finding(name, error if math.isfinite(error) else None, t, _not_finite(error)) for error, t in pairs]
+    return max(findings, key=lambda finding: finding.ratio)
+
+
+def has_batch_axis(name: str) -> bool:
+    """Whether a tensor of this name has a row per sequence of the batch, as its second axis; weights' gradients have not."""
+    return name in ("y", "dx") or name.startswith(("final ", "d initial "))
+
+
+def _error(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.max(np.abs(got.astype("float64") - wanted), initial=0))
+
+
+def _not_finite(error: float) -> str | None:
+    return None if math.isfinite(error) else "is not finite"

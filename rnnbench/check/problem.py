@@ -1,7 +1,7 @@
 """A problem to check: a case with its weights and input, and what a backend makes of it as named tensors."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +15,37 @@ Outputs = dict[str, np.ndarray]
 
 INPUT_CHANGE = "change of the inputs"
 """The name under which ``outputs`` reports by how much a call changed its own arguments."""
+
+DISTINCT_ROWS = 4
+"""A batch repeats so many rows: the reference then costs the same at every batch size."""
+
+
+class Rows(NamedTuple):
+    """How a batch repeats a few distinct rows: row b is row ``index[b]``, its cotangents times ``weight[b]``.
+
+    Gradients are linear in the cotangents, so the reference on the distinct rows alone says what every element of the
+    whole call must be.  Weights are powers of two, which round nothing, and 0 in one row of a batch with repetitions:
+    whatever gradient appears there has leaked in from another row.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, batch: int, seed: int) -> "Rows":
+        distinct = min(batch, DISTINCT_ROWS)
+        rng = np.random.default_rng([seed, batch])
+        index, weight = np.arange(batch) % distinct, np.ones(batch)
+        rng.shuffle(index[distinct:])
+        weight[distinct:] = rng.choice([0.5, 1, 2], batch - distinct)
+        if batch > distinct:
+            weight[rng.integers(distinct, batch)] = 0
+        return cls(index, weight)
+
+    @property
+    def totals(self) -> np.ndarray:
+        """The weights of each distinct row added up."""
+        return np.bincount(self.index, self.weight)
 
 
 @dataclass(frozen=True)
@@ -39,19 +70,46 @@ class Problem:
         drawn = init_params(self.case.spec(), self.seed, self.scheme, self.forget_bias)
         return {name: value.astype(self.compute_dtype or value.dtype) for name, value in drawn.items()}
 
+    def rows(self) -> Rows:
+        return Rows.of(self.case.B, self.seed)
+
     def inputs(self) -> Inputs:
-        made = make_input(self.case, self.source, self.seed, self.text_file)
-        return Inputs(*(_cast(part, self.compute_dtype or self.case.dtype) for part in made))
+        """The arguments of the whole call: the distinct rows, repeated."""
+        index, weight = self.rows()
+
+        def repeated(array: np.ndarray) -> np.ndarray:
+            return array[:, index]
+
+        def weighted(array: np.ndarray) -> np.ndarray:
+            return array[:, index] * weight[:, None].astype(array.dtype)
+
+        return self._with_rows(repeated, weighted)
+
+    def distinct_inputs(self) -> Inputs:
+        """The distinct rows alone, with the cotangents of all their repetitions."""
+        totals = self.rows().totals
+        return self._with_rows(lambda array: array, lambda array: array * totals[:, None].astype(array.dtype))
 
     def computed_case(self) -> Case:
         return msgspec.structs.replace(self.case, dtype=self.compute_dtype or self.case.dtype)
+
+    def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
+        distinct = msgspec.structs.replace(self.case, B=min(self.case.B, DISTINCT_ROWS))
+        made = make_input(distinct, self.source, self.seed, self.text_file)
+        cast = Inputs(*(_converted(lambda array: array.astype(self.compute_dtype or array.dtype), part) for part in made))
+        return Inputs(
+            _converted(operand, cast.x),
+            _converted(operand, cast.state),
+            _converted(cotangent, cast.dy),
+            _converted(cotangent, cast.dstate),
+        )
 
 
 class Prepared:
     """A problem on a backend: network loaded, inputs in its arrays; ``call`` runs the case's phase once."""
 
     def __init__(self, backend: Any, problem: Problem, inputs: Inputs, params: Params) -> None:
-        self.backend, self.case = backend, problem.computed_case()
+        self.backend, self.case, self.params = backend, problem.computed_case(), params
         self.net = backend.load(self.case.spec(), params)
         self.x, self.state, self.dy, self.dstate = (_converted(backend.asarray, part) for part in inputs)
 
@@ -62,52 +120,61 @@ class Prepared:
 
     def _forward(self) -> dict[str, Any]:
         y, final = self.net.forward(self.x, self.state)
-        return self._named(y, final)
+        return named(self.case, y, final)
 
     def _step(self) -> dict[str, Any]:
         y, final, tape = self.net.record(self.x, self.state)
-        return self._named(y, final, self.net.backward(tape, self.dy, self.dstate))
+        return named(self.case, y, final, self.net.backward(tape, self.dy, self.dstate))
 
     def _tbptt(self) -> dict[str, Any]:
         assert self.case.window is not None, "a tbptt case has a window"
-        return self._named(*tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state))
+        return named(self.case, *tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state))
 
-    def _named(self, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:
-        states = self.case.spec().kind.states
-        named = {"y": y} | {f"final {name}": part for name, part in zip(states, final, strict=True)}
-        if grads is not None:
-            named |= {"dx": grads.x} | {f"d initial {name}": part for name, part in zip(states, grads.state, strict=True)}
-            named |= {f"d {name}": value for name, value in grads.params.items()}
-        return named
+
+def named(case: Case, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:
+    """What a call returned, by the names under which it is compared."""
+    states = case.spec().kind.states
+    found = {"y": y} | {f"final {name}": part for name, part in zip(states, final, strict=True)}
+    if grads is not None:
+        found |= {"dx": grads.x} | {f"d initial {name}": part for name, part in zip(states, grads.state, strict=True)}
+        found |= {f"d {name}": value for name, value in grads.params.items()}
+    return found
 
 
 def outputs(backend: Any, problem: Problem) -> Outputs:
-    """Every output and gradient of one call, as NumPy arrays, and by how much the call changed its arguments."""
+    """Load a network and call it once: ``called`` of it."""
     inputs = problem.inputs()
     lent = Inputs(*(_converted(np.copy, part) for part in inputs))  # a backend on NumPy arrays works on these themselves
-    prepared = Prepared(backend, problem, lent, problem.params())
+    return called(Prepared(backend, problem, lent, problem.params()), problem)
+
+
+def called(prepared: Prepared, problem: Problem) -> Outputs:
+    """Every output and gradient of one call, as NumPy arrays, and by how much the calls so far changed their arguments."""
+    backend = prepared.backend
     results = prepared.call()
     backend.synchronize()
-    named = {name: np.array(backend.to_numpy(value)) for name, value in results.items()}
-    changes = [
-        np.max(np.abs(np.asarray(backend.to_numpy(after)) - before), initial=0)
-        for before, after in zip(_flat(inputs), _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate)), strict=True)
-    ]
-    return named | {INPUT_CHANGE: np.max(changes)}
+    found = {name: np.array(backend.to_numpy(value)) for name, value in results.items()}
+    lent = _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate))
+    now = [np.asarray(backend.to_numpy(array)) for array in lent] + list(prepared.params.values())
+    before = _flat(problem.inputs()) + list(problem.params().values())
+    changes = [np.max(np.abs(a - b), initial=0) for a, b in zip(now, before, strict=True)]
+    return found | {INPUT_CHANGE: np.max(changes)}
+
+
+def distinct_outputs(reference: Any, problem: Problem) -> Outputs:
+    """What the reference makes of the distinct rows alone."""
+    prepared = Prepared(reference, problem, problem.distinct_inputs(), problem.params())
+    return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
 
 
 def truncation_error(reference: Any, problem: Problem) -> dict[str, float]:
     """Norm of (truncated - full) over norm of full, for each parameter's gradient and for all of them together."""
     whole = msgspec.structs.replace(problem.case, window=problem.case.T, stride=None)
-    cut, full = outputs(reference, problem), outputs(reference, replace(problem, case=whole))
+    cut, full = distinct_outputs(reference, problem), distinct_outputs(reference, replace(problem, case=whole))
     names = [name for name in full if name.removeprefix("d ") in problem.case.spec().param_shapes()]
     squares = {name: (np.sum((cut[name] - full[name]) ** 2), np.sum(full[name] ** 2)) for name in names}
     squares["all"] = tuple(np.sum(list(squares.values()), axis=0))
     return {name.removeprefix("d "): float(np.sqrt(error / norm)) for name, (error, norm) in squares.items()}
-
-
-def _cast(part: Any, dtype: str) -> Any:
-    return _converted(lambda array: array.astype(dtype), part)
 
 
 def _converted(convert: Any, part: Any) -> Any:

@@ -9,85 +9,78 @@ sizes and conditioning by itself; no number in it was chosen to make a check pas
 For a float64 target the reference rounds as much as what it is compared with, so twice the tolerance holds there.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rnnbench.backend import load_backend
-from rnnbench.check.problem import Outputs, Problem, outputs, truncation_error
+from rnnbench.check.noise import WithArithmetic, noisy
+from rnnbench.check.problem import Outputs, Problem, Rows, distinct_outputs, truncation_error
+from rnnbench.check.propagation import WithVariances, median_largest
+from rnnbench.store import Case
 
 NOISY_RUNS = 8
 FACTOR = 4
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 
+NOISE = UNIT_ROUNDOFF["float32"]
+"""The noise's unit; deviations are proportional to it, and this one stands clear of the reference's own rounding."""
+
+ROUNDINGS = {"float32": 1, "float64": 2}
+"""The target's alone, or the reference's as well."""
+
 
 class Expected(NamedTuple):
-    """The reference's outputs in float64, and the tolerance of each."""
+    """The reference's outputs in float64, the tolerances of each, and how the batch repeats the rows that they are of.
+
+    A tensor whose first axis holds gates has one tolerance per gate, any other has one: equal parts of the first axis.
+    """
 
     values: Outputs
-    tolerances: dict[str, float]
+    tolerances: dict[str, np.ndarray]
+    rows: Rows
 
 
 def expected(problem: Problem) -> Expected:
     """Run the reference on a problem, exactly and with noise."""
     reference = load_backend("numpy_ref")
-    exact = outputs(reference, problem.in_float64())
-    u = UNIT_ROUNDOFF[problem.case.dtype]
-    deviations = {name: u * _largest(value) for name, value in exact.items()}
+    exact = distinct_outputs(reference, problem.in_float64())
+    deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
     for run in range(NOISY_RUNS):
-        noise = _noise(reference.Arithmetic, u, np.random.default_rng([problem.seed, run]))
-        noisy = outputs(_WithArithmetic(reference, noise), problem.in_float64())
-        for name, value in noisy.items():
-            deviations[name] = max(deviations[name], _largest(value - exact[name]))
-    roundings = 2 if problem.case.dtype == "float64" else 1  # the target's alone, or the reference's as well
-    return Expected(exact, {name: roundings * FACTOR * deviation for name, deviation in deviations.items()})
+        arithmetic = noisy(reference.Arithmetic, NOISE, np.random.default_rng([problem.seed, run]))
+        for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64()).items():
+            deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / NOISE)
+    return _expected(problem, exact, deviations)
 
 
-def _largest(array: np.ndarray) -> float:
-    return float(np.max(np.abs(array), initial=0))
+def closed_form(problem: Problem) -> Expected:
+    """The same from one run that carries the variance of every value's error along (``rnnbench.check.propagation``)."""
+    exact, deviations = {}, {}
+    for name, value in distinct_outputs(WithVariances(), problem.in_float64()).items():
+        exact[name] = value.real
+        parts = np.split(value.imag, gates(problem.case, name))
+        deviations[name] = np.array([median_largest(part, NOISY_RUNS) for part in parts])
+    return _expected(problem, exact, deviations)
+
+
+def _expected(problem: Problem, exact: Outputs, deviations: dict[str, np.ndarray]) -> Expected:
+    """``deviations`` are in units of the unit roundoff."""
+    factor = FACTOR * ROUNDINGS[problem.case.dtype] * UNIT_ROUNDOFF[problem.case.dtype]
+    tolerances = {name: factor * np.maximum(d, _largest(exact[name], len(d))) for name, d in deviations.items()}
+    return Expected(exact, tolerances, problem.rows())
+
+
+def gates(case: Case, name: str) -> int:
+    """Into how many equal parts of its first axis, a gate each, a tensor is compared; the output's weights have no gates."""
+    weights = name.startswith(("d weight_", "d bias_")) and not name.startswith(("d weight_ho", "d bias_ho"))
+    return len(case.spec().kind.gates) if weights else 1
+
+
+def _largest(array: np.ndarray, parts: int) -> np.ndarray:
+    return np.array([np.max(np.abs(part), initial=0) for part in np.split(array, parts)])
 
 
 def window_cost(problem: Problem) -> dict[str, float]:
     """Relative error of the truncated gradients against full BPTT, by tensor and for ``all`` parameters, in float64."""
     return truncation_error(load_backend("numpy_ref"), problem.in_float64())
-
-
-class _WithArithmetic:
-    """The reference as a backend that computes with another arithmetic."""
-
-    def __init__(self, reference: Any, arithmetic: Any) -> None:
-        self._reference, self._arithmetic = reference, arithmetic
-
-    def load(self, spec: Any, params: Any, *, threads: int | None = None) -> Any:
-        return self._reference.load(spec, params, threads=threads, arithmetic=self._arithmetic)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reference, name)
-
-
-def _noise(exact: Any, u: float, rng: np.random.Generator) -> Any:
-    """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might."""
-
-    def noise(like: np.ndarray) -> np.ndarray:
-        return u * rng.standard_normal(like.shape, np.float32)
-
-    class Noisy(exact):
-        def tanh(self, z: np.ndarray) -> np.ndarray:
-            return super().tanh(z) * (1 + 2 * noise(z))
-
-        def sigmoid(self, z: np.ndarray) -> np.ndarray:
-            return super().sigmoid(z) * (1 + 2 * noise(z))
-
-        def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-            result = super().product(v, w, bias)
-            return result + noise(result) * super().product(abs(v), abs(w), None if bias is None else abs(bias))
-
-        def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
-            result = super().accumulated(total, term)
-            return result * (1 + noise(result))
-
-        def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-            return tuple(value * (1 + noise(value)) for value in super().rounded(values))
-
-    return Noisy()

@@ -48,7 +48,7 @@ class _Session:
 
     def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._started, self._gate_seconds = time.monotonic(), 0.0
+        self._started, self._gate_seconds, self._timing_seconds = time.monotonic(), 0.0, 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
         self._timed: set[tuple[Case, str, int]] = set()
@@ -65,7 +65,7 @@ class _Session:
 
     def end(self, interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted)
+        return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted, self._timing_seconds)
 
     def measure(self, scratch: Path) -> None:
         cases, rounds = self._plan.run.cases, self._plan.settings.rounds
@@ -114,9 +114,10 @@ class _Session:
         return f"the case asks for {case.threads} threads; this machine has {cores} cores" if case.threads > cores else None
 
     def _write_references(self, scratch: Path) -> None:
-        """Compute what the gate needs, for each case that some backend has yet to pass."""
+        """Compute what the gate needs, for each case that some backend has yet to be timed on."""
         settings, started = self._plan.settings, time.monotonic()
-        todo = [case for case in self._plan.run.cases if any((case, name) not in self._gated for name in self._open(case))]
+        rounds = range(settings.rounds)
+        todo = [case for case in self._plan.run.cases if any(self._untimed(case, number) for number in rounds)]
         problems = [settings.problem(case) for case in todo]
         self._progress(self._done, self._total, f"computing the reference of {len(todo)} cases")
         for case, cost in write_references(problems, scratch, settings.time_limit * 10):
@@ -135,7 +136,9 @@ class _Session:
                 shift = (number + int(case.key(), 16)) % max(1, len(todo))
                 order = todo[shift:] + todo[:shift]
                 ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
+                started = time.monotonic()
                 self._time(workers, ready, case, number)
+                self._timing_seconds += time.monotonic() - started
                 self._done += 1
 
     def _open(self, case: Case) -> list[str]:
@@ -147,7 +150,7 @@ class _Session:
         return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
     def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
-        """Load a case, call it once, and gate it if it was not; False where the backend failed.
+        """Load a case, call it once, and gate the network that will be timed; False where the backend failed.
 
         Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
         """
@@ -159,16 +162,17 @@ class _Session:
             return False
         self._compiled.add(use)
         first = workers.first_use(use)
-        if (case, name) not in self._gated and not self._gate(workers, name, problem, scratch):
+        if not self._gate(workers, name, problem, number, scratch):
             return False
         if first and case.phase != "forward":
             self.append(Startup(case, name, number, cold, **facts))
         return True
 
-    def _gate(self, workers: "_Workers", name: str, problem: Problem, scratch: Path) -> bool:
+    def _gate(self, workers: "_Workers", name: str, problem: Problem, number: int, scratch: Path) -> bool:
+        """Check a case in this round's process; stored once, and again where a later round finds it wrong."""
         case, started = problem.case, time.monotonic()
         reference = reference_file(scratch, case)
-        found = self._asked(workers, name, case, "gate", 0, "gate", problem=problem, reference=str(reference))
+        found = self._asked(workers, name, case, "gate", number, "gate", problem=problem, reference=str(reference))
         seconds = time.monotonic() - started
         self._gate_seconds += seconds
         if found is None:
@@ -177,8 +181,9 @@ class _Session:
         passed = all(finding.passed for finding in findings)
         if not passed:  # before the gate's own row: a kill between the two must not lose the failure
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
-            self.append(Failure(case, name, "gate", "wrong", wrong[:2000]))
-        self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
+            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number))
+        if not passed or (case, name) not in self._gated:
+            self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
         return passed
 
     def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from rnnbench.backend import load_backend
-from rnnbench.check import Expected, Prepared, Problem, compared, expected, outputs, window_cost
+from rnnbench.check.files import load_expected, save_expected
+from rnnbench.check.gate import compared
+from rnnbench.check.problem import Prepared, Problem, called
+from rnnbench.check.tolerance import closed_form, window_cost
 from rnnbench.measure.memory import peak_above
 
 WARM_UP_CALLS = 3
@@ -53,12 +55,9 @@ class Worker:
         }
 
     def gate(self, problem: Problem, reference: str) -> list[tuple[Any, ...]]:
-        """Compare every tensor with the reference in a file that ``expect`` wrote."""
-        with np.load(reference, allow_pickle=False) as file:
-            names = [name.removeprefix("value ") for name in file.files if name.startswith("value ")]
-            tolerances = {name: float(file[f"tolerance {name}"]) for name in names}
-            wanted = Expected({name: file[f"value {name}"] for name in names}, tolerances)
-        return [tuple(f) for f in compared(outputs(self._backend, problem), wanted, problem.case.dtype)]
+        """Call the prepared network, the one that is timed, and compare every tensor with what ``expect`` wrote."""
+        findings = compared(called(self._ready(), problem), load_expected(Path(reference)), problem.case.dtype)
+        return [(finding.tensor, finding.error, finding.tolerance, finding.reason) for finding in findings]
 
     def calibrate(self) -> float:
         """Seconds of one warm call."""
@@ -101,12 +100,8 @@ class Worker:
         return peak_above(call)
 
     def expect(self, problem: Problem, reference: str) -> None:
-        """Write the reference's outputs and tolerances to a file."""
-        wanted = expected(problem)
-        arrays = {f"value {name}": value for name, value in wanted.values.items()}
-        arrays |= {f"tolerance {name}": np.float64(value) for name, value in wanted.tolerances.items()}
-        with Path(reference).open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        """Write what the reference gives, and the tolerances in closed form, to a file."""
+        save_expected(Path(reference), closed_form(problem))
 
     def window_cost(self, problem: Problem) -> dict[str, float]:
         return window_cost(problem)
@@ -114,10 +109,13 @@ class Worker:
     def _load(self, problem: Problem) -> Prepared:
         return Prepared(self._backend, problem, problem.inputs(), problem.params())
 
-    def _call(self) -> None:
+    def _ready(self) -> Prepared:
         if self._prepared is None:
             raise RuntimeError("asked to run before a case was prepared")
-        self._prepared.call()
+        return self._prepared
+
+    def _call(self) -> None:
+        self._ready().call()
         self._backend.synchronize()
 
 

@@ -1,0 +1,67 @@
+"""The reference's arithmetic with the rounding noise of a coarser machine."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class WithArithmetic:
+    """The reference as a backend that computes with another arithmetic."""
+
+    def __init__(self, reference: Any, arithmetic: Any) -> None:
+        self._reference, self._arithmetic = reference, arithmetic
+
+    def load(self, spec: Any, params: Any, *, threads: int | None = None) -> Any:
+        return self._reference.load(spec, params, threads=threads, arithmetic=self._arithmetic)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reference, name)
+
+
+class OfWeights:
+    """A function of weights that stay as they are while the network lives, computed once for each."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._function = function
+        self._known: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        key = (weights.ctypes.data, weights.shape, weights.strides)
+        if key not in self._known:
+            self._known[key] = (weights, self._function(weights))  # as long as they are kept no others have their address
+        return self._known[key][1]
+
+
+def noisy(exact: Any, u: float, rng: np.random.Generator) -> Any:
+    """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might."""
+
+    def noise(like: np.ndarray) -> np.ndarray:
+        return u * rng.standard_normal(like.shape, np.float32)
+
+    magnitudes = OfWeights(abs)
+
+    class Noisy(exact):
+        def tanh(self, z: np.ndarray) -> np.ndarray:
+            return super().tanh(z) * (1 + 2 * noise(z))
+
+        def sigmoid(self, z: np.ndarray) -> np.ndarray:
+            return super().sigmoid(z) * (1 + 2 * noise(z))
+
+        def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+            result = super().product(v, w, bias)
+            return result + noise(result) * super().product(abs(v), magnitudes(w), None if bias is None else abs(bias))
+
+        def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+            result = super().outer(cotangents, operands)
+            return result + noise(result) * super().outer(abs(cotangents), abs(operands))
+
+        def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
+            result = super().accumulated(total, term)
+            return result * (1 + math.sqrt(additions) * noise(result))
+
+        def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+            return tuple(value * (1 + noise(value)) for value in super().rounded(values))
+
+    return Noisy()

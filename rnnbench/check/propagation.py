@@ -1,0 +1,183 @@
+"""The tolerance in closed form: the variance of every result's rounding error, to first order, in one run.
+
+The reference's loop runs once on arrays that carry, beside each value, the variance of its error, in units of the unit
+roundoff squared.  The noise is that of ``rnnbench.check.tolerance``, operation by operation:
+
+    v W^T + bias     V_v (W^2)^T + (|v| |W|^T + |bias|)^2
+    f(p, q, ...)     sum over the operands of (df/dp)^2 V_p, and (df/da)^2 (2 a)^2 for each activation a in f
+    a result stored  V + value^2
+    a + b            V_a + V_b + (a + b)^2
+
+Errors of different operands are taken for independent (Higham and Mary 2019, "A new approach to probabilistic rounding
+error analysis").  The tolerance of a tensor is the median of the largest of so many normal numbers with these variances
+as the noisy runs would draw, times the same factor.
+
+``docs/tolerance.md`` compares the two over a grid: where errors do not grow from step to step the closed form lies within
+0.5 to 2 of the noisy runs.  Where they do, in networks that amplify a disturbance, errors of different units are anything
+but independent, and it falls short; a run draws its weights as torch does, and such networks do not amplify.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import erf
+
+from rnnbench.arrays import NumpyArrays
+from rnnbench.backend import load_backend
+from rnnbench.cells import Activations, Cell, Equations
+from rnnbench.check.noise import OfWeights
+from rnnbench.spec import Spec
+from rnnbench.stack import StackedNetwork
+
+# Values and variances are the real and imaginary parts of one complex array: NumPy then slices, joins and stores both
+# at once, and the sum of two arrays has the sum of the variances.  Nothing but this module multiplies such arrays.
+
+STEP = 1e-40
+"""Of the complex-step derivatives: its square vanishes beside any value."""
+
+
+def with_variance(value: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
+    pair = np.empty(value.shape, complex)
+    pair.real, pair.imag = value, variance
+    return pair
+
+
+class FirstOrder:
+    """``numpy_ref.Arithmetic`` on values with variances."""
+
+    def __init__(self) -> None:
+        self._magnitudes, self._squares = OfWeights(abs), OfWeights(np.square)
+
+    def equations(self, cell: Cell, nonlinearity: str) -> Equations:
+        derivatives = _Derivatives()
+        exact = cell.equations(Activations(derivatives.tanh, derivatives.sigmoid, derivatives.relu, _slope), nonlinearity)
+        return Equations(*(function and derivatives.propagating(function) for function in exact))
+
+    def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        value, noise = v.real @ w.T, abs(v.real) @ self._magnitudes(w).T
+        if bias is not None:
+            value, noise = value + bias, noise + abs(bias)
+        return with_variance(value, v.imag @ self._squares(w).T + noise**2)
+
+    def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+        c, o = cotangents.real.T, operands.real
+        return with_variance(c @ o, cotangents.imag.T @ o**2 + c**2 @ operands.imag + (abs(c) @ abs(o)) ** 2)
+
+    def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
+        result = total + term
+        result.imag += additions * result.real**2
+        return result
+
+    def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return tuple(with_variance(value.real, value.imag + value.real**2) for value in values)
+
+
+class _Derivatives:
+    """Derivatives of an elementwise function by each operand and by each activation in it, all in one call.
+
+    The function is called with a leading axis on its operands, one place for each source of error; in that place the
+    source is moved by an imaginary step.
+    """
+
+    def __init__(self) -> None:
+        self._first_activation, self._activations = 0, 0
+        self._counts: dict[tuple[Any, ...], int] = {}
+
+    def tanh(self, z: np.ndarray) -> np.ndarray:
+        value = np.tanh(z.real)
+        return self._activated(value, (1 - value * value) * z.imag)
+
+    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+        value = np.exp(np.minimum(z.real, 0)) / (1 + np.exp(-abs(z.real)))
+        return self._activated(value, (value - value * value) * z.imag)
+
+    def relu(self, z: np.ndarray) -> np.ndarray:
+        return with_variance(np.maximum(z.real, 0), (z.real > 0) * z.imag)
+
+    def _activated(self, value: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """The value of an activation, itself moved by its noise of twice the unit roundoff in the place that is its own."""
+        place = self._first_activation + self._activations
+        self._activations += 1
+        if place < len(value):
+            moved[place] += 2 * abs(value[place]) * STEP
+        return with_variance(value, moved)
+
+    def propagating(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def propagated(*groups: tuple[np.ndarray, ...]) -> Any:
+            operands = [operand for group in groups for operand in group]
+            key = (function, len(operands))
+            if key not in self._counts:
+                self._counts[key] = self._count_activations(function, groups)
+            sources = len(operands) + self._counts[key]
+            variances = np.ones((sources, *operands[0].shape))
+            moved = []
+            for place, operand in enumerate(operands):
+                variances[place] = operand.imag
+                copies = np.repeat(operand.real[None].astype(complex), sources, 0)
+                copies[place].imag = STEP
+                moved.append(copies)
+            self._first_activation, self._activations = len(operands), 0
+            remaining = iter(moved)
+            results = function(*(tuple(next(remaining) for _ in group) for group in groups))
+            return _mapped(lambda r: with_variance(r[0].real, ((r.imag / STEP) ** 2 * variances).sum(0)), results)
+
+        return propagated
+
+    def _count_activations(self, function: Callable[..., Any], groups: tuple[tuple[np.ndarray, ...], ...]) -> int:
+        self._first_activation, self._activations = 1, 0  # a place that does not exist
+        function(*(tuple(operand.real[None].astype(complex) for operand in group) for group in groups))
+        return self._activations
+
+
+def _slope(h: np.ndarray) -> np.ndarray:
+    return np.sign(h.real).astype(complex)
+
+
+def _mapped(convert: Callable[[np.ndarray], np.ndarray], results: Any) -> Any:
+    return tuple(_mapped(convert, part) for part in results) if isinstance(results, tuple) else convert(results)
+
+
+class _Arrays(NumpyArrays):
+    def __init__(self, arithmetic: FirstOrder) -> None:
+        super().__init__(np.dtype(complex))
+        self._arithmetic = arithmetic
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self._arithmetic.accumulated(a, b)
+
+
+class _Network(StackedNetwork):
+    def _check_array(self, name: str, array: Any, axes: tuple[str, ...], expected: tuple[int | None, ...]) -> None:
+        """Arrays with variances have no dtype of a spec; they come from this package alone."""
+
+
+class WithVariances:
+    """The reference as a backend on values with variances; arguments are exact."""
+
+    def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
+        arithmetic = FirstOrder()
+        layer = load_backend("numpy_ref").Layer(spec, arithmetic)
+        return _Network(spec, params, layer, _Arrays(arithmetic), np.ndarray)
+
+    def asarray(self, array: np.ndarray) -> np.ndarray:
+        return with_variance(array, 0.0)
+
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+def median_largest(variances: np.ndarray, draws: int) -> float:
+    """The median of the largest magnitude among ``draws`` independent normal numbers for each variance."""
+    deviations = np.sqrt(variances[variances > 0])
+    if not deviations.size:
+        return 0.0
+    top = deviations.max()
+    counts, edges = np.histogram(np.log(deviations / top), bins=400, range=(-4.0, 0.0))  # smaller ones never are the largest
+    counts, levels = counts[counts > 0], np.exp(edges[1:][counts > 0])
+
+    def excess(bound: float) -> float:
+        return draws * float(np.sum(counts * np.log(erf(bound / levels / np.sqrt(2))))) + np.log(2)
+
+    return float(top * brentq(excess, 0.01, 40.0, rtol=1e-4))

@@ -1,0 +1,297 @@
+"""The tolerance: noisy runs and closed form say the same, gate by gate, and a few rows speak for a whole batch.  10 s."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from wrapped_reference import backend_file
+
+import rnnbench
+from rnnbench.cells import CELLS
+from rnnbench.check import Problem, compared, expected, gate, outputs, window_cost
+from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Rows
+from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
+from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form
+from rnnbench.store import Case
+
+CAUGHT = 10
+
+
+def case_of(cell: str = "lstm", phase: str = "step", **fields) -> Case:
+    sizes = {"T": 12, "B": 4, "I": 8, "H": 8} | fields
+    return Case(cell, phase, output_size=6 if cell == "jordan" else None, **sizes)
+
+
+# the noisy runs
+
+
+def test_the_tolerance_is_the_same_for_the_same_seed_and_another_for_another():
+    problem = Problem(case_of(), source="noise")
+    first, again, other = expected(problem), expected(problem), expected(replace(problem, seed=1))
+    for name in first.values:
+        np.testing.assert_array_equal(first.values[name], again.values[name])
+        np.testing.assert_array_equal(first.tolerances[name], again.tolerances[name])
+        assert np.all(first.tolerances[name] != other.tolerances[name])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_tolerance_scales_with_the_unit_roundoff(cell):
+    """float32 rounds 2^29 times as coarsely as float64.  Noise and seed are the same, so the deviations are, to first
+    order, with weights and inputs that differ by 2^-24; a tolerance off by more than the factor that it puts on top of
+    the largest deviation would leave no margin in one of the two."""
+    single = Problem(case_of(cell), source="noise")
+    double = replace(single, case=msgspec.structs.replace(single.case, dtype="float64"))
+    coarse, fine = expected(single).tolerances, expected(double).tolerances
+    for name in coarse:
+        ratios = coarse[name] / fine[name] * ROUNDINGS["float64"] / 2**29
+        assert np.all((ratios > 1 / FACTOR) & (ratios < FACTOR)), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_even_a_single_unit_is_given_room_to_round(dtype):
+    """With one element per tensor nothing but the noise of that element makes the tolerance; half a unit in the last
+    place, which any right implementation may be off, has to fit."""
+    for seed in range(30):
+        problem = Problem(case_of(T=1, B=1, I=1, H=1, dtype=dtype), source="noise", seed=seed)
+        wanted = expected(problem)
+        for name in wanted.values:
+            assert np.max(wanted.tolerances[name]) >= np.spacing(np.abs(wanted.values[name]).max().astype(dtype)) / 2, (
+                seed,
+                name,
+            )
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_tolerance_of_sums_over_time_grows_with_the_sequence(cell):
+    """A weight's gradient is a sum over T steps: its rounding error grows at least as the root of T, so 16-fold steps
+    make it at least four times as large but for the luck of eight draws, for which a half is allowed."""
+    short, long = (expected(Problem(case_of(cell, T=T), source="noise")).tolerances for T in (8, 128))
+    for name in ("d weight_ih_l0", "d weight_hh_l0", "d bias_ih_l0", "d bias_hh_l0"):
+        assert np.max(long[name]) > 2 * np.max(short[name]), name
+
+
+def test_no_tolerance_is_zero():
+    assert all(np.all(tolerance > 0) for tolerance in expected(Problem(case_of())).tolerances.values())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_real_rounding_errors_lie_below_the_tolerance_and_not_far_below(cell):
+    """The reference in float32 has nothing but rounding errors: above 1 the tolerance would refuse right backends, and
+    below 0.01 it would be loose enough to hide wrong ones."""
+    reference = rnnbench.load_backend("numpy_ref")
+    for case in (case_of(cell, T=5, H=4), case_of(cell, T=64, H=24)):
+        problem = Problem(case, source="noise")
+        assert 0.01 < gate(reference, problem, expected(problem))[0].ratio < 1
+
+
+# what a window costs
+
+
+LONG_MEMORY = {"scheme": "orthogonal", "forget_bias": 3.0, "source": "noise"}
+
+
+def windowed(window: int, **regime) -> Problem:
+    return Problem(Case("lstm", "tbptt", 48, 2, 3, 8, window=window), **regime)
+
+
+@pytest.mark.parametrize("window", [48, 49, 1000])
+def test_a_window_that_covers_the_sequence_costs_nothing(window):
+    cost = window_cost(windowed(window, **LONG_MEMORY))
+    assert set(cost) == {"all", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
+    assert set(cost.values()) == {0.0}
+
+
+def test_a_longer_window_costs_less_where_memory_is_long():
+    costs = [window_cost(windowed(window, **LONG_MEMORY))["all"] for window in (4, 12, 24, 40, 48)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 0.1  # with default weights it would not show
+    assert costs[-2] > 0
+    assert costs[0] > window_cost(windowed(4, source="noise"))["all"]
+
+
+# the closed form
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"T": 1, "B": 1, "H": 1, "I": 1},
+        {"T": 64, "H": 24},
+        {"layers": 2, "bidirectional": True},
+        {"dtype": "float64", "B": 70},
+        {"phase": "tbptt", "T": 20, "window": 7, "stride": 3},
+        {"bias": False},
+        {"phase": "forward"},
+    ],
+    ids=lambda fields: " ".join(f"{k}={v}" for k, v in fields.items()),
+)
+def test_the_closed_form_is_within_four_times_of_the_noisy_runs(cell, fields):
+    problem = Problem(case_of(cell, **fields), seed=7)
+    noisy, closed = expected(problem), closed_form(problem)
+    assert set(noisy.values) == set(closed.values)
+    for name, value in noisy.values.items():
+        np.testing.assert_allclose(closed.values[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
+        ratios = closed.tolerances[name] / noisy.tolerances[name]
+        assert ratios.shape == noisy.tolerances[name].shape
+        assert np.all((ratios > 1 / 4) & (ratios < 4)), (name, ratios)
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "sigmoid"])
+def test_the_closed_form_knows_every_nonlinearity(nonlinearity):
+    problem = Problem(case_of("elman", nonlinearity=nonlinearity, T=40))
+    noisy, closed = expected(problem), closed_form(problem)
+    for name in noisy.values:
+        assert np.all(closed.tolerances[name] / noisy.tolerances[name] > 1 / 4), name
+        assert np.all(closed.tolerances[name] / noisy.tolerances[name] < 4), name
+
+
+def test_an_elementwise_function_passes_on_the_variances_of_its_operands_and_of_its_activations():
+    """f(p, q) = p q + tanh(p): the variance is (q + 1 - tanh^2 p)^2 V_p + p^2 V_q + (2 tanh p)^2."""
+    derivatives = _Derivatives()
+    propagated = derivatives.propagating(lambda p, q: (p[0] * q[0] + derivatives.tanh(p[0]),))
+    p, q = np.random.default_rng(0).standard_normal((2, 3, 5))
+    (result,) = propagated((with_variance(p, 0.3),), (with_variance(q, 0.7),))
+    t = np.tanh(p)
+    np.testing.assert_allclose(result.real, p * q + t, rtol=1e-14)
+    np.testing.assert_allclose(result.imag, 0.3 * (q + 1 - t * t) ** 2 + 0.7 * p**2 + 4 * t * t, rtol=1e-12)
+
+
+def test_products_and_sums_add_the_variance_of_their_own_rounding():
+    rng = np.random.default_rng(0)
+    v, w, bias = rng.standard_normal((4, 3)), rng.standard_normal((2, 3)), rng.standard_normal(2)
+    result = FirstOrder().product(with_variance(v, 0.5), w, bias)
+    np.testing.assert_allclose(result.imag, 0.5 * (w**2).sum(1) + (abs(v) @ abs(w).T + abs(bias)) ** 2)
+    a, b = with_variance(v, 0.5), with_variance(2 * v, 0.25)
+    np.testing.assert_allclose(FirstOrder().accumulated(a, b, 7).imag, 0.75 + 7 * 9 * v**2)
+    np.testing.assert_allclose(FirstOrder().outer(a, b).imag[0, 1], one_element(v[:, 0], 0.5, 2 * v[:, 1], 0.25))
+
+
+def one_element(c, c_variance, o, o_variance):
+    return np.sum(c_variance * o**2 + o_variance * c**2) + np.sum(abs(c * o)) ** 2
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_the_median_of_the_largest_is_that_of_simulated_draws(size):
+    rng = np.random.default_rng(size)
+    variances = rng.uniform(0.5, 2, size) ** 2
+    draws = np.abs(rng.standard_normal((2000, 8, size)) * np.sqrt(variances)).max((1, 2))
+    assert abs(np.mean(draws <= median_largest(variances, 8)) - 0.5) < 0.06  # five standard errors of a share of 2000
+    assert median_largest(np.zeros(3), 8) == 0
+
+
+# gate by gate
+
+
+def test_an_error_in_a_gate_of_small_gradients_is_not_hidden_by_the_others(tmp_path):
+    """With forget bias 3 the forget gate's gradients are the smallest; the largest of the tensor would hide 0.1% of them."""
+    problem = Problem(case_of(T=30), "orthogonal", 3.0, seed=3)
+    wanted = expected(problem)
+    name = "d weight_ih_l0"
+    file = backend_file(
+        tmp_path / "planted.py",
+        """
+        def backward(self, tape, dy, dstate=None):
+            grads = self.net.backward(tape, dy, dstate)
+            grads.params["weight_ih_l0"][8:16] *= np.float32(1.001)
+            return grads
+        """,
+    )
+    found = {finding.tensor: finding for finding in gate(rnnbench.load_backend(file), problem, wanted)}[name]
+    assert found.ratio > 1
+    assert found.tolerance == wanted.tolerances[name][1]
+    assert wanted.tolerances[name].shape == (4,)
+
+
+# a few rows for a whole batch
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 64, 65])
+def test_a_batch_repeats_a_few_rows_and_one_repetition_has_no_cotangent(batch):
+    index, weight = rows = Rows.of(batch, seed=5)
+    assert len(index) == len(weight) == batch
+    distinct = min(batch, DISTINCT_ROWS)
+    assert index[:distinct].tolist() == list(range(distinct))
+    assert np.all(weight[:distinct] == 1)
+    assert set(weight[distinct:]) <= {0, 0.5, 1, 2}
+    assert np.sum(weight == 0) == (1 if batch > distinct else 0)
+    assert rows.totals.sum() == weight.sum()
+    assert len(rows.totals) == distinct
+    for a, b in zip(rows, Rows.of(batch, seed=5), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("phase", ["forward", "step", "tbptt"])
+@pytest.mark.parametrize("cell", ["gru", "jordan", "lstm"])
+def test_what_few_rows_say_is_what_the_reference_gives_for_the_whole_batch(phase, cell):
+    options = {"window": 5, "stride": 2} if phase == "tbptt" else {}
+    problem = Problem(case_of(cell, phase, B=23, layers=2, dtype="float64", **options))
+    wanted = expected(problem)
+    assert all(value.shape[1] == DISTINCT_ROWS for name, value in wanted.values.items() if name in ("y", "dx"))
+    findings = gate(rnnbench.load_backend("numpy_ref"), problem, wanted)
+    assert all(finding.passed for finding in findings), findings[0]
+    for name, value in outputs(rnnbench.load_backend("numpy_ref"), problem).items():
+        if name in ("dx", "d initial h"):
+            unweighted = problem.rows().weight == 0
+            assert np.all(value[:, unweighted] == 0)
+            assert np.all(np.any(value != 0, axis=(0, 2)) == ~unweighted)
+
+
+@pytest.mark.parametrize("name", ["y", "final c", "dx", "d initial h"])
+@pytest.mark.parametrize("row", [0, 11, 22])
+def test_an_error_in_any_row_of_a_large_batch_is_found(name, row):
+    problem = Problem(case_of(B=23))
+    wanted, right = expected(problem), outputs(rnnbench.load_backend("numpy_ref"), problem)
+    wrong = right[name].copy()
+    wrong[0, row, 1] += 2 * CAUGHT * wanted.tolerances[name][0]
+    found = {finding.tensor: finding for finding in compared(right | {name: wrong}, wanted, "float32")}
+    assert found[name].ratio >= CAUGHT
+    assert [finding.tensor for finding in found.values() if not finding.passed] == [name]
+
+
+def test_a_gradient_that_leaks_into_a_row_without_cotangent_is_found_however_small():
+    problem = Problem(case_of(B=23))
+    wanted, right = expected(problem), outputs(rnnbench.load_backend("numpy_ref"), problem)
+    wrong = right["dx"].copy()
+    wrong[3, problem.rows().weight == 0, 0] = 1e-30
+    worst = compared(right | {"dx": wrong}, wanted, "float32")[0]
+    assert (worst.tensor, worst.tolerance, worst.ratio) == ("dx", 0.0, np.inf)
+
+
+def test_swapped_rows_of_a_large_batch_are_found():
+    problem = Problem(case_of(B=64))
+    wanted, right = expected(problem), outputs(rnnbench.load_backend("numpy_ref"), problem)
+    index = problem.rows().index
+    for shift in (1, 2, 16, 32):
+        assert np.any(np.roll(index, shift) != index)
+        rolled = right | {"y": np.roll(right["y"], shift, 1)}
+        assert compared(rolled, wanted, "float32")[0].tensor == "y"
+        assert compared(rolled, wanted, "float32")[0].ratio >= CAUGHT
+
+
+def test_the_reference_costs_the_same_for_every_batch():
+    """Not a time but what it is made of: how many rows the reference is asked to compute."""
+    shapes = [Problem(case_of(B=batch)).distinct_inputs().x.shape for batch in (4, 64, 1024)]
+    assert shapes == [(12, DISTINCT_ROWS, 8)] * 3
+
+
+def test_changing_the_weights_that_were_lent_is_found(tmp_path):
+    module = """
+        def load(spec, params, *, threads=None):
+            net = Network(numpy_ref.load(spec, params, threads=threads))
+            params["bias_hh_l0"][0] += 1
+            return net
+    """
+    file = backend_file(tmp_path / "planted.py", module=module)
+    problem = Problem(case_of())
+    worst = gate(rnnbench.load_backend(file), problem, expected(problem))[0]
+    assert (worst.tensor, worst.error, worst.tolerance) == (INPUT_CHANGE, 1.0, 0.0)
+
+
+def test_the_same_seed_gives_the_same_problem_at_every_dtype():
+    single = Problem(case_of(B=9))
+    double = replace(single, case=msgspec.structs.replace(single.case, dtype="float64"))
+    for a, b in zip(single.rows(), double.rows(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(single.inputs().dy, double.inputs().dy.astype("float32"))
