@@ -55,8 +55,12 @@ class Arithmetic:
         """cotangents.T @ operands: the gradient of weights that read ``operands``, (rows, size) each"""
         return cotangents.T @ operands
 
-    def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
-        """total + term, where the term stands for so many additions"""
+    def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
+        """total + term"""
+        return total + term
+
+    def summed(self, total: np.ndarray, term: np.ndarray, rows: int) -> np.ndarray:
+        """total + term, where the term is itself a sum over so many rows"""
         return total + term
 
     def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -187,7 +191,7 @@ class _WeightGradients:
             if f"{name}_{layer}" in self._sums:
                 total = self._sums[f"{name}_{layer}"][start:stop]
                 term = self._arithmetic.outer(cotangents, what).reshape(total.shape)
-                total[...] = self._arithmetic.accumulated(total, term, len(steps))
+                total[...] = self._arithmetic.summed(total, term, len(cotangents))
 
 
 class _Arrays(NumpyArrays):

@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnbench
+from rnnbench.backend import GROUP
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -69,24 +71,74 @@ def suites(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Check every output and gradient of backends against the float64 reference."""
-    if options.device == "simulator":
-        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read when Numba is imported, which nothing has done yet
+    """Check every output, gradient and promise of backends against the float64 reference."""
     from rnnbench import check as harness
 
+    if options.self_test:
+        return _self_test(options)
+    names, todo = _to_check(options)
     if options.device == "simulator":
-        names, sizes = options.backends or ["numba_cuda"], harness.TINY
-    else:
-        names, sizes = options.backends or [entry.name for entry in rnnbench.backends() if entry.available], harness.SMALL
-    modules = {name: rnnbench.load_backend(name) for name in names}
+        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # for the processes that import the backends
     progress = _Progress("checking")
-    reports = harness.check(modules, cells=options.cell, sizes=sizes, progress=progress.count)
+
+    def unavailable(name: str, error: BackendUnavailable) -> None:
+        progress.clear()
+        print(f"rnnbench: not checked: {' '.join(str(error).split())}", file=sys.stderr)
+
+    interrupted = False
+    time_limit = options.time_limit or harness.TIME_LIMIT
+    told = None if options.backends else unavailable
+    try:
+        reports = harness.check_all(names, todo, time_limit=time_limit, progress=progress.count, unavailable=told)
+    except harness.Interrupted as interrupt:
+        reports, interrupted = interrupt.reports, True
     progress.clear()
-    for report in reports:
-        print(report.table())
-    counts = harness.totals(reports)
-    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {progress.seconds:.0f} s")
-    return OK if all(report.passed for report in reports) else CHECK_FAILED
+    if options.json:
+        asked = {name: getattr(options, name) for name in ("level", "cell", "random", "seed", "device")}
+        asked |= {"level": _level(options), "time_limit": time_limit, "interrupted": interrupted}
+        print(harness.json_document(reports, asked, progress.seconds))
+    else:
+        print(harness.text(reports, progress.seconds))
+    if interrupted:
+        return _complain("interrupted; what is printed was known by then", INTERRUPTED)
+    return OK if reports and all(report.passed for report in reports) else CHECK_FAILED
+
+
+def _to_check(options: argparse.Namespace) -> tuple[list[str], list[Any]]:
+    """The names of backends and their trials."""
+    from rnnbench.check import levels
+
+    if options.seed is not None and options.random is None:
+        raise ArgumentError(f"--seed is {options.seed} without --random; expected both")
+    if options.device == "simulator":
+        if options.random is not None:
+            raise ArgumentError(f"--random is {options.random} with --device simulator; expected none: it takes too long")
+        return options.backends or ["numba_cuda"], levels.simulator_trials(_level(options), options.cell)
+    names = list(dict.fromkeys(options.backends)) or sorted({entry.name for entry in entry_points(group=GROUP)})
+    todo = levels.trials(_level(options), options.cell)
+    if options.random is not None:
+        todo += levels.random_trials(options.random, options.seed or 0, options.cell)
+    return names, todo
+
+
+def _level(options: argparse.Namespace) -> str:
+    return options.level or "standard"
+
+
+def _self_test(options: argparse.Namespace) -> int:
+    """Check the harness itself: every planted bug has to be found."""
+    from rnnbench.check.self_test import self_test
+
+    for name in ("backends", "cell", "level", "random", "seed", "time_limit", "json"):
+        value = getattr(options, name)
+        if value not in (None, [], False):
+            shown = "the backend" if name == "backends" else f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{shown} is {value!r} with --self-test; expected none: it checks the harness alone")
+    progress = _Progress("planting bugs")
+    result = self_test(progress.count)
+    progress.clear()
+    print(result.table())
+    return OK if result.passed else CHECK_FAILED
 
 
 def run(options: argparse.Namespace) -> int:
@@ -259,8 +311,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "backends", nargs="*", metavar="BACKEND", help="a registered name, or the path of a module (.py); default: all"
     )
+    sub.add_argument("--level", choices=["smoke", "standard", "full"], help="how much is examined (default: standard)")
     sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
+    sub.add_argument("--random", type=_positive(int), metavar="N", help="this many trials drawn at random besides")
+    sub.add_argument("--seed", type=_positive(int, zero=True), metavar="S", help="of the random trials (default: 0)")
+    sub.add_argument(
+        "--time-limit", type=_positive(float), metavar="S", help="seconds for an import, a call or a promise (default: 60)"
+    )
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of tables")
     sub.add_argument("--device", choices=["host", "simulator"], default="host", help="simulator: numba_cuda without a GPU")
+    sub.add_argument("--self-test", action="store_true", help="check the harness: is every planted bug found?")
 
     sub = add(run)
     sub.add_argument("suite", nargs="?", help="a suite's name, or the path of a .toml file (default: quick)")

@@ -1,5 +1,6 @@
 """What a case is fed: text or noise for x, standard normal values for the states and cotangents, all from one seed."""
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,11 @@ class Inputs(NamedTuple):
     state: tuple[np.ndarray, ...]
     dy: np.ndarray
     dstate: tuple[np.ndarray, ...]
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Inputs":
+        """The same with every array changed."""
+        state, dstate = (tuple(change(array) for array in part) for part in (self.state, self.dstate))
+        return Inputs(change(self.x), state, change(self.dy), dstate)
 
 
 def make_input(case: Case, source: str = "text", seed: int = 0, text_file: Path | str | None = None) -> Inputs:

@@ -1,9 +1,11 @@
 """The command line: what it prints where, its exit codes, and one line for whatever a user did wrong.  Takes 20 s."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,15 @@ def assert_one_line(result: tuple[int, str, str], code: int, *said: str) -> None
         (["check", "nope.py"], "no file 'nope.py'; expected a registered backend or the path of a module"),
         (["check", "numpy_ref", "--cell", "ltsm"], "unknown cell 'ltsm'; expected elman, jordan, lstm, gru, gru_reset_before"),
         (["check", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["check", "--level", "most"], "invalid choice: 'most'"),
+        (["check", "--random", "0"], "'0' is out of range; expected more than 0"),
+        (["check", "--time-limit", "never"], "'never' is no float"),
+        (["check", "--seed", "1"], "--seed is 1 without --random; expected both"),
+        (["check", "--device", "simulator", "--level", "full"], "level is 'full' for the simulator"),
+        (["check", "--device", "simulator", "--random", "3"], "--random is 3 with --device simulator; expected none"),
+        (["check", "--self-test", "numpy_ref"], "the backend is ['numpy_ref'] with --self-test; expected none"),
+        (["check", "--self-test", "--level", "full"], "--level is 'full' with --self-test; expected none"),
+        (["check", "--self-test", "--json"], "--json is True with --self-test; expected none"),
         (["report"], "expected either a results file or --asv DIR"),
         (["report", "a.jsonl", "--asv", "b"], "expected either a results file or --asv DIR"),
     ],
@@ -248,43 +259,106 @@ def test_a_suite_is_shown_with_its_source_and_every_case(command, tiny):
 
 def test_check_prints_a_table_and_ends_with_0_where_all_is_right(command, tmp_path):
     path = backend_file(tmp_path / "mine.py")
-    code, text, stderr = command("check", "numpy_ref", path, "--cell", "gru_reset_before")
+    code, text, stderr = command("check", "numpy_ref", path, "--cell", "gru_reset_before", "--level", "smoke")
     assert code == 0
     assert without_progress(stderr) == []
     lines = text.splitlines()
     assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref", path]
-    assert [line.split()[:2] for line in lines[1:3]] == [["gru_reset_before", "float32"], ["gru_reset_before", "float64"]]
-    assert all(line.endswith(" ok") for line in lines[1:3])
-    assert lines[-1].startswith("60 passed, 0 failed, 0 skipped in ")
+    assert lines[1].split()[:4] == ["gru_reset_before", "float32", "3", "problems"]
+    assert lines[1].endswith(" ok")
+    assert lines[-2].startswith("worst error/tolerance ")
+    assert lines[-1].startswith("6 passed, 0 failed, 0 skipped in ")
 
 
 def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(command, tmp_path):
     path = backend_file(tmp_path / "wrong.py", WRONG)
-    code, text, stderr = command("check", "numpy_ref", path, "--cell", "lstm")
+    code, text, stderr = command("check", "numpy_ref", path, "--cell", "lstm", "--level", "smoke")
     assert code == 1
     assert without_progress(stderr) == []
-    assert f"first failure of {path}: lstm step T7 B3 I4 H5, weights torch-default" in text
-    assert f"rnnbench.load_backend({path!r})" in text
-    assert text.count("FAILED") == 2  # float32 and float64 of one of the two
-    # y is scaled in record alone: forward still passes, in each dtype once per layers and directions
-    assert text.splitlines()[-1].startswith("38 passed, 22 failed, 0 skipped in ")
+    assert f"first failure of {path}: lstm step T7 B3 I4 H5 layers2 bidirectional orthogonal forget bias 3 seed 0" in text
+    assert f"backend = rnnbench.load_backend({path!r})" in text
+    assert "first failure of numpy_ref" not in text
+    # y is scaled in record alone: forward still passes
+    assert text.splitlines()[-1].startswith("4 passed, 2 failed, 0 skipped in ")
 
 
 def test_check_ends_with_1_where_a_backend_supports_nothing(command, tmp_path):
     path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
-    code, text, _ = command("check", path, "--cell", "lstm")
+    code, text, _ = command("check", path, "--cell", "lstm", "--level", "smoke")
     assert code == 1
-    assert text.count("skipped: not ready") == 2
-    assert text.splitlines()[-1].startswith("0 passed, 0 failed, 30 skipped in ")
+    assert "skipped: 3 problems: not ready" in text
+    assert text.splitlines()[-1].startswith("0 passed, 0 failed, 3 skipped in ")
 
 
-def test_cells_may_be_named_several_times(command):
-    code, text, _ = command("check", "numpy_ref", "--cell", "gru", "--cell", "lstm", "--cell", "gru")
+def test_check_ends_with_1_where_a_backend_crashes(command, tmp_path):
+    path = backend_file(tmp_path / "crashes.py", "def forward(self, x, state=None):\n    import ctypes; ctypes.string_at(0)\n")
+    code, text, stderr = command("check", path, "--cell", "lstm", "--level", "smoke")
+    assert code == 1
+    assert without_progress(stderr) == []
+    assert "the call: crashed: was killed by SIGSEGV" in text
+
+
+def test_cells_may_be_named_several_times_and_trials_drawn_at_random_come_besides(command):
+    cells = ["--cell", "gru", "--cell", "lstm", "--cell", "gru"]
+    code, text, _ = command("check", "numpy_ref", *cells, "--level", "smoke", "--random", "4", "--seed", "3", "--json")
     assert code == 0
-    assert [line.split()[:2] for line in text.splitlines()[1:5]] == [
-        [cell, dtype] for cell in ("gru", "lstm") for dtype in ("float32", "float64")
-    ]
-    assert text.splitlines()[-1].startswith("60 passed")
+    document = json.loads(text)
+    assert (document["level"], document["random"], document["seed"]) == ("smoke", 4, 3)
+    asked = [trial["problem"]["case"]["cell"] for trial in document["reports"][0]["trials"]]
+    assert asked[:6] == ["gru"] * 3 + ["lstm"] * 3
+    assert len(asked) == 10
+    assert set(asked) == {"gru", "lstm"}
+
+
+def test_with_json_there_is_nothing_else_on_standard_output(command, tmp_path):
+    path = backend_file(tmp_path / "wrong.py", WRONG, "print('hello')")
+    code, text, stderr = command("check", "numpy_ref", path, "--cell", "lstm", "--level", "smoke", "--json")
+    assert code == 1
+    assert without_progress(stderr) == []
+    document = json.loads(text)
+    assert [report["name"] for report in document["reports"]] == ["numpy_ref", path]
+    assert [report["passed"] for report in document["reports"]] == [True, False]
+    assert document["totals"] == {"passed": 4, "failed": 2, "skipped": 0}
+
+
+def test_without_names_all_that_can_run_are_checked_and_the_others_named(command):
+    code, text, stderr = command("check", "--cell", "elman", "--level", "smoke", "--json")
+    assert code == 0
+    listing = rnnbench.backends()
+    assert [report["name"] for report in json.loads(text)["reports"]] == [entry.name for entry in listing if entry.available]
+    told = [f"rnnbench: not checked: {entry.reason}" for entry in listing if not entry.available]
+    assert without_progress(stderr) == told
+
+
+def test_a_check_that_is_interrupted_prints_what_it_knows_and_ends_with_130(tmp_path):
+    stuck = "def forward(self, x, state=None):\n    import time; time.sleep(600)\n"
+    path = backend_file(tmp_path / "stuck.py", stuck, f"open({str(tmp_path / 'started')!r}, 'w').close()")
+    command = [sys.executable, "-m", "rnnbench", "check", path, "--cell", "gru", "--level", "smoke"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "started").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(2)  # step and tbptt are done by then, forward never is
+        process.send_signal(signal.SIGINT)
+        text, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert text.splitlines()[-1].startswith("2 passed, 0 failed, 0 skipped in ") or "0 failed" in text
+    assert without_progress(stderr) == ["rnnbench: interrupted; what is printed was known by then"]
+
+
+def test_the_self_test_prints_its_table_and_tells_whether_a_bug_survived(command, monkeypatch):
+    from rnnbench.check import self_test as module
+
+    class Outcome:
+        passed = True
+
+        def table(self):
+            return "2 of 2 planted bugs killed"
+
+    monkeypatch.setattr(module, "self_test", lambda _: Outcome())
+    assert command("check", "--self-test")[:2] == (0, "2 of 2 planted bugs killed\n")
+    monkeypatch.setattr(Outcome, "passed", False)
+    assert command("check", "--self-test")[0] == 1
 
 
 # run and report

@@ -33,7 +33,8 @@ from rnnbench.measure import run as run_module
 from rnnbench.measure.machine import environment, machine_name
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan, Settings, new_plan, resumed_plan, with_suite_settings
-from rnnbench.measure.process import PASSED_ON, THREAD_VARIABLES, WorkerFailure
+from rnnbench.measure.process import PASSED_ON
+from rnnbench.process import THREAD_VARIABLES, WorkerFailure
 from rnnbench.store import Case, End, Failure, Gate, Memory, Startup, Time, Truncation, Writer
 from rnnbench.suite import load_suite
 

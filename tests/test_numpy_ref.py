@@ -170,8 +170,11 @@ class Watching(numpy_ref.Arithmetic):
     def outer(self, cotangents, operands):
         return self._noted(cotangents, operands, super().outer(cotangents, operands))
 
-    def accumulated(self, total, term, additions=1):
-        return self._noted(total, term, super().accumulated(total, term, additions))
+    def accumulated(self, total, term):
+        return self._noted(total, term, super().accumulated(total, term))
+
+    def summed(self, total, term, rows):
+        return self._noted(total, term, super().summed(total, term, rows))
 
     def rounded(self, values):
         self._noted(*values)

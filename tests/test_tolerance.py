@@ -10,9 +10,9 @@ from wrapped_reference import backend_file
 import rnnbench
 from rnnbench.cells import CELLS
 from rnnbench.check import Problem, compared, expected, gate, outputs, window_cost
-from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Rows
+from rnnbench.check.problem import COTANGENT_BITS, DISTINCT_ROWS, INPUT_CHANGE, Rows
 from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
-from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form
+from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form, noisy_runs
 from rnnbench.store import Case
 
 CAUGHT = 10
@@ -128,20 +128,32 @@ def test_a_longer_window_costs_less_where_memory_is_long():
     ids=lambda fields: " ".join(f"{k}={v}" for k, v in fields.items()),
 )
 def test_the_closed_form_is_within_four_times_of_the_noisy_runs(cell, fields):
-    problem = Problem(case_of(cell, **fields), seed=7)
-    noisy, closed = expected(problem), closed_form(problem)
-    assert set(noisy.values) == set(closed.values)
-    for name, value in noisy.values.items():
-        np.testing.assert_allclose(closed.values[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
-        ratios = closed.tolerances[name] / noisy.tolerances[name]
-        assert ratios.shape == noisy.tolerances[name].shape
-        assert np.all((ratios > 1 / 4) & (ratios < 4)), (name, ratios)
+    ratios: dict[str, list[np.ndarray]] = {}
+    for seed in range(3):
+        problem = Problem(case_of(cell, **fields), seed=seed)
+        noisy, closed = noisy_runs(problem), closed_form(problem)
+        assert set(noisy.values) == set(closed.values)
+        for name, value in noisy.values.items():
+            np.testing.assert_allclose(closed.values[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
+            assert closed.tolerances[name].shape == noisy.tolerances[name].shape
+            ratios.setdefault(name, []).append(closed.tolerances[name] / noisy.tolerances[name])
+    for name, found in ratios.items():  # the median, because all draws of a single element may be small
+        assert np.all((np.median(found, 0) > 1 / 4) & (np.median(found, 0) < 4)), (name, found)
+
+
+def test_the_larger_of_the_two_is_expected():
+    """With this seed the eight draws of one element are all small."""
+    problem = Problem(case_of("gru", T=1, B=1, H=1, I=1), seed=7)
+    wanted, noisy, closed = expected(problem), noisy_runs(problem), closed_form(problem)
+    assert np.any(closed.tolerances["d bias_ih_l0"] > 4 * noisy.tolerances["d bias_ih_l0"])
+    for name, tolerance in wanted.tolerances.items():
+        np.testing.assert_array_equal(tolerance, np.maximum(noisy.tolerances[name], closed.tolerances[name]))
 
 
 @pytest.mark.parametrize("nonlinearity", ["relu", "sigmoid"])
 def test_the_closed_form_knows_every_nonlinearity(nonlinearity):
     problem = Problem(case_of("elman", nonlinearity=nonlinearity, T=40))
-    noisy, closed = expected(problem), closed_form(problem)
+    noisy, closed = noisy_runs(problem), closed_form(problem)
     for name in noisy.values:
         assert np.all(closed.tolerances[name] / noisy.tolerances[name] > 1 / 4), name
         assert np.all(closed.tolerances[name] / noisy.tolerances[name] < 4), name
@@ -164,7 +176,8 @@ def test_products_and_sums_add_the_variance_of_their_own_rounding():
     result = FirstOrder().product(with_variance(v, 0.5), w, bias)
     np.testing.assert_allclose(result.imag, 0.5 * (w**2).sum(1) + (abs(v) @ abs(w).T + abs(bias)) ** 2)
     a, b = with_variance(v, 0.5), with_variance(2 * v, 0.25)
-    np.testing.assert_allclose(FirstOrder().accumulated(a, b, 7).imag, 0.75 + 7 * 9 * v**2)
+    np.testing.assert_allclose(FirstOrder().accumulated(a, b).imag, 0.75 + 9 * v**2)
+    np.testing.assert_allclose(FirstOrder(repeats=6).summed(a, b, 4).imag, 0.75 + 8 * 9 * v**2)
     np.testing.assert_allclose(FirstOrder().outer(a, b).imag[0, 1], one_element(v[:, 0], 0.5, 2 * v[:, 1], 0.25))
 
 
@@ -207,6 +220,31 @@ def test_an_error_in_a_gate_of_small_gradients_is_not_hidden_by_the_others(tmp_p
 # a few rows for a whole batch
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_repeating_a_row_rounds_nothing(dtype):
+    problem = Problem(case_of(B=200, dtype=dtype), seed=3)
+    (index, weight), totals = problem.rows(), problem.rows().totals
+    once = problem.in_float64().distinct_inputs().dy / totals[:, None]
+    np.testing.assert_array_equal(problem.inputs().dy, once[:, index] * weight[:, None])
+
+
+def test_rows_added_one_after_the_other_stay_within_the_tolerance():
+    """The plainest right sum, whose rounding errors are the largest: a bias's gradient, row after row in float32."""
+    ratios = []
+    for seed in range(5):
+        problem = Problem(case_of("elman", T=3, B=1000, H=5), seed=seed)
+        wanted, inputs = expected(problem), problem.inputs()
+        net = rnnbench.load_backend("numpy_ref").load(problem.case.spec(), problem.params())
+        total = np.zeros(5, "float32")
+        for row in range(1000):
+            _, _, tape = net.record(inputs.x[:, row : row + 1], tuple(part[:, row : row + 1] for part in inputs.state))
+            grads = net.backward(tape, inputs.dy[:, row : row + 1], tuple(part[:, row : row + 1] for part in inputs.dstate))
+            total += grads.params["bias_ih_l0"]
+        error = np.max(np.abs(total - wanted.values["d bias_ih_l0"]))
+        ratios.append(error / wanted.tolerances["d bias_ih_l0"][0])
+    assert 0.01 < max(ratios) < 1
+
+
 @pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 64, 65])
 def test_a_batch_repeats_a_few_rows_and_one_repetition_has_no_cotangent(batch):
     index, weight = rows = Rows.of(batch, seed=5)
@@ -214,7 +252,7 @@ def test_a_batch_repeats_a_few_rows_and_one_repetition_has_no_cotangent(batch):
     distinct = min(batch, DISTINCT_ROWS)
     assert index[:distinct].tolist() == list(range(distinct))
     assert np.all(weight[:distinct] == 1)
-    assert set(weight[distinct:]) <= {0, 0.5, 1, 2}
+    assert np.all((weight[distinct:] == 0) | ((weight[distinct:] >= 0.5) & (weight[distinct:] < 1.5)))
     assert np.sum(weight == 0) == (1 if batch > distinct else 0)
     assert rows.totals.sum() == weight.sum()
     assert len(rows.totals) == distinct
@@ -294,4 +332,4 @@ def test_the_same_seed_gives_the_same_problem_at_every_dtype():
     double = replace(single, case=msgspec.structs.replace(single.case, dtype="float64"))
     for a, b in zip(single.rows(), double.rows(), strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(single.inputs().dy, double.inputs().dy.astype("float32"))
+    np.testing.assert_allclose(single.inputs().dy, double.inputs().dy, rtol=2.0 ** (1 - COTANGENT_BITS))

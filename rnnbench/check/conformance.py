@@ -1,186 +1,150 @@
-"""The conformance run: many small problems, one report per backend."""
+"""The conformance run: backends examined at the same time, each in a process of its own, one report each."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Lock
 from typing import Any
 
-from rnnbench.cells import CELLS
-from rnnbench.check.gate import Finding, gate
-from rnnbench.check.problem import Problem
-from rnnbench.check.tolerance import expected
-from rnnbench.errors import ArgumentError
-from rnnbench.spec import DTYPES
-from rnnbench.store import Case
+from rnnbench.check.isolation import TIME_LIMIT, Isolated, subject
+from rnnbench.check.levels import Trial, trials
+from rnnbench.check.references import References, referees
+from rnnbench.check.report import Outcome, Report, loading_code, shown_name
+from rnnbench.errors import ArgumentError, BackendUnavailable
 
-LONG_MEMORY_BIAS = 3.0
-"""With it and orthogonal recurrent weights gradients reach far back; with default ones a wrong window hardly shows."""
+Progress = Callable[[int, int], None]
+"""Told how many outcomes are known and how many there will be."""
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the problems are; odd sizes, so that a mixed-up axis does not fit."""
-
-    T: int = 7
-    B: int = 3
-    I: int = 4  # noqa: E741  # the field's name for the input size
-    H: int = 5
-    O: int = 6  # noqa: E741  # the field's name for the output size
+Unavailable = Callable[[str, BackendUnavailable], None]
+"""Told of a backend that cannot run here."""
 
 
-SMALL = Sizes()
-TINY = Sizes(T=3, B=2, I=3, H=4, O=5)
-"""For the CUDA simulator, which needs milliseconds for every launch."""
+class Interrupted(KeyboardInterrupt):
+    """An interrupted run; ``reports`` hold what was known by then."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """One problem on one backend: its findings, or why it was skipped, or what it raised."""
-
-    problem: Problem
-    findings: list[Finding] = field(default_factory=list)
-    skipped: str | None = None
-    raised: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        return self.raised is None and all(finding.passed for finding in self.findings)
-
-    @property
-    def worst(self) -> Finding | None:
-        return self.findings[0] if self.findings else None
-
-
-@dataclass
-class Report:
-    """All outcomes of one backend; ``name`` is what the user called it."""
-
-    name: str
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether at least one problem ran and none failed."""
-        return any(outcome.skipped is None for outcome in self.outcomes) and not self.failures
-
-    @property
-    def failures(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if not outcome.passed]
-
-    def table(self) -> str:
-        """A line per cell and dtype: problems, worst error / tolerance and where; then skips and the first failure."""
-        lines = [f"{self.name}"]
-        for (cell, dtype), outcomes in self._groups().items():
-            ran = [outcome for outcome in outcomes if outcome.skipped is None]
-            bad = [outcome for outcome in ran if not outcome.passed]
-            if not ran:
-                lines.append(f"  {cell:<24} {dtype}  skipped: {outcomes[0].skipped}")
-                continue
-            worst = max((o.worst for o in ran if o.worst), key=lambda finding: finding.ratio, default=None)
-            shown = f"worst error/tolerance {worst.ratio:8.3g} in {worst.tensor}" if worst else "no result"
-            verdict = f"{len(bad)} FAILED" if bad else "ok"
-            lines.append(f"  {cell:<24} {dtype}  {len(ran):3d} problems  {shown:<58} {verdict}")
-        if self.failures:
-            lines += ["", self.first_failure()]
-        return "\n".join(lines)
-
-    def first_failure(self) -> str:
-        """The first failing problem: what was wrong, and Python that reproduces it."""
-        outcome = self.failures[0]
-        wrong = [str(finding) for finding in outcome.findings if not finding.passed]
-        says = outcome.raised or "\n  ".join(wrong[:5])
-        return (
-            f"first failure of {self.name}: {outcome.problem.case.label()}, weights {outcome.problem.scheme}\n  {says}\n\n"
-            "reproduce it with\n\n"
-            "  import rnnbench\n"
-            "  from rnnbench.check import Problem, expected, gate\n"
-            "  from rnnbench.store import Case\n"
-            f"  problem = {outcome.problem!r}\n"
-            f"  for finding in gate(rnnbench.load_backend({self.name!r}), problem, expected(problem)):\n"
-            "      print(finding)\n"
-        )
-
-    def _groups(self) -> Mapping[tuple[str, str], list[Outcome]]:
-        groups: dict[tuple[str, str], list[Outcome]] = {}
-        for outcome in self.outcomes:
-            case = outcome.problem.case
-            usual = case.nonlinearity == "tanh"
-            groups.setdefault((case.cell if usual else f"{case.cell} {case.nonlinearity}", case.dtype), []).append(outcome)
-        return groups
+    def __init__(self, reports: list[Report]) -> None:
+        super().__init__()
+        self.reports = reports
 
 
 def check(
-    backends: Mapping[str, Any],
+    backend: Any,
     *,
-    cells: Iterable[str] | None = None,
-    sizes: Sizes = SMALL,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Report]:
-    """Check backends (modules by name) on every cell, layers {1, 2}, both directions, float32 and float64.
+    level: str = "standard",
+    cells: Sequence[str] | None = None,
+    time_limit: float = TIME_LIMIT,
+    progress: Progress | None = None,
+) -> Report:
+    """Check one backend on the trials of a level ("smoke", "standard" or "full"), for some cells or all.
 
-    Phases forward, step and tbptt; default weights and long memory; given states and random cotangents.  The reference
-    is computed once per problem for all backends.  What a backend raises is a failure of that problem, not an end.
+    ``backend`` is a registered name or the path of a .py file: it is then examined in a child process, and a crash or a
+    hang of more than ``time_limit`` seconds is a finding; or anything with the functions of a backend, which is examined
+    in this process, where a crash or a hang is the end of the process.
+    Raises BackendUnavailable and UnknownBackend, ArgumentError for an unknown level or cell, ReferenceFailed.
     """
-    reports = [Report(name) for name in backends]
-    todo = problems(cells, sizes)
-    for done, problem in enumerate(todo):
-        if progress:
-            progress(done, len(todo))
-        wanted = expected(problem)
-        for report, backend in zip(reports, backends.values(), strict=True):
-            report.outcomes.append(_outcome(backend, problem, wanted))
-    return reports
+    return check_all([backend], trials(level, cells), time_limit=time_limit, progress=progress)[0]
 
 
-def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL) -> list[Problem]:
-    """The problems of a conformance run; raises ArgumentError for an unknown cell."""
-    chosen = list(CELLS) if cells is None else list(cells)
-    unknown = [cell for cell in chosen if cell not in CELLS]
-    if unknown:
-        raise ArgumentError(f"unknown cell {unknown[0]!r}; expected {', '.join(CELLS)}")
-    found = []
-    for cell in dict.fromkeys(chosen):
-        for nonlinearity in CELLS[cell].nonlinearities:
-            for dtype in DTYPES:
-                found += _of_network(cell, nonlinearity, dtype, sizes)
-    return [Problem(p.case, p.scheme, p.forget_bias, seed=number) for number, p in enumerate(found)]
+def check_all(
+    backends: Sequence[Any],
+    todo: Sequence[Trial],
+    *,
+    time_limit: float = TIME_LIMIT,
+    progress: Progress | None = None,
+    unavailable: Unavailable | None = None,
+) -> list[Report]:
+    """Check backends on the same trials; what is expected of each is computed once, while the backends are examined.
 
-
-def _of_network(cell: str, nonlinearity: str, dtype: str, sizes: Sizes) -> list[Problem]:
-    kind = CELLS[cell]
-    found = []
-
-    def add(phase: str, layers: int, bidirectional: bool, long_memory: bool, **more: Any) -> None:
-        output = sizes.O if kind.feeds_back_output else None
-        options = {"nonlinearity": nonlinearity, "dtype": dtype, "output_size": output, **more}
-        case = Case(cell, phase, sizes.T, sizes.B, sizes.I, sizes.H, layers, bidirectional, **options)  # type: ignore[arg-type]
-        bias = LONG_MEMORY_BIAS if kind.memory_gate and case.bias else 0.0
-        found.append(Problem(case, "orthogonal", bias) if long_memory else Problem(case))
-
-    for layers in (1, 2):
-        for bidirectional in (False, True):
-            add("step", layers, bidirectional, long_memory=False)
-            add("step", layers, bidirectional, long_memory=True)
-            add("forward", layers, bidirectional, long_memory=True)
-        add("tbptt", layers, False, long_memory=True, window=max(1, sizes.T // 2), stride=max(1, sizes.T // 3))
-    add("step", 1, False, long_memory=True, bias=False)
-    return found
-
-
-def _outcome(backend: Any, problem: Problem, wanted: Any) -> Outcome:
+    A backend that cannot run here has no report where ``unavailable`` is told of it; without that it is an error.
+    Raises what ``check`` raises, and Interrupted instead of KeyboardInterrupt.
+    """
+    if not todo:
+        raise ArgumentError("no trials; expected at least one")
+    run = _Run(backends, todo, time_limit, progress, unavailable)
     try:
-        reason = backend.supports(problem.case.spec())
-        if reason:
-            return Outcome(problem, skipped=reason)
-        return Outcome(problem, gate(backend, problem, wanted))
-    except Exception as error:  # whatever a backend raises is what the check is there to find
-        return Outcome(problem, raised=f"raised {type(error).__name__}: {error}")
+        run.carry_out()
+    except KeyboardInterrupt:
+        run.stop()
+        raise Interrupted(run.reports()) from None
+    finally:
+        run.stop()
+    return run.reports()
 
 
-def totals(reports: Iterable[Report]) -> Counter[str]:
-    """How many problems passed, failed and were skipped."""
-    counts: Counter[str] = Counter()
-    for report in reports:
-        for outcome in report.outcomes:
-            counts["skipped" if outcome.skipped else "passed" if outcome.passed else "failed"] += 1
-    return counts
+class _Examination:
+    """One backend of a run, and what is known of it."""
+
+    def __init__(self, backend: Any, time_limit: float) -> None:
+        self.name, self.loading = shown_name(backend), loading_code(backend)
+        self.subject = subject(backend, time_limit)
+        self.outcomes: dict[int, Outcome] = {}
+        self.refused = False
+
+    def report(self) -> Report:
+        in_order = [self.outcomes[number] for number in sorted(self.outcomes)]
+        return Report(self.name, in_order, self.subject.info, self.loading)
+
+
+class _Run:
+    """Isolated backends are examined by a thread each, the others one after the other in the thread that asks."""
+
+    def __init__(
+        self,
+        backends: Sequence[Any],
+        todo: Sequence[Trial],
+        time_limit: float,
+        progress: Progress | None,
+        unavailable: Unavailable | None,
+    ) -> None:
+        self._todo, self._progress, self._unavailable = todo, progress, unavailable
+        self._all = [_Examination(backend, time_limit) for backend in backends]
+        self._apart = [examination for examination in self._all if isinstance(examination.subject, Isolated)]
+        problems = [trial.problem for trial in todo]
+        self._references = References(problems, referees(len(problems)) if self._apart else 0)
+        self._pool = ThreadPoolExecutor(max(1, len(self._apart)))
+        self._lock = Lock()
+
+    def carry_out(self) -> None:
+        futures = [self._pool.submit(self._examine, examination) for examination in self._apart]
+        for examination in self._all:
+            if examination not in self._apart:
+                self._examine(examination)
+        for future in as_completed(futures):
+            future.result()
+
+    def stop(self) -> None:
+        """End every process and thread.  May be called again."""
+        for examination in self._all:
+            examination.subject.stop()
+        self._references.close()
+        self._pool.shutdown()
+
+    def reports(self) -> list[Report]:
+        return [examination.report() for examination in self._all if not examination.refused]
+
+    def _examine(self, examination: _Examination) -> None:
+        examined = examination.subject
+        supported = []
+        try:
+            for number, trial in enumerate(self._todo):
+                outcome = examined.skipped(trial)
+                if outcome:
+                    self._add(examination, number, outcome)
+                else:
+                    supported.append(number)
+                    self._references.want(number)
+            for number in supported:
+                self._add(examination, number, examined.outcome(self._todo[number], self._references.get(number)))
+        except BackendUnavailable as error:
+            if not self._unavailable:
+                raise
+            examination.refused = True
+            self._unavailable(examination.name, error)
+        finally:
+            examined.end()
+
+    def _add(self, examination: _Examination, number: int, outcome: Outcome) -> None:
+        examination.outcomes[number] = outcome
+        if self._progress:
+            with self._lock:
+                known = sum(len(one.outcomes) for one in self._all)
+                self._progress(known, len(self._todo) * sum(not one.refused for one in self._all))

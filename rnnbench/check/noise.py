@@ -34,11 +34,20 @@ class OfWeights:
         return self._known[key][1]
 
 
-def noisy(exact: Any, u: float, rng: np.random.Generator) -> Any:
-    """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might."""
+def sum_variance(additions: float) -> float:
+    """Of the relative error of a sum in units of the unit roundoff squared: each addition rounds, evenly within +-u, and
+    the sum may be taken term after term."""
+    return max(1.0, additions / 3)
+
+
+def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1) -> Any:
+    """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might.
+
+    ``repeats``: for how many rows of the batch, added one after the other, each row stands.
+    """
 
     def noise(like: np.ndarray) -> np.ndarray:
-        return u * rng.standard_normal(like.shape, np.float32)
+        return np.float64(u) * rng.standard_normal(like.shape, np.float32)
 
     magnitudes = OfWeights(abs)
 
@@ -57,9 +66,13 @@ def noisy(exact: Any, u: float, rng: np.random.Generator) -> Any:
             result = super().outer(cotangents, operands)
             return result + noise(result) * super().outer(abs(cotangents), abs(operands))
 
-        def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
+        def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
             result = super().accumulated(total, term)
-            return result * (1 + math.sqrt(additions) * noise(result))
+            return result * (1 + noise(result))
+
+        def summed(self, total: np.ndarray, term: np.ndarray, rows: int) -> np.ndarray:
+            result = super().summed(total, term, rows)
+            return result * (1 + math.sqrt(sum_variance(rows * repeats)) * noise(result))
 
         def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
             return tuple(value * (1 + noise(value)) for value in super().rounded(values))

@@ -20,12 +20,16 @@ DISTINCT_ROWS = 4
 """A batch repeats so many rows: the reference then costs the same at every batch size."""
 
 
+WEIGHT_BITS, COTANGENT_BITS = 8, 16
+"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24."""
+
+
 class Rows(NamedTuple):
     """How a batch repeats a few distinct rows: row b is row ``index[b]``, its cotangents times ``weight[b]``.
 
     Gradients are linear in the cotangents, so the reference on the distinct rows alone says what every element of the
-    whole call must be.  Weights are powers of two, which round nothing, and 0 in one row of a batch with repetitions:
-    whatever gradient appears there has leaked in from another row.
+    whole call must be.  Weights have so few bits that they round no cotangent, and yet so many that equal rows do not all
+    round alike; one row of a batch with repetitions has 0: whatever gradient appears there has leaked in from another row.
     """
 
     index: np.ndarray
@@ -37,7 +41,8 @@ class Rows(NamedTuple):
         rng = np.random.default_rng([seed, batch])
         index, weight = np.arange(batch) % distinct, np.ones(batch)
         rng.shuffle(index[distinct:])
-        weight[distinct:] = rng.choice([0.5, 1, 2], batch - distinct)
+        halfway = 2**WEIGHT_BITS // 4
+        weight[distinct:] = rng.integers(halfway, 3 * halfway, batch - distinct) / (2 * halfway)
         if batch > distinct:
             weight[rng.integers(distinct, batch)] = 0
         return cls(index, weight)
@@ -73,6 +78,10 @@ class Problem:
     def rows(self) -> Rows:
         return Rows.of(self.case.B, self.seed)
 
+    def repeats(self) -> float:
+        """How many rows of the batch a distinct row stands for, on average."""
+        return self.case.B / min(self.case.B, DISTINCT_ROWS)
+
     def inputs(self) -> Inputs:
         """The arguments of the whole call: the distinct rows, repeated."""
         index, weight = self.rows()
@@ -96,13 +105,17 @@ class Problem:
     def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
         distinct = msgspec.structs.replace(self.case, B=min(self.case.B, DISTINCT_ROWS))
         made = make_input(distinct, self.source, self.seed, self.text_file)
-        cast = Inputs(*(_converted(lambda array: array.astype(self.compute_dtype or array.dtype), part) for part in made))
-        return Inputs(
-            _converted(operand, cast.x),
-            _converted(operand, cast.state),
-            _converted(cotangent, cast.dy),
-            _converted(cotangent, cast.dstate),
+        short = made.map(_shortened)
+        cast = made._replace(dy=short.dy, dstate=short.dstate).map(
+            lambda array: array.astype(self.compute_dtype or array.dtype)
         )
+        operands, cotangents = cast.map(operand), cast.map(cotangent)
+        return Inputs(operands.x, operands.state, cotangents.dy, cotangents.dstate)
+
+
+def _shortened(array: np.ndarray) -> np.ndarray:
+    fraction, exponent = np.frexp(array)
+    return np.ldexp(np.rint(np.ldexp(fraction, COTANGENT_BITS)), exponent - COTANGENT_BITS)
 
 
 class Prepared:
@@ -111,7 +124,7 @@ class Prepared:
     def __init__(self, backend: Any, problem: Problem, inputs: Inputs, params: Params) -> None:
         self.backend, self.case, self.params = backend, problem.computed_case(), params
         self.net = backend.load(self.case.spec(), params)
-        self.x, self.state, self.dy, self.dstate = (_converted(backend.asarray, part) for part in inputs)
+        self.x, self.state, self.dy, self.dstate = inputs.map(backend.asarray)
 
     def call(self) -> dict[str, Any]:
         """Run the phase; the results by name, in the backend's own arrays."""
@@ -144,7 +157,7 @@ def named(case: Case, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:
 def outputs(backend: Any, problem: Problem) -> Outputs:
     """Load a network and call it once: ``called`` of it."""
     inputs = problem.inputs()
-    lent = Inputs(*(_converted(np.copy, part) for part in inputs))  # a backend on NumPy arrays works on these themselves
+    lent = inputs.map(np.copy)  # a backend on NumPy arrays works on these themselves
     return called(Prepared(backend, problem, lent, problem.params()), problem)
 
 
@@ -161,9 +174,10 @@ def called(prepared: Prepared, problem: Problem) -> Outputs:
     return found | {INPUT_CHANGE: np.max(changes)}
 
 
-def distinct_outputs(reference: Any, problem: Problem) -> Outputs:
-    """What the reference makes of the distinct rows alone."""
-    prepared = Prepared(reference, problem, problem.distinct_inputs(), problem.params())
+def distinct_outputs(reference: Any, problem: Problem, inputs: Inputs | None = None) -> Outputs:
+    """What the reference makes of the distinct rows alone, or of other ``inputs`` of their shapes."""
+    given = problem.distinct_inputs() if inputs is None else inputs
+    prepared = Prepared(reference, problem, given, problem.params())
     return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
 
 
@@ -175,10 +189,6 @@ def truncation_error(reference: Any, problem: Problem) -> dict[str, float]:
     squares = {name: (np.sum((cut[name] - full[name]) ** 2), np.sum(full[name] ** 2)) for name in names}
     squares["all"] = tuple(np.sum(list(squares.values()), axis=0))
     return {name.removeprefix("d "): float(np.sqrt(error / norm)) for name, (error, norm) in squares.items()}
-
-
-def _converted(convert: Any, part: Any) -> Any:
-    return tuple(convert(array) for array in part) if isinstance(part, tuple) else convert(part)
 
 
 def _flat(parts: Any) -> list[Any]:

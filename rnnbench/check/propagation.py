@@ -7,6 +7,7 @@ roundoff squared.  The noise is that of ``rnnbench.check.tolerance``, operation 
     f(p, q, ...)     sum over the operands of (df/dp)^2 V_p, and (df/da)^2 (2 a)^2 for each activation a in f
     a result stored  V + value^2
     a + b            V_a + V_b + (a + b)^2
+    a sum of n rows  the same with n/3 (a + b)^2
 
 Errors of different operands are taken for independent (Higham and Mary 2019, "A new approach to probabilistic rounding
 error analysis").  The tolerance of a tensor is the median of the largest of so many normal numbers with these variances
@@ -21,24 +22,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import erf
+import numpy.typing as npt
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import load_backend
 from rnnbench.cells import Activations, Cell, Equations
-from rnnbench.check.noise import OfWeights
+from rnnbench.check.noise import OfWeights, sum_variance
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 
 # Values and variances are the real and imaginary parts of one complex array: NumPy then slices, joins and stores both
 # at once, and the sum of two arrays has the sum of the variances.  Nothing but this module multiplies such arrays.
 
+Pairs = npt.NDArray[np.complex128]
+"""Values and their variances."""
+
 STEP = 1e-40
 """Of the complex-step derivatives: its square vanishes beside any value."""
 
 
-def with_variance(value: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
+def with_variance(value: np.ndarray, variance: np.ndarray | float) -> Pairs:
     pair = np.empty(value.shape, complex)
     pair.real, pair.imag = value, variance
     return pair
@@ -47,30 +50,35 @@ def with_variance(value: np.ndarray, variance: np.ndarray | float) -> np.ndarray
 class FirstOrder:
     """``numpy_ref.Arithmetic`` on values with variances."""
 
-    def __init__(self) -> None:
-        self._magnitudes, self._squares = OfWeights(abs), OfWeights(np.square)
+    def __init__(self, repeats: float = 1) -> None:
+        self._magnitudes, self._squares, self._repeats = OfWeights(abs), OfWeights(np.square), repeats
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
         derivatives = _Derivatives()
         exact = cell.equations(Activations(derivatives.tanh, derivatives.sigmoid, derivatives.relu, _slope), nonlinearity)
-        return Equations(*(function and derivatives.propagating(function) for function in exact))
+        return exact._replace(
+            **{name: derivatives.propagating(function) for name, function in exact._asdict().items() if function}
+        )
 
-    def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    def product(self, v: Pairs, w: np.ndarray, bias: np.ndarray | None = None) -> Pairs:
         value, noise = v.real @ w.T, abs(v.real) @ self._magnitudes(w).T
         if bias is not None:
             value, noise = value + bias, noise + abs(bias)
         return with_variance(value, v.imag @ self._squares(w).T + noise**2)
 
-    def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+    def outer(self, cotangents: Pairs, operands: Pairs) -> Pairs:
         c, o = cotangents.real.T, operands.real
         return with_variance(c @ o, cotangents.imag.T @ o**2 + c**2 @ operands.imag + (abs(c) @ abs(o)) ** 2)
 
-    def accumulated(self, total: np.ndarray, term: np.ndarray, additions: int = 1) -> np.ndarray:
+    def accumulated(self, total: Pairs, term: Pairs) -> Pairs:
+        return self.summed(total, term, 1)
+
+    def summed(self, total: Pairs, term: Pairs, rows: int) -> Pairs:
         result = total + term
-        result.imag += additions * result.real**2
+        result.imag += sum_variance(rows * self._repeats) * result.real**2
         return result
 
-    def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def rounded(self, values: tuple[Pairs, ...]) -> tuple[Pairs, ...]:
         return tuple(with_variance(value.real, value.imag + value.real**2) for value in values)
 
 
@@ -85,18 +93,18 @@ class _Derivatives:
         self._first_activation, self._activations = 0, 0
         self._counts: dict[tuple[Any, ...], int] = {}
 
-    def tanh(self, z: np.ndarray) -> np.ndarray:
+    def tanh(self, z: Pairs) -> Pairs:
         value = np.tanh(z.real)
         return self._activated(value, (1 - value * value) * z.imag)
 
-    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+    def sigmoid(self, z: Pairs) -> Pairs:
         value = np.exp(np.minimum(z.real, 0)) / (1 + np.exp(-abs(z.real)))
         return self._activated(value, (value - value * value) * z.imag)
 
-    def relu(self, z: np.ndarray) -> np.ndarray:
+    def relu(self, z: Pairs) -> Pairs:
         return with_variance(np.maximum(z.real, 0), (z.real > 0) * z.imag)
 
-    def _activated(self, value: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    def _activated(self, value: np.ndarray, moved: np.ndarray) -> Pairs:
         """The value of an activation, itself moved by its noise of twice the unit roundoff in the place that is its own."""
         place = self._first_activation + self._activations
         self._activations += 1
@@ -105,7 +113,7 @@ class _Derivatives:
         return with_variance(value, moved)
 
     def propagating(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def propagated(*groups: tuple[np.ndarray, ...]) -> Any:
+        def propagated(*groups: tuple[Pairs, ...]) -> Any:
             operands = [operand for group in groups for operand in group]
             key = (function, len(operands))
             if key not in self._counts:
@@ -125,17 +133,17 @@ class _Derivatives:
 
         return propagated
 
-    def _count_activations(self, function: Callable[..., Any], groups: tuple[tuple[np.ndarray, ...], ...]) -> int:
+    def _count_activations(self, function: Callable[..., Any], groups: tuple[tuple[Pairs, ...], ...]) -> int:
         self._first_activation, self._activations = 1, 0  # a place that does not exist
         function(*(tuple(operand.real[None].astype(complex) for operand in group) for group in groups))
         return self._activations
 
 
-def _slope(h: np.ndarray) -> np.ndarray:
+def _slope(h: Pairs) -> Pairs:
     return np.sign(h.real).astype(complex)
 
 
-def _mapped(convert: Callable[[np.ndarray], np.ndarray], results: Any) -> Any:
+def _mapped(convert: Callable[[Pairs], Pairs], results: Any) -> Any:
     return tuple(_mapped(convert, part) for part in results) if isinstance(results, tuple) else convert(results)
 
 
@@ -144,7 +152,7 @@ class _Arrays(NumpyArrays):
         super().__init__(np.dtype(complex))
         self._arithmetic = arithmetic
 
-    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def add(self, a: Pairs, b: Pairs) -> Pairs:
         return self._arithmetic.accumulated(a, b)
 
 
@@ -154,22 +162,28 @@ class _Network(StackedNetwork):
 
 
 class WithVariances:
-    """The reference as a backend on values with variances; arguments are exact."""
+    """The reference as a backend on values with variances; arguments are exact.  ``repeats`` as of ``noisy``."""
+
+    def __init__(self, repeats: float = 1) -> None:
+        self._repeats = repeats
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
-        arithmetic = FirstOrder()
+        arithmetic = FirstOrder(self._repeats)
         layer = load_backend("numpy_ref").Layer(spec, arithmetic)
         return _Network(spec, params, layer, _Arrays(arithmetic), np.ndarray)
 
-    def asarray(self, array: np.ndarray) -> np.ndarray:
+    def asarray(self, array: np.ndarray) -> Pairs:
         return with_variance(array, 0.0)
 
-    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+    def to_numpy(self, array: Pairs) -> Pairs:
         return array
 
 
 def median_largest(variances: np.ndarray, draws: int) -> float:
     """The median of the largest magnitude among ``draws`` independent normal numbers for each variance."""
+    from scipy.optimize import brentq  # not needed before, and slow to import
+    from scipy.special import erf
+
     deviations = np.sqrt(variances[variances > 0])
     if not deviations.size:
         return 0.0

@@ -1,10 +1,11 @@
 """What a right implementation may deviate: the float64 reference, run again with the noise of the target's rounding.
 
 Every operation that rounds gets a relative error of the target's unit roundoff u times a standard normal number: a
-product the noise u (|v| |w| + |bias|), an activation 2u, an elementwise result and a running sum u.  The largest
-deviation of M such runs from the exact one, times four, is the tolerance of a tensor; a deviation of u times the largest
-element is allowed in any case, because every result is rounded when it is stored.  The tolerance carries sequence length,
-sizes and conditioning by itself; no number in it was chosen to make a check pass.
+product the noise u (|v| |w| + |bias|), an activation 2u, an elementwise result and an addition u, a sum of n rows, which
+may be taken one after the other, u sqrt(n/3).  The largest deviation of M such runs from the exact one, times four, is the
+tolerance of a tensor; a deviation of u times the largest element is allowed in any case, because every result is rounded
+when it is stored, and one of the smallest normal number, below which numbers have fewer digits.  The tolerance carries
+sequence length, sizes and conditioning by itself; no number in it was chosen to make a check pass.
 
 For a float64 target the reference rounds as much as what it is compared with, so twice the tolerance holds there.
 """
@@ -17,6 +18,7 @@ from rnnbench.backend import load_backend
 from rnnbench.check.noise import WithArithmetic, noisy
 from rnnbench.check.problem import Outputs, Problem, Rows, distinct_outputs, truncation_error
 from rnnbench.check.propagation import WithVariances, median_largest
+from rnnbench.inputs import Inputs
 from rnnbench.store import Case
 
 NOISY_RUNS = 8
@@ -24,8 +26,9 @@ FACTOR = 4
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 
-NOISE = UNIT_ROUNDOFF["float32"]
-"""The noise's unit; deviations are proportional to it, and this one stands clear of the reference's own rounding."""
+NOISE = {"float32": UNIT_ROUNDOFF["float32"], "float64": 2.0**-40}
+"""The noise's unit: the target's, or one that stands clear of the reference's own rounding and is small enough that
+deviations are proportional to it, in a network that amplifies them too."""
 
 ROUNDINGS = {"float32": 1, "float64": 2}
 """The target's alone, or the reference's as well."""
@@ -42,32 +45,47 @@ class Expected(NamedTuple):
     rows: Rows
 
 
-def expected(problem: Problem) -> Expected:
+def expected(problem: Problem, inputs: Inputs | None = None) -> Expected:
+    """What the reference gives, and the larger of the tolerances by noisy runs and in closed form.
+
+    The runs know of errors that grow from step to step, and the closed form of bad luck: all draws of a single element
+    may be small.  ``inputs`` in float64 replace those of the distinct rows.
+    """
+    runs, form = noisy_runs(problem, inputs), closed_form(problem, inputs)
+    return runs._replace(tolerances={name: np.maximum(form.tolerances[name], t) for name, t in runs.tolerances.items()})
+
+
+def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
     """Run the reference on a problem, exactly and with noise."""
     reference = load_backend("numpy_ref")
-    exact = distinct_outputs(reference, problem.in_float64())
+    exact = distinct_outputs(reference, problem.in_float64(), inputs)
     deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
+    unit = NOISE[problem.case.dtype]
     for run in range(NOISY_RUNS):
-        arithmetic = noisy(reference.Arithmetic, NOISE, np.random.default_rng([problem.seed, run]))
-        for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64()).items():
-            deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / NOISE)
+        arithmetic = noisy(reference.Arithmetic, unit, np.random.default_rng([problem.seed, run]), problem.repeats())
+        for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64(), inputs).items():
+            deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / unit)
     return _expected(problem, exact, deviations)
 
 
-def closed_form(problem: Problem) -> Expected:
+def closed_form(problem: Problem, inputs: Inputs | None = None) -> Expected:
     """The same from one run that carries the variance of every value's error along (``rnnbench.check.propagation``)."""
     exact, deviations = {}, {}
-    for name, value in distinct_outputs(WithVariances(), problem.in_float64()).items():
-        exact[name] = value.real
-        parts = np.split(value.imag, gates(problem.case, name))
+    for name, value in distinct_outputs(WithVariances(problem.repeats()), problem.in_float64(), inputs).items():
+        exact[name] = np.real(value)
+        parts = np.split(np.imag(value), gates(problem.case, name))
         deviations[name] = np.array([median_largest(part, NOISY_RUNS) for part in parts])
     return _expected(problem, exact, deviations)
 
 
 def _expected(problem: Problem, exact: Outputs, deviations: dict[str, np.ndarray]) -> Expected:
     """``deviations`` are in units of the unit roundoff."""
-    factor = FACTOR * ROUNDINGS[problem.case.dtype] * UNIT_ROUNDOFF[problem.case.dtype]
-    tolerances = {name: factor * np.maximum(d, _largest(exact[name], len(d))) for name, d in deviations.items()}
+    dtype = problem.case.dtype
+    factor = FACTOR * ROUNDINGS[dtype] * UNIT_ROUNDOFF[dtype]
+    underflow = np.finfo(dtype).tiny  # what is smaller may be rounded to a multiple of the smallest number, or to zero
+    tolerances = {
+        name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), underflow) for name, d in deviations.items()
+    }
     return Expected(exact, tolerances, problem.rows())
 
 

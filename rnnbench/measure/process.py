@@ -1,26 +1,10 @@
-"""The parent's side of a worker: start it, ask it with a time limit, and end it with everything it started."""
+"""The process that measures one backend: what it sees of the user's environment, and how many threads it has."""
 
-import contextlib
-import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+from rnnbench import process
+from rnnbench.process import THREAD_VARIABLES
 
 PASSED_ON = (
     "PATH",
@@ -39,115 +23,12 @@ PASSED_ON = (
 START_LIMIT = 120.0
 """Seconds that a worker may take to import its libraries."""
 
-GRACE = 2.0  # seconds between TERM and KILL
 
-
-class WorkerFailure(Exception):
-    """What became of a request; ``reason`` is "error", "crashed" or "timeout"."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class WorkerProcess:
-    """One backend in a process group of its own, with a fixed number of threads."""
+class WorkerProcess(process.WorkerProcess):
+    """One backend with a fixed number of threads and Numba's cache in a folder."""
 
     def __init__(self, backend: str, threads: int, numba_cache: Path) -> None:
-        self.backend = backend
-        request_end, self._requests = os.pipe()
-        self._replies, reply_end = os.pipe()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment["NUMBA_CACHE_DIR"] = str(numba_cache)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rnnbench.measure.worker", backend, str(request_end), str(reply_end)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=environment,
-            pass_fds=(request_end, reply_end),
-            start_new_session=True,
-        )
-        os.close(request_end)
-        os.close(reply_end)
-        os.set_blocking(self._replies, False)
-        self._pending = b""
-
-    def greeting(self, time_limit: float) -> dict[str, Any]:
-        """The backend's ``info()``, once it is imported; raises WorkerFailure."""
-        return self._answer(time_limit)
-
-    def ask(self, call: str, time_limit: float, **arguments: Any) -> Any:
-        """Send one request and wait for its answer; raises WorkerFailure, after which only an "error" can be asked again."""
-        request = msgspec.json.encode({"call": call, "arguments": arguments}) + b"\n"
-        try:
-            os.write(self._requests, request)
-        except BrokenPipeError:
-            raise self._crashed() from None
-        return self._answer(time_limit)
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """Kill the process and its group at once; a thread that waits for its answer is told that it crashed."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def end(self) -> None:
-        """End the process and its group: TERM, then KILL.  May be called again."""
-        if self._log.closed:
-            return
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-                break
-        self.kill()  # whatever the worker started and left behind
-        os.close(self._requests)
-        os.close(self._replies)
-        self._log.close()
-
-    def _answer(self, time_limit: float) -> Any:
-        line = self._line(time_limit)
-        answer = json.loads(line)
-        if "error" in answer:
-            raise WorkerFailure("error", answer["error"])
-        return answer["answer"]
-
-    def _line(self, time_limit: float) -> bytes:
-        deadline = time.monotonic() + time_limit
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._replies, selectors.EVENT_READ)
-            while b"\n" not in self._pending:
-                left = deadline - time.monotonic()
-                if left <= 0 or not selector.select(left):
-                    self.end()
-                    raise WorkerFailure("timeout", f"no answer within {time_limit:g} s")
-                received = os.read(self._replies, 1 << 20)
-                if not received:
-                    raise self._crashed()
-                self._pending += received
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
-
-    def _crashed(self) -> WorkerFailure:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE)
-        code = self._process.poll()
-        said = self._last_words()
-        self.end()
-        if code is None:
-            how = "closed its pipe"
-        else:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return WorkerFailure("crashed", f"the worker {how}" + (f": {said}" if said else ""))
-
-    def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").split("\n")
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        super().__init__("rnnbench.measure.worker", backend, environment)

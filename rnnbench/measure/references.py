@@ -10,7 +10,8 @@ import msgspec
 
 from rnnbench.check import Problem
 from rnnbench.errors import ReferenceFailed
-from rnnbench.measure.process import START_LIMIT, WorkerFailure, WorkerProcess
+from rnnbench.measure.process import START_LIMIT, WorkerProcess
+from rnnbench.process import WorkerFailure
 from rnnbench.store import Case
 
 REFERENCE = "numpy_ref"

@@ -22,8 +22,9 @@ from rnnbench.backend import load_backend
 from rnnbench.check import Finding, Problem
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.process import START_LIMIT, WorkerFailure, WorkerProcess
+from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
+from rnnbench.process import WorkerFailure
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
 
 Progress = Callable[[int, int, str], None]

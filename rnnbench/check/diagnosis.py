@@ -1,0 +1,167 @@
+"""What a fault is: guesses at it, each tried on the reference, until one explains what a backend gave."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from rnnbench.check.calling import reference_with
+from rnnbench.check.gate import Finding, compared
+from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Outputs, Prepared, Problem, outputs
+from rnnbench.check.tolerance import Expected
+from rnnbench.inputs import Inputs
+from rnnbench.params import Params
+
+Guess = tuple[str, Callable[[], Outputs]]
+"""What would be said, and what the reference gives if it is so."""
+
+
+def explained(backend: Any, problem: Problem, wanted: Expected, findings: list[Finding]) -> list[Finding]:
+    """The findings, the failing ones with what explains them as their ``reason``, where something does.
+
+    Concerns comparisons with the reference; promises name their faults themselves.
+    """
+    failing = [f for f in findings if not f.passed and f.promise is None]
+    if not failing:
+        return findings
+    got = outputs(backend, problem)
+    reasons = {f.tensor: f.reason for f in failing if f.reason}
+    for finding in failing:
+        if finding.tensor == INPUT_CHANGE:
+            reasons[INPUT_CHANGE] = _changed(backend, problem)
+    open_names = {f.tensor for f in failing if f.error is not None and f.tensor != INPUT_CHANGE}
+    if problem.case.B <= DISTINCT_ROWS and open_names:
+        reasons |= _guessed(problem, wanted, got, open_names)
+    return [f._replace(reason=reasons.get(f.tensor, f.reason)) if f in failing else f for f in findings]
+
+
+def _guessed(problem: Problem, wanted: Expected, got: Outputs, names: set[str]) -> dict[str, str]:
+    """Of each tensor the first guess that makes it right."""
+    reasons: dict[str, str] = {}
+    for says, values in _guesses(problem, wanted, got):
+        left = names - set(reasons)
+        if not left:
+            break
+        guess = values()
+        for name in left & set(guess):
+            candidate = wanted._replace(values={name: guess[name]})
+            if guess[name].shape == wanted.values[name].shape and _fits(name, got, candidate, wanted, problem.case.dtype):
+                reasons[name] = says
+    return reasons
+
+
+def _fits(name: str, got: Outputs, candidate: Expected, wanted: Expected, dtype: str) -> bool:
+    """Whether a tensor is within its tolerance of the guess; a guess that is the right answer explains nothing."""
+    if not np.any(np.abs(candidate.values[name] - wanted.values[name]) > np.max(wanted.tolerances[name])):
+        return False
+    return all(finding.passed for finding in compared({name: got[name]}, candidate, dtype))
+
+
+def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess]:
+    case, inputs = problem.case, problem.distinct_inputs()
+    states, params, exact = case.spec().kind.states, problem.in_float64().params(), wanted.values
+
+    def run(**changed: Any) -> Callable[[], Outputs]:
+        return lambda: reference_with(problem, inputs._replace(**changed))
+
+    def weights(changed: Params) -> Callable[[], Outputs]:
+        return lambda: reference_with(problem, params=params | changed)
+
+    def finals() -> Outputs:
+        shorter = reference_with(problem, Inputs(inputs.x[:-1], inputs.state, inputs.dy[:-1], inputs.dstate))
+        return {name: value for name, value in shorter.items() if name.startswith("final")}
+
+    if case.T > 1:
+        yield "is the state one step before the end", finals
+    for name, other in ((a, b) for a in states for b in states if a != b):
+        yield f"is the final {other}", lambda name=name, other=other: {f"final {name}": exact[f"final {other}"]}
+    yield (
+        "is the initial state",
+        lambda: {f"final {n}": part.astype("float64") for n, part in zip(states, inputs.state, strict=True)},
+    )
+    for by, says in ((1, "is one step late"), (-1, "is one step early")):
+        yield says, lambda by=by: {"y": _but_for_the_end(np.roll(exact["y"], by, 0), got["y"], by)}
+    yield "is reversed in time", lambda: {name: exact[name][::-1] for name in ("y", "dx") if name in exact}
+    nothing = tuple(np.zeros_like(part) for part in inputs.state)
+    yield "is that of a network that ignores the initial state", run(state=nothing)
+    if "dx" in exact:
+        yield "is that of a dy reversed in time", run(dy=inputs.dy[::-1])
+        yield "lacks the part of dstate", run(dstate=nothing)
+        yield "is that of dstate alone, without dy", run(dy=np.zeros_like(inputs.dy))
+        yield "has the rows of dy in another order", run(dy=inputs.dy[:, ::-1])
+        for count, of in ((case.B, "the batch"), (case.T, "time"), (case.B * case.T, "batch and time")):
+            if count > 1:
+                yield f"is the mean over {of}, not the sum", lambda count=count: _gradients(exact, 1 / count)
+        yield "is twice what it must be", lambda: _gradients(exact, 2)
+        yield "is zero", lambda: _gradients(exact, 0)
+        yield "has the other sign", lambda: _gradients(exact, -1)
+        yield "is that of the input bias", lambda: _swapped(exact, "bias_ih", "bias_hh")
+    for name in params:
+        if "bias" in name:
+            yield f"is that of a network without {name}", weights({name: np.zeros_like(params[name])})
+    count = len(case.spec().kind.gates)
+    for name, value in params.items():
+        if "weight_hh" in name and value.shape[0] == count * value.shape[1]:
+            transposed = np.concatenate([gate.T for gate in np.split(value, count)])
+            yield f"is that of a network with {name} transposed", weights({name: transposed})
+        if "bias" not in name and "_ho" not in name:
+            for a, b in combinations(range(count), 2):
+                gates = case.spec().kind.gates
+                yield (
+                    f"is that of a network with gates {gates[a]} and {gates[b]} of {name} swapped",
+                    weights({name: _gates_swapped(value, count, a, b)}),
+                )
+    yield "is off by a factor", lambda: _scaled(exact, got, wanted, case.spec().kind.gates)
+
+
+def _but_for_the_end(rolled: np.ndarray, got: np.ndarray, by: int) -> np.ndarray:
+    """What a shift cannot tell, one end of the sequence, taken as it was given."""
+    rolled = rolled.copy()
+    end = 0 if by > 0 else -1
+    rolled[end] = got[end]
+    return rolled
+
+
+def _gradients(exact: Outputs, factor: float) -> Outputs:
+    return {name: value * factor for name, value in exact.items() if name.startswith("d")}
+
+
+def _swapped(exact: Outputs, a: str, b: str) -> Outputs:
+    return {name: exact[name.replace(b, a)] for name in exact if b in name and name.replace(b, a) in exact}
+
+
+def _gates_swapped(value: np.ndarray, count: int, a: int, b: int) -> np.ndarray:
+    gates = np.split(value, count)
+    gates[a], gates[b] = gates[b], gates[a]
+    return np.concatenate(gates)
+
+
+def _scaled(exact: Outputs, got: Outputs, wanted: Expected, gates: tuple[str, ...]) -> Outputs:
+    """Each gate, or the whole tensor, times the factor that fits best."""
+    found = {}
+    for name, value in exact.items():
+        if got[name].shape == value.shape:
+            parts = zip(
+                np.split(value, len(wanted.tolerances[name])), np.split(got[name], len(wanted.tolerances[name])), strict=True
+            )
+            found[name] = np.concatenate([part * (np.vdot(part, given) / (np.vdot(part, part) or 1)) for part, given in parts])
+    return found
+
+
+def _changed(backend: Any, problem: Problem) -> str:
+    """Which arguments a call changed."""
+    inputs = problem.inputs()
+    prepared = Prepared(backend, problem, inputs.map(np.copy), problem.params())
+    prepared.call()
+    backend.synchronize()
+    now = {"x": prepared.x, "state": prepared.state, "dy": prepared.dy, "dstate": prepared.dstate}
+    names = [name for name, part in now.items() if _differs(backend, part, getattr(inputs, name))]
+    names += [name for name, value in problem.params().items() if not np.array_equal(prepared.params[name], value)]
+    return f"{', '.join(names)} changed in place"
+
+
+def _differs(backend: Any, now: Any, before: Any) -> bool:
+    if isinstance(now, tuple):
+        return any(_differs(backend, a, b) for a, b in zip(now, before, strict=True))
+    return not np.array_equal(np.asarray(backend.to_numpy(now)), before)

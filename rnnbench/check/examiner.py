@@ -1,0 +1,50 @@
+"""What examines one backend: in the caller's process, or in one of its own (``rnnbench.check.worker``)."""
+
+from pathlib import Path
+from typing import Any
+
+from rnnbench.check.files import load_expected, save_expected
+from rnnbench.check.gate import Finding, gate
+from rnnbench.check.problem import Problem
+from rnnbench.check.promises import PROMISES
+from rnnbench.check.tolerance import Expected, expected
+
+
+class Examiner:
+    """One backend; each public method answers the request of its name.  What the backend raises passes through."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._read: tuple[str, Expected] | None = None
+
+    def info(self) -> dict[str, Any]:
+        return self._backend.info()
+
+    def supports(self, problem: Problem) -> str | None:
+        reason = self._backend.supports(problem.case.spec())
+        if reason is not None and not (isinstance(reason, str) and reason):
+            raise TypeError(f"supports returned {reason!r}; expected None, or the reason why not")
+        return reason
+
+    def examine(self, problem: Problem, reference: str, promise: str | None) -> list[Finding]:
+        """Compare one call with the reference in a file, or examine a promise."""
+        wanted = self._expected(reference)
+        if promise is None:
+            return gate(self._backend, problem, wanted)
+        findings = PROMISES[promise].examine(self._backend, problem, wanted)
+        return [finding._replace(promise=promise) for finding in findings]
+
+    def explain(self, problem: Problem, reference: str, findings: list[Finding]) -> list[Finding]:
+        """The findings, all of them failing, with what is known to explain them."""
+        from rnnbench.check.diagnosis import explained
+
+        return explained(self._backend, problem, self._expected(reference), findings)
+
+    def expect(self, problem: Problem, reference: str) -> None:
+        """Write what is expected of a problem to a file."""
+        save_expected(Path(reference), expected(problem))
+
+    def _expected(self, reference: str) -> Expected:
+        if self._read is None or self._read[0] != reference:
+            self._read = (reference, load_expected(Path(reference)))
+        return self._read[1]

@@ -1,0 +1,237 @@
+"""What a conformance run examines at each level."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnnbench.cells import CELLS
+from rnnbench.check.problem import Problem
+from rnnbench.check.promises import PROMISES
+from rnnbench.errors import ArgumentError
+from rnnbench.params import SCHEMES
+from rnnbench.spec import DTYPES
+from rnnbench.store import Case
+
+LEVELS = ("smoke", "standard", "full")
+
+LONG_MEMORY_BIAS = 3.0
+"""With it and orthogonal recurrent weights gradients reach far back; with default ones a wrong window hardly shows."""
+
+CHEAP = ("second call", "inference", "two tapes", "update", "results kept", "chunked", "causal")
+"""The promises of the level smoke."""
+
+RAGGED = (1, 2, 3, 5, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129)
+"""Sizes at and around those of vector registers and of blocks in loops and kernels."""
+
+STEPS = (1, 2, 3, 5, 8, 13, 33)
+"""Sequence lengths beside them."""
+
+LARGEST = {"T": 512, "B": 100, "I": 100, "H": 160}
+"""Of random trials."""
+
+RANDOM_IN_FULL = 200
+"""How many random trials the level full has."""
+
+
+class Trial(NamedTuple):
+    """One problem, compared with the reference, and the promises (names of ``PROMISES``) examined on it besides."""
+
+    problem: Problem
+    promises: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the problems are; odd sizes, so that a mixed-up axis does not fit."""
+
+    T: int = 7
+    B: int = 3
+    I: int = 4  # noqa: E741  # the field's name for the input size
+    H: int = 5
+    O: int = 6  # noqa: E741  # the field's name for the output size
+
+
+SMALL = Sizes()
+TINY = Sizes(T=3, B=2, I=3, H=4, O=5)
+"""For the CUDA simulator, which needs milliseconds for every launch."""
+
+
+class Network(NamedTuple):
+    """A cell with its nonlinearity and dtype."""
+
+    cell: str
+    nonlinearity: str
+    dtype: str
+
+    def problem(self, phase: str, sizes: Sizes, *, long_memory: bool = True, **fields: Any) -> Problem:
+        """A problem in one of two memory regimes; ``fields`` are the case's others."""
+        kind = CELLS[self.cell]
+        options = {"output_size": sizes.O if kind.feeds_back_output else None, **self._asdict(), **fields}
+        case = Case(phase=phase, T=sizes.T, B=sizes.B, I=sizes.I, H=sizes.H, **options)  # type: ignore[arg-type]
+        bias = LONG_MEMORY_BIAS if kind.memory_gate and case.bias else 0.0
+        return Problem(case, "orthogonal", bias) if long_memory else Problem(case)
+
+
+def trials(level: str = "standard", cells: Iterable[str] | None = None, sizes: Sizes = SMALL) -> list[Trial]:
+    """The trials of a level for some cells (default: all); each has a seed of its own.
+
+    ``sizes`` are those of most of its problems; the levels standard and full have larger ones besides.
+    Raises ArgumentError for an unknown level or cell.
+    """
+    if level not in LEVELS:
+        raise ArgumentError(f"level is {level!r}; expected one of {', '.join(LEVELS)}")
+    chosen = _known(cells)
+    if level == "smoke":
+        return _numbered([trial for cell in chosen for trial in _smoke(cell, sizes)])
+    if level == "standard":
+        found = [trial for network in networks(chosen) for trial in _shared_out(_problems(network, sizes))]
+        return _numbered(found + [Trial(problem) for network in networks(chosen) for problem in _larger(network)])
+    found = [_with_all_promises(problem) for network in networks(chosen) for problem in _problems(network, sizes)]
+    by_size = (_larger, _ragged, _long, _wide)
+    found += [Trial(problem) for kind in by_size for network in networks(chosen) for problem in kind(network)]
+    return _numbered(found) + random_trials(RANDOM_IN_FULL, 0, chosen)
+
+
+def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL) -> list[Problem]:
+    """Every cell, nonlinearity and dtype, layers {1, 2}, both directions, all phases, default weights and long memory."""
+    found = [Trial(problem) for network in networks(_known(cells)) for problem in _problems(network, sizes)]
+    return [trial.problem for trial in _numbered(found)]
+
+
+def simulator_trials(level: str, cells: Iterable[str] | None = None) -> list[Trial]:
+    """What the levels smoke and standard leave where every launch of a kernel takes milliseconds; raises ArgumentError."""
+    if level not in ("smoke", "standard"):
+        raise ArgumentError(f"level is {level!r} for the simulator; expected smoke or standard: more takes too long")
+    return trials("smoke", cells, TINY) if level == "smoke" else [Trial(problem) for problem in problems(cells, TINY)]
+
+
+def random_trials(count: int, seed: int, cells: Iterable[str] | None = None) -> list[Trial]:
+    """Trials drawn at random, each with one promise; the same seed gives the same ones, however many are asked for.
+
+    Sizes are drawn nearly log-uniformly, so that most are small, up to those in ``LARGEST``.
+    Raises ArgumentError for an unknown cell.
+    """
+    chosen = _known(cells)
+    return [_drawn(np.random.default_rng([seed, number]), chosen) for number in range(count)]
+
+
+def networks(cells: Iterable[str]) -> list[Network]:
+    """The cells with each of their nonlinearities in each dtype."""
+    return [Network(cell, of_cell, dtype) for cell in cells for of_cell in CELLS[cell].nonlinearities for dtype in DTYPES]
+
+
+def _known(cells: Iterable[str] | None) -> list[str]:
+    chosen = list(dict.fromkeys(CELLS if cells is None else cells))
+    unknown = [cell for cell in chosen if cell not in CELLS]
+    if unknown:
+        raise ArgumentError(f"unknown cell {unknown[0]!r}; expected {', '.join(CELLS)}")
+    return chosen
+
+
+def _numbered(found: Iterable[Trial]) -> list[Trial]:
+    return [trial._replace(problem=replace(trial.problem, seed=number)) for number, trial in enumerate(found)]
+
+
+def _smoke(cell: str, sizes: Sizes) -> list[Trial]:
+    network = Network(cell, CELLS[cell].nonlinearities[0], "float32")
+    found = [network.problem("step", sizes, layers=2, bidirectional=True)]
+    if CELLS[cell].memory_gate:
+        found += [_truncated(network, sizes), network.problem("forward", sizes, long_memory=False)]
+    return [Trial(problem, tuple(name for name in CHEAP if PROMISES[name].concerns(problem.case))) for problem in found]
+
+
+def _problems(network: Network, sizes: Sizes) -> list[Problem]:
+    found = []
+    for layers in (1, 2):
+        for bidirectional in (False, True):
+            depth = {"layers": layers, "bidirectional": bidirectional}
+            found.append(network.problem("step", sizes, long_memory=False, **depth))
+            found.append(network.problem("step", sizes, **depth))
+            found.append(network.problem("forward", sizes, **depth))
+        found.append(_truncated(network, sizes, layers=layers))
+    return [*found, network.problem("step", sizes, bias=False)]
+
+
+def _truncated(network: Network, sizes: Sizes, **fields: Any) -> Problem:
+    return network.problem("tbptt", sizes, window=max(1, sizes.T // 2), stride=max(1, sizes.T // 3), **fields)
+
+
+def _larger(network: Network) -> list[Problem]:
+    """A few sizes at which something else happens than at small ones: one of everything, more than a register or a block."""
+    return [
+        network.problem("step", Sizes(T=1, B=1, I=1, H=1, O=1)),
+        network.problem("step", Sizes(T=5, B=65, I=40, H=33, O=18), bidirectional=True),
+        network.problem("step", Sizes(T=70, B=2, I=3, H=17, O=33), layers=3),
+        network.problem("tbptt", Sizes(T=70, B=1, I=5, H=33, O=3), window=32, stride=16),
+    ]
+
+
+def _ragged(network: Network) -> list[Problem]:
+    """Every size of RAGGED once as H, once as I and once as B, in combinations that differ from network to network."""
+    shift, count = int(network.dtype == "float64"), len(RAGGED)
+
+    def sizes(place: int) -> Sizes:
+        batch, inputs, outputs = (RAGGED[(place * step + shift + step) % count] for step in (3, 5, 9))
+        return Sizes(STEPS[place % len(STEPS)], batch, inputs, RAGGED[place], outputs)
+
+    return [network.problem("step", sizes(place), long_memory=bool(place % 2)) for place in range(count)]
+
+
+def _long(network: Network) -> list[Problem]:
+    if network.dtype == "float32":
+        return [network.problem("step", Sizes(T=4096, B=1, I=3, H=4))]
+    return [
+        network.problem("step", Sizes(T=1000, B=2, I=3, H=5), bidirectional=True),
+        network.problem("tbptt", Sizes(T=2048, B=1, I=3, H=4), window=100, stride=77),
+    ]
+
+
+def _wide(network: Network) -> list[Problem]:
+    sizes = Sizes(T=3, B=2, I=7, H=1024, O=5) if network.dtype == "float32" else Sizes(T=4, B=3, I=300, H=511, O=7)
+    return [network.problem("step", sizes, long_memory=False)]
+
+
+def _shared_out(found: list[Problem]) -> list[Trial]:
+    """Each promise on two of the problems that it concerns, others for each, so that all kinds get some."""
+    promised: list[list[str]] = [[] for _ in found]
+    for turn, (name, promise) in enumerate(PROMISES.items()):
+        concerned = [place for place, problem in enumerate(found) if promise.concerns(problem.case)]
+        if concerned:
+            for place in {turn % len(concerned), (turn + len(concerned) // 2) % len(concerned)}:
+                promised[concerned[place]].append(name)
+    return [Trial(problem, tuple(names)) for problem, names in zip(found, promised, strict=True)]
+
+
+def _with_all_promises(problem: Problem) -> Trial:
+    return Trial(problem, tuple(_concerning(problem.case)))
+
+
+def _concerning(case: Case) -> list[str]:
+    return [name for name, promise in PROMISES.items() if promise.concerns(case)]
+
+
+def _drawn(rng: np.random.Generator, cells: list[str]) -> Trial:
+    def one_of(values: Iterable[Any]) -> Any:
+        choices = list(values)
+        return choices[rng.integers(len(choices))]
+
+    def size(limit: int) -> int:
+        return round(limit ** (rng.random() ** 1.5))
+
+    cell, phase = one_of(cells), one_of(["forward", "step", "step", "step", "tbptt"])
+    network = Network(cell, one_of(CELLS[cell].nonlinearities), one_of(DTYPES))
+    sizes = Sizes(**{name: size(limit) for name, limit in LARGEST.items()}, O=size(LARGEST["H"]))
+    fields = {"layers": one_of([1, 1, 2, 3]), "bias": one_of([True, True, True, False])}
+    if phase == "tbptt":
+        window = size(sizes.T)
+        fields |= {"window": window, "stride": int(rng.integers(max(1, window // 4), window + 1))}
+    else:
+        fields["bidirectional"] = one_of([False, True])
+    drawn = network.problem(phase, sizes, long_memory=one_of([False, True]), **fields)
+    if not drawn.forget_bias:
+        drawn = replace(drawn, scheme=one_of(SCHEMES))
+    names = _concerning(drawn.case)
+    problem = replace(drawn, source=one_of(["noise", "text"]), seed=int(rng.integers(2**31)))
+    return Trial(problem, (one_of(names),) if names else ())
