@@ -100,8 +100,8 @@ def saturated(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
 def subnormal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     """Inputs and states below the smallest normal number are as good as any others.
 
-    With default weights, which amplify nothing: subnormal numbers have few digits.  Cotangents are large, so that what
-    the inputs contribute to gradients is not subnormal itself.
+    Weights are default ones, beside whose biases the digits that subnormal numbers lack do not count.  Cotangents are
+    large, so that what the inputs contribute to gradients is not subnormal itself.
     """
     inputs = problem.distinct_inputs()
     largest = max(1.0, *(float(np.max(np.abs(part), initial=0)) for part in (inputs.x, *inputs.state)))

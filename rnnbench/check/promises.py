@@ -37,6 +37,11 @@ def _bounded(case: Case) -> bool:
     return case.phase == "step" and case.nonlinearity != "relu" and case.cell != "jordan"
 
 
+def _with_biases(case: Case) -> bool:
+    """Without them every value of a network with subnormal inputs is subnormal, and rounded as coarsely."""
+    return case.phase == "step" and case.bias
+
+
 def _of_a_batch(case: Case) -> bool:
     return case.phase == "step" and case.B > 1
 
@@ -69,7 +74,7 @@ PROMISES: dict[str, Promise] = {
     "layouts": Promise("Arrays of any memory layout serve.", extremes.layouts, _trained),
     "NaN": Promise("NaN in a row stays in that row, and is not lost.", extremes.not_a_number, _of_a_batch),
     "saturated": Promise("Huge inputs saturate the gates and make no NaN.", extremes.saturated, _bounded),
-    "subnormal": Promise("Subnormal inputs are computed like others.", extremes.subnormal, _trained),
+    "subnormal": Promise("Subnormal inputs are computed like others.", extremes.subnormal, _with_biases),
     "zero steps": Promise("A step whose input is zero is a step.", extremes.zero_steps, _trained),
     "empty": Promise("A sequence without steps leaves the state as it is.", extremes.empty, _trained),
 }
