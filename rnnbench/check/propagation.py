@@ -71,7 +71,9 @@ class FirstOrder:
         return with_variance(c @ o, cotangents.imag.T @ o**2 + c**2 @ operands.imag + (abs(c) @ abs(o)) ** 2)
 
     def accumulated(self, total: Pairs, term: Pairs) -> Pairs:
-        return self.summed(total, term, 1)
+        result = total + term
+        result.imag += result.real**2
+        return result
 
     def summed(self, total: Pairs, term: Pairs, rows: int) -> Pairs:
         result = total + term
