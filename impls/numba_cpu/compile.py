@@ -18,6 +18,8 @@ from numba.extending import register_jitable
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
+from rnnbench.impls.numba_cpu.products import products
+from rnnbench.impls.numba_cpu.target import Target
 
 Function = Callable[..., Any]
 
@@ -30,13 +32,13 @@ class Kernels(NamedTuple):
 
 
 @functools.cache
-def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
-    """The kernels of one cell, nonlinearity and dtype; compiled at their first call, or loaded from Numba's cache."""
+def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -> Kernels:
+    """The kernels of one cell, nonlinearity, dtype and target; compiled at first call, or loaded from Numba's cache."""
     kind = CELLS[cell]
     equations = kind.equations(activations(dtype), nonlinearity)
     # inlined by force: LLVM finds them too long, and a loop that calls them is not vectorised
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
-    key = f"{cell}_{nonlinearity}_{_digest()}"
+    key = f"{cell}_{nonlinearity}_{target.bytes}x{target.registers}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,
@@ -57,7 +59,10 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype) -> Kernels:
         "HAS_MEMORY": has_memory,
         "CARRIES_HIDDEN": kind.carries == "h",
         "FEEDS_BACK_OUTPUT": kind.feeds_back_output,
+        "SUMS": kind.reads_sums and not has_inner,
         "SEPARATE_COTANGENTS": has_inner or not kind.reads_sums,
+        "no_gates": (dtype.type(0),) * len(kind.gates),
+        **products(dtype, target)._asdict(),
     }
     units = ("units_forward", "units_inner", "units_inner_backward", "units_backward")
     for unit in units:

@@ -1,21 +1,25 @@
-"""The loops of one layer in one direction; ``compile`` fills in the names that belong to a cell.
+"""The loops of one layer in one direction, for some rows of the batch and some hidden units; ``compile`` fills in the names
+that belong to a cell.
 
-Arrays (all C-contiguous): G gates, of which OUTER read the recurrent product; H hidden units, S saved values each; R = H,
-or O for jordan.
-A row of gates is (G * H,), gate after gate.  Time-indexed arrays have T rows when the tape is kept and fewer when it is
-not (``recurrent`` and ``memory`` T + 1 or 2, the others T or 1); rows are taken modulo their number.
+G gates, of which OUTER read the recurrent product; S saved values for each unit; R all hidden units, or O for jordan; B and
+H are the numbers of rows and units at hand, those from ``first_row`` and ``first_unit`` on.  A row of gates is (G * H,),
+gate after gate.  Arrays that products write have rows of whole vectors, the sizes with an apostrophe; what lies beyond the
+size itself is never read.  Time-indexed arrays have T rows when the tape is kept and fewer when it is not (``recurrent`` and
+``memory`` T + 1 or 2, the others T or 1); rows are taken modulo their number.
 
-    x (T, B, I)  y (T, B, R)  recurrent (T+1, B, R)  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
+    x (T, B, I)  y (T, all rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
 
-Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.
+Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``.  Threads
+that share the units of the same rows, and so ``recurrent``, are a ``team`` and meet after every step.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba.extending import register_jitable
+
+from rnnbench.impls.numba_cpu.barrier import meet
 
 step_forward: Callable[..., Any]
 step_backward: Callable[..., Any]
@@ -26,15 +30,21 @@ load_outer: Callable[..., Any]
 load_inner: Callable[..., Any]
 load_saved: Callable[..., Any]
 load_carried: Callable[..., Any]
+no_gates: tuple[Any, ...]
 store_gates: Callable[..., Any]
 store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
+plus_row: Callable[..., None]
+added: Callable[..., None]
+added_transposed: Callable[..., None]
+pack: Callable[..., None]
 GATES: int
 OUTER: int
 HAS_INNER: bool
 HAS_MEMORY: bool
 CARRIES_HIDDEN: bool
 FEEDS_BACK_OUTPUT: bool
+SUMS: bool
 SEPARATE_COTANGENTS: bool
 
 
@@ -49,7 +59,7 @@ def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
     """The cell's equations for all units of one batch row; ``memory`` receives the new c of lstm."""
     size = hidden.size
     for u in range(size):
-        b = load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
+        b = no_gates if SUMS else load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
         new, kept = step_forward(load_gates(a, size, u), b, load_carried(carried, size, u))
         hidden[u] = new[0]
         if HAS_MEMORY:
@@ -80,96 +90,139 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
             dcarried[u] = dcarried_u[0]
 
 
-def forward(x, weights, recurrent, memory, saved, operands, hidden, y, reverse, block):
-    """Run all steps, ``block`` of them per input product; fills ``y`` and all rows after the initial ones."""
-    weight_ih, weight_outer, weight_inner, bias_ih, bias_outer, bias_inner, weight_ho, bias_ho = weights
+def forward(
+    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, team
+):
+    """Run all steps, as many per input product as ``a`` has room for; fills y and all rows after the initial ones."""
     steps, batch, input_size = x.shape
-    size = hidden.shape[2]
-    a = np.empty((block * batch, GATES * size), x.dtype)
-    b_outer = np.empty((batch, OUTER * size), x.dtype)
-    b_inner = np.empty((batch, (GATES - OUTER) * size), x.dtype)
+    size, recurrent_size = hidden.shape[2], y.shape[2]
+    own = slice(first_unit, first_unit + size)
+    block = a.shape[0] // batch
+    rows_of_x = x.reshape(steps * batch, input_size)
     for first in range(0, steps, block):
         count = min(block, steps - first)
         lowest = steps - first - count if reverse else first
-        rows = a[: count * batch]
-        np.dot(x[lowest : lowest + count].reshape(count * batch, input_size), weight_ih.T, rows)
+        plus_row(
+            rows_of_x[lowest * batch : (lowest + count) * batch], weights.ih, weights.bias_ih, a[: count * batch], input_size
+        )
         for step in range(first, first + count):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
-            kept = t % saved.shape[0]
-            np.dot(recurrent[old], weight_outer.T, b_outer)
-            carried = memory[old] if HAS_MEMORY else recurrent[old]
-            operand = operands[t % operands.shape[0]]
-            for i in range(batch):
-                row = rows[(t - lowest) * batch + i]
-                row += bias_ih
-                b_outer[i] += bias_outer
-                if HAS_INNER:
-                    units_inner(row, b_outer[i], carried[i], operand[i])
+            z = a[(t - lowest) * batch : (t - lowest + 1) * batch]
+            if SUMS:
+                added(recurrent[old], weights.outer, z, recurrent_size)
+            else:
+                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size)
+            carried = memory[old] if HAS_MEMORY else recurrent[old, :, own]
             if HAS_INNER:
-                np.dot(operand, weight_inner.T, b_inner)
-            for i in range(batch):
-                if HAS_INNER:
-                    b_inner[i] += bias_inner
-                row = rows[(t - lowest) * batch + i]
-                h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i]
-                c = memory[new, i] if HAS_MEMORY else h
-                units_forward(row, b_outer[i], b_inner[i], carried[i], h, c, saved[kept, i])
-            if FEEDS_BACK_OUTPUT:
-                np.dot(hidden[t % hidden.shape[0]], weight_ho.T, recurrent[new])
+                operand = operands[t % operands.shape[0]]
                 for i in range(batch):
-                    recurrent[new, i] += bias_ho
-            y[t] = recurrent[new]
+                    units_inner(z[i], b_outer[i], carried[i], operand[i])
+                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size)
+            kept = saved[t % saved.shape[0]]
+            for i in range(batch):
+                h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
+                c = memory[new, i] if HAS_MEMORY else h
+                units_forward(z[i], b_outer[i], b_inner[i], carried[i], h, c, kept[i])
+            if FEEDS_BACK_OUTPUT:
+                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size)
+                for i in range(batch):
+                    y[t, first_row + i] = recurrent[new, i, :recurrent_size]
+            else:
+                for i in range(batch):
+                    y[t, first_row + i, own] = recurrent[new, i, own]
+            meet(team)
 
 
-def backward(x, weights, recurrent, memory, saved, operands, hidden, dy, drecurrent, dmemory, reverse, gradients):
-    """BPTT over all steps: fills ``gradients`` and dx, and turns the final state's cotangents into the initial state's."""
-    weight_ih, weight_outer, weight_inner, _, _, _, weight_ho, _ = weights
-    steps, batch, _ = x.shape
-    size = hidden.shape[2]
-    da = np.empty((steps, batch, GATES * size), x.dtype)
-    db_outer = np.empty((steps, batch, OUTER * size), x.dtype) if SEPARATE_COTANGENTS else da
-    db_inner = np.empty((steps if HAS_INNER else 1, batch, (GATES - OUTER) * size), x.dtype)
-    doutput = np.empty((steps if FEEDS_BACK_OUTPUT else 1, batch, recurrent.shape[2]), x.dtype)
-    doperand = np.empty((batch, size), x.dtype)
-    dcarried = np.empty((batch, size), x.dtype)
-    dhidden = np.empty((batch, size), x.dtype)
-    for step in range(steps):
-        t = step if reverse else steps - 1 - step
-        old = t + 1 if reverse else t
-        carried = memory[old] if HAS_MEMORY else recurrent[old]
-        if FEEDS_BACK_OUTPUT:
+def backward(
+    x, weights, recurrent, memory, saved, operands, hidden, dy, dx, first_row, first_unit, reverse, drecurrent, dmemory, work,
+    sums, place, team,
+):  # fmt: skip
+    """BPTT over all steps: fills dx, adds to ``sums`` (``layer.Sums``), and turns the final state's cotangents into the
+    initial state's.  ``work`` (``layer.Work``) has room for a block of steps, after which their weight gradients are added.
+
+    ``drecurrent`` (2, team's size, B, R') holds what each thread adds to the cotangent of the state before and after a
+    step, in turns; ``place`` is this thread's.  The cotangents of the final state are in drecurrent[0], those of the initial
+    one end up in drecurrent[T % 2].
+    """
+    steps, batch, input_size = x.shape
+    size, output_size = hidden.shape[2], dy.shape[2]
+    gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
+    da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
+    dhidden, doperand, dcarried, packed = work.dhidden, work.doperand, work.dcarried, work.packed
+    own = slice(first_unit, first_unit + size)
+    block = da.shape[0]
+    rows_of_x = x.reshape(steps * batch, input_size)
+    for first in range(0, steps, block):
+        count = min(block, steps - first)
+        lowest = first if reverse else steps - first - count
+        for step in range(first, first + count):
+            t = step if reverse else steps - 1 - step
+            at = t - lowest
+            old = t + 1 if reverse else t
+            given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, place]
+            carried = memory[old] if HAS_MEMORY else recurrent[old, :, own]
+            if FEEDS_BACK_OUTPUT:
+                for i in range(batch):
+                    _sum_of(given[:, i, :output_size], dy[t, first_row + i], doutput[at, i])
+                dhidden[:] = 0
+                added(doutput[at], weights.ho_back, dhidden, output_size)
+            else:
+                for i in range(batch):
+                    _sum_of(given[:, i, own], dy[t, first_row + i, own], dhidden[i, :size])
+            if HAS_INNER:
+                for i in range(batch):
+                    units_inner_backward(saved[t, i], carried[i], dhidden[i, :size], db_inner[at, i])
+                doperand[:] = 0
+                added(db_inner[at], weights.inner_back, doperand, inner)
             for i in range(batch):
-                doutput[t, i] = drecurrent[i] + dy[t, i]
-            np.dot(doutput[t], weight_ho, dhidden)
-        else:
+                units_backward(
+                    saved[t, i], carried[i], dhidden[i, :size], dmemory[i], doperand[i], da[at, i], db_outer[at, i], dcarried[i]
+                )
+            passed_on[:] = 0
+            if CARRIES_HIDDEN:
+                passed_on[:, own] = dcarried
+            added(db_outer[at], weights.outer_back, passed_on, outer)
+            if HAS_MEMORY:
+                dmemory[:] = dcarried
+            meet(team)
+        rows = count * batch
+        cotangents = da.reshape(block * batch, gates)[:rows]
+        work.dx[:rows] = 0
+        added(cotangents, weights.ih_back, work.dx[:rows], gates)
+        for at in range(count):
             for i in range(batch):
-                dhidden[i] = drecurrent[i] + dy[t, i]
+                dx[lowest + at, first_row + i] = work.dx[at * batch + i, :input_size]
+        before = lowest + 1 if reverse else lowest
+        pack(cotangents, gates, packed)
+        added_transposed(rows_of_x[lowest * batch :], packed, sums.ih, rows)
+        _add_rows(cotangents, sums.bias_ih)
+        if SEPARATE_COTANGENTS:
+            outer_cotangents = db_outer.reshape(block * batch, outer)[:rows]
+            pack(outer_cotangents, outer, packed)
+            _add_rows(outer_cotangents, sums.bias_outer)
+        added_transposed(_flat(recurrent[before : before + count]), packed, sums.outer, rows)
         if HAS_INNER:
-            for i in range(batch):
-                units_inner_backward(saved[t, i], carried[i], dhidden[i], db_inner[t, i])
-            np.dot(db_inner[t], weight_inner, doperand)
-        for i in range(batch):
-            units_backward(saved[t, i], carried[i], dhidden[i], dmemory[i], doperand[i], da[t, i], db_outer[t, i], dcarried[i])
-        np.dot(db_outer[t], weight_outer, drecurrent)
-        if HAS_MEMORY:
-            dmemory[:] = dcarried
-        if CARRIES_HIDDEN:
-            drecurrent += dcarried
-    dx, dweight_ih, dweight_outer, dweight_inner, dbias_ih, dbias_outer, dbias_inner, dweight_ho, dbias_ho = gradients
-    before = recurrent[1:] if reverse else recurrent[:steps]
-    np.dot(_flat(da), weight_ih, _flat(dx))
-    np.dot(_flat(da).T, _flat(x), dweight_ih)
-    np.dot(_flat(db_outer).T, _flat(before), dweight_outer)
-    _add_rows(_flat(da), dbias_ih)
-    _add_rows(_flat(db_outer), dbias_outer)
-    if HAS_INNER:
-        np.dot(_flat(db_inner).T, _flat(operands), dweight_inner)
-        _add_rows(_flat(db_inner), dbias_inner)
-    if FEEDS_BACK_OUTPUT:
-        np.dot(_flat(doutput).T, _flat(hidden), dweight_ho)
-        _add_rows(_flat(doutput), dbias_ho)
+            inner_cotangents = db_inner.reshape(block * batch, inner)[:rows]
+            pack(inner_cotangents, inner, packed)
+            added_transposed(_flat(operands[lowest : lowest + count]), packed, sums.inner, rows)
+            _add_rows(inner_cotangents, sums.bias_inner)
+        if FEEDS_BACK_OUTPUT:
+            output_cotangents = doutput.reshape(block * batch, output_size)[:rows]
+            pack(output_cotangents, output_size, packed)
+            added_transposed(_flat(hidden[lowest : lowest + count]), packed, sums.ho, rows)
+            _add_rows(output_cotangents, sums.bias_ho)
+
+
+@register_jitable
+def _sum_of(parts, last, out):
+    """out = the rows of ``parts`` and ``last`` added up."""
+    for u in range(out.size):
+        out[u] = parts[0, u] + last[u]
+    for part in range(1, parts.shape[0]):
+        for u in range(out.size):
+            out[u] += parts[part, u]
 
 
 @register_jitable
@@ -180,5 +233,13 @@ def _flat(array):
 
 @register_jitable
 def _add_rows(rows, total):
-    for row in rows:
-        total += row
+    """Eight at a time, which rounds the total less often, and reads and writes it less often."""
+    count, size = rows.shape
+    whole = count // 8 * 8
+    for i in range(0, whole, 8):
+        for u in range(size):
+            first = (rows[i, u] + rows[i + 1, u]) + (rows[i + 2, u] + rows[i + 3, u])
+            total[u] += first + ((rows[i + 4, u] + rows[i + 5, u]) + (rows[i + 6, u] + rows[i + 7, u]))
+    for i in range(whole, count):
+        for u in range(size):
+            total[u] += rows[i, u]

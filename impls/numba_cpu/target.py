@@ -1,0 +1,55 @@
+"""The vector instructions that the kernels are generated for."""
+
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+from numba import config
+
+MOST_VECTORS, MOST_ROWS = 4, 8
+"""Of a tile: beyond them nothing is gained, and each size is code of its own."""
+
+
+class Target(NamedTuple):
+    """``bytes`` in a vector register, and how many registers there are."""
+
+    name: str
+    bytes: int
+    registers: int
+
+    def lanes(self, dtype: np.dtype) -> int:
+        return self.bytes // dtype.itemsize
+
+    def rows(self, vectors: int) -> int:
+        """How many rows of ``vectors`` accumulators fit beside the operands: the vectors of weights and one broadcast."""
+        return min(MOST_ROWS, (self.registers - vectors - 1) // vectors)
+
+    @property
+    def vectors(self) -> int:
+        """Of a tile: so many that it has the most multiply-adds for each load."""
+        return max(range(1, MOST_VECTORS + 1), key=lambda n: n * self.rows(n) / (n + self.rows(n)))
+
+
+AVX512 = Target("AVX-512", 64, 32)
+AVX2 = Target("AVX2", 32, 16)
+NEON = Target("NEON", 16, 32)
+PLAIN = Target("plain", 16, 16)
+
+
+def current_target() -> Target:
+    """The host's, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES narrow Numba to."""
+    features = _features()
+    if {"avx512f", "avx512dq", "avx512vl"} <= features:
+        return AVX512
+    if {"avx2", "fma"} <= features:
+        return AVX2
+    return NEON if "neon" in features else PLAIN
+
+
+def _features() -> set[str]:
+    asked, name = getattr(config, "CPU_FEATURES"), getattr(config, "CPU_NAME")  # noqa: B009  # set when Numba is imported
+    if asked is not None:
+        return {feature[1:] for feature in asked.split(",") if feature.startswith("+")}
+    if name not in (None, "host", llvm.get_host_cpu_name()):
+        return set()
+    return {feature for feature, present in llvm.get_host_cpu_features().items() if present}

@@ -1,0 +1,64 @@
+"""Threads, and how they share a layer's work."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numba
+
+from rnnbench.spec import Spec
+
+_LEAST_ROWS = 4
+"""Of a thread: with fewer, a product reads its weights for too little work."""
+
+_LEAST_FLOPS = 100_000
+"""Of a thread in a step, for the threads to share units and meet after every step."""
+
+
+class Share(NamedTuple):
+    """What one thread computes: some rows of the batch and some hidden units."""
+
+    rows: slice
+    units: slice
+
+
+class Workers:
+    """``threads`` of them; None means the process's setting, NUMBA_NUM_THREADS or the number of cores."""
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads = threads or numba.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
+        self._busy = Lock()
+
+    def shares(self, spec: Spec, batch: int) -> list[Share]:
+        """Rows for each thread, for the whole sequence, where there are enough; else hidden units, where a step is long."""
+        cell, size = spec.kind, spec.hidden_size
+        by_rows = min(self.threads, batch // _LEAST_ROWS)
+        if by_rows > 1 or self.threads == 1:
+            return [Share(rows, slice(0, size)) for rows in _parts(batch, max(1, by_rows))]
+        flops = 2 * batch * len(cell.gates) * size * size
+        alone = cell.inner_gates or cell.feeds_back_output  # these would have to meet several times a step
+        by_units = 1 if alone else max(1, min(self.threads, flops // _LEAST_FLOPS, size))
+        return [Share(slice(0, batch), units) for units in _parts(size, by_units)]
+
+    def run(self, kernel: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+        """Call ``kernel`` with each tuple of arguments, all at the same time, the first one in the calling thread.
+
+        Nothing that can fail may be left to do: a team would wait for ever for a thread that does not come.
+        """
+        first, *others = arguments
+        if self._pool is None or not others:
+            kernel(*first)
+            return
+        with self._busy:  # a second caller's shares, queued between those of a team, would keep it apart for ever
+            futures = [self._pool.submit(kernel, *other) for other in others]
+            kernel(*first)
+            for future in futures:
+                future.result()
+
+
+def _parts(size: int, count: int) -> list[slice]:
+    bounds = [size * part // count for part in range(count + 1)]
+    return [slice(*pair) for pair in pairwise(bounds)]
