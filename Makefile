@@ -31,7 +31,7 @@ types: .venv/test
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[torch,report,dev]'
+	$(INSTALL) -e '.[torch,report,peers,dev]'
 	@touch $@ .venv/bench
 
 clean:

@@ -43,7 +43,7 @@ class Layer(NamedTuple):
     """One layer in one direction: its maps from input to hidden, recurrent to hidden and, for jordan, hidden to output."""
 
     nonlinearity: Callable[[Tensor], Tensor]
-    ih: Affine
+    ih: Callable[[Tensor], Tensor]
     hh: Affine
     ho: Affine | None
 
@@ -65,20 +65,20 @@ def lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
 
 
 def gru(layer: Layer, x: Tensor, h: Tensor) -> State:
-    w_r, w_z, w_n = layer.ih.gates(3)
-    u_r, u_z, u_n = layer.hh.gates(3)
-    r = sigmoid(w_r(x) + u_r(h))
-    z = sigmoid(w_z(x) + u_z(h))
-    n = tanh(w_n(x) + r * u_n(h))
+    a_r, a_z, a_n = layer.ih(x).chunk(3, dim=1)
+    b_r, b_z, b_n = layer.hh(h).chunk(3, dim=1)
+    r = sigmoid(a_r + b_r)
+    z = sigmoid(a_z + b_z)
+    n = tanh(a_n + r * b_n)
     return ((1 - z) * n + z * h,)
 
 
 def gru_reset_before(layer: Layer, x: Tensor, h: Tensor) -> State:
-    w_r, w_z, w_n = layer.ih.gates(3)
+    a_r, a_z, a_n = layer.ih(x).chunk(3, dim=1)
     u_r, u_z, u_n = layer.hh.gates(3)
-    r = sigmoid(w_r(x) + u_r(h))
-    z = sigmoid(w_z(x) + u_z(h))
-    n = tanh(w_n(x) + u_n(r * h))
+    r = sigmoid(a_r + u_r(h))
+    z = sigmoid(a_z + u_z(h))
+    n = tanh(a_n + u_n(r * h))
     return ((1 - z) * n + z * h,)
 
 
@@ -92,6 +92,15 @@ STEPS: dict[str, Callable[..., State]] = {
 }
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid}
+
+
+def over_time(step: Callable[..., State], layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """y (T, B, H) and the final state, each part (B, H), of x (T, B, I), one step after the other."""
+    outputs = []
+    for x_t in x.unbind():
+        state = step(layer, x_t, *state)
+        outputs.append(state[0])
+    return torch.stack(outputs), state
 
 
 class EagerNetwork(AutogradNetwork):
@@ -113,19 +122,21 @@ class EagerNetwork(AutogradNetwork):
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _layer(self, suffix: str, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """y (T, B, H) and the final state, each part (B, H), of one layer in the direction that its suffix names."""
-        layer = Layer(
+        """y and the final state of one layer in the direction that its suffix names, as ``over_time`` gives them."""
+        reverse = suffix.endswith("_reverse")
+        y, state = self._forward_in_time(self._maps(suffix), x.flip(0) if reverse else x, state)
+        return y.flip(0) if reverse else y, state
+
+    def _forward_in_time(self, layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return over_time(STEPS[self.spec.cell], layer, x, state)
+
+    def _maps(self, suffix: str) -> Layer:
+        return Layer(
             nonlinearity=NONLINEARITIES[self.spec.nonlinearity],
             ih=self._affine("ih", suffix),
             hh=self._affine("hh", suffix),
             ho=self._affine("ho", suffix) if self.spec.cell == "jordan" else None,
         )
-        step, reverse = STEPS[self.spec.cell], suffix.endswith("_reverse")
-        outputs = []
-        for x_t in reversed(x.unbind()) if reverse else x.unbind():
-            state = step(layer, x_t, *state)
-            outputs.append(state[0])
-        return torch.stack(outputs[::-1] if reverse else outputs), state
 
     def _affine(self, name: str, suffix: str) -> Affine:
         return Affine(self._weights[f"weight_{name}{suffix}"], self._weights.get(f"bias_{name}{suffix}"))

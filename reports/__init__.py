@@ -3,6 +3,7 @@
 try:
     from rnnbench.reports.answers import summary_text
     from rnnbench.reports.asv import read_asv, write_asv_html
+    from rnnbench.reports.bars import bar_points, bar_table, bar_text
     from rnnbench.reports.frames import Frames, to_pandas
     from rnnbench.reports.page import write_html, write_svg
 except ModuleNotFoundError as error:
@@ -10,4 +11,15 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError(f"reports need {error.name}: pip install 'rnnbench[report]'", name=error.name) from error
 
-__all__ = ["Frames", "read_asv", "summary_text", "to_pandas", "write_asv_html", "write_html", "write_svg"]
+__all__ = [
+    "Frames",
+    "bar_points",
+    "bar_table",
+    "bar_text",
+    "read_asv",
+    "summary_text",
+    "to_pandas",
+    "write_asv_html",
+    "write_html",
+    "write_svg",
+]

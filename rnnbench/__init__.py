@@ -1,6 +1,6 @@
 """rnnbench: which recurrent-network implementation is right, and how fast it is, for your shape, on your machine."""
 
-from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, load_backend
+from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, load_backend, peers
 from rnnbench.errors import (
     ArgumentError,
     BackendUnavailable,
@@ -37,5 +37,6 @@ __all__ = [
     "backends",
     "init_params",
     "load_backend",
+    "peers",
     "tbptt",
 ]

@@ -17,7 +17,7 @@ import numpy as np
 from rnnbench.errors import BackendUnavailable, UnknownBackend
 from rnnbench.spec import Spec
 
-GROUP = "rnnbench.backends"
+GROUP, PEERS = "rnnbench.backends", "rnnbench.peers"
 
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
@@ -96,7 +96,12 @@ class Listing(NamedTuple):
 
 def backends() -> list[Listing]:
     """List the registered backends, sorted by name.  Imports each one to learn whether it can run here."""
-    return [Listing(name, _reason(name)) for name in sorted(_registered())]
+    return [Listing(name, _reason(name)) for name in sorted(_registered(GROUP))]
+
+
+def peers() -> list[Listing]:
+    """List the same of the registered peers: implementations to measure against, which take part only where they are named."""
+    return [Listing(name, _reason(name)) for name in sorted(_registered(PEERS))]
 
 
 def load_backend(name: str) -> Any:
@@ -106,7 +111,7 @@ def load_backend(name: str) -> Any:
     """
     if name.endswith(".py"):
         return _load_file(Path(name))
-    registered = _registered()
+    registered = _registered(GROUP, PEERS)
     if name not in registered:
         raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(registered))}")
     try:
@@ -127,9 +132,16 @@ def unavailable(module: Any) -> str | None:
     return ask() if ask else None
 
 
-def _registered() -> dict[str, EntryPoint]:
+def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
+    """Why a backend cannot run a phase of a network: what ``supports(spec)`` answers, then its optional function
+    ``supports_phase(spec, phase)``, for a backend without BPTT; None where it can."""
+    ask = getattr(module, "supports_phase", None)
+    return module.supports(spec) or (ask(spec, phase) if ask else None)
+
+
+def _registered(*groups: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in (entry for group in groups for entry in entry_points(group=group)):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise UnknownBackend(f"backend {entry.name!r} is registered twice: {other.value} and {entry.value}; uninstall one")

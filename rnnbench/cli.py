@@ -43,12 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def backends(options: argparse.Namespace) -> int:
-    """List the registered backends, and why one cannot run here."""
-    listing = rnnbench.backends()
-    width = max(len(entry.name) for entry in listing)
-    for entry in listing:
-        about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
-        print(f"{entry.name:<{width}}  {about}")
+    """List the registered backends, and why one cannot run here; then the peers, which take part where they are named."""
+    listing, peers = rnnbench.backends(), rnnbench.peers()
+    width = max(len(entry.name) for entry in (*listing, *peers))
+    for title, entries in (("", listing), ("\npeers, to measure against:", peers)):
+        if title and entries:
+            print(title)
+        for entry in entries:
+            about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
+            print(f"{entry.name:<{width}}  {about}")
     return OK
 
 
@@ -180,6 +183,15 @@ def report(options: argparse.Namespace) -> int:
     else:
         written = reports.write_html(_one_results_file(Path(options.results)), output)
     print(written)
+    return OK
+
+
+def bars(options: argparse.Namespace) -> int:
+    """Compare one backend with the best of its peers at every point of a results file."""
+    reports = _reports()
+    peers = options.peers.split(",") if options.peers else None
+    data = reports.to_pandas(_one_results_file(Path(options.results)))
+    print(reports.bar_text(data, options.backend, peers, dict(options.roof)))
     return OK
 
 
@@ -342,7 +354,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
     sub.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)")
     sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+
+    sub = add(bars)
+    sub.add_argument("results", help="a results file, or a folder: its newest one")
+    sub.add_argument("--backend", default="numba_cpu", metavar="NAME", help="whom to judge (default: numba_cpu)")
+    sub.add_argument("--peers", metavar="A,B", help="against these; default: all others of the run")
+    sub.add_argument(
+        "--roof",
+        action="append",
+        default=[],
+        type=_roof,
+        metavar="THREADS=GFLOPS",
+        help="the measured peak of that many threads, to show the part of it that is reached; may be given several times",
+    )
     return parser
+
+
+def _roof(text: str) -> tuple[int, float]:
+    threads, _, peak = text.partition("=")
+    return _positive(int)(threads), _positive(float)(peak)
 
 
 def _positive(kind: type, *, zero: bool = False) -> Callable[[str], Any]:

@@ -25,6 +25,7 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "NPROC",  # XLA's
 )
 
 GRACE = 2.0  # seconds between TERM and KILL

@@ -15,6 +15,8 @@ from rnnbench.backend import GROUP, Backend
 
 SHIPPED = ["numba_cpu", "numba_cuda", "numpy_ref", "torch_eager", "torch_nn"]
 
+SHIPPED_PEERS = ["jax_scan", "onnxruntime", "torch_compile"]
+
 FUNCTIONS = ("load", "asarray", "to_numpy", "synchronize", "supports", "info")
 
 A_BACKEND = """

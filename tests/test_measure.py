@@ -448,7 +448,7 @@ def test_a_worker_sees_the_listed_variables_alone_and_as_many_threads_as_its_cas
         facts = json.loads(Path(f"{name}.{threads}").read_text())
         seen = facts["environment"]
         # Python sets LC_CTYPE where the locale is C, threadpoolctl the other
-        own = {"NUMBA_CACHE_DIR", "LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
+        own = {"NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
         assert set(seen) <= {*PASSED_ON, *THREAD_VARIABLES, *own}
         assert {seen[variable] for variable in THREAD_VARIABLES} == {str(threads)}
         assert all(seen[variable] == os.environ[variable] for variable in ("PATH", "HOME"))
@@ -684,7 +684,7 @@ class Scripted:
     ending: type[BaseException] = KeyboardInterrupt
     _lock = threading.Lock()
 
-    def __init__(self, backend: str, threads: int, numba_cache: Path) -> None:
+    def __init__(self, backend: str, threads: int, jit_cache: Path) -> None:
         self.backend, self.alive = backend, True
 
     def greeting(self, time_limit: float) -> dict:

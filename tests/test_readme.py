@@ -1,4 +1,4 @@
-"""The README keeps its word: its example prints what it says, on every backend of the CPU."""
+"""The README keeps its word: its example prints what it says, on every backend of the CPU that trains."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ EXAMPLE, PRINTED = re.findall(r"```(?:python|text)\n(.*?)```", README, re.DOTALL
 TOLERANCE = 1e-5  # relative; the figures are shown with six digits
 
 
-@pytest.mark.parametrize("name", ["numba_cpu", "numpy_ref", "torch_nn", "torch_eager"])
+@pytest.mark.parametrize("name", ["numba_cpu", "numpy_ref", "torch_nn", "torch_eager", "torch_compile", "jax_scan"])
 def test_the_example_prints_the_same_numbers_on_every_backend(name):
     try:
         rnnbench.load_backend(name)
@@ -36,7 +36,7 @@ def test_the_example_prints_the_same_numbers_on_every_backend(name):
 def test_every_suite_and_backend_it_names_exists():
     from rnnbench.suite import suite_names
 
-    names = {entry.name for entry in rnnbench.backends()}
+    names = {entry.name for entry in rnnbench.backends() + rnnbench.peers()}
     for line in re.findall(r"rnnbench run ([a-z][a-z-]*)(?=\s)", README):
         assert line in suite_names()
     assert names <= set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rnnbench.backend import unsupported
 from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import Finding, gate
 from rnnbench.check.problem import Problem
@@ -21,7 +22,7 @@ class Examiner:
         return self._backend.info()
 
     def supports(self, problem: Problem) -> str | None:
-        reason = self._backend.supports(problem.case.spec())
+        reason = unsupported(self._backend, problem.case.spec(), problem.case.phase)
         if reason is not None and not (isinstance(reason, str) and reason):
             raise TypeError(f"supports returned {reason!r}; expected None, or the reason why not")
         return reason

@@ -13,7 +13,7 @@ import psutil
 
 import rnnbench
 
-PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "numba-cuda", "torch")
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "numba-cuda", "torch", "jax", "jaxlib", "onnxruntime")
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from rnnbench import store
 from rnnbench.backend import backends as list_backends
 from rnnbench.backend import load_backend
+from rnnbench.backend import peers as list_peers
 from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.machine import environment
@@ -99,6 +100,8 @@ def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     Raises ArgumentError where an asked-for one cannot.
     """
     listing = {entry.name: entry.reason for entry in list_backends()}
+    if names is not None and not set(names) <= set(listing):
+        listing |= {entry.name: entry.reason for entry in list_peers()}
     if names is None:
         chosen = {name: {"unavailable": reason} if reason else _facts(name) for name, reason in listing.items()}
     else:

@@ -25,10 +25,11 @@ START_LIMIT = 120.0
 
 
 class WorkerProcess(process.WorkerProcess):
-    """One backend with a fixed number of threads and Numba's cache in a folder."""
+    """One backend with a fixed number of threads and the caches of its compilers in a folder."""
 
-    def __init__(self, backend: str, threads: int, numba_cache: Path) -> None:
+    def __init__(self, backend: str, threads: int, jit_cache: Path) -> None:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-        environment["NUMBA_CACHE_DIR"] = str(numba_cache)
+        environment["NUMBA_CACHE_DIR"] = str(jit_cache / "numba")
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(jit_cache / "torchinductor")
         super().__init__("rnnbench.measure.worker", backend, environment)

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.backend import load_backend
+from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
@@ -103,7 +103,7 @@ class _Session:
                 if (case, name) in self._failed:
                     continue
                 try:
-                    reason = self._too_many_threads(case) or backend.supports(case.spec())
+                    reason = self._too_many_threads(case) or unsupported(backend, case.spec(), case.phase)
                 except Exception as error:  # the backend's own; stored as its failure
                     self.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
                     continue
@@ -230,7 +230,7 @@ class _Session:
 
     @contextmanager
     def _workers(self, threads: int, scratch: Path) -> Iterator["_Workers"]:
-        workers = _Workers(threads, scratch / "numba")
+        workers = _Workers(threads, scratch / "jit")
         try:
             workers.start(self._plan.names)
             yield workers
@@ -241,8 +241,8 @@ class _Session:
 class _Workers:
     """The processes of one round; one that ended is replaced when it is asked for again."""
 
-    def __init__(self, threads: int, numba_cache: Path) -> None:
-        self._threads, self._cache = threads, numba_cache
+    def __init__(self, threads: int, jit_cache: Path) -> None:
+        self._threads, self._cache = threads, jit_cache
         self._processes: dict[str, WorkerProcess] = {}
         self._greeted: set[str] = set()
         self._broken: dict[str, WorkerFailure] = {}

@@ -1,0 +1,200 @@
+"""JAX on the CPU: the loop over time is jax.lax.scan, the gradients are jax.vjp's, all of it compiled by XLA.
+
+Arrays are jax.Array on the CPU; ``asarray`` and ``to_numpy`` copy.  The cells are the equations of ``rnnbench.cells``, forward
+only: no derivative is written down.  The input product is one for all time steps, before the loop.  Calls return before
+XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.
+
+float64 needs jax_enable_x64; it holds while a network runs, in its thread, and nowhere else.  XLA makes one pool of threads
+when it starts: as many as NPROC says, else as processors that the process may use.  A process cannot change that later,
+so ``load`` refuses any other number.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from rnnbench.backend import Gradients, Network, State
+from rnnbench.cells import Activations
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls._host import process_threads
+from rnnbench.network import CheckedNetwork
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
+
+try:
+    import jax
+    import jax.numpy as jnp
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("jax_scan needs JAX: pip install 'rnnbench[peers]'") from error
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+
+Weights = dict[str, jax.Array]
+
+
+THREADS = process_threads("NPROC")  # XLA's own rule, read where it is applied
+DEVICE = jax.devices("cpu")[0]  # starts XLA, whose pool of threads has its size from here on
+
+# the slope serves the written derivatives, of which none runs here
+_ACTIVATIONS = Activations(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, relu=jax.nn.relu, relu_slope=jnp.sign)
+
+
+def _step(spec: Spec, w: Weights, a: jax.Array, state: State) -> State:
+    """One time step of one layer: a (B, G*H) is the input product, each part of the state (B, H)."""
+    cell, H = spec.kind, spec.hidden_size  # noqa: N806  # the field's name
+    equations = cell.equations(_ACTIVATIONS, spec.nonlinearity)
+    outer = cell.outer_gates * H
+    carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries]
+    inputs, recurrent = _gates(a, H), _gates(_affine(state[0], w["weight_hh"][:outer], w, "bias_hh", slice(outer)), H)
+    if equations.inner:
+        operand = equations.inner(inputs, recurrent, carried)
+        recurrent += _gates(_affine(operand, w["weight_hh"][outer:], w, "bias_hh", slice(outer, None)), H)
+    new, _ = equations.forward(inputs, recurrent, carried)
+    return (_affine(new[0], w["weight_ho"], w, "bias_ho"),) if cell.feeds_back_output else new
+
+
+def _affine(v: jax.Array, weight: jax.Array, w: Weights, bias: str, rows: slice = slice(None)) -> jax.Array:
+    """v W^T + bias, over the last axis of v"""
+    product = v @ weight.T
+    return product + w[bias][rows] if bias in w else product
+
+
+def _gates(z: jax.Array, H: int) -> tuple[jax.Array, ...]:  # noqa: N803
+    return tuple(jnp.split(z, z.shape[-1] // H, axis=-1))
+
+
+def _network(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[jax.Array, State]:
+    """y (T, B, D*H) and the final state of all layers and directions."""
+    finals: list[State] = []
+    for layer in range(spec.num_layers):
+        outputs = []
+        for tail in ("", "_reverse")[: spec.directions]:
+            w = {name: weights[f"{name}_l{layer}{tail}"] for name in spec.layer_shapes(layer)}
+            a = _affine(x, w["weight_ih"], w, "bias_ih")
+
+            def step(state: State, a_t: jax.Array, w: Weights = w) -> tuple[State, jax.Array]:
+                state = _step(spec, w, a_t, state)
+                return state, state[0]
+
+            initial = tuple(part[len(finals)] for part in state)
+            final, y = jax.lax.scan(step, initial, a, reverse=bool(tail))
+            outputs.append(y)
+            finals.append(final)
+        x = jnp.concatenate(outputs, axis=-1)
+    return x, tuple(jnp.stack(parts) for parts in zip(*finals, strict=True))
+
+
+_forward = functools.partial(jax.jit, static_argnums=0)(_network)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _record(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[tuple[jax.Array, State], Any]:
+    """The results, and the function that BPTT calls: a pytree of the residuals that JAX chose to keep."""
+    return jax.vjp(functools.partial(_network, spec), weights, x, state)
+
+
+@jax.jit
+def _backward(pullback: Any, dy: jax.Array, dstate: State) -> tuple[Weights, jax.Array, State]:
+    return pullback((dy, dstate))
+
+
+class ScanNetwork(CheckedNetwork):
+    """A network of one jitted function per phase; ``limits`` turns float64 on where the spec asks for it."""
+
+    array_type = jax.Array
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
+        self.arrays = _Arrays(spec.numpy_dtype)
+        super().__init__(spec, params, functools.partial(_precision, spec.dtype))
+
+    def _set_params(self, params: Params) -> None:
+        self._weights = {name: asarray(value) for name, value in params.items()}
+
+    def _forward(self, x: jax.Array, state: State) -> tuple[jax.Array, State]:
+        return _submitted(_forward(self.spec, self._weights, x, state))
+
+    def _record(self, x: jax.Array, state: State) -> tuple[jax.Array, State, Any]:
+        (y, final), pullback = _submitted(_record(self.spec, self._weights, x, state))
+        return y, final, pullback
+
+    def _backward(self, content: Any, dy: jax.Array, dstate: State) -> Gradients:
+        return Gradients(*_submitted(_backward(content, dy, dstate)))
+
+    def _check_place(self, name: str, array: jax.Array) -> None:
+        if array.devices() != {DEVICE}:
+            raise ArgumentError(f"{name} is on {', '.join(map(str, array.devices()))}; expected {DEVICE}")
+
+
+class _Arrays:
+    """Operations on arrays of one dtype, as ``rnnbench.arrays.Arrays`` asks for them."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+
+    def zeros(self, shape: tuple[int, ...]) -> jax.Array:
+        with _precision(self._dtype):
+            return _submitted(jnp.zeros(shape, self._dtype, device=DEVICE))
+
+    def concat(self, arrays: Sequence[jax.Array], axis: int) -> jax.Array:
+        with _precision(self._dtype):
+            return _submitted(jnp.concatenate(arrays, axis))
+
+    def add(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        with _precision(self._dtype):
+            return _submitted(a + b)
+
+
+def _precision(dtype: Any) -> Any:
+    """The context in which JAX keeps arrays of a dtype as they are; of this thread alone."""
+    return jax.enable_x64(np.dtype(dtype).itemsize == 8)
+
+
+_unfinished: list[jax.Array] = []
+
+
+def _submitted(results: Any) -> Any:
+    """Remember what ``synchronize`` has to wait for: of each call one small result, which is ready when all are."""
+    _unfinished[:] = [array for array in _unfinished if not array.is_ready()]  # type: ignore[attr-defined]  # not declared
+    _unfinished.append(min(jax.tree.leaves(results), key=lambda array: array.nbytes))
+    return results
+
+
+def synchronize() -> None:
+    """Wait for every call since the last time."""
+    jax.block_until_ready(_unfinished)
+    _unfinished.clear()
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    """Build the network; raises ArgumentError for ``threads`` other than None or the size of XLA's pool."""
+    check_threads(threads)
+    if threads not in (None, THREADS):
+        raise ArgumentError(
+            f"threads is {threads}; expected None or {THREADS}: XLA's pool of threads has the size that it started with "
+            f"(set NPROC={threads} before Python starts)"
+        )
+    return ScanNetwork(spec, params)
+
+
+def asarray(array: np.ndarray) -> jax.Array:
+    """Copy a NumPy array into one of the same dtype on the CPU."""
+    with _precision(array.dtype):
+        return jnp.array(array, device=DEVICE)
+
+
+def to_numpy(array: jax.Array) -> np.ndarray:
+    """Copy an array, once it is computed, into a NumPy array of the same dtype."""
+    return np.array(array)
+
+
+def supports(spec: Spec) -> str | None:
+    return None
+
+
+def info() -> dict[str, Any]:
+    """``threads`` is the size of XLA's pool, for all networks of the process."""
+    return {"jax": jax.__version__, "jaxlib": version("jaxlib"), "device": str(DEVICE.platform), "threads": THREADS}

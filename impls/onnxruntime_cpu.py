@@ -1,0 +1,165 @@
+"""ONNX Runtime on the CPU: the operators RNN, LSTM and GRU, for inference.
+
+Arrays are numpy.ndarray in host memory.  The model is built from ``rnnbench.convert``: one operator a layer, weights as
+constants, which ONNX Runtime packs when ``load`` or ``update`` makes a session.  It has no operator for BPTT, so
+``supports_phase`` allows the phase forward alone, and ``record`` and ``backward`` raise ArgumentError.
+
+``threads=None`` means OMP_NUM_THREADS, else as many threads as processors that the process may use: ONNX Runtime has no
+setting of its own for the process.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from rnnbench import convert
+from rnnbench.arrays import NumpyArrays
+from rnnbench.backend import Gradients, Network, State
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls._host import asarray, process_threads, synchronize, to_numpy
+from rnnbench.network import CheckedNetwork
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
+
+try:
+    import onnxruntime
+    from onnx import ModelProto, TensorProto, helper, numpy_helper
+except ModuleNotFoundError as error:
+    raise BackendUnavailable(f"onnxruntime needs {error.name}: pip install 'rnnbench[peers]'") from error
+
+__all__ = ["asarray", "info", "load", "supports", "supports_phase", "synchronize", "to_numpy"]
+
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12: every ONNX Runtime that the extra admits reads them
+
+_ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs the phase forward alone."
+
+
+class SessionNetwork(CheckedNetwork):
+    """One ONNX Runtime session; arrays that are not C-contiguous are copied."""
+
+    array_type = np.ndarray
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int) -> None:
+        self.arrays = NumpyArrays(spec.numpy_dtype)
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads, self._options.inter_op_num_threads = threads, 1
+        super().__init__(spec, params)
+
+    def _set_params(self, params: Params) -> None:
+        model = _model(self.spec, params).SerializeToString()
+        self._session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+
+    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        given = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
+        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in given.items()})
+        y, *final = map(np.asarray, results)
+        return y, tuple(final)
+
+    def record(self, x: np.ndarray, state: State | None = None) -> NoReturn:
+        raise ArgumentError(f"onnxruntime cannot record: {_ONLY_INFERENCE}")
+
+    def backward(self, tape: Any, dy: np.ndarray, dstate: State | None = None) -> NoReturn:
+        raise ArgumentError(f"onnxruntime cannot run BPTT: {_ONLY_INFERENCE}")
+
+    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
+        return self.record(x, state)
+
+    def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Gradients:
+        return self.backward(content, dy, dstate)
+
+
+def _model(spec: Spec, params: Params) -> ModelProto:
+    """A graph from x (T, B, I) and the initial states to y (T, B, D*H) and the final states, each (L*D, B, H)."""
+    graph = _Graph(spec)
+    y = "x"
+    for layer in range(spec.num_layers):
+        y = graph.layer(layer, y, convert.to_onnx(spec, params, layer))
+    return graph.model(y)
+
+
+class _Graph:
+    """The nodes and constants of a model; a tensor is its name."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec, self._operator = spec, convert.onnx_operator(spec)
+        self._nodes, self._constants = [], []
+        self._finals: dict[str, list[str]] = {name: [] for name in spec.kind.states}
+        self._initial = {name: self._split(f"initial {name}") for name in spec.kind.states}
+
+    def layer(self, layer: int, x: str, weights: convert.OnnxWeights) -> str:
+        """Add one operator; returns its y in rnnbench's layout."""
+        inputs = [x, *("" if array is None else self._constant(array) for array in weights), ""]  # no sequence lengths
+        inputs += [parts[layer] for parts in self._initial.values()]
+        finals = [f"final {name} {layer}" for name in self._finals]
+        for names, final in zip(self._finals.values(), finals, strict=True):
+            names.append(final)
+        outputs = [f"operator y {layer}", *finals]
+        self._add(self._operator.op_type, inputs, outputs, **self._operator.attributes)
+        return self._joined(outputs[0], f"y {layer}")
+
+    def _joined(self, y: str, joined: str) -> str:
+        """(T, D, B, H) to (T, B, D*H)"""
+        if self._spec.directions == 1:
+            return self._add("Squeeze", [y, self._constant(np.array([1]))], [joined])
+        self._add("Transpose", [y], [f"{y} transposed"], perm=[0, 2, 1, 3])
+        return self._add("Reshape", [f"{y} transposed", self._constant(np.array([0, 0, -1]))], [joined])
+
+    def _split(self, state: str) -> list[str]:
+        """The parts (D, B, H) of an initial state, one a layer."""
+        layers = self._spec.num_layers
+        parts = [f"{state} {layer}" for layer in range(layers)] if layers > 1 else [state]
+        if layers > 1:
+            self._add("Split", [state, self._constant(np.full(layers, self._spec.directions))], parts, axis=0)
+        return parts
+
+    def _constant(self, array: np.ndarray) -> str:
+        name = f"constant {len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def _add(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs[0]
+
+    def model(self, y: str) -> ModelProto:
+        spec = self._spec
+        self._add("Identity", [y], ["y"])
+        for name, parts in self._finals.items():
+            self._add("Concat", parts, [f"final {name}"], axis=0)
+        state = [spec.num_layers * spec.directions, "B", spec.hidden_size]
+        inputs = [_tensor("x", ["T", "B", spec.input_size]), *(_tensor(f"initial {name}", state) for name in self._finals)]
+        outputs = [_tensor("y", ["T", "B", spec.features]), *(_tensor(f"final {name}", state) for name in self._finals)]
+        graph = helper.make_graph(self._nodes, "rnnbench", inputs, outputs, self._constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _tensor(name: str, shape: list[Any]) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    """Make a session with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
+    check_threads(threads)
+    reason = supports(spec)
+    if reason:
+        raise ArgumentError(f"onnxruntime cannot run this network: {reason}")
+    return SessionNetwork(spec, params, threads or process_threads("OMP_NUM_THREADS"))
+
+
+def supports(spec: Spec) -> str | None:
+    if spec.cell == "jordan":
+        return "ONNX has no operator that feeds back its output, as jordan does."
+    if spec.dtype != "float32":
+        return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute in float32 alone."
+    return None
+
+
+def supports_phase(spec: Spec, phase: str) -> str | None:
+    return None if phase == "forward" else _ONLY_INFERENCE
+
+
+def info() -> dict[str, Any]:
+    """``threads`` is what ``load(threads=None)`` gives a session."""
+    return {"onnxruntime": onnxruntime.__version__, "device": "cpu", "threads": process_threads("OMP_NUM_THREADS")}

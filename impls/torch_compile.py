@@ -1,0 +1,94 @@
+"""The cells of ``torch_eager`` under torch.compile: what a PyTorch user gets for a network of their own on the CPU.
+
+The input product is one for all time steps; the loop behind it is compiled by TorchInductor, forward and BPTT, in chunks
+of ``CHUNK`` steps, with what is left over as one shorter chunk.  Chosen by measurement (PyTorch 2.13, one thread, lstm):
+compiled step by step the loop is no faster than eager, as every call goes through guards and autograd; unrolled over 32 steps
+it is hardly faster than in chunks of 8, takes 40 s to compile instead of 10, and more for longer sequences; PyTorch's
+prototype of a scan does not lower on the CPU.
+
+Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  The first call with a new shape, dtype,
+number of threads or phase compiles (seconds), which needs a C++ compiler; TorchInductor keeps what it made on disk.
+"""
+
+import functools
+import inspect
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnnbench.backend import Network, State
+from rnnbench.errors import BackendUnavailable
+from rnnbench.spec import Spec
+
+try:
+    import torch
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("torch_compile needs PyTorch: pip install 'rnnbench[torch]'") from error
+
+from rnnbench.impls._torch import asarray, info, synchronize, to_numpy
+from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, supports
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+
+CHUNK = 8
+"""Time steps in one compiled graph."""
+
+
+class CompiledNetwork(EagerNetwork):
+    """Layers and directions as in ``EagerNetwork``, each layer's loop compiled."""
+
+    @functools.cached_property
+    def _recurrence(self) -> Spec:
+        """What the loop over time depends on."""
+        return replace(self.spec, input_size=1, num_layers=1, bidirectional=False)
+
+    def _forward_in_time(self, layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
+        layer, products = layer._replace(ih=_given), layer.ih(x)
+        outputs = []
+        for part in products.split(CHUNK):
+            run = _compiled(self._recurrence, *part.shape[:2], torch.get_num_threads(), torch.is_grad_enabled())
+            y, state = run(STEPS[self.spec.cell], layer, part, state)
+            outputs.append(y)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
+
+
+def _given(product: Tensor) -> Tensor:
+    """In the place of a layer's input map: its product is computed before the loop."""
+    return product
+
+
+@functools.cache
+def _compiled(*graph: Any) -> Callable[..., tuple[Tensor, State]]:
+    """The compiled loop of one ``graph``: with one each, the guards of others are not looked through at every call.
+
+    ``fullgraph``: what cannot be compiled is an error and does not run uncompiled.  ``isolate_recompiles``: so that there may
+    be any number of them.
+    """
+    compiling: Any = torch.compile  # whose declared overloads lack the last option
+    return compiling(over_time, fullgraph=True, dynamic=False, isolate_recompiles=True)
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    return CompiledNetwork(spec, params, threads)
+
+
+def unavailable() -> str | None:
+    """Why nothing can be compiled here, by TorchInductor's own search for a compiler."""
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[peers]'"
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "torch.compile needs a C++ compiler at run time and finds none: install g++ or clang++, or name one in CXX"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        return "torch.compile needs Python's C headers at run time and finds no Python.h: install Python's development package"
+    return None
