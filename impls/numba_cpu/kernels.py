@@ -114,17 +114,18 @@ def forward(
                 added(recurrent[old], weights.outer, z, recurrent_size)
             else:
                 plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size)
-            carried = memory[old] if HAS_MEMORY else recurrent[old, :, own]
             if HAS_INNER:
                 operand = operands[t % operands.shape[0]]
                 for i in range(batch):
-                    units_inner(z[i], b_outer[i], carried[i], operand[i])
+                    carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
+                    units_inner(z[i], b_outer[i], carried, operand[i])
                 plus_row(operand, weights.inner, weights.bias_inner, b_inner, size)
             kept = saved[t % saved.shape[0]]
             for i in range(batch):
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
                 c = memory[new, i] if HAS_MEMORY else h
-                units_forward(z[i], b_outer[i], b_inner[i], carried[i], h, c, kept[i])
+                carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
+                units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
                 plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size)
                 for i in range(batch):
@@ -162,23 +163,24 @@ def backward(
             at = t - lowest
             old = t + 1 if reverse else t
             given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, place]
-            carried = memory[old] if HAS_MEMORY else recurrent[old, :, own]
             if FEEDS_BACK_OUTPUT:
                 for i in range(batch):
-                    _sum_of(given[:, i, :output_size], dy[t, first_row + i], doutput[at, i])
+                    _sum_of(given, i, slice(0, output_size), dy[t, first_row + i], doutput[at, i])
                 dhidden[:] = 0
                 added(doutput[at], weights.ho_back, dhidden, output_size)
             else:
                 for i in range(batch):
-                    _sum_of(given[:, i, own], dy[t, first_row + i, own], dhidden[i, :size])
+                    _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
             if HAS_INNER:
                 for i in range(batch):
-                    units_inner_backward(saved[t, i], carried[i], dhidden[i, :size], db_inner[at, i])
+                    carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
+                    units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
                 doperand[:] = 0
                 added(db_inner[at], weights.inner_back, doperand, inner)
             for i in range(batch):
+                carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
-                    saved[t, i], carried[i], dhidden[i, :size], dmemory[i], doperand[i], da[at, i], db_outer[at, i], dcarried[i]
+                    saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[at, i], db_outer[at, i], dcarried[i]
                 )
             passed_on[:] = 0
             if CARRIES_HIDDEN:
@@ -216,13 +218,15 @@ def backward(
 
 
 @register_jitable
-def _sum_of(parts, last, out):
-    """out = the rows of ``parts`` and ``last`` added up."""
+def _sum_of(parts, row, columns, last, out):
+    """out = parts[:, row, columns] and ``last`` added up."""
+    first = parts[0, row, columns]  # rows one by one: Numba knows that they are contiguous, and LLVM can use vectors
     for u in range(out.size):
-        out[u] = parts[0, u] + last[u]
+        out[u] = first[u] + last[u]
     for part in range(1, parts.shape[0]):
+        other = parts[part, row, columns]
         for u in range(out.size):
-            out[u] += parts[part, u]
+            out[u] += other[u]
 
 
 @register_jitable

@@ -41,7 +41,7 @@ def _tile(rows: int, vectors: int, lanes: int, dtype: np.dtype) -> Any:
     real = _REALS[dtype.name]
     vector = ir.VectorType(real, lanes)
     width = lanes * dtype.itemsize
-    undefined = ir.Constant(vector, ir.Undefined)
+    undefined, nothing = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0.0] * lanes)
     to_every_lane = ir.Constant(ir.VectorType(_INDEX, lanes), [0] * lanes)
 
     def generate(builder: ir.IRBuilder, arguments: Any) -> None:
@@ -62,7 +62,6 @@ def _tile(rows: int, vectors: int, lanes: int, dtype: np.dtype) -> Any:
             return builder.shuffle_vector(first_lane, undefined, to_every_lane)
 
         cells = [(i, j) for i in range(rows) for j in range(vectors)]
-        initial = [load(at(c, c_row, i), j) for i, j in cells]
         before = builder.block
         terms, after = builder.append_basic_block("terms"), builder.append_basic_block("after")
         zero = ir.Constant(_ADDRESS, 0)
@@ -81,18 +80,20 @@ def _tile(rows: int, vectors: int, lanes: int, dtype: np.dtype) -> Any:
         next_k = builder.add(k, ir.Constant(_ADDRESS, 1))
         k.add_incoming(zero, before)
         k.add_incoming(next_k, terms)
-        for total, start, new in zip(sums, initial, following, strict=True):
-            total.add_incoming(start, before)
+        for total, new in zip(sums, following, strict=True):
+            total.add_incoming(nothing, before)
             total.add_incoming(new, terms)
         builder.cbranch(builder.icmp_signed("<", next_k, count), terms, after)
 
         builder.position_at_end(after)
         results = [builder.phi(vector) for _ in cells]
-        for result, start, new in zip(results, initial, following, strict=True):
-            result.add_incoming(start, before)
+        for result, new in zip(results, following, strict=True):
+            result.add_incoming(nothing, before)
             result.add_incoming(new, terms)
         for result, (i, j) in zip(results, cells, strict=True):
-            builder.store(result, pointer(at(out, out_row, i), j), align=dtype.itemsize)
+            # c comes last: it may be large, and terms that are added to it one by one are rounded as coarsely
+            total = builder.fadd(load(at(c, c_row, i), j), result)
+            builder.store(total, pointer(at(out, out_row, i), j), align=dtype.itemsize)
 
     @intrinsic
     def tile(typing_context, a, a_row, a_k, w, w_k, c, c_row, out, out_row, count):
