@@ -32,7 +32,7 @@ PUBLISHED = {  # shapes x phases, counted by hand from the published lists
     "glample": 2 * 2 * 3 * 2,
     "issue-81634": 1,
 }
-OWN = {"quick", "sequence-length", "hidden-size", "truncation", "batch", "threads", "startup", "cpu-grid"}
+OWN = {"quick", "sequence-length", "hidden-size", "truncation", "batch", "threads", "startup", "cpu-grid", "cpu-corners"}
 
 
 @pytest.fixture

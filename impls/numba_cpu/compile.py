@@ -19,6 +19,7 @@ from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.products import products
+from rnnbench.impls.numba_cpu.streams import load, storer
 from rnnbench.impls.numba_cpu.target import Target
 
 Function = Callable[..., Any]
@@ -50,9 +51,9 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
         "load_inner": _loader(kind.inner_gates),
         "load_saved": _loader(kind.saved),
         "load_carried": _loader(int(kind.carries is not None)),
-        "store_gates": _storer(len(kind.gates)),
-        "store_outer": _storer(kind.outer_gates),
-        "store_saved": _storer(kind.saved),
+        "store_gates": _storer(len(kind.gates), 2),
+        "store_outer": _storer(kind.outer_gates, 2 + len(kind.gates)),
+        "store_saved": _storer(kind.saved, 2),
         "GATES": len(kind.gates),
         "OUTER": kind.outer_gates,
         "HAS_INNER": has_inner,
@@ -104,14 +105,14 @@ def _loader(count: int) -> Function:
     before, last = _loader(count - 1), count - 1
 
     @register_jitable
-    def load(row, size, u):
-        return (*before(row, size, u), row[last * size + u])
+    def load_all(row, size, u):
+        return (*before(row, size, u), load(row, last * size + u))
 
-    return load
+    return load_all
 
 
-def _storer(count: int) -> Function:
-    """f(row, H, u, values): the inverse of ``_loader``'s function."""
+def _storer(count: int, stream: int) -> Function:
+    """f(row, H, u, values): the inverse of ``_loader``'s function; its streams are those from ``stream`` on."""
     if count == 0:
 
         @register_jitable
@@ -119,11 +120,11 @@ def _storer(count: int) -> Function:
             pass
 
         return nothing
-    before, last = _storer(count - 1), count - 1
+    before, last, store = _storer(count - 1, stream), count - 1, storer(stream + count - 1)
 
     @register_jitable
-    def store(row, size, u, values):
+    def store_all(row, size, u, values):
         before(row, size, u, values)
-        row[last * size + u] = values[last]
+        store(row, last * size + u, values[last])
 
-    return store
+    return store_all

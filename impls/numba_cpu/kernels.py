@@ -20,6 +20,9 @@ from typing import Any
 from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu.barrier import meet
+from rnnbench.impls.numba_cpu.streams import load, storer
+
+store_first, store_second = storer(0), storer(1)
 
 step_forward: Callable[..., Any]
 step_backward: Callable[..., Any]
@@ -52,7 +55,8 @@ def units_inner(a, b_outer, carried, operand):
     """The operand of the second recurrent product, for all units of one batch row."""
     size = operand.size
     for u in range(size):
-        operand[u] = inner_forward(load_gates(a, size, u), load_outer(b_outer, size, u), load_carried(carried, size, u))
+        value = inner_forward(load_gates(a, size, u), load_outer(b_outer, size, u), load_carried(carried, size, u))
+        store_first(operand, u, value)
 
 
 def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
@@ -61,9 +65,9 @@ def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
     for u in range(size):
         b = no_gates if SUMS else load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
         new, kept = step_forward(load_gates(a, size, u), b, load_carried(carried, size, u))
-        hidden[u] = new[0]
+        store_first(hidden, u, new[0])
         if HAS_MEMORY:
-            memory[u] = new[1]
+            store_second(memory, u, new[1])
         store_saved(saved, size, u, kept)
 
 
@@ -72,22 +76,22 @@ def units_inner_backward(saved, carried, dhidden, db_inner):
     size = dhidden.size
     for u in range(size):
         kept = load_saved(saved, size, u)
-        db_inner[u] = inner_backward(kept, load_carried(carried, size, u), (dhidden[u],))[0]
+        store_first(db_inner, u, inner_backward(kept, load_carried(carried, size, u), (load(dhidden, u),))[0])
 
 
 def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dcarried):
     """The derivatives of the cell's equations for all units of one batch row; ``dmemory`` is dc of lstm."""
     size = dhidden.size
     for u in range(size):
-        dnew = (dhidden[u], dmemory[u]) if HAS_MEMORY else (dhidden[u],)
-        dinner = (doperand[u],) if HAS_INNER else ()
+        dnew = (load(dhidden, u), load(dmemory, u)) if HAS_MEMORY else (load(dhidden, u),)
+        dinner = (load(doperand, u),) if HAS_INNER else ()
         kept = load_saved(saved, size, u)
         da_u, db_u, dcarried_u = step_backward(kept, load_carried(carried, size, u), dnew, dinner)
         store_gates(da, size, u, da_u)
         if SEPARATE_COTANGENTS:
             store_outer(db_outer, size, u, db_u)
         if HAS_MEMORY or CARRIES_HIDDEN:
-            dcarried[u] = dcarried_u[0]
+            store_first(dcarried, u, dcarried_u[0])
 
 
 def forward(
