@@ -1,6 +1,7 @@
 """CheckedNetwork: argument checks, empty sequences and tape bookkeeping, once for all implementations."""
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -132,7 +133,13 @@ class CheckedNetwork(ABC):
             sizes = ", ".join("_" if size is None else str(size) for size in expected)
             names = ", ".join(axes).replace("H", "O") if self.spec.kind.feeds_back_output else ", ".join(axes)
             raise ArgumentError(f"{name} has shape {shape}; expected ({names}) = ({sizes})")
-        dtype = str(array.dtype).removeprefix("torch.")
+        dtype = _name(array.dtype)
         if dtype != self.spec.dtype:
             raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
         self._check_place(name, array)
+
+
+@functools.cache
+def _name(dtype: Any) -> str:
+    """Of NumPy's, JAX's or PyTorch's dtype; kept, because NumPy takes longer for it than a small network for a step."""
+    return str(dtype).removeprefix("torch.")

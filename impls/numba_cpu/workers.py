@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numba
 
 from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
 
 _LEAST_ROWS = 4
 """Of a thread: with fewer, a product reads its weights for too little work."""
@@ -25,9 +26,13 @@ class Share(NamedTuple):
 
 
 class Workers:
-    """``threads`` of them; None means the process's setting, NUMBA_NUM_THREADS or the number of cores."""
+    """``threads`` of them; None means the process's setting, NUMBA_NUM_THREADS or the number of cores.
+
+    Raises ArgumentError for a number that is none.
+    """
 
     def __init__(self, threads: int | None) -> None:
+        check_threads(threads)
         self.threads = threads or numba.get_num_threads()
         self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
         self._busy = Lock()

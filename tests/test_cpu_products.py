@@ -1,0 +1,321 @@
+"""Matrix products of the Numba backend: every tile, ragged sizes, what lies beyond a matrix, and the instructions they are
+generated for.  About 30 s, most of it to compile.
+"""
+
+import functools
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from numba import njit, types
+
+from rnnbench.check import check
+from rnnbench.impls.numba_cpu.products import BLOCK, packed, products, rounded_up
+from rnnbench.impls.numba_cpu.target import AVX2, AVX512, MOST_ROWS, NEON, PLAIN, Target, current_target
+
+TARGETS = [AVX512, AVX2, NEON, PLAIN]
+
+HOST = current_target()
+# LLVM makes vectors of any width from the ones that a machine has, so that all of these run everywhere
+COMPILED = list(
+    dict.fromkeys([("float32", HOST), ("float64", HOST), ("float32", AVX512), ("float64", AVX2), ("float32", PLAIN)])
+)
+
+SIZES = [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129]
+
+GUARD = 12345.0
+
+
+class Compiled(NamedTuple):
+    """``Products`` of one dtype and target, callable from Python."""
+
+    dtype: np.dtype
+    target: Target
+    plus_row: Callable[..., None]
+    added: Callable[..., None]
+    added_transposed: Callable[..., None]
+    pack: Callable[..., None]
+    transposed: Callable[..., None]
+
+    def whole(self, columns: int) -> int:
+        return rounded_up(columns, self.target.lanes(self.dtype))
+
+    def packed_size(self, rows: int, columns: int) -> int:
+        return rows * self.whole(columns)
+
+
+@functools.cache
+def compiled_for(dtype: str, target: Target) -> Compiled:
+    plus, add, add_transposed, pack, transpose = products(np.dtype(dtype), target)
+    real = getattr(types, dtype)
+    # one signature for all strides: each one more would be compiled again
+    matrix, line = types.Array(real, 2, "A"), types.Array(real, 1, "C")
+
+    @njit(types.void(matrix, line, line, matrix, types.intp))
+    def plus_row(a, w, row, out, terms):
+        plus(a, w, row, out, terms)
+
+    @njit(types.void(matrix, line, matrix, types.intp))
+    def added(a, w, out, terms):
+        add(a, w, out, terms)
+
+    @njit(types.void(matrix, line, matrix, types.intp))
+    def added_transposed(a, w, out, terms):
+        add_transposed(a, w, out, terms)
+
+    @njit(types.void(matrix, types.intp, line))
+    def packing(source, columns, out):
+        pack(source, columns, out)
+
+    @njit(types.void(matrix, matrix))
+    def transposed(source, out):
+        transpose(source, out)
+
+    return Compiled(np.dtype(dtype), target, plus_row, added, added_transposed, packing, transposed)
+
+
+@pytest.fixture(params=COMPILED, ids=lambda key: f"{key[0]}-{key[1].name}")
+def compiled(request) -> Compiled:
+    return compiled_for(*request.param)
+
+
+class Guarded:
+    """An array inside a larger one, at an odd place and with rows apart, whose surroundings must keep their value."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        margin = [(2, 1)] * (values.ndim - 1) + [(3, 5)]
+        self._around = np.pad(values, margin, constant_values=GUARD)
+        self._place = tuple(slice(before, before + size) for (before, _), size in zip(margin, values.shape, strict=True))
+
+    @property
+    def inside(self) -> np.ndarray:
+        return self._around[self._place]
+
+    def assert_untouched(self) -> None:
+        rest = self._around.copy()
+        rest[self._place] = GUARD
+        assert np.all(rest == GUARD), "written beyond the matrix"
+
+
+class Operands(NamedTuple):
+    """a (rows, terms), w (terms, columns), row (columns,) and c (rows, columns) of one product."""
+
+    a: np.ndarray
+    w: np.ndarray
+    row: np.ndarray
+    c: np.ndarray
+
+
+def drawn(dtype: np.dtype, rows: int, columns: int, terms: int) -> Operands:
+    rng = np.random.default_rng([rows, columns, terms])
+    shapes = (rows, terms), (terms, columns), (columns,), (rows, columns)
+    return Operands(*(rng.standard_normal(shape).astype(dtype) for shape in shapes))
+
+
+def with_nan_beyond(matrix: np.ndarray, rows: int = 2, columns: int = 3) -> np.ndarray:
+    """The same matrix at the beginning of a larger one."""
+    return np.pad(np.ascontiguousarray(matrix), ((0, rows), (0, columns)), constant_values=np.nan)
+
+
+def results(compiled: Compiled, operands: Operands) -> dict[str, np.ndarray]:
+    """Each of the three products, by name; ``added`` and its twin start from c.
+
+    What lies beyond an operand is NaN, and so are the columns of ``out`` and ``row`` that only fill its last vector.
+    """
+    a, w, row, c = operands
+    terms, columns = w.shape
+    filling = compiled.whole(columns) - columns
+    weights = np.concatenate([packed(w, compiled.target), np.full(5, np.nan, w.dtype)])
+    wide, wide_row = with_nan_beyond(a, rows=0), np.pad(row, (0, filling), constant_values=np.nan)
+    calls = {
+        "plus_row": (compiled.plus_row, wide, (weights, wide_row), np.full_like(c, np.nan)),
+        "added": (compiled.added, wide, (weights,), c),
+        "added_transposed": (compiled.added_transposed, with_nan_beyond(a.T), (weights,), c),
+    }
+    found = {}
+    for name, (function, operand, others, start) in calls.items():
+        out = Guarded(np.pad(start, ((0, 0), (0, filling)), constant_values=np.nan))
+        function(operand, *others, out.inside, terms)
+        out.assert_untouched()
+        found[name] = out.inside[:, :columns]
+    return found
+
+
+def assert_right(compiled: Compiled, rows: int, columns: int, terms: int) -> None:
+    """A sum of n products and a first value, in any order, fused or not, is within g (|c| + |a| |w|) of the exact one, with
+    g = m u / (1 - m u) and m = n + 1: a product rounds once and passes through at most n additions (Higham, "Accuracy and
+    Stability of Numerical Algorithms", 3.1).  NumPy's own sum in float64 is as far from it, by its own u.
+    """
+    operands = drawn(compiled.dtype, rows, columns, terms)
+    a, w, row, c = (array.astype("float64") for array in operands)
+    roundings = (terms + 1) * np.array([np.finfo(dtype).eps / 2 for dtype in (compiled.dtype, "float64")])
+    relative = np.sum(roundings / (1 - roundings))
+    for name, got in results(compiled, operands).items():
+        start = row if name == "plus_row" else c
+        error, allowed = abs(got - (start + a @ w)), relative * (abs(start) + abs(a) @ abs(w))
+        assert np.all(error <= allowed), f"{name}, {rows} rows, {columns} columns, {terms} terms: {np.max(error):.3g}"
+
+
+def test_products_are_right_at_ragged_sizes(compiled):
+    terms = itertools.cycle([0, *SIZES])  # 14 of them for 13 columns: each number of terms meets each number of columns
+    for rows, columns in itertools.product(SIZES, SIZES):
+        assert_right(compiled, rows, columns, next(terms))
+
+
+def test_products_are_right_with_every_tile(compiled):
+    lanes, vectors = compiled.target.lanes(compiled.dtype), compiled.target.vectors
+    for rows, count in itertools.product(range(1, 2 * MOST_ROWS + 2), range(1, 2 * vectors + 1)):
+        assert_right(compiled, rows, count * lanes, 5)
+
+
+def test_products_of_no_terms_are_the_initial_values(compiled):
+    operands = drawn(compiled.dtype, 17, 33, 0)
+    found = results(compiled, operands)
+    np.testing.assert_array_equal(found["plus_row"], np.tile(operands.row, (17, 1)))
+    np.testing.assert_array_equal(found["added"], operands.c)
+    np.testing.assert_array_equal(found["added_transposed"], operands.c)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(7, 0), (0, 17), (0, 0)])
+def test_products_without_rows_or_columns_write_nothing(compiled, rows, columns):
+    assert {got.size for got in results(compiled, drawn(compiled.dtype, rows, columns, 5)).values()} == {0}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_products_let_nan_and_infinity_through_and_keep_them_apart(compiled, value):
+    i, j, k = 20, 40, 3
+    operands = drawn(compiled.dtype, 33, 65, 17)
+    healthy = results(compiled, operands)
+    reached = {"a": (i, slice(None)), "w": (slice(None), j), "row": (slice(None), j), "c": (i, j)}
+    for changed, place in {"a": (i, k), "w": (k, j), "row": j, "c": (i, j)}.items():
+        sick = operands._replace(**{changed: getattr(operands, changed).copy()})
+        getattr(sick, changed)[place] = value
+        a, w, row, c = (array.astype("float64") for array in sick)
+        for name, got in results(compiled, sick).items():
+            start, unread = (row, "c") if name == "plus_row" else (c, "row")
+            expected = healthy[name].copy()
+            if changed != unread:
+                with np.errstate(invalid="ignore"):
+                    expected[reached[changed]] = (start + a @ w)[reached[changed]]
+                assert not np.any(np.isfinite(expected[reached[changed]]))
+            np.testing.assert_array_equal(got, expected, err_msg=f"{name}, {value} in {changed}")
+
+
+def test_infinities_of_both_signs_in_one_sum_make_nan(compiled):
+    operands = drawn(compiled.dtype, 5, 17, 9)
+    operands.w[2], operands.w[7] = np.inf, -np.inf
+    operands.a[:, [2, 7]] = 1
+    for got in results(compiled, operands).values():
+        assert np.all(np.isnan(got))
+
+
+def test_packed_is_the_documented_order(compiled):
+    lanes = compiled.target.lanes(compiled.dtype)
+    width = compiled.target.vectors * lanes
+    for rows, columns in itertools.product([0, 1, 3, 17], [0, *SIZES]):
+        w = drawn(compiled.dtype, 1, columns, rows).w
+        wanted = np.zeros(compiled.packed_size(rows, columns), compiled.dtype)
+        for k, j in itertools.product(range(rows), range(columns)):
+            first = j // width * width
+            own_width = min(width, compiled.whole(columns) - first)
+            wanted[first * rows + k * own_width + j - first] = w[k, j]
+        np.testing.assert_array_equal(packed(w, compiled.target), wanted, strict=True)
+
+
+def test_pack_is_packed(compiled):
+    for rows, columns in itertools.product([0, *SIZES], repeat=2):
+        w = drawn(compiled.dtype, 1, columns, rows).w
+        out = Guarded(np.full(compiled.packed_size(rows, columns), np.nan, compiled.dtype))
+        compiled.pack(with_nan_beyond(w, rows=0), columns, out.inside)
+        np.testing.assert_array_equal(out.inside, packed(w, compiled.target), err_msg=f"{rows} x {columns}")
+        out.assert_untouched()
+
+
+def test_transposed_is_the_transpose(compiled):
+    for rows, columns in itertools.product([0, *SIZES, BLOCK - 1, BLOCK + 1], repeat=2):
+        source = drawn(compiled.dtype, 1, columns, rows).w
+        out = Guarded(np.full((columns, rows), np.nan, compiled.dtype))
+        compiled.transposed(with_nan_beyond(source), out.inside)
+        np.testing.assert_array_equal(out.inside, source.T, err_msg=f"{rows} x {columns}")
+        out.assert_untouched()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_target_lanes_fill_a_register(target, dtype):
+    assert target.lanes(np.dtype(dtype)) * np.dtype(dtype).itemsize == target.bytes
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_target_tiles_fit_the_registers_and_are_as_large_as_they_can_be(target):
+    def registers(rows: int, vectors: int) -> int:
+        return rows * vectors + vectors + 1  # accumulators, weights and one element of the other operand
+
+    assert target.vectors > 1, "a narrower last panel has at least one vector"
+    for vectors in range(1, target.vectors + 1):
+        rows = target.rows(vectors)
+        assert 1 <= rows <= MOST_ROWS
+        assert registers(rows, vectors) <= target.registers
+        assert rows == MOST_ROWS or registers(rows + 1, vectors) > target.registers
+        # a narrow panel is cut into tiles of at most rows(vectors - 1) rows, which there must be for each of its widths
+        assert vectors == target.vectors or rows >= target.rows(target.vectors - 1)
+
+
+def narrowed(**variables: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")}
+    return inherited | {f"NUMBA_CPU_{name}": value for name, value in variables.items()}
+
+
+def name_in_a_process(environment: dict[str, str]) -> str:
+    code = "from rnnbench.impls.numba_cpu.target import current_target; print(current_target().name)"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return run.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("variables", "target"),
+    [
+        ({"NAME": "generic"}, PLAIN),
+        ({"NAME": "x86-64"}, PLAIN),
+        ({"NAME": "haswell", "FEATURES": "+avx,+avx2,+bmi,+fma"}, AVX2),
+        ({"NAME": "haswell", "FEATURES": "+avx,+avx2,-fma"}, PLAIN),
+        ({"NAME": "skylake-avx512", "FEATURES": "+avx2,+fma,+avx512f,+avx512dq,+avx512vl"}, AVX512),
+        ({"NAME": "skylake-avx512", "FEATURES": "+avx2,+fma,+avx512f,-avx512dq,-avx512vl"}, AVX2),
+        ({"NAME": "apple-m1", "FEATURES": "+neon"}, NEON),
+        ({"FEATURES": ""}, PLAIN),
+    ],
+)
+def test_target_is_what_the_environment_narrows_numba_to(variables, target):
+    assert name_in_a_process(narrowed(**variables)) == target.name
+
+
+def test_target_is_the_hosts_unless_narrowed():
+    present = {name for name, there in llvm.get_host_cpu_features().items() if there}
+    best = next(
+        target
+        for target, needed in [
+            (AVX512, {"avx512f", "avx512dq", "avx512vl"}), (AVX2, {"avx2", "fma"}), (NEON, {"neon"}), (PLAIN, set()),
+        ]
+        if needed <= present
+    )  # fmt: skip
+    assert name_in_a_process(narrowed()) == best.name
+    assert name_in_a_process(narrowed(NAME=llvm.get_host_cpu_name())) == best.name
+
+
+@pytest.mark.parametrize("target", [AVX2, PLAIN], ids=lambda target: target.name)
+def test_target_narrowed_networks_are_right(monkeypatch, target):
+    features = llvm.get_host_cpu_features()
+    if target is AVX2 and not (features.get("avx2") and features.get("fma")):
+        pytest.skip("this machine has no AVX2 with FMA to narrow Numba to")
+    variables = {"NAME": "haswell", "FEATURES": "+avx,+avx2,+fma"} if target is AVX2 else {"NAME": "generic", "FEATURES": ""}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"NUMBA_CPU_{name}", value)
+    report = check("numba_cpu", level="smoke", cells=["lstm"], time_limit=300)  # seconds: its first call compiles
+    assert report.info["kernels"] == target.name
+    assert report.passed, report.table()
