@@ -28,8 +28,7 @@ def _scopes(builder: Any, numbers: Any) -> Any:
 
 
 @intrinsic
-def load(typing_context: Any, array: Any, index: Any) -> Any:
-    """array[index] of a contiguous vector that this loop does not write."""
+def _load(typing_context: Any, array: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
@@ -37,6 +36,10 @@ def load(typing_context: Any, array: Any, index: Any) -> Any:
         return value
 
     return array.dtype(array, types.intp), codegen
+
+
+load: Callable[..., Any] = _load
+"""f(array, index) = array[index] of a contiguous vector that this loop does not write."""
 
 
 def storer(stream: int) -> Callable[..., None]:
