@@ -136,7 +136,8 @@ def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     """Why a backend cannot run a phase of a network: what ``supports(spec)`` answers, then its optional function
     ``supports_phase(spec, phase)``, for a backend without BPTT; None where it can."""
     ask = getattr(module, "supports_phase", None)
-    return module.supports(spec) or (ask(spec, phase) if ask else None)
+    reason = module.supports(spec)
+    return ask(spec, phase) if reason is None and ask else reason
 
 
 def _registered(*groups: str) -> dict[str, EntryPoint]:
