@@ -19,7 +19,7 @@ from rnnbench.backend import Gradients, State
 from rnnbench.errors import ArgumentError
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.spec import BFLOAT16, Spec
 from rnnbench.threads import check_threads
 
 DEVICE = torch.device("cpu")
@@ -53,7 +53,7 @@ class AutogradNetwork(CheckedNetwork):
     def _set_params(self, params: Params) -> None:
         # new leaves, never a change in place: the graphs of older tapes keep theirs
         with torch.inference_mode(False):
-            self._set_weights({name: torch.tensor(value, device=DEVICE) for name, value in params.items()})
+            self._set_weights({name: asarray(value) for name, value in params.items()})
 
     @abstractmethod
     def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
@@ -105,11 +105,16 @@ def limited(threads: int) -> Iterator[None]:
 
 def asarray(array: np.ndarray) -> torch.Tensor:
     """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
-    return torch.from_numpy(np.array(array, order="C")).to(DEVICE)
+    copy = np.array(array, order="C")
+    if copy.dtype == BFLOAT16:  # which torch takes from no NumPy array, and gives to none
+        return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(DEVICE)
+    return torch.from_numpy(copy).to(DEVICE)
 
 
 def to_numpy(array: torch.Tensor) -> np.ndarray:
     """Copy a tensor into a NumPy array of the same dtype."""
+    if array.dtype == torch.bfloat16:
+        return array.detach().contiguous().view(torch.int16).numpy(force=True).copy().view(BFLOAT16)
     return array.numpy(force=True).copy()
 
 

@@ -3,12 +3,15 @@
 import math
 from dataclasses import KW_ONLY, dataclass
 
+import ml_dtypes
 import numpy as np
 
 from rnnbench.cells import CELLS, Cell
 from rnnbench.errors import SpecError
 
-DTYPES = ("float32", "float64")
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+DTYPES = ("float32", "float64", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Spec:
 
     ``cell``: one of elman, jordan, lstm, gru, gru_reset_before.  ``nonlinearity``: tanh, relu or sigmoid for elman and
     jordan; tanh for the others.  ``output_size``: the size O of jordan's output y = V h + c (default: hidden_size); for
-    no other cell.  ``dtype``: float32 or float64, of every array.  Raises SpecError.
+    no other cell.  ``dtype``: float32, float64 or bfloat16, of every array; products of bfloat16 add up in float32.
+    Raises SpecError.
     """
 
     cell: str
@@ -105,7 +109,8 @@ class Spec:
 
     @property
     def numpy_dtype(self) -> np.dtype:
-        return np.dtype(self.dtype)
+        """bfloat16 is ``ml_dtypes.bfloat16``."""
+        return BFLOAT16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     def parameter_count(self) -> int:
         return sum(math.prod(shape) for shape in self.param_shapes().values())

@@ -13,18 +13,25 @@ from typing import NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from numba import njit, types
+from numba import from_dtype, njit, types
 
 from rnnbench.check import check
-from rnnbench.impls.numba_cpu.products import BLOCK, packed, products, rounded_up
+from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
+from rnnbench.impls.numba_cpu.products import BLOCK, packed, packed_size, products, room_for, rounded_up
 from rnnbench.impls.numba_cpu.target import AVX2, AVX512, MOST_ROWS, NEON, PLAIN, Target, current_target
+from rnnbench.spec import BFLOAT16
 
 TARGETS = [AVX512, AVX2, NEON, PLAIN]
 
 HOST = current_target()
 # LLVM makes vectors of any width from the ones that a machine has, so that all of these run everywhere
 COMPILED = list(
-    dict.fromkeys([("float32", HOST), ("float64", HOST), ("float32", AVX512), ("float64", AVX2), ("float32", PLAIN)])
+    dict.fromkeys(
+        [
+            *[("float32", HOST), ("float64", HOST), ("float32", AVX512), ("float64", AVX2), ("float32", PLAIN)],
+            *[("bfloat16", HOST), ("bfloat16", AVX2)],
+        ]
+    )
 )
 
 SIZES = [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129]
@@ -35,7 +42,8 @@ GUARD = 12345.0
 class Compiled(NamedTuple):
     """``Products`` of one dtype and target, callable from Python."""
 
-    dtype: np.dtype
+    dtype: np.dtype  # that is computed in
+    stored: np.dtype
     target: Target
     plus_row: Callable[..., None]
     added: Callable[..., None]
@@ -46,38 +54,48 @@ class Compiled(NamedTuple):
     def whole(self, columns: int) -> int:
         return rounded_up(columns, self.target.lanes(self.dtype))
 
-    def packed_size(self, rows: int, columns: int) -> int:
-        return rows * self.whole(columns)
+    @property
+    def side(self) -> int:
+        """Rows that lie side by side."""
+        return 2 if self.stored == BFLOAT16 else 1
+
+    def packed(self, matrix: np.ndarray) -> np.ndarray:
+        return packed(matrix.astype(self.stored), self.target)
+
+    def nan(self, *shape: int) -> np.ndarray:
+        """Stored as packed operands are."""
+        return np.full(shape, np.nan, self.stored).view(storage(self.stored))
 
 
 @functools.cache
 def compiled_for(dtype: str, target: Target) -> Compiled:
-    plus, add, add_transposed, pack, transpose = products(np.dtype(dtype), target)
-    real = getattr(types, dtype)
+    stored = np.dtype(dtype)
+    plus, add, add_transposed, pack, transpose = products(stored, target)
+    real, own = (from_dtype(kind(stored)) for kind in (computed, storage))
     # one signature for all strides: each one more would be compiled again
-    matrix, line = types.Array(real, 2, "A"), types.Array(real, 1, "C")
+    matrix, line, operand = types.Array(real, 2, "A"), types.Array(real, 1, "C"), types.Array(own, 1, "C")
 
-    @njit(types.void(matrix, line, line, matrix, types.intp))
-    def plus_row(a, w, row, out, terms):
-        plus(a, w, row, out, terms)
+    @njit(types.void(matrix, operand, line, matrix, types.intp, operand))
+    def plus_row(a, w, row, out, terms, room):
+        plus(a, w, row, out, terms, room)
 
-    @njit(types.void(matrix, line, matrix, types.intp))
-    def added(a, w, out, terms):
-        add(a, w, out, terms)
+    @njit(types.void(matrix, operand, matrix, types.intp, operand))
+    def added(a, w, out, terms, room):
+        add(a, w, out, terms, room)
 
-    @njit(types.void(matrix, line, matrix, types.intp))
-    def added_transposed(a, w, out, terms):
-        add_transposed(a, w, out, terms)
+    @njit(types.void(matrix, operand, matrix, types.intp, operand))
+    def added_transposed(a, w, out, terms, room):
+        add_transposed(a, w, out, terms, room)
 
-    @njit(types.void(matrix, types.intp, line))
+    @njit(types.void(matrix, types.intp, operand))
     def packing(source, columns, out):
         pack(source, columns, out)
 
-    @njit(types.void(matrix, matrix))
+    @njit(types.void(matrix, types.Array(own, 2, "A")))
     def transposed(source, out):
         transpose(source, out)
 
-    return Compiled(np.dtype(dtype), target, plus_row, added, added_transposed, packing, transposed)
+    return Compiled(computed(stored), stored, target, plus_row, added, added_transposed, packing, transposed)
 
 
 @pytest.fixture(params=COMPILED, ids=lambda key: f"{key[0]}-{key[1].name}")
@@ -112,10 +130,11 @@ class Operands(NamedTuple):
     c: np.ndarray
 
 
-def drawn(dtype: np.dtype, rows: int, columns: int, terms: int) -> Operands:
+def drawn(compiled: Compiled, rows: int, columns: int, terms: int) -> Operands:
+    """Numbers that are stored exactly."""
     rng = np.random.default_rng([rows, columns, terms])
     shapes = (rows, terms), (terms, columns), (columns,), (rows, columns)
-    return Operands(*(rng.standard_normal(shape).astype(dtype) for shape in shapes))
+    return Operands(*(rng.standard_normal(shape).astype(compiled.stored).astype(compiled.dtype) for shape in shapes))
 
 
 def with_nan_beyond(matrix: np.ndarray, rows: int = 2, columns: int = 3) -> np.ndarray:
@@ -131,7 +150,7 @@ def results(compiled: Compiled, operands: Operands) -> dict[str, np.ndarray]:
     a, w, row, c = operands
     terms, columns = w.shape
     filling = compiled.whole(columns) - columns
-    weights = np.concatenate([packed(w, compiled.target), np.full(5, np.nan, w.dtype)])
+    weights = np.concatenate([compiled.packed(w), compiled.nan(5)])
     wide, wide_row = with_nan_beyond(a, rows=0), np.pad(row, (0, filling), constant_values=np.nan)
     calls = {
         "plus_row": (compiled.plus_row, wide, (weights, wide_row), np.full_like(c, np.nan)),
@@ -141,8 +160,10 @@ def results(compiled: Compiled, operands: Operands) -> dict[str, np.ndarray]:
     found = {}
     for name, (function, operand, others, start) in calls.items():
         out = Guarded(np.pad(start, ((0, 0), (0, filling)), constant_values=np.nan))
-        function(operand, *others, out.inside, terms)
+        room = Guarded(compiled.nan(room_for(compiled.stored, a.shape)))
+        function(operand, *others, out.inside, terms, room.inside)
         out.assert_untouched()
+        room.assert_untouched()
         found[name] = out.inside[:, :columns]
     return found
 
@@ -152,7 +173,7 @@ def assert_right(compiled: Compiled, rows: int, columns: int, terms: int) -> Non
     g = m u / (1 - m u) and m = n + 1: a product rounds once and passes through at most n additions (Higham, "Accuracy and
     Stability of Numerical Algorithms", 3.1).  NumPy's own sum in float64 is as far from it, by its own u.
     """
-    operands = drawn(compiled.dtype, rows, columns, terms)
+    operands = drawn(compiled, rows, columns, terms)
     a, w, row, c = (array.astype("float64") for array in operands)
     roundings = (terms + 1) * np.array([np.finfo(dtype).eps / 2 for dtype in (compiled.dtype, "float64")])
     relative = np.sum(roundings / (1 - roundings))
@@ -175,7 +196,7 @@ def test_products_are_right_with_every_tile(compiled):
 
 
 def test_products_of_no_terms_are_the_initial_values(compiled):
-    operands = drawn(compiled.dtype, 17, 33, 0)
+    operands = drawn(compiled, 17, 33, 0)
     found = results(compiled, operands)
     np.testing.assert_array_equal(found["plus_row"], np.tile(operands.row, (17, 1)))
     np.testing.assert_array_equal(found["added"], operands.c)
@@ -184,13 +205,13 @@ def test_products_of_no_terms_are_the_initial_values(compiled):
 
 @pytest.mark.parametrize(("rows", "columns"), [(7, 0), (0, 17), (0, 0)])
 def test_products_without_rows_or_columns_write_nothing(compiled, rows, columns):
-    assert {got.size for got in results(compiled, drawn(compiled.dtype, rows, columns, 5)).values()} == {0}
+    assert {got.size for got in results(compiled, drawn(compiled, rows, columns, 5)).values()} == {0}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_products_let_nan_and_infinity_through_and_keep_them_apart(compiled, value):
     i, j, k = 20, 40, 3
-    operands = drawn(compiled.dtype, 33, 65, 17)
+    operands = drawn(compiled, 33, 65, 17)
     healthy = results(compiled, operands)
     reached = {"a": (i, slice(None)), "w": (slice(None), j), "row": (slice(None), j), "c": (i, j)}
     for changed, place in {"a": (i, k), "w": (k, j), "row": j, "c": (i, j)}.items():
@@ -208,7 +229,7 @@ def test_products_let_nan_and_infinity_through_and_keep_them_apart(compiled, val
 
 
 def test_infinities_of_both_signs_in_one_sum_make_nan(compiled):
-    operands = drawn(compiled.dtype, 5, 17, 9)
+    operands = drawn(compiled, 5, 17, 9)
     operands.w[2], operands.w[7] = np.inf, -np.inf
     operands.a[:, [2, 7]] = 1
     for got in results(compiled, operands).values():
@@ -219,30 +240,31 @@ def test_packed_is_the_documented_order(compiled):
     lanes = compiled.target.lanes(compiled.dtype)
     width = compiled.target.vectors * lanes
     for rows, columns in itertools.product([0, 1, 3, 17], [0, *SIZES]):
-        w = drawn(compiled.dtype, 1, columns, rows).w
-        wanted = np.zeros(compiled.packed_size(rows, columns), compiled.dtype)
+        w = drawn(compiled, 1, columns, rows).w
+        wanted, side = np.zeros(packed_size(compiled.stored, compiled.target, rows, columns), compiled.stored), compiled.side
         for k, j in itertools.product(range(rows), range(columns)):
             first = j // width * width
             own_width = min(width, compiled.whole(columns) - first)
-            wanted[first * rows + k * own_width + j - first] = w[k, j]
-        np.testing.assert_array_equal(packed(w, compiled.target), wanted, strict=True)
+            wanted[first * rounded_up(rows, side) + (k // side * own_width + j - first) * side + k % side] = w[k, j]
+        np.testing.assert_array_equal(compiled.packed(w), wanted.view(storage(compiled.stored)), strict=True)
 
 
 def test_pack_is_packed(compiled):
     for rows, columns in itertools.product([0, *SIZES], repeat=2):
-        w = drawn(compiled.dtype, 1, columns, rows).w
-        out = Guarded(np.full(compiled.packed_size(rows, columns), np.nan, compiled.dtype))
+        w = drawn(compiled, 1, columns, rows).w
+        out = Guarded(compiled.nan(packed_size(compiled.stored, compiled.target, rows, columns)))
         compiled.pack(with_nan_beyond(w, rows=0), columns, out.inside)
-        np.testing.assert_array_equal(out.inside, packed(w, compiled.target), err_msg=f"{rows} x {columns}")
+        np.testing.assert_array_equal(out.inside, compiled.packed(w), err_msg=f"{rows} x {columns}")
         out.assert_untouched()
 
 
 def test_transposed_is_the_transpose(compiled):
     for rows, columns in itertools.product([0, *SIZES, BLOCK - 1, BLOCK + 1], repeat=2):
-        source = drawn(compiled.dtype, 1, columns, rows).w
-        out = Guarded(np.full((columns, rows), np.nan, compiled.dtype))
+        source = drawn(compiled, 1, columns, rows).w
+        out = Guarded(compiled.nan(columns, rows))
         compiled.transposed(with_nan_beyond(source), out.inside)
-        np.testing.assert_array_equal(out.inside, source.T, err_msg=f"{rows} x {columns}")
+        wanted = source.T.astype(compiled.stored).view(storage(compiled.stored))
+        np.testing.assert_array_equal(out.inside, wanted, err_msg=f"{rows} x {columns}")
         out.assert_untouched()
 
 

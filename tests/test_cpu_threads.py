@@ -293,43 +293,50 @@ def test_tapes_alive_keep_their_own_buffers(by):
 
 
 SEQUENCE = (5, 3)
+REAL = np.dtype("float32")
 
 
 def test_buffers_are_handed_out_again_after_they_were_given_back_and_not_before():
-    buffers = Buffers(np.dtype("float32"))
-    first, second = buffers.take(SEQUENCE, 4, 6), buffers.take(SEQUENCE, 4, 6)
+    buffers = Buffers()
+    first, second = buffers.take(SEQUENCE, (4, 6), REAL), buffers.take(SEQUENCE, (4, 6), REAL)
     assert first.shape == (4, 6)
     assert first.dtype == np.float32
     assert not np.shares_memory(first, second)
     buffers.give_back(SEQUENCE, [first])
-    assert buffers.take(SEQUENCE, 4, 6) is first
-    third = buffers.take(SEQUENCE, 4, 6)
+    assert buffers.take(SEQUENCE, (4, 6), REAL) is first
+    third = buffers.take(SEQUENCE, (4, 6), REAL)
     assert third is not first
     assert third is not second
     buffers.give_back(SEQUENCE, [third, second])
-    assert {id(buffers.take(SEQUENCE, 4, 6)) for _ in range(2)} == {id(second), id(third)}
+    assert {id(buffers.take(SEQUENCE, (4, 6), REAL)) for _ in range(2)} == {id(second), id(third)}
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (24,), (4, 6, 1), (4, 5), ()])
 def test_buffers_of_other_shapes_are_kept_apart(shape):
-    buffers = Buffers(np.dtype("float64"))
-    buffers.give_back(SEQUENCE, [buffers.take(SEQUENCE, 4, 6)])
-    assert buffers.take(SEQUENCE, *shape).shape == shape
+    buffers = Buffers()
+    buffers.give_back(SEQUENCE, [buffers.take(SEQUENCE, (4, 6), REAL)])
+    assert buffers.take(SEQUENCE, shape, REAL).shape == shape
+
+
+def test_buffers_of_other_dtypes_are_kept_apart():
+    buffers = Buffers()
+    buffers.give_back(SEQUENCE, [buffers.take(SEQUENCE, (4, 6), REAL)])
+    assert buffers.take(SEQUENCE, (4, 6), np.dtype("uint32")).dtype == np.uint32
 
 
 def test_buffers_of_other_sequences_are_kept_apart():
-    buffers = Buffers(np.dtype("float64"))
-    first = buffers.take(SEQUENCE, 4, 6)
+    buffers = Buffers()
+    first = buffers.take(SEQUENCE, (4, 6), REAL)
     buffers.give_back(SEQUENCE, [first])
-    assert buffers.take((5, 4), 4, 6) is not first
-    assert buffers.take(SEQUENCE, 4, 6) is first
+    assert buffers.take((5, 4), (4, 6), REAL) is not first
+    assert buffers.take(SEQUENCE, (4, 6), REAL) is first
 
 
 def given_back(buffers: Buffers, sequences: list[tuple[int, int]]) -> dict[tuple[int, int], weakref.ref]:
     """An array of each sequence, taken and given back in this order, as it may or may not be kept."""
     found = {}
     for sequence in sequences:
-        array = buffers.take(sequence, 2, 2)
+        array = buffers.take(sequence, (2, 2), REAL)
         found[sequence] = weakref.ref(array)
         buffers.give_back(sequence, [array])
     return found
@@ -340,30 +347,30 @@ def kept(arrays: dict[tuple[int, int], weakref.ref]) -> list[tuple[int, int]]:
 
 
 def test_buffers_of_the_last_two_sequences_are_kept_and_no_others():
-    buffers = Buffers(np.dtype("float32"))
+    buffers = Buffers()
     assert kept(given_back(buffers, [(steps, 3) for steps in range(50)])) == [(48, 3), (49, 3)]
     long, short = (20, 3), (7, 3)  # the windows of truncated BPTT, and what is left at the end
     assert kept(given_back(buffers, [long, short, long, (1, 1)])) == [long, (1, 1)]
 
 
 def test_buffers_given_back_after_their_sequence_was_dropped_displace_another():
-    buffers = Buffers(np.dtype("float32"))
-    late = buffers.take(SEQUENCE, 2, 2)
+    buffers = Buffers()
+    late = buffers.take(SEQUENCE, (2, 2), REAL)
     others = given_back(buffers, [(1, 1), (2, 2)])
     assert kept(others) == [(1, 1), (2, 2)]
     buffers.give_back(SEQUENCE, [late])
     assert kept(others) == [(2, 2)]
-    assert buffers.take(SEQUENCE, 2, 2) is late
+    assert buffers.take(SEQUENCE, (2, 2), REAL) is late
 
 
 def test_buffers_are_never_handed_to_two_threads_at_once():
-    buffers, interval = Buffers(np.dtype("int64")), sys.getswitchinterval()
+    buffers, interval = Buffers(), sys.getswitchinterval()
     started = threading.Barrier(4)
 
     def use(owner: int) -> None:
         started.wait()
         for turn in range(3000):
-            array = buffers.take((turn % 3, 1), 2)
+            array = buffers.take((turn % 3, 1), (2,), REAL)
             array[:] = owner
             assert np.all(array == owner)
             buffers.give_back((turn % 3, 1), [array])

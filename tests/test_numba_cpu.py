@@ -14,12 +14,14 @@ import pytest
 import rnnbench
 from rnnbench import Spec, cells
 from rnnbench.cells import CELLS
-from rnnbench.check import Problem, expected, gate
+from rnnbench.check import Problem, expected, gate, outputs
 from rnnbench.impls import numba_cpu
 from rnnbench.impls.numba_cpu import compile as compiling
 from rnnbench.impls.numba_cpu import layer
 from rnnbench.impls.numba_cpu.activations import activations
+from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
 from rnnbench.impls.numba_cpu.target import current_target
+from rnnbench.spec import BFLOAT16
 from rnnbench.store import Case
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
@@ -52,6 +54,38 @@ def test_float64_is_right_at_ragged_sizes(cell):
         assert_right(ragged(cell, "tanh", "float64", sizes, bidirectional=number % 2 == 0))
 
 
+@pytest.mark.parametrize(("cell", "nonlinearity"), VARIANTS)
+def test_bfloat16_is_right_at_ragged_sizes(cell, nonlinearity):
+    for number, sizes in enumerate(RAGGED):
+        assert_right(ragged(cell, nonlinearity, "bfloat16", sizes, bidirectional=number % 2 == 1))
+
+
+def test_bfloat16_is_the_nearest_one():
+    """As ml_dtypes rounds, over the whole range: halves to even, beyond the largest to infinity, NaN to NaN."""
+    patterns = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
+    halves = (np.arange(2**16, dtype=np.uint32) << 16) | 0x8000
+    values = np.concatenate([patterns, halves, halves - 1, halves + 1]).view(np.float32)
+    room = np.empty(len(values) + len(values) % 2, STORED)
+    rows_in_pairs(values.reshape(1, -1), len(values), room)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        got, wanted = room[: len(values)].view(BFLOAT16), values.astype(BFLOAT16)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(values))
+    numbers = ~np.isnan(values)
+    np.testing.assert_array_equal(got.view(STORED)[numbers], wanted.view(STORED)[numbers])
+
+
+def test_bfloat16_is_more_accurate_than_arithmetic_that_rounds_everything():
+    """Between products it is float32 that is computed in, so errors are smaller than the reference's own in bfloat16."""
+    problem = ragged("lstm", "tanh", "bfloat16", (40, 5, 33, 64), bidirectional=False)
+    wanted = expected(problem)
+
+    def root_mean_square(backend):
+        y = np.concatenate([outputs(backend, problem)["y"].astype("float64")[:, :4]])
+        return np.sqrt(np.mean((y - wanted.values["y"]) ** 2))
+
+    assert root_mean_square(numba_cpu) < root_mean_square(rnnbench.load_backend("numpy_ref"))
+
+
 class BlockSpy:
     """Kernels that note into how many steps each forward cuts its sequence."""
 
@@ -63,7 +97,7 @@ class BlockSpy:
             kernels = original(*key)
 
             def forward(x, *arguments):
-                room = arguments[-4]  # for so many rows of gates
+                room = arguments[-5]  # for so many rows of gates
                 self.blocks.append((len(x), len(room) // x.shape[1]))
                 return kernels.forward(x, *arguments)
 

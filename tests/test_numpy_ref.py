@@ -173,8 +173,8 @@ class Watching(numpy_ref.Arithmetic):
     def accumulated(self, total, term):
         return self._noted(total, term, super().accumulated(total, term))
 
-    def summed(self, total, term, rows):
-        return self._noted(total, term, super().summed(total, term, rows))
+    def summed(self, total, term, rows, steps):
+        return self._noted(total, term, super().summed(total, term, rows, steps))
 
     def rounded(self, values):
         self._noted(*values)

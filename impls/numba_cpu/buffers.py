@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -11,28 +12,28 @@ _SHAPES_KEPT = 2
 
 
 class Buffers:
-    """Arrays of one dtype, handed out uninitialised and taken back.  Several threads may use it at once."""
+    """Arrays, handed out uninitialised and taken back.  Several threads may use it at once."""
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype, self._lock = dtype, Lock()
-        self._free: OrderedDict[tuple[int, int], dict[tuple[int, ...], list[np.ndarray]]] = OrderedDict()
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._free: OrderedDict[tuple[int, int], dict[Any, list[np.ndarray]]] = OrderedDict()
 
-    def take(self, sequence: tuple[int, int], *shape: int) -> np.ndarray:
+    def take(self, sequence: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array for a call on a sequence of (T, B)."""
         with self._lock:
-            free = self._of(sequence).get(shape)
+            free = self._of(sequence).get((shape, dtype))
             if free:
                 return free.pop()
-        return np.empty(shape, self._dtype)
+        return np.empty(shape, dtype)
 
     def give_back(self, sequence: tuple[int, int], arrays: Iterable[np.ndarray]) -> None:
         """Each array once, when nothing refers to it any longer."""
         with self._lock:
             free = self._of(sequence)
             for array in arrays:
-                free.setdefault(array.shape, []).append(array)
+                free.setdefault((array.shape, array.dtype), []).append(array)
 
-    def _of(self, sequence: tuple[int, int]) -> dict[tuple[int, ...], list[np.ndarray]]:
+    def _of(self, sequence: tuple[int, int]) -> dict[Any, list[np.ndarray]]:
         if sequence not in self._free:
             self._free[sequence] = {}
             while len(self._free) > _SHAPES_KEPT:

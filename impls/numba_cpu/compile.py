@@ -18,6 +18,7 @@ from numba.extending import register_jitable
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
+from rnnbench.impls.numba_cpu.bfloat16 import computed
 from rnnbench.impls.numba_cpu.products import products
 from rnnbench.impls.numba_cpu.streams import load, storer
 from rnnbench.impls.numba_cpu.target import Target
@@ -36,10 +37,11 @@ class Kernels(NamedTuple):
 def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -> Kernels:
     """The kernels of one cell, nonlinearity, dtype and target; compiled at first call, or loaded from Numba's cache."""
     kind = CELLS[cell]
-    equations = kind.equations(activations(dtype), nonlinearity)
+    real = computed(dtype)
+    equations = kind.equations(activations(real), nonlinearity)
     # inlined by force: LLVM finds them too long, and a loop that calls them is not vectorised
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
-    key = f"{cell}_{nonlinearity}_{target.bytes}x{target.registers}_{_digest()}"
+    key = f"{cell}_{nonlinearity}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,
@@ -62,7 +64,7 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
         "FEEDS_BACK_OUTPUT": kind.feeds_back_output,
         "SUMS": kind.reads_sums and not has_inner,
         "SEPARATE_COTANGENTS": has_inner or not kind.reads_sums,
-        "no_gates": (dtype.type(0),) * len(kind.gates),
+        "no_gates": (real.type(0),) * len(kind.gates),
         **products(dtype, target)._asdict(),
     }
     units = ("units_forward", "units_inner", "units_inner_backward", "units_backward")

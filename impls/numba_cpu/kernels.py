@@ -10,6 +10,9 @@ size itself is never read.  Time-indexed arrays have T rows when the tape is kep
     x (T, B, I)  y (T, all rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
 
+x, y, dy and dx are as they are stored, bfloat16 as its bits; all else is in what is computed in.  ``room`` is for operands of
+products (``products.Products``).
+
 Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``.  Threads
 that share the units of the same rows, and so ``recurrent``, are a ``team`` and meet after every step.
 """
@@ -95,7 +98,7 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(
-    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, team
+    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, room, team
 ):
     """Run all steps, as many per input product as ``a`` has room for; fills y and all rows after the initial ones."""
     steps, batch, input_size = x.shape
@@ -106,24 +109,23 @@ def forward(
     for first in range(0, steps, block):
         count = min(block, steps - first)
         lowest = steps - first - count if reverse else first
-        plus_row(
-            rows_of_x[lowest * batch : (lowest + count) * batch], weights.ih, weights.bias_ih, a[: count * batch], input_size
-        )
+        block_of_x, block_of_a = rows_of_x[lowest * batch : (lowest + count) * batch], a[: count * batch]
+        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
         for step in range(first, first + count):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
             z = a[(t - lowest) * batch : (t - lowest + 1) * batch]
             if SUMS:
-                added(recurrent[old], weights.outer, z, recurrent_size)
+                added(recurrent[old], weights.outer, z, recurrent_size, room)
             else:
-                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size)
+                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
             if HAS_INNER:
                 operand = operands[t % operands.shape[0]]
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner(z[i], b_outer[i], carried, operand[i])
-                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size)
+                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, room)
             kept = saved[t % saved.shape[0]]
             for i in range(batch):
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
@@ -131,12 +133,12 @@ def forward(
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
-                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size)
+                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, room)
                 for i in range(batch):
-                    y[t, first_row + i] = recurrent[new, i, :recurrent_size]
+                    _copy(recurrent[new, i, :recurrent_size], y[t, first_row + i])
             else:
                 for i in range(batch):
-                    y[t, first_row + i, own] = recurrent[new, i, own]
+                    _copy(recurrent[new, i, own], y[t, first_row + i, own])
             meet(team)
 
 
@@ -155,7 +157,7 @@ def backward(
     size, output_size = hidden.shape[2], dy.shape[2]
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
-    dhidden, doperand, dcarried, packed = work.dhidden, work.doperand, work.dcarried, work.packed
+    dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
     own = slice(first_unit, first_unit + size)
     block = da.shape[0]
     rows_of_x = x.reshape(steps * batch, input_size)
@@ -171,7 +173,7 @@ def backward(
                 for i in range(batch):
                     _sum_of(given, i, slice(0, output_size), dy[t, first_row + i], doutput[at, i])
                 dhidden[:] = 0
-                added(doutput[at], weights.ho_back, dhidden, output_size)
+                added(doutput[at], weights.ho_back, dhidden, output_size, room)
             else:
                 for i in range(batch):
                     _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
@@ -180,7 +182,7 @@ def backward(
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
                 doperand[:] = 0
-                added(db_inner[at], weights.inner_back, doperand, inner)
+                added(db_inner[at], weights.inner_back, doperand, inner, room)
             for i in range(batch):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
@@ -189,36 +191,43 @@ def backward(
             passed_on[:] = 0
             if CARRIES_HIDDEN:
                 passed_on[:, own] = dcarried
-            added(db_outer[at], weights.outer_back, passed_on, outer)
+            added(db_outer[at], weights.outer_back, passed_on, outer, room)
             if HAS_MEMORY:
                 dmemory[:] = dcarried
             meet(team)
         rows = count * batch
         cotangents = da.reshape(block * batch, gates)[:rows]
         work.dx[:rows] = 0
-        added(cotangents, weights.ih_back, work.dx[:rows], gates)
+        added(cotangents, weights.ih_back, work.dx[:rows], gates, room)
         for at in range(count):
             for i in range(batch):
-                dx[lowest + at, first_row + i] = work.dx[at * batch + i, :input_size]
+                _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
         before = lowest + 1 if reverse else lowest
         pack(cotangents, gates, packed)
-        added_transposed(rows_of_x[lowest * batch :], packed, sums.ih, rows)
+        added_transposed(rows_of_x[lowest * batch :], packed, sums.ih, rows, room)
         _add_rows(cotangents, sums.bias_ih)
         if SEPARATE_COTANGENTS:
             outer_cotangents = db_outer.reshape(block * batch, outer)[:rows]
             pack(outer_cotangents, outer, packed)
             _add_rows(outer_cotangents, sums.bias_outer)
-        added_transposed(_flat(recurrent[before : before + count]), packed, sums.outer, rows)
+        added_transposed(_flat(recurrent[before : before + count]), packed, sums.outer, rows, room)
         if HAS_INNER:
             inner_cotangents = db_inner.reshape(block * batch, inner)[:rows]
             pack(inner_cotangents, inner, packed)
-            added_transposed(_flat(operands[lowest : lowest + count]), packed, sums.inner, rows)
+            added_transposed(_flat(operands[lowest : lowest + count]), packed, sums.inner, rows, room)
             _add_rows(inner_cotangents, sums.bias_inner)
         if FEEDS_BACK_OUTPUT:
             output_cotangents = doutput.reshape(block * batch, output_size)[:rows]
             pack(output_cotangents, output_size, packed)
-            added_transposed(_flat(hidden[lowest : lowest + count]), packed, sums.ho, rows)
+            added_transposed(_flat(hidden[lowest : lowest + count]), packed, sums.ho, rows, room)
             _add_rows(output_cotangents, sums.bias_ho)
+
+
+@register_jitable
+def _copy(source, out):
+    """out = source, one or the other of which may be bfloat16."""
+    for u in range(out.size):
+        store_first(out, u, load(source, u))
 
 
 @register_jitable
@@ -226,7 +235,7 @@ def _sum_of(parts, row, columns, last, out):
     """out = parts[:, row, columns] and ``last`` added up."""
     first = parts[0, row, columns]  # rows one by one: Numba knows that they are contiguous, and LLVM can use vectors
     for u in range(out.size):
-        out[u] = first[u] + last[u]
+        out[u] = first[u] + load(last, u)
     for part in range(1, parts.shape[0]):
         other = parts[part, row, columns]
         for u in range(out.size):

@@ -6,9 +6,10 @@ import numpy as np
 
 from rnnbench.backend import State
 from rnnbench.impls.numba_cpu.barrier import Team
+from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.buffers import Buffers
 from rnnbench.impls.numba_cpu.compile import kernels_for
-from rnnbench.impls.numba_cpu.products import products, rounded_up
+from rnnbench.impls.numba_cpu.products import packed_size, products, room_for, rounded_up
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
@@ -50,6 +51,7 @@ class Work(NamedTuple):
     dcarried: np.ndarray
     dx: np.ndarray
     packed: np.ndarray
+    room: np.ndarray
 
 
 class Part(NamedTuple):
@@ -74,9 +76,10 @@ class Layer:
     def __init__(self, spec: Spec, workers: Workers) -> None:
         self._spec, self._cell, self._workers = spec, spec.kind, workers
         self._dtype, self._target = spec.numpy_dtype, current_target()
+        self._real, self._stored = computed(self._dtype), storage(self._dtype)
         self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
         self._transposed = products(self._dtype, self._target).transposed
-        self._buffers = Buffers(self._dtype)
+        self._buffers = Buffers()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
 
@@ -94,7 +97,7 @@ class Layer:
     def _run(
         self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
     ) -> tuple[np.ndarray, State, Tape]:
-        x = np.require(x, requirements=_PLAIN)
+        x = np.require(x, requirements=_PLAIN).view(self._stored)
         steps, batch, _ = x.shape
         shares = self._workers.shares(self._spec, batch)
         team = Team.of(len(shares) if shares[0].rows.stop == batch else 1)
@@ -110,9 +113,12 @@ class Layer:
 
         scratch = [self._preactivations(x, part, share) for share, part in zip(shares, parts, strict=True)]
         arguments = [
-            (part.x, weights.of_units(share.units), *part[1:], y, share.rows.start, share.units.start, reverse, *buffers, team)
+            (
+                part.x, weights.of_units(share.units), *part[1:], y.view(self._stored), share.rows.start, share.units.start,
+                reverse, *buffers, team,
+            )
             for share, part, buffers in zip(shares, parts, scratch, strict=True)
-        ]
+        ]  # fmt: skip
         self._workers.run(self._kernels.forward, arguments)
         for buffers in scratch:
             self._buffers.give_back(x.shape[:2], buffers)
@@ -125,7 +131,7 @@ class Layer:
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
     ) -> tuple[Params, np.ndarray, State]:
-        dy = np.require(dy, requirements=_PLAIN)
+        dy = np.require(dy, requirements=_PLAIN).view(self._stored)
         steps, batch, _ = dy.shape
         shares, parts = tape
         teamed = len(shares) > 1 and shares[0].rows.stop == batch
@@ -156,8 +162,8 @@ class Layer:
             own = place if teamed else 0
             arguments.append(
                 (
-                    part.x, weights.of_units(share.units), *part[1:], dy, dxs[own], share.rows.start, share.units.start,
-                    reverse, drecurrents[place], dmemories[-1], works[-1], found[-1], own, team,
+                    part.x, weights.of_units(share.units), *part[1:], dy, dxs[own].view(self._stored), share.rows.start,
+                    share.units.start, reverse, drecurrents[place], dmemories[-1], works[-1], found[-1], own, team,
                 )
             )  # fmt: skip
         self._workers.run(self._kernels.backward, arguments)
@@ -190,18 +196,19 @@ class Layer:
             shares, found = shares[:1], [first]
         weight_ih, weight_hh = np.empty((gates, hidden, input_size), self._dtype), np.empty((gates, hidden, state), self._dtype)
         bias_ih, bias_hh = np.empty((gates, hidden), self._dtype), np.empty((gates, hidden), self._dtype)
+        stored_ih, stored_hh = weight_ih.view(self._stored), weight_hh.view(self._stored)
         separate = self._cell.inner_gates or not self._cell.reads_sums
         for share, sums in zip(shares, found, strict=True):
             units, count = share.units, share.units.stop - share.units.start
             for gate in range(gates):
                 own, inner = slice(gate * count, (gate + 1) * count), slice((gate - outer) * count, (gate - outer + 1) * count)
                 bias_ih[gate, units] = sums.bias_ih[own]
-                self._transposed(sums.ih[:, own], weight_ih[gate, units])
+                self._transposed(sums.ih[:, own], stored_ih[gate, units])
                 if gate < outer:
-                    self._transposed(sums.outer[:, own], weight_hh[gate, units])
+                    self._transposed(sums.outer[:, own], stored_hh[gate, units])
                     bias_hh[gate, units] = (sums.bias_outer if separate else sums.bias_ih)[own]
                 else:
-                    self._transposed(sums.inner[:, inner], weight_hh[gate, units])
+                    self._transposed(sums.inner[:, inner], stored_hh[gate, units])
                     bias_hh[gate, units] = sums.bias_inner[inner]
         grads = {
             "weight_ih": weight_ih.reshape(gates * hidden, input_size),
@@ -211,9 +218,9 @@ class Layer:
             grads |= {"bias_ih": bias_ih.reshape(gates * hidden), "bias_hh": bias_hh.reshape(gates * hidden)}
         if self._output:
             (sums,) = found
-            grads["weight_ho"] = np.array(sums.ho[:, : self._output].T, order="C")  # never a view of the buffer
+            grads["weight_ho"] = np.array(sums.ho[:, : self._output].T, self._dtype, order="C")  # never a view of the buffer
             if spec.bias:
-                grads["bias_ho"] = sums.bias_ho[: self._output].copy()
+                grads["bias_ho"] = sums.bias_ho[: self._output].astype(self._dtype)
         return grads
 
     def _parts(self, shares: list[Share], x: np.ndarray, kept_steps: int) -> list[Part]:
@@ -227,7 +234,7 @@ class Layer:
             common = recurrent
             part_of_x = x
             if not whole:
-                part_of_x = self._take(x, x.shape[0], count, x.shape[2])
+                part_of_x = self._buffers.take(x.shape[:2], (x.shape[0], count, x.shape[2]), x.dtype)
                 part_of_x[:] = x[:, share.rows]
             parts.append(
                 Part(
@@ -245,13 +252,17 @@ class Layer:
         steps, batch = part.x.shape[:2]
         gates, outer = (count * (share.units.stop - share.units.start) for count in (self._gates, self._outer))
         width = self._up(gates)
-        block = max(1, min(steps, _BLOCK_BYTES // (batch * width * self._dtype.itemsize)))
+        block = max(1, min(steps, _BLOCK_BYTES // (batch * width * self._real.itemsize)))
         shapes = ((block * batch, width), (batch, self._up(outer)), (batch, self._up(gates - outer)))
-        return [self._take(x, *shape) for shape in shapes]
+        widest = max(self._spec.state_size, self._spec.hidden_size)
+        room = room_for(self._dtype, (block * batch, part.x.shape[2]), (batch, widest))
+        return [*(self._take(x, *shape) for shape in shapes), self._take_stored(x, room)]
 
     def _work(self, dy: np.ndarray, part: Part, units: int) -> Work:
         cell, (steps, batch, input_size) = self._cell, part.x.shape
         block = min(steps, -(-_BLOCK_ROWS // batch))
+        rows, most = block * batch, max(self._gates * units, self._output)
+        operands = [(rows, most), *((size, rows) for size in (input_size, self._spec.state_size, units))]
         da = self._take(dy, block, batch, self._gates * units)
         return Work(
             da,
@@ -261,8 +272,9 @@ class Layer:
             self._take(dy, batch, self._up(units)),
             self._take(dy, batch, self._up(units)),
             self._take(dy, batch, units),
-            self._take(dy, block * batch, self._up(input_size)),
-            self._take(dy, block * batch * self._up(max(self._gates * units, self._output))),
+            self._take(dy, rows, self._up(input_size)),
+            self._take_stored(dy, packed_size(self._dtype, self._target, rows, most)),
+            self._take_stored(dy, room_for(self._dtype, *operands)),
         )
 
     def _zero_sums(self, dy: np.ndarray, input_size: int, units: int) -> Sums:
@@ -292,7 +304,10 @@ class Layer:
         self._buffers.give_back((steps, batch), arrays)
 
     def _take(self, sequence: np.ndarray, *shape: int) -> np.ndarray:
-        return self._buffers.take(sequence.shape[:2], *shape)
+        return self._buffers.take(sequence.shape[:2], shape, self._real)
+
+    def _take_stored(self, sequence: np.ndarray, size: int) -> np.ndarray:
+        return self._buffers.take(sequence.shape[:2], (size,), self._stored)
 
     def _up(self, size: int) -> int:
-        return rounded_up(size, self._target.lanes(self._dtype))
+        return rounded_up(size, self._target.lanes(self._real))

@@ -2,6 +2,7 @@
 
 Packed K x N elements lie in panels of a tile's width, one panel after the other, the rows of a panel one after the
 other; N is rounded up to whole vectors by zeros, and the last panel may be narrower.  The other operand has any strides.
+Of bfloat16 two rows make one: an element is a pair, and K is rounded up to pairs by zeros (``bfloat16``).
 """
 
 import functools
@@ -12,8 +13,11 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
+from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs, storage
 from rnnbench.impls.numba_cpu.microkernel import tiles
+from rnnbench.impls.numba_cpu.streams import storer
 from rnnbench.impls.numba_cpu.target import Target
+from rnnbench.spec import BFLOAT16
 
 BLOCK = 16
 """Rows and columns that are transposed together: as many cache lines as the first level holds easily."""
@@ -22,11 +26,13 @@ BLOCK = 16
 class Products(NamedTuple):
     """Functions for compiled code, for one dtype and target; matrices are two-dimensional arrays with contiguous rows.
 
-    ``plus_row(a, packed, row, out, terms)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
-    ``added(a, packed, out, terms)``: out += a[:, :terms] @ packed
-    ``added_transposed(a, packed, out, terms)``: out += a.T @ packed, where a has so many rows
+    ``plus_row(a, packed, row, out, terms, room)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
+    ``added(a, packed, out, terms, room)``: out += a[:, :terms] @ packed
+    ``added_transposed(a, packed, out, terms, room)``: out += a.T @ packed, where a has so many rows
     ``pack(source, columns, packed)``: pack source[:, :columns]; rows of source are the K axis
     ``transposed(source, out)``: out = source[:, : len(out)].T
+
+    ``room``: for the operand of a product of bfloat16, as many elements as ``room_for`` says; no other product uses it.
     """
 
     plus_row: Callable[..., None]
@@ -38,15 +44,21 @@ class Products(NamedTuple):
 
 @functools.cache
 def products(dtype: np.dtype, target: Target) -> Products:
-    lanes, size = target.lanes(dtype), dtype.itemsize
-    width, zero = target.vectors * lanes, dtype.type(0)
+    product = _product(dtype, target)
+    return Products(*(_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype), _packer(dtype, target), _transposed)
+
+
+def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
+    """out (height, total) = c + a @ packed; addresses and strides in bytes, ``total`` a multiple of the lanes."""
+    real = computed(dtype)
+    lanes, size = target.lanes(real), real.itemsize
+    width = target.vectors * lanes
     most_rows = {vectors: target.rows(vectors) for vectors in range(target.vectors, 0, -1)}
     of_full, of_narrow = most_rows[target.vectors], target.rows(target.vectors - 1)
-    run_tile = tiles(dtype, lanes, most_rows)
+    run_tile = tiles(real, target, most_rows, pairs=dtype == BFLOAT16)
 
     @njit(nogil=True, error_model="numpy")
     def product(a, a_row, a_k, packed, c, c_row, out, out_row, height, total, terms):
-        """out (height, total) = c + a @ packed; addresses and strides in bytes, ``total`` a multiple of the lanes."""
         for first in range(0, total, width):
             columns = min(width, total - first)
             most = of_full if columns == width else of_narrow
@@ -61,26 +73,73 @@ def products(dtype: np.dtype, target: Target) -> Products:
                 )  # fmt: skip
                 row += rows
 
+    return product
+
+
+def _of_elements(product: Callable[..., None], dtype: np.dtype) -> tuple[Callable[..., None], ...]:
+    size = dtype.itemsize
+
     @register_jitable
-    def plus_row(a, packed, row, out, terms):
+    def plus_row(a, packed, row, out, terms, room):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added(a, packed, out, terms):
+    def added(a, packed, out, terms, room):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, packed, out, terms):
+    def added_transposed(a, packed, out, terms, room):
         product(
             a.ctypes.data, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
+
+    return plus_row, added, added_transposed
+
+
+def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> tuple[Callable[..., None], ...]:
+    size = 2 * dtype.itemsize
+
+    @register_jitable
+    def plus_row(a, packed, row, out, terms, room):
+        rows_in_pairs(a, terms, room)
+        pairs = (terms + 1) // 2
+        product(
+            room.ctypes.data, pairs * size, size, packed.ctypes.data, row.ctypes.data, 0,
+            out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
+        )  # fmt: skip
+
+    @register_jitable
+    def added(a, packed, out, terms, room):
+        rows_in_pairs(a, terms, room)
+        pairs = (terms + 1) // 2
+        product(
+            room.ctypes.data, pairs * size, size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
+        )  # fmt: skip
+
+    @register_jitable
+    def added_transposed(a, packed, out, terms, room):
+        pairs_of_rows(a, terms, out.shape[0], room)
+        product(
+            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
+        )  # fmt: skip
+
+    return plus_row, added, added_transposed
+
+
+def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
+    lanes = target.lanes(computed(dtype))
+    width, zero = target.vectors * lanes, computed(dtype).type(0)
+    if dtype == BFLOAT16:
+        return packer_of_pairs(width, lanes)
 
     @njit(nogil=True, error_model="numpy")
     def pack(source, columns, packed):
@@ -97,16 +156,26 @@ def products(dtype: np.dtype, target: Target) -> Products:
                     packed[place + j] = zero
                 place += whole
 
-    @njit(nogil=True, error_model="numpy")
-    def transposed(source, out):
-        columns, rows = out.shape
-        for first_row in range(0, rows, BLOCK):
-            for first in range(0, columns, BLOCK):
-                for j in range(first, min(first + BLOCK, columns)):
-                    for i in range(first_row, min(first_row + BLOCK, rows)):
-                        out[j, i] = source[i, j]
+    return pack
 
-    return Products(plus_row, added, added_transposed, pack, transposed)
+
+@njit(nogil=True, error_model="numpy")
+def _transposed(source, out):
+    columns, rows = out.shape
+    for first_row in range(0, rows, BLOCK):
+        for first in range(0, columns, BLOCK):
+            for j in range(first, min(first + BLOCK, columns)):
+                line = out[j]
+                for i in range(first_row, min(first_row + BLOCK, rows)):
+                    _store(line, i, source[i, j])
+
+
+_store = storer(0)
+
+
+def _side(dtype: np.dtype) -> int:
+    """How many rows lie side by side in a packed one."""
+    return 2 if dtype == BFLOAT16 else 1
 
 
 def rounded_up(size: int, lanes: int) -> int:
@@ -114,12 +183,25 @@ def rounded_up(size: int, lanes: int) -> int:
     return -(-size // lanes) * lanes
 
 
+def packed_size(dtype: np.dtype, target: Target, rows: int, columns: int) -> int:
+    """How many elements of ``storage(dtype)`` a packed matrix has."""
+    return rounded_up(rows, _side(dtype)) * rounded_up(columns, target.lanes(computed(dtype)))
+
+
+def room_for(dtype: np.dtype, *operands: tuple[int, int]) -> int:
+    """How many elements the largest of some products needs beside its operands: each is (rows of out, terms)."""
+    if dtype != BFLOAT16:
+        return 0
+    return max(rows * rounded_up(terms, 2) for rows, terms in operands)
+
+
 def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
     """``Products.pack`` of a (K, N) matrix, in NumPy: what is done once for each set of weights."""
-    rows, columns = matrix.shape
-    lanes = target.lanes(matrix.dtype)
-    whole = np.zeros((rows, rounded_up(columns, lanes)), matrix.dtype)
-    whole[:, :columns] = matrix
+    (rows, columns), side = matrix.shape, _side(matrix.dtype)
+    lanes = target.lanes(computed(matrix.dtype))
+    whole = np.zeros((rounded_up(rows, side), rounded_up(columns, lanes)), storage(matrix.dtype))
+    whole[:rows, :columns] = matrix.view(STORED) if side > 1 else matrix
+    pairs = whole.reshape(len(whole) // side, side, whole.shape[1]).swapaxes(1, 2)
     width = target.vectors * lanes
-    panels = [np.ascontiguousarray(whole[:, first : first + width]).ravel() for first in range(0, whole.shape[1], width)]
-    return np.concatenate(panels) if panels else np.zeros(0, matrix.dtype)
+    panels = [np.ascontiguousarray(pairs[:, first : first + width]).ravel() for first in range(0, whole.shape[1], width)]
+    return np.concatenate(panels) if panels else np.zeros(0, whole.dtype)

@@ -11,6 +11,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
+from rnnbench.impls.numba_cpu.bfloat16 import narrowed, widened
+
 STREAMS = 20
 """As many as any loop writes: two states, and a value for each gate and each saved value."""
 
@@ -33,27 +35,33 @@ def _load(typing_context: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
         value.set_metadata("noalias", _scopes(builder, range(STREAMS)))
-        return value
+        return widened(builder, value) if array.dtype == types.uint16 else value
 
-    return array.dtype(array, types.intp), codegen
+    return _computed(array)(array, types.intp), codegen
+
+
+def _computed(array: Any) -> Any:
+    return types.float32 if array.dtype == types.uint16 else array.dtype
 
 
 load: Callable[..., Any] = _load
-"""f(array, index) = array[index] of a contiguous vector that this loop does not write."""
+"""f(array, index) = array[index] of a contiguous vector that this loop does not write; float32 of a bfloat16."""
 
 
 def storer(stream: int) -> Callable[..., None]:
-    """f(array, index, value): array[index] = value of a contiguous vector that is this stream."""
+    """f(array, index, value): array[index] = value of a contiguous vector that is this stream; bfloat16 is rounded to."""
 
     @intrinsic
     def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector, place, new = arguments
+            if array.dtype == types.uint16:
+                new = narrowed(builder, new)
             stored = builder.store(new, _pointer(context, builder, signature.args[0], vector, place))
             stored.set_metadata("alias.scope", _scopes(builder, [stream]))
             stored.set_metadata("noalias", _scopes(builder, [n for n in range(STREAMS) if n != stream]))
             return context.get_dummy_value()
 
-        return types.void(array, types.intp, array.dtype), codegen
+        return types.void(array, types.intp, _computed(array)), codegen
 
     return store

@@ -11,11 +11,12 @@ MOST_VECTORS, MOST_ROWS = 4, 8
 
 
 class Target(NamedTuple):
-    """``bytes`` in a vector register, and how many registers there are."""
+    """``bytes`` in a vector register, and how many registers there are; ``dots``: it multiplies pairs of bfloat16."""
 
     name: str
     bytes: int
     registers: int
+    dots: bool = False
 
     def lanes(self, dtype: np.dtype) -> int:
         return self.bytes // dtype.itemsize
@@ -40,7 +41,7 @@ def current_target() -> Target:
     """The host's, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES narrow Numba to."""
     features = _features()
     if {"avx512f", "avx512dq", "avx512vl"} <= features:
-        return AVX512
+        return AVX512._replace(dots="avx512bf16" in features)
     if {"avx2", "fma"} <= features:
         return AVX2
     return NEON if "neon" in features else PLAIN

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnnbench.impls.numba_cpu.bfloat16 import computed
 from rnnbench.impls.numba_cpu.products import packed, rounded_up
 from rnnbench.impls.numba_cpu.target import Target
 from rnnbench.params import Params
@@ -45,6 +46,7 @@ class LayerWeights:
 
     def _pack(self, units: slice) -> Weights:
         spec, cell, params, dtype = self._spec, self._spec.kind, self._params, self._spec.numpy_dtype
+        real = computed(dtype)
 
         def of_gates(values: np.ndarray, first: int, last: int) -> np.ndarray:
             """The rows of these units in the gates from first to last."""
@@ -52,8 +54,8 @@ class LayerWeights:
             return gates.reshape(-1, *values.shape[1:])
 
         count, outer = len(cell.gates), cell.outer_gates
-        nothing = np.zeros(count * spec.hidden_size, dtype)
-        bias_ih, bias_hh = params.get("bias_ih", nothing), params.get("bias_hh", nothing)
+        nothing = np.zeros(count * spec.hidden_size, real)
+        bias_ih, bias_hh = (params.get(name, nothing).astype(real, copy=False) for name in ("bias_ih", "bias_hh"))
         if cell.reads_sums and not cell.inner_gates:
             bias_ih, bias_hh = bias_ih + bias_hh, nothing
         weight_ho = params.get("weight_ho", np.zeros((0, spec.hidden_size), dtype))
@@ -67,7 +69,7 @@ class LayerWeights:
             of_gates(bias_ih, 0, count),
             of_gates(bias_hh, 0, outer),
             of_gates(bias_hh, outer, count),
-            params.get("bias_ho", np.zeros(len(weight_ho), dtype)),
+            params.get("bias_ho", np.zeros(len(weight_ho))).astype(real, copy=False),
         ]
         return Weights(
             *(packed(matrix.T, self._target) for matrix in matrices),

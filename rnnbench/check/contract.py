@@ -88,7 +88,7 @@ def update(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     """Weights are replaced, all of them; tapes keep those that they were recorded with; what the caller holds is a copy."""
     inputs, case, mine = problem.inputs(), problem.case, problem.params()
     others = init_params(case.spec(), problem.seed + 1, problem.scheme, problem.forget_bias)
-    others = {name: value + (0.25 if "bias" in name else 0) * np.ones_like(value) for name, value in others.items()}
+    others = {name: value + value.dtype.type(0.25 if "bias" in name else 0) for name, value in others.items()}
     caller = Caller(backend, problem, params={name: value.copy() for name, value in others.items()})
     caller.step(inputs)
     given = {name: value.copy() for name, value in mine.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from rnnbench.check.calling import Caller, in_float64, matched
@@ -93,7 +94,8 @@ def saturated(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
         findings.append(Finding(name, wrong, 0.0, "is not finite in places" if wrong else None))
     bound = max(1.0, *(float(np.max(np.abs(part))) for part in inputs.state))
     beyond = max(0.0, float(np.max(np.abs(np.nan_to_num(got["y"])), initial=0)) - bound)
-    rounded = 4 * problem.case.T * bound * float(np.finfo(inputs.x.dtype).eps)  # no cell rounds a value more often in a step
+    eps = float(ml_dtypes.finfo(inputs.x.dtype).eps)
+    rounded = 4 * problem.case.T * bound * eps  # no cell rounds a value more often in a step
     return [*findings, Finding("largest y", beyond, rounded)]
 
 
@@ -105,7 +107,7 @@ def subnormal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
     """
     inputs = problem.distinct_inputs()
     largest = max(1.0, *(float(np.max(np.abs(part), initial=0)) for part in (inputs.x, *inputs.state)))
-    tiny = np.finfo(inputs.x.dtype).tiny
+    tiny = float(ml_dtypes.finfo(inputs.x.dtype).tiny)
 
     def small(inputs: Inputs) -> Inputs:
         scaled = inputs.map(lambda array: (array / largest * tiny).astype(array.dtype))

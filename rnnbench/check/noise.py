@@ -40,14 +40,25 @@ def sum_variance(additions: float) -> float:
     return max(1.0, additions / 3)
 
 
-def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1) -> Any:
+def summed_variance(rows: float, steps: int, accumulation: float) -> float:
+    """Of a sum of ``rows`` terms from so many time steps: taken term after term, or where terms of one step are summed more
+    finely, step after step."""
+    return sum_variance(rows) if accumulation == 1 else sum_variance(steps) + accumulation**2 * sum_variance(rows)
+
+
+def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, accumulation: float = 1) -> Any:
     """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might.
 
-    ``repeats``: for how many rows of the batch, added one after the other, each row stands.
+    ``repeats``: for how many rows of the batch, added one after the other, each row stands.  ``accumulation``: the unit
+    roundoff of sums within a product, in units of u; where it is finer, the product is rounded once more when it is stored.
     """
+    finer = accumulation < 1
 
     def noise(like: np.ndarray) -> np.ndarray:
         return np.float64(u) * rng.standard_normal(like.shape, np.float32)
+
+    def stored(result: np.ndarray) -> np.ndarray:
+        return result * (1 + noise(result)) if finer else result
 
     magnitudes = OfWeights(abs)
 
@@ -60,19 +71,20 @@ def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1) ->
 
         def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
             result = super().product(v, w, bias)
-            return result + noise(result) * super().product(abs(v), magnitudes(w), None if bias is None else abs(bias))
+            magnitude = super().product(abs(v), magnitudes(w), None if bias is None else abs(bias))
+            return stored(result + accumulation * noise(result) * magnitude)
 
         def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
             result = super().outer(cotangents, operands)
-            return result + noise(result) * super().outer(abs(cotangents), abs(operands))
+            return stored(result + accumulation * noise(result) * super().outer(abs(cotangents), abs(operands)))
 
         def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
             result = super().accumulated(total, term)
             return result * (1 + noise(result))
 
-        def summed(self, total: np.ndarray, term: np.ndarray, rows: int) -> np.ndarray:
-            result = super().summed(total, term, rows)
-            return result * (1 + math.sqrt(sum_variance(rows * repeats)) * noise(result))
+        def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
+            result = super().summed(total, term, rows, steps)
+            return result * (1 + math.sqrt(summed_variance(rows * repeats, steps, accumulation)) * noise(result))
 
         def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
             return tuple(value * (1 + noise(value)) for value in super().rounded(values))

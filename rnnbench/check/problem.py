@@ -20,8 +20,9 @@ DISTINCT_ROWS = 4
 """A batch repeats so many rows: the reference then costs the same at every batch size."""
 
 
-WEIGHT_BITS, COTANGENT_BITS = 8, 16
-"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24."""
+WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3}
+COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5}
+"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24, bfloat16 8."""
 
 
 class Rows(NamedTuple):
@@ -36,12 +37,12 @@ class Rows(NamedTuple):
     weight: np.ndarray
 
     @classmethod
-    def of(cls, batch: int, seed: int) -> "Rows":
+    def of(cls, batch: int, seed: int, dtype: str) -> "Rows":
         distinct = min(batch, DISTINCT_ROWS)
         rng = np.random.default_rng([seed, batch])
         index, weight = np.arange(batch) % distinct, np.ones(batch)
         rng.shuffle(index[distinct:])
-        halfway = 2**WEIGHT_BITS // 4
+        halfway = 2 ** WEIGHT_BITS[dtype] // 4
         weight[distinct:] = rng.integers(halfway, 3 * halfway, batch - distinct) / (2 * halfway)
         if batch > distinct:
             weight[rng.integers(distinct, batch)] = 0
@@ -76,7 +77,7 @@ class Problem:
         return {name: value.astype(self.compute_dtype or value.dtype) for name, value in drawn.items()}
 
     def rows(self) -> Rows:
-        return Rows.of(self.case.B, self.seed)
+        return Rows.of(self.case.B, self.seed, self.case.dtype)
 
     def repeats(self) -> float:
         """How many rows of the batch a distinct row stands for, on average."""
@@ -105,7 +106,7 @@ class Problem:
     def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
         distinct = msgspec.structs.replace(self.case, B=min(self.case.B, DISTINCT_ROWS))
         made = make_input(distinct, self.source, self.seed, self.text_file)
-        short = made.map(_shortened)
+        short = made.map(lambda array: _shortened(array, COTANGENT_BITS[self.case.dtype]))
         cast = made._replace(dy=short.dy, dstate=short.dstate).map(
             lambda array: array.astype(self.compute_dtype or array.dtype)
         )
@@ -113,9 +114,9 @@ class Problem:
         return Inputs(operands.x, operands.state, cotangents.dy, cotangents.dstate)
 
 
-def _shortened(array: np.ndarray) -> np.ndarray:
-    fraction, exponent = np.frexp(array)
-    return np.ldexp(np.rint(np.ldexp(fraction, COTANGENT_BITS)), exponent - COTANGENT_BITS)
+def _shortened(array: np.ndarray, bits: int) -> np.ndarray:
+    fraction, exponent = np.frexp(array.astype("float64"))
+    return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits).astype(array.dtype)
 
 
 class Prepared:

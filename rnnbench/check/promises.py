@@ -38,8 +38,9 @@ def _bounded(case: Case) -> bool:
 
 
 def _with_biases(case: Case) -> bool:
-    """Without them every value of a network with subnormal inputs is subnormal, and rounded as coarsely."""
-    return case.phase == "step" and case.bias
+    """Without them every value of a network with subnormal inputs is subnormal, and rounded as coarsely.  Not in bfloat16:
+    processors' dot products of it take subnormal numbers for zero, whatever they are told (Intel, VDPBF16PS)."""
+    return case.phase == "step" and case.bias and case.dtype != "bfloat16"
 
 
 def _of_a_batch(case: Case) -> bool:

@@ -9,6 +9,10 @@ roundoff squared.  The noise is that of ``rnnbench.check.tolerance``, operation 
     a + b            V_a + V_b + (a + b)^2
     a sum of n rows  the same with n/3 (a + b)^2
 
+where the sums within a product have a finer unit, of r times the roundoff,
+
+    v W^T + bias     V_v (W^2)^T + (r (|v| |W|^T + |bias|))^2 + value^2
+
 Errors of different operands are taken for independent (Higham and Mary 2019, "A new approach to probabilistic rounding
 error analysis").  The tolerance of a tensor is the median of the largest of so many normal numbers with these variances
 as the noisy runs would draw, times the same factor.
@@ -27,7 +31,7 @@ import numpy.typing as npt
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import load_backend
 from rnnbench.cells import Activations, Cell, Equations
-from rnnbench.check.noise import OfWeights, sum_variance
+from rnnbench.check.noise import OfWeights, summed_variance
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 
@@ -50,8 +54,9 @@ def with_variance(value: np.ndarray, variance: np.ndarray | float) -> Pairs:
 class FirstOrder:
     """``numpy_ref.Arithmetic`` on values with variances."""
 
-    def __init__(self, repeats: float = 1) -> None:
+    def __init__(self, repeats: float = 1, accumulation: float = 1) -> None:
         self._magnitudes, self._squares, self._repeats = OfWeights(abs), OfWeights(np.square), repeats
+        self._accumulation = accumulation
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
         derivatives = _Derivatives()
@@ -64,21 +69,28 @@ class FirstOrder:
         value, noise = v.real @ w.T, abs(v.real) @ self._magnitudes(w).T
         if bias is not None:
             value, noise = value + bias, noise + abs(bias)
-        return with_variance(value, v.imag @ self._squares(w).T + noise**2)
+        return self._stored(with_variance(value, v.imag @ self._squares(w).T + (self._accumulation * noise) ** 2))
 
     def outer(self, cotangents: Pairs, operands: Pairs) -> Pairs:
         c, o = cotangents.real.T, operands.real
-        return with_variance(c @ o, cotangents.imag.T @ o**2 + c**2 @ operands.imag + (abs(c) @ abs(o)) ** 2)
+        noise = (self._accumulation * (abs(c) @ abs(o))) ** 2
+        return self._stored(with_variance(c @ o, cotangents.imag.T @ o**2 + c**2 @ operands.imag + noise))
 
     def accumulated(self, total: Pairs, term: Pairs) -> Pairs:
         result = total + term
         result.imag += result.real**2
         return result
 
-    def summed(self, total: Pairs, term: Pairs, rows: int) -> Pairs:
+    def summed(self, total: Pairs, term: Pairs, rows: int, steps: int) -> Pairs:
         result = total + term
-        result.imag += sum_variance(rows * self._repeats) * result.real**2
+        result.imag += summed_variance(rows * self._repeats, steps, self._accumulation) * result.real**2
         return result
+
+    def _stored(self, product: Pairs) -> Pairs:
+        """Rounded once more where its sums were finer than what it is stored in."""
+        if self._accumulation < 1:
+            product.imag += product.real**2
+        return product
 
     def rounded(self, values: tuple[Pairs, ...]) -> tuple[Pairs, ...]:
         return tuple(with_variance(value.real, value.imag + value.real**2) for value in values)
@@ -164,13 +176,16 @@ class _Network(StackedNetwork):
 
 
 class WithVariances:
-    """The reference as a backend on values with variances; arguments are exact.  ``repeats`` as of ``noisy``."""
+    """The reference as a backend on values with variances; arguments are exact.
 
-    def __init__(self, repeats: float = 1) -> None:
-        self._repeats = repeats
+    ``repeats`` and ``accumulation`` as of ``noisy``.
+    """
+
+    def __init__(self, repeats: float = 1, accumulation: float = 1) -> None:
+        self._repeats, self._accumulation = repeats, accumulation
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
-        arithmetic = FirstOrder(self._repeats)
+        arithmetic = FirstOrder(self._repeats, self._accumulation)
         layer = load_backend("numpy_ref").Layer(spec, arithmetic)
         return _Network(spec, params, layer, _Arrays(arithmetic), np.ndarray)
 

@@ -7,11 +7,15 @@ tolerance of a tensor; a deviation of u times the largest element is allowed in 
 when it is stored, and one of the smallest normal number, below which numbers have fewer digits.  The tolerance carries
 sequence length, sizes and conditioning by itself; no number in it was chosen to make a check pass.
 
+In bfloat16 the sums within a product are taken in float32, and the result is rounded to bfloat16; so are sums over the rows
+of one time step, whose totals are then added step after step.
+
 For a float64 target the reference rounds as much as what it is compared with, so twice the tolerance holds there.
 """
 
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from rnnbench.backend import load_backend
@@ -24,13 +28,16 @@ from rnnbench.store import Case
 NOISY_RUNS = 8
 FACTOR = 4
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8}
 
-NOISE = {"float32": UNIT_ROUNDOFF["float32"], "float64": 2.0**-40}
+ACCUMULATION = {"float32": 1.0, "float64": 1.0, "bfloat16": 2.0**-16}
+"""The unit roundoff of sums within a product, in units of the target's."""
+
+NOISE = {"float32": UNIT_ROUNDOFF["float32"], "float64": 2.0**-40, "bfloat16": UNIT_ROUNDOFF["bfloat16"]}
 """The noise's unit: the target's, or one that stands clear of the reference's own rounding and is small enough that
 deviations are proportional to it, in a network that amplifies them too."""
 
-ROUNDINGS = {"float32": 1, "float64": 2}
+ROUNDINGS = {"float32": 1, "float64": 2, "bfloat16": 1}
 """The target's alone, or the reference's as well."""
 
 
@@ -60,9 +67,10 @@ def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
     reference = load_backend("numpy_ref")
     exact = distinct_outputs(reference, problem.in_float64(), inputs)
     deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
-    unit = NOISE[problem.case.dtype]
+    unit, finer = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype]
     for run in range(NOISY_RUNS):
-        arithmetic = noisy(reference.Arithmetic, unit, np.random.default_rng([problem.seed, run]), problem.repeats())
+        rng = np.random.default_rng([problem.seed, run])
+        arithmetic = noisy(reference.Arithmetic, unit, rng, problem.repeats(), finer)
         for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64(), inputs).items():
             deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / unit)
     return _expected(problem, exact, deviations)
@@ -71,7 +79,8 @@ def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
 def closed_form(problem: Problem, inputs: Inputs | None = None) -> Expected:
     """The same from one run that carries the variance of every value's error along (``rnnbench.check.propagation``)."""
     exact, deviations = {}, {}
-    for name, value in distinct_outputs(WithVariances(problem.repeats()), problem.in_float64(), inputs).items():
+    reference = WithVariances(problem.repeats(), ACCUMULATION[problem.case.dtype])
+    for name, value in distinct_outputs(reference, problem.in_float64(), inputs).items():
         exact[name] = np.real(value)
         parts = np.split(np.imag(value), gates(problem.case, name))
         deviations[name] = np.array([median_largest(part, NOISY_RUNS) for part in parts])
@@ -82,7 +91,8 @@ def _expected(problem: Problem, exact: Outputs, deviations: dict[str, np.ndarray
     """``deviations`` are in units of the unit roundoff."""
     dtype = problem.case.dtype
     factor = FACTOR * ROUNDINGS[dtype] * UNIT_ROUNDOFF[dtype]
-    underflow = np.finfo(dtype).tiny  # what is smaller may be rounded to a multiple of the smallest number, or to zero
+    # what is smaller may be rounded to a multiple of the smallest number, or to zero
+    underflow = float(ml_dtypes.finfo(dtype).tiny)
     tolerances = {
         name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), underflow) for name, d in deviations.items()
     }
