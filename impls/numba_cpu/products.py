@@ -45,7 +45,8 @@ class Products(NamedTuple):
 @functools.cache
 def products(dtype: np.dtype, target: Target) -> Products:
     product = _product(dtype, target)
-    return Products(*(_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype), _packer(dtype, target), _transposed)
+    plus_row, added, added_transposed = (_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype)
+    return Products(plus_row, added, added_transposed, _packer(dtype, target), _transposed)
 
 
 def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
@@ -76,7 +77,9 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
     return product
 
 
-def _of_elements(product: Callable[..., None], dtype: np.dtype) -> tuple[Callable[..., None], ...]:
+def _of_elements(
+    product: Callable[..., None], dtype: np.dtype
+) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
     size = dtype.itemsize
 
     @register_jitable
@@ -103,7 +106,9 @@ def _of_elements(product: Callable[..., None], dtype: np.dtype) -> tuple[Callabl
     return plus_row, added, added_transposed
 
 
-def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> tuple[Callable[..., None], ...]:
+def _of_pairs(
+    product: Callable[..., None], dtype: np.dtype
+) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
     size = 2 * dtype.itemsize
 
     @register_jitable
