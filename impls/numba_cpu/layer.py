@@ -1,4 +1,4 @@
-"""One layer in one direction: shares of the work, buffers and the tape around the compiled loops."""
+"""One layer in one direction: shares of the work, rooms and the tape around the compiled loops."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,9 @@ import numpy as np
 from rnnbench.backend import State
 from rnnbench.impls.numba_cpu.barrier import Team
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
-from rnnbench.impls.numba_cpu.buffers import Buffers
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import packed_size, products, room_for, rounded_up
+from rnnbench.impls.numba_cpu.rooms import Rooms
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
@@ -22,8 +22,8 @@ _BLOCK_BYTES = 1 << 18
 _BLOCK_ROWS = 192
 """Rows of cotangents, at least, that one product adds to the weights' gradients."""
 
-_PLAIN = ("C", "W")
-"""What the compiled code takes; Numba would compile all of it again for read-only arrays, which are copied instead."""
+_ALONE = Team.of(1)
+"""Meets nobody, and so counts nothing."""
 
 
 class Sums(NamedTuple):
@@ -54,10 +54,9 @@ class Work(NamedTuple):
     room: np.ndarray
 
 
-class Part(NamedTuple):
-    """What BPTT reads of one share; shapes in ``kernels``."""
+class Kept(NamedTuple):
+    """What the forward loop writes and BPTT reads of one share; shapes in ``kernels``."""
 
-    x: np.ndarray
     recurrent: np.ndarray
     memory: np.ndarray
     saved: np.ndarray
@@ -65,9 +64,37 @@ class Part(NamedTuple):
     hidden: np.ndarray
 
 
-class Tape(NamedTuple):
+class Room(NamedTuple):
+    """All that a forward pass over sequences of one shape writes beside its results, for each share.
+
+    ``x``: the share's rows where it has not all of them, else None; ``scratch``: the last arguments of ``kernels.forward``.
+    """
+
     shares: list[Share]
-    parts: list[Part]
+    kept: list[Kept]
+    x: list[np.ndarray | None]
+    scratch: list[tuple[np.ndarray, ...]]
+
+    @property
+    def teamed(self) -> bool:
+        """Whether the threads share the units of the same rows."""
+        return len(self.shares) > 1 and self.shares[0].rows == self.shares[1].rows
+
+
+class BackRoom(NamedTuple):
+    """The same of BPTT."""
+
+    drecurrent: list[np.ndarray]
+    dmemory: list[np.ndarray]
+    work: list[Work]
+    sums: list[Sums]
+
+
+class Tape(NamedTuple):
+    """``x``: of each share."""
+
+    room: Room
+    x: list[np.ndarray]
 
 
 class Layer:
@@ -79,7 +106,7 @@ class Layer:
         self._real, self._stored = computed(self._dtype), storage(self._dtype)
         self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
         self._transposed = products(self._dtype, self._target).transposed
-        self._buffers = Buffers()
+        self._rooms = Rooms()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
 
@@ -88,7 +115,7 @@ class Layer:
 
     def forward(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
         y, final, tape = self._run(weights, x, state, reverse, kept_steps=1)
-        self._give_back(tape)
+        self._give_back(x.shape, tape.room, kept_steps=1)
         return y, final
 
     def record(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Tape]:
@@ -97,91 +124,78 @@ class Layer:
     def _run(
         self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
     ) -> tuple[np.ndarray, State, Tape]:
-        x = np.require(x, requirements=_PLAIN).view(self._stored)
-        steps, batch, _ = x.shape
-        shares = self._workers.shares(self._spec, batch)
-        team = Team.of(len(shares) if shares[0].rows.stop == batch else 1)
+        x = _plain(x).view(self._stored)
+        steps, batch, input_size = x.shape
+        room = self._rooms.take((steps, batch), (kept_steps, input_size))
+        if room is None:
+            room = self._room(x.shape, kept_steps)
+        shares, team = room.shares, Team.of(len(room.shares)) if room.teamed else _ALONE
         y = np.empty((steps, batch, self._spec.state_size), self._dtype)
-        final = tuple(np.empty_like(part, order="C") for part in state)
-        kept = kept_steps + 1
-        first, last = (steps % kept, 0) if reverse else (0, steps % kept)
-        parts = self._parts(shares, x, kept_steps)
-        for share, part in zip(shares, parts, strict=True):
-            part.recurrent[first, :, : state[0].shape[1]] = state[0][share.rows]
-            if self._cell.carries == "c":
-                part.memory[first] = state[1][share.rows, share.units]
-
-        scratch = [self._preactivations(x, part, share) for share, part in zip(shares, parts, strict=True)]
-        arguments = [
-            (
-                part.x, weights.of_units(share.units), *part[1:], y.view(self._stored), share.rows.start, share.units.start,
-                reverse, *buffers, team,
-            )
-            for share, part, buffers in zip(shares, parts, scratch, strict=True)
-        ]  # fmt: skip
+        stored_y = y.view(self._stored)
+        rows = kept_steps + 1
+        first, last = (steps % rows, 0) if reverse else (0, steps % rows)
+        size, carries_memory = state[0].shape[1], self._cell.carries == "c"
+        xs, arguments = [], []
+        for share, kept, own_x, scratch in zip(*room, strict=True):
+            kept.recurrent[first, :, :size] = state[0][share.rows]
+            if carries_memory:
+                kept.memory[first] = state[1][share.rows, share.units]
+            if own_x is None:
+                own_x = x
+            else:
+                own_x[:] = x[:, share.rows]
+            xs.append(own_x)
+            places = (share.rows.start, share.units.start, reverse)
+            arguments.append((own_x, weights.of_units(share.units), *kept, stored_y, *places, *scratch, team))
         self._workers.run(self._kernels.forward, arguments)
-        for buffers in scratch:
-            self._buffers.give_back(x.shape[:2], buffers)
-        for share, part in zip(shares, parts, strict=True):
-            final[0][share.rows] = part.recurrent[last, :, : state[0].shape[1]]
-            if self._cell.carries == "c":
-                final[1][share.rows, share.units] = part.memory[last]
-        return y, final, Tape(shares, parts)
+        final = tuple(np.empty(part.shape, self._dtype) for part in state)
+        for share, kept in zip(shares, room.kept, strict=True):
+            final[0][share.rows] = kept.recurrent[last, :, :size]
+            if carries_memory:
+                final[1][share.rows, share.units] = kept.memory[last]
+        return y, final, Tape(room, xs)
 
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
     ) -> tuple[Params, np.ndarray, State]:
-        dy = np.require(dy, requirements=_PLAIN).view(self._stored)
-        steps, batch, _ = dy.shape
-        shares, parts = tape
-        teamed = len(shares) > 1 and shares[0].rows.stop == batch
-        size, width = self._spec.state_size, self._up(self._spec.state_size)
-        input_size = parts[0].x.shape[2]
-        dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if teamed else shares[:1])]
-        initial = tuple(np.empty_like(part, order="C") for part in dstate)
-        team = Team.of(len(shares) if teamed else 1)
-        together = self._take(dy, 2, len(shares), batch, width) if teamed else None
-
-        def drecurrent_of(share: Share) -> np.ndarray:
-            rows = share.rows.stop - share.rows.start
-            own = together if together is not None else self._take(dy, 2, 1, rows, width)
-            own[0] = 0
-            own[0, 0, :, :size] = dstate[0][share.rows]
-            return own
-
-        drecurrents = [drecurrent_of(share) for share in shares]
-
-        dmemories, found, works, arguments = [], [], [], []
-        for place, (share, part) in enumerate(zip(shares, parts, strict=True)):
-            units = share.units.stop - share.units.start
-            dmemories.append(self._take(dy, part.x.shape[1], units))
-            if self._cell.carries == "c":
-                dmemories[-1][:] = dstate[1][share.rows, share.units]
-            found.append(self._zero_sums(dy, input_size, units))
-            works.append(self._work(dy, part, units))
-            own = place if teamed else 0
-            arguments.append(
-                (
-                    part.x, weights.of_units(share.units), *part[1:], dy, dxs[own].view(self._stored), share.rows.start,
-                    share.units.start, reverse, drecurrents[place], dmemories[-1], works[-1], found[-1], own, team,
-                )
-            )  # fmt: skip
+        dy = _plain(dy).view(self._stored)
+        (steps, batch, _), input_size = dy.shape, tape.x[0].shape[2]
+        room, size, carries_memory = tape.room, self._spec.state_size, self._cell.carries == "c"
+        shares, team = room.shares, Team.of(len(room.shares)) if room.teamed else _ALONE
+        back = self._rooms.take((steps, batch), ("backward", input_size))
+        if back is None:
+            back = self._back_room(room, steps, input_size)
+        dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if room.teamed else shares[:1])]
+        arguments = []
+        for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, room.kept, strict=True)):
+            drecurrent, dmemory, work, sums = (part[place] for part in back)
+            drecurrent[0] = 0
+            drecurrent[0, 0, :, :size] = dstate[0][share.rows]
+            if carries_memory:
+                dmemory[:] = dstate[1][share.rows, share.units]
+            for array in sums:
+                array[...] = 0
+            own = place if room.teamed else 0
+            dx, places = dxs[own].view(self._stored), (share.rows.start, share.units.start, reverse)
+            of_units = weights.of_units(share.units)
+            arguments.append((own_x, of_units, *kept, dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
         self._workers.run(self._kernels.backward, arguments)
-        for share, dmemory, work in zip(shares, dmemories, works, strict=True):
-            if self._cell.carries == "c":
-                initial[1][share.rows, share.units] = dmemory
-            separate = [work.db_outer] if work.db_outer is not work.da else []
-            self._buffers.give_back(dy.shape[:2], [dmemory, work.da, *separate, *work[2:]])
-        for share, drecurrent in zip(shares, drecurrents, strict=True):
+        initial = tuple(np.empty(part.shape, self._dtype) for part in dstate)
+        for share, drecurrent, dmemory in zip(shares, back.drecurrent, back.dmemory, strict=True):
             initial[0][share.rows] = drecurrent[steps % 2, :, :, :size].sum(0)
-        self._buffers.give_back(dy.shape[:2], drecurrents[:1] if teamed else drecurrents)
-        self._give_back(tape)
+            if carries_memory:
+                initial[1][share.rows, share.units] = dmemory
         for dx in dxs[1:]:
             dxs[0] += dx
-        grads = self._gradients(shares, found, input_size)
-        for sums in found:
-            self._buffers.give_back(dy.shape[:2], sums)
+        grads = self._gradients(shares, back.sums, input_size)
+        self._rooms.give_back((steps, batch), ("backward", input_size), back)
+        self._give_back((steps, batch, input_size), room, kept_steps=steps)
         return grads, dxs[0], initial
+
+    def _give_back(self, shape: tuple[int, ...], room: Room, kept_steps: int) -> None:
+        """Nothing refers to the room of a (T, B, I) any longer."""
+        steps, batch, input_size = shape
+        self._rooms.give_back((steps, batch), (kept_steps, input_size), room)
 
     def _gradients(self, shares: list[Share], found: list[Sums], input_size: int) -> Params:
         """The parameters' gradients by name, without suffix; shares of rows are added up, shares of units put together."""
@@ -218,66 +232,69 @@ class Layer:
             grads |= {"bias_ih": bias_ih.reshape(gates * hidden), "bias_hh": bias_hh.reshape(gates * hidden)}
         if self._output:
             (sums,) = found
-            grads["weight_ho"] = np.array(sums.ho[:, : self._output].T, self._dtype, order="C")  # never a view of the buffer
+            grads["weight_ho"] = np.array(sums.ho[:, : self._output].T, self._dtype, order="C")  # never a view of the room
             if spec.bias:
                 grads["bias_ho"] = sums.bias_ho[: self._output].astype(self._dtype)
         return grads
 
-    def _parts(self, shares: list[Share], x: np.ndarray, kept_steps: int) -> list[Part]:
-        """Room for what each share keeps; shares of units have the recurrent state in common."""
-        cell, rows, common = self._cell, kept_steps + 1, None
-        parts = []
-        for share in shares:
+    def _room(self, shape: tuple[int, ...], kept_steps: int) -> Room:
+        """Room for (T, B, I); shares of units have the recurrent state in common."""
+        steps, batch, input_size = shape
+        cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
+        room = Room(self._workers.shares(self._spec, batch), [], [], [])
+        for share in room.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
-            whole = count == x.shape[1]
-            recurrent = common if common is not None and whole else self._take(x, rows, count, self._up(self._spec.state_size))
-            common = recurrent
-            part_of_x = x
-            if not whole:
-                part_of_x = self._buffers.take(x.shape[:2], (x.shape[0], count, x.shape[2]), x.dtype)
-                part_of_x[:] = x[:, share.rows]
-            parts.append(
-                Part(
-                    part_of_x,
-                    recurrent,
-                    self._take(x, rows if cell.carries == "c" else 1, count, units),
-                    self._take(x, kept_steps, count, cell.saved * units),
-                    self._take(x, kept_steps if cell.inner_gates else 1, count, units),
-                    self._take(x, kept_steps if cell.feeds_back_output else 1, count, units),
+            together = room.kept[0].recurrent if room.teamed and room.kept else None
+            room.kept.append(
+                Kept(
+                    self._empty(rows, count, self._up(state_size)) if together is None else together,
+                    self._empty(rows if cell.carries == "c" else 1, count, units),
+                    self._empty(kept_steps, count, cell.saved * units),
+                    self._empty(kept_steps if cell.inner_gates else 1, count, units),
+                    self._empty(kept_steps if cell.feeds_back_output else 1, count, units),
                 )
             )
-        return parts
+            room.x.append(None if count == batch else np.empty((steps, count, input_size), self._stored))
+            gates, outer = self._up(self._gates * units), self._up(self._outer * units)
+            block = count * max(1, min(steps, _BLOCK_BYTES // (count * gates * self._real.itemsize)))
+            inner = self._up((self._gates - self._outer) * units)
+            operands = room_for(self._dtype, (block, input_size), (count, max(state_size, self._spec.hidden_size)))
+            products = (self._empty(block, gates), self._empty(count, outer), self._empty(count, inner))
+            room.scratch.append((*products, np.empty(operands, self._stored)))
+        return room
 
-    def _preactivations(self, x: np.ndarray, part: Part, share: Share) -> list[np.ndarray]:
-        steps, batch = part.x.shape[:2]
-        gates, outer = (count * (share.units.stop - share.units.start) for count in (self._gates, self._outer))
-        width = self._up(gates)
-        block = max(1, min(steps, _BLOCK_BYTES // (batch * width * self._real.itemsize)))
-        shapes = ((block * batch, width), (batch, self._up(outer)), (batch, self._up(gates - outer)))
-        widest = max(self._spec.state_size, self._spec.hidden_size)
-        room = room_for(self._dtype, (block * batch, part.x.shape[2]), (batch, widest))
-        return [*(self._take(x, *shape) for shape in shapes), self._take_stored(x, room)]
+    def _back_room(self, room: Room, steps: int, input_size: int) -> BackRoom:
+        width, back = self._up(self._spec.state_size), BackRoom([], [], [], [])
+        for share in room.shares:
+            rows, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
+            if room.teamed and back.drecurrent:
+                back.drecurrent.append(back.drecurrent[0])
+            else:
+                back.drecurrent.append(self._empty(2, len(room.shares) if room.teamed else 1, rows, width))
+            back.dmemory.append(self._empty(rows, units))
+            back.work.append(self._work(steps, rows, input_size, units))
+            back.sums.append(self._sums(input_size, units))
+        return back
 
-    def _work(self, dy: np.ndarray, part: Part, units: int) -> Work:
-        cell, (steps, batch, input_size) = self._cell, part.x.shape
-        block = min(steps, -(-_BLOCK_ROWS // batch))
+    def _work(self, steps: int, batch: int, input_size: int, units: int) -> Work:
+        cell, block = self._cell, min(steps, -(-_BLOCK_ROWS // batch))
         rows, most = block * batch, max(self._gates * units, self._output)
         operands = [(rows, most), *((size, rows) for size in (input_size, self._spec.state_size, units))]
-        da = self._take(dy, block, batch, self._gates * units)
+        da = self._empty(block, batch, self._gates * units)
         return Work(
             da,
-            self._take(dy, block, batch, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
-            self._take(dy, block if cell.inner_gates else 1, batch, (self._gates - self._outer) * units),
-            self._take(dy, block if cell.feeds_back_output else 1, batch, self._spec.state_size),
-            self._take(dy, batch, self._up(units)),
-            self._take(dy, batch, self._up(units)),
-            self._take(dy, batch, units),
-            self._take(dy, rows, self._up(input_size)),
-            self._take_stored(dy, packed_size(self._dtype, self._target, rows, most)),
-            self._take_stored(dy, room_for(self._dtype, *operands)),
+            self._empty(block, batch, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
+            self._empty(block if cell.inner_gates else 1, batch, (self._gates - self._outer) * units),
+            self._empty(block if cell.feeds_back_output else 1, batch, self._spec.state_size),
+            self._empty(batch, self._up(units)),
+            self._empty(batch, self._up(units)),
+            self._empty(batch, units),
+            self._empty(rows, self._up(input_size)),
+            np.empty(packed_size(self._dtype, self._target, rows, most), self._stored),
+            np.empty(room_for(self._dtype, *operands), self._stored),
         )
 
-    def _zero_sums(self, dy: np.ndarray, input_size: int, units: int) -> Sums:
+    def _sums(self, input_size: int, units: int) -> Sums:
         gates, outer, output = self._gates * units, self._outer * units, self._output
         shapes = (
             (input_size, gates),
@@ -289,25 +306,15 @@ class Layer:
             (gates - outer,),
             (output,),
         )
-        sums = Sums(*(self._take(dy, *shape[:-1], self._up(shape[-1])) for shape in shapes))
-        for array in sums:
-            array[...] = 0
-        return sums
+        return Sums(*(self._empty(*shape[:-1], self._up(shape[-1])) for shape in shapes))
 
-    def _give_back(self, tape: Tape) -> None:
-        """Take back the buffers of a tape that nothing refers to any longer."""
-        (steps, rows, _), shares = tape.parts[0].x.shape, tape.shares
-        batch = shares[-1].rows.stop
-        arrays = [array for part in tape.parts for array in part[2:]]
-        arrays += [part.recurrent for part in (tape.parts if rows < batch else tape.parts[:1])]
-        arrays += [part.x for part in tape.parts] if rows < batch else []
-        self._buffers.give_back((steps, batch), arrays)
-
-    def _take(self, sequence: np.ndarray, *shape: int) -> np.ndarray:
-        return self._buffers.take(sequence.shape[:2], shape, self._real)
-
-    def _take_stored(self, sequence: np.ndarray, size: int) -> np.ndarray:
-        return self._buffers.take(sequence.shape[:2], (size,), self._stored)
+    def _empty(self, *shape: int) -> np.ndarray:
+        return np.empty(shape, self._real)
 
     def _up(self, size: int) -> int:
         return rounded_up(size, self._target.lanes(self._real))
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """What the compiled code takes: Numba would compile all of it again for read-only arrays, which are copied instead."""
+    return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")
