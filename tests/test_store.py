@@ -90,6 +90,7 @@ def test_a_row_is_on_disk_when_append_returns(tmp_path, monkeypatch):
     monkeypatch.setattr(store.os, "fsync", fsync)
     path = tmp_path / "run.jsonl"
     writer = Writer(path)
+    synced.clear()  # the folder, which names the new file
     for row in [RUN, *ROWS]:
         writer.append(row)
         assert synced.pop() == path.stat().st_size  # what the file holds was handed over before it was synced
