@@ -1,5 +1,6 @@
 """Files that a crash leaves whole: claimed by one writer at a time, and replaced in one step."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -57,6 +58,23 @@ def replace(path: Path, content: Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
+def save(path: Path, content: Iterable[bytes]) -> None:
+    """Write a file, whole or not at all, in place of one that may be there, and the folders it lies in; raises StoreError."""
+    try:
+        make_folder(path.parent)
+        replace(path, content)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, where they are not there; raises OSError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # says "File exists" of what was to be a folder
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+
+
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk: without it a crash can lose a new file whose content was synced."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -68,7 +86,7 @@ def sync_folder(folder: Path) -> None:
 
 def create(path: Path, content: Iterable[bytes]) -> None:
     """Write a new file, whole or not at all, and the folders it lies in; raises OSError, also where the file exists."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     FileIO(path, "xb").close()
     try:
         replace(path, content)

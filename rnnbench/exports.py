@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.disk import replace
+from rnnbench.disk import save
 from rnnbench.errors import StoreError
 from rnnbench.rounds import Key, interval, medians, reasons, times
 from rnnbench.store import Contents, Time
@@ -257,8 +257,4 @@ def _loaded(path: Path, version: int) -> dict[str, Any]:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, [json.dumps(content).encode(), b"\n"])
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    save(path, [json.dumps(content).encode(), b"\n"])

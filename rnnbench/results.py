@@ -154,10 +154,10 @@ class _Loader:
 
         seconds = chunk["seconds"]
         positive = np.isfinite(seconds) & (seconds > 0)
-        for place in np.flatnonzero(~positive):
+        for place in np.flatnonzero(~positive).tolist():
             self.problems.append(f"{self._where(chunk, place, file)}: a time of {seconds[place]} s was left out")
         keys = pd.DataFrame({name: chunk[name] for name in ("case", "backend", "round")})[positive]
-        again = keys.index[keys.duplicated(keep="last")].to_numpy()
+        again = keys.index[keys.duplicated(keep="last")].tolist()
         for place in again:
             self.problems.append(f"{self._where(chunk, place, file)}: timed twice; the later one counts")
         positive[again] = False
@@ -188,12 +188,12 @@ def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return result
 
 
-def _field(name: str, values: Sequence[Any], which: np.ndarray) -> Any:
+def _field(name: str, values: list[Any], which: np.ndarray) -> Any:
     """A column: the value of each row, given as its place in ``values``."""
     import pandas as pd
 
     if name in OPTIONAL:
-        return pd.array(values, dtype=OPTIONAL[name]).take(which)
+        return pd.Series(values, dtype=OPTIONAL[name]).array.take(which)
     if name in SIZES or name in ("bidirectional", "bias"):
         return np.array(values, dtype=np.int64 if name in SIZES else bool)[which]
     return _texts(values, which)
@@ -203,7 +203,6 @@ def _texts(values: Sequence[str | None], which: np.ndarray) -> Any:
     """A categorical: the text of each row, given as its place in ``values``."""
     import pandas as pd
 
-    categories = pd.unique(pd.array([value for value in values if value is not None], dtype="object"))
-    places = {text: place for place, text in enumerate(categories)}
-    codes = np.array([places.get(value, -1) for value in values], dtype=np.int32)
-    return pd.Categorical.from_codes(codes[which], categories=categories)
+    places = {text: place for place, text in enumerate(dict.fromkeys(value for value in values if value is not None))}
+    codes = np.array([-1 if value is None else places[value] for value in values], dtype=np.int32)
+    return pd.Categorical.from_codes(codes[which], categories=pd.Index(list(places), dtype="object"))

@@ -1,7 +1,9 @@
 """The times of one results file by round, and which of them count: what tables and exports of one run are made from."""
 
+import math
 import statistics
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from rnnbench.store import Case, Contents, Failure, Gate, Time
 
@@ -49,8 +51,14 @@ def interval(values: list[float], confidence: float) -> Interval:
 
     Conover 1999, "Practical Nonparametric Statistics", section 3.2, as scipy.stats.quantile_test has it.
     """
+    ordered = sorted(values)
+    place = _place(len(ordered), confidence)
+    return Interval(statistics.median(ordered), ordered[place], ordered[-1 - place])
+
+
+@lru_cache
+def _place(count: int, confidence: float) -> int:
     from scipy import stats
 
-    ends = stats.quantile_test(values, p=0.5).confidence_interval(confidence)
-    low, high = min(values), max(values)
-    return Interval(statistics.median(values), ends.low if ends.low > low else low, ends.high if ends.high < high else high)
+    ends: Any = stats.quantile_test(range(count), p=0.5).confidence_interval(confidence)
+    return 0 if math.isnan(ends.low) else int(ends.low)

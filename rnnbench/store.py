@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from rnnbench.disk import add_lines, open_claimed, replace, sync_folder
+from rnnbench.disk import add_lines, make_folder, open_claimed, replace, sync_folder
 from rnnbench.errors import StoreError
 from rnnbench.spec import Spec
 
@@ -253,7 +253,7 @@ class Writer:
         self.moved: list[int] = []
         try:
             if not resume:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             self._file = open_claimed(path, "r+b" if resume else "xb")
             try:
                 if resume:
@@ -315,7 +315,7 @@ class Writer:
 def results_files(path: Path | str) -> list[Path]:
     """The file itself, or all results files below a folder, oldest name first; raises StoreError if there are none."""
     path = Path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("*.jsonl"), key=lambda file: file.name)
+    found = [path] if path.is_file() else sorted(path.rglob("*.jsonl"), key=lambda file: (file.name, file))
     if not found:
         raise StoreError(f"no results at {path}; expected a .jsonl file, or a folder that holds some")
     return found

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnbench.disk import replace
-from rnnbench.errors import ArgumentError, MissingLibrary, StoreError
+from rnnbench.disk import save
+from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.store import read, results_files
 from rnnbench.words import printable
 
@@ -25,24 +25,32 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 def export(options: argparse.Namespace) -> int:
     """Write times as CSV, Parquet, or files of asv, pyperf or Bencher."""
     files = results_files(options.results)
-    output = None if options.output is None else Path(options.output)
-    if output is None and options.format in ("parquet", "asv"):
-        what = "a folder" if options.format == "asv" else "a file"
-        raise ArgumentError(f"-o is missing for {options.format}; expected {what} to write")
-    if output is not None and output.resolve() in {file.resolve() for file in files}:
-        raise ArgumentError(f"-o is {options.output!r}, which holds the results; expected another file")
+    output = _output(options, files)
     match options.format:
         case "csv":
             _write([csv(_loaded(options.results))], output)
         case "parquet":
             _write([parquet(_loaded(options.results))], output)
         case "asv":
-            return _export_asv(files, Path(options.output))
+            print("\n".join(map(str, _export_asv(files, Path(options.output)))))
+            return 0
         case _:
             _write([_one_run(options.format, files[-1])], output)
     if output is not None:
         print(output)
     return 0
+
+
+def _output(options: argparse.Namespace, files: list[Path]) -> Path | None:
+    if options.output is None:
+        if options.format in ("parquet", "asv"):
+            what = "a folder" if options.format == "asv" else "a file"
+            raise ArgumentError(f"-o is missing for {options.format}; expected {what} to write")
+        return None
+    output = Path(options.output)
+    if output.resolve() in {file.resolve() for file in files}:
+        raise ArgumentError(f"-o is {options.output!r}, which holds the results; expected another file")
+    return output
 
 
 def csv(frame: "pd.DataFrame") -> bytes:
@@ -60,7 +68,6 @@ def parquet(frame: "pd.DataFrame") -> bytes:
         import pyarrow  # noqa: F401  # pandas' own message for it is a paragraph
     except ModuleNotFoundError as error:
         raise MissingLibrary("export parquet needs pyarrow: pip install pyarrow") from error
-    frame.attrs.clear()  # sentences about lines that were left out, which were told
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
@@ -88,7 +95,7 @@ def _one_run(kind: str, file: Path) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _export_asv(files: Iterable[Path], folder: Path) -> int:
+def _export_asv(files: Iterable[Path], folder: Path) -> list[Path]:
     from rnnbench.exports import write_asv
 
     runs = [read(file) for file in files]
@@ -99,19 +106,14 @@ def _export_asv(files: Iterable[Path], folder: Path) -> int:
         for one in runs
         if one.run.environment.get("dirty")
     )
-    print("\n".join(map(str, written)))
-    return 0
+    return written
 
 
 def _write(content: Iterable[bytes], output: Path | None) -> None:
     if output is None:
         sys.stdout.write(b"".join(content).decode())
-        return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        replace(output, content)
-    except OSError as error:
-        raise StoreError(f"cannot write {output}: {error.strerror}") from error
+    else:
+        save(output, content)
 
 
 def _tell(sentences: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rnnbench.errors import ArgumentError
 from rnnbench.rounds import Key, medians, reasons, times
-from rnnbench.store import Case, Contents, End, Failure, read, results_files
+from rnnbench.store import Case, Contents, End, Failure, Run, Truncation, read, results_files
 from rnnbench.words import count, duration, printable
 
 WIDEST = 60
@@ -105,11 +105,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _cases(contents: Contents) -> list[Case]:
     """All cases of the run, those that rows add behind those that it asked for."""
-    return list(dict.fromkeys([*contents.run.cases, *(row.case for row in contents.rows if hasattr(row, "case"))]))
+    return list(dict.fromkeys([*contents.run.cases, *(row.case for row in contents.rows if not isinstance(row, Run | End))]))
 
 
 def _backends(contents: Contents) -> list[str]:
-    return list(dict.fromkeys([*contents.run.backends, *(row.backend for row in contents.rows if hasattr(row, "backend"))]))
+    of_rows = (row.backend for row in contents.rows if not isinstance(row, Run | Truncation | End))
+    return list(dict.fromkeys([*contents.run.backends, *of_rows]))
 
 
 def _matches(case: Case, text: str | None) -> bool:
