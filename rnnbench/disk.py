@@ -33,8 +33,11 @@ def open_claimed(path: Path, mode: str) -> FileIO:
 
 def add_lines(path: Path, lines: Iterable[bytes]) -> None:
     """Append those lines that a file does not have, and wait for the disk; raises OSError."""
-    there = set(path.read_bytes().splitlines(keepends=True)) if path.exists() else set()
-    with path.open("ab") as file:
+    with path.open("a+b") as file:
+        file.seek(0)
+        there = list(file)
+        if there and not there[-1].endswith(b"\n"):  # torn by a kill
+            file.truncate(file.tell() - len(there.pop()))
         file.writelines(line for line in lines if line not in there)
         file.flush()
         os.fsync(file.fileno())
