@@ -1,6 +1,6 @@
 """Results are appended and on disk at once, survive what a crash leaves behind, and are never dropped silently.
 
-Takes 1 s.
+Takes 4 s.
 """
 
 import json
@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from rnnbench import store
 from rnnbench.errors import StoreError
-from rnnbench.measure.plan import Settings, new_plan
+from rnnbench.measure import plan
 from rnnbench.store import (
     SCHEMA,
     Case,
@@ -217,12 +219,15 @@ def test_a_writer_that_opened_a_file_before_it_was_replaced_is_refused(written, 
     assert message(Writer, written, resume=True) == f"cannot write {written}: another process is writing into it"
 
 
-def test_two_runs_that_are_planned_at_once_have_two_files(tmp_path):
+def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch):
+    moments = iter([datetime(2026, 1, 1, microsecond=place, tzinfo=UTC) for place in (7, 8)])
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda zone: next(moments)), UTC=UTC)
+    monkeypatch.setattr(plan, "datetime", clock)
+    monkeypatch.setattr(plan, "environment", lambda: RUN.environment)
     suite = Suite("tiny", "d", "s", SuiteSettings(), [CASE])
-    plans = [new_plan(suite, Settings(), ["numpy_ref"], tmp_path, []) for _ in range(2)]
-    assert plans[0].run.started == plans[1].run.started or plans[0].run.run < plans[1].run.run
-    with Writer(plans[0].path), Writer(plans[1].path):
-        assert results_files(tmp_path) == [plans[0].path, plans[1].path]
+    paths = [plan.new_plan(suite, plan.Settings(), ["numpy_ref"], tmp_path, []).path for _ in range(2)]
+    with Writer(paths[0]), Writer(paths[1]):
+        assert results_files(tmp_path) == paths
 
 
 # lines that do not read
