@@ -65,7 +65,11 @@ def save(path: Path, content: Iterable[bytes]) -> None:
     """Write a file, whole or not at all, in place of one that may be there, and the folders it lies in; raises StoreError."""
     try:
         make_folder(path.parent)
-        replace(path, content)
+        if path.exists() and not path.is_file():  # a device or a pipe, which has no content to replace
+            with path.open("wb") as file:
+                file.writelines(content)
+        else:
+            replace(path, content)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
 

@@ -221,7 +221,7 @@ def test_a_writer_that_opened_a_file_before_it_was_replaced_is_refused(written, 
 
 def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch):
     moments = iter([datetime(2026, 1, 1, microsecond=place, tzinfo=UTC) for place in (7, 8)])
-    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda zone: next(moments)), UTC=UTC)
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda _: next(moments)), UTC=UTC)
     monkeypatch.setattr(plan, "datetime", clock)
     monkeypatch.setattr(plan, "environment", lambda: RUN.environment)
     suite = Suite("tiny", "d", "s", SuiteSettings(), [CASE])

@@ -4,6 +4,7 @@ what other tools read.  Takes 10 s."""
 import csv
 import json
 import math
+import os
 import shlex
 import statistics
 import subprocess
@@ -398,6 +399,15 @@ def test_csv_has_the_frame_and_no_formula(command, tmp_path):
         assert line["backend"] == name or line["backend"] == f"'{name}"
     assert len({line["backend"] for line in lines}) == len(backends)
     assert output.read_text(encoding="utf-8") == exported(command, "csv", path)
+
+
+def test_a_pipe_is_written_into_and_not_replaced(command, tmp_path, results):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        exported(command, "csv", results, "-o", pipe)
+        assert reader.communicate(timeout=20)[0] == exported(command, "csv", results)
+    assert pipe.is_fifo()
 
 
 def test_csv_of_a_folder_tells_what_it_left_out(command, tmp_path, results):
