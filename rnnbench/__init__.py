@@ -13,6 +13,7 @@ from rnnbench.errors import (
     UnknownBackend,
 )
 from rnnbench.params import init_params
+from rnnbench.results import load_results
 from rnnbench.spec import Spec
 from rnnbench.truncation import tbptt
 
@@ -37,6 +38,7 @@ __all__ = [
     "backends",
     "init_params",
     "load_backend",
+    "load_results",
     "peers",
     "tbptt",
 ]

@@ -17,6 +17,9 @@ from typing import Any, NoReturn
 
 import rnnbench
 from rnnbench.backend import GROUP
+from rnnbench.commands.export import FORMATS, export
+from rnnbench.commands.merge import merge
+from rnnbench.commands.show import show
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -148,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
     """Check and time the cases of a suite on all backends."""
     from rnnbench.measure.plan import resumed_plan
     from rnnbench.measure.run import run as carry_out
-    from rnnbench.store import Writer
+    from rnnbench.store import Writer, quarantine_file
 
     if options.resume:
         _refuse_beside_resume(options)
@@ -158,6 +161,8 @@ def run(options: argparse.Namespace) -> int:
     progress = _Progress("running")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Writer(plan.path, resume=plan.resumes) as writer:
+        for number in writer.moved:
+            print(f"rnnbench: {plan.path.name}:{number}: moved to {quarantine_file(plan.path)}", file=sys.stderr)
         if not plan.resumes:
             writer.append(plan.run)
         try:
@@ -367,6 +372,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="THREADS=GFLOPS",
         help="the measured peak of that many threads, to show the part of it that is reached; may be given several times",
     )
+
+    sub = add(show)
+    sub.add_argument("results", nargs="+", help="results files, or folders of them")
+    sub.add_argument("--case", metavar="TEXT", help="only cases that have this in their name, such as 'lstm step' or H256")
+    sub.add_argument("--backend", metavar="NAME", help="only this one")
+
+    sub = add(merge)
+    sub.add_argument("results", nargs="+", help="results files, or folders of them")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="the results file to write, which must not exist")
+
+    sub = add(export)
+    sub.add_argument("format", choices=FORMATS, help="csv, parquet: all times; pyperf, bencher: one run; asv: a folder")
+    sub.add_argument("results", help="a results file, or a folder: all of it, for pyperf and bencher its newest one")
+    sub.add_argument("-o", "--output", metavar="FILE", help="default: standard output; asv: its results folder")
     return parser
 
 

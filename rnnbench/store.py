@@ -2,17 +2,19 @@
 
 A run leaves ``results/<machine>/<run>.jsonl``.  Its first row is the ``Run``; every other row is a fact about one case
 and one backend.  A line is on disk before the next one begins.  A torn last line, as a crash leaves it, is passed over
-when reading, and cut off when the run goes on; any other line that does not read as a row is reported, not dropped silently.
+when reading, and cut off when the run goes on; any other line that does not read as a row is reported when reading, and put
+aside when the run goes on.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from rnnbench.disk import add_lines, make_folder, open_claimed, replace, sync_folder
 from rnnbench.errors import StoreError
 from rnnbench.spec import Spec
 
@@ -172,7 +174,15 @@ class End(Row, frozen=True):
 
 AnyRow = Run | Gate | Startup | Time | Memory | Truncation | Failure | End
 
+
+class _Head(msgspec.Struct, tag_field="kind", tag="run"):
+    """What a run's row of any schema holds."""
+
+    schema: int
+
+
 _DECODER = msgspec.json.Decoder(AnyRow)
+_HEAD = msgspec.json.Decoder(_Head)
 
 
 class Contents(NamedTuple):
@@ -189,43 +199,95 @@ def read(path: Path | str) -> Contents:
     path = Path(path)
     rows: list[AnyRow] = []
     problems: list[str] = []
-    for number, line, complete in _lines(path):
-        if not complete:  # even if it reads as a row: it was never acknowledged, and going on with the run cuts it off
-            problems.append(f"{path.name}:{number}: not a row: torn, the run was cut off while writing it")
-            continue
-        try:
-            rows.append(_DECODER.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            problems.append(f"{path.name}:{number}: not a row: {error}")
-    run = rows[0] if rows else None
-    if not isinstance(run, Run):
-        raise StoreError(f"{path} is no results file: its first line is no run" + (f" ({problems[0]})" if problems else ""))
-    if run.schema != SCHEMA:
-        raise StoreError(f"{path} has schema {run.schema}; this version reads schema {SCHEMA}")
-    return Contents(path, run, rows[1:], problems)
+    for line in scan(path):
+        if line.problem is None:
+            rows.append(line.row)
+        else:
+            problems.append(line.problem)
+    return Contents(path, cast("Run", rows[0]), rows[1:], problems)
+
+
+class Line(NamedTuple):
+    """One line of a results file: its number, its bytes, and either the row that it holds or a sentence why it holds none."""
+
+    number: int
+    content: bytes
+    row: Any
+    problem: str | None
+
+    @property
+    def torn(self) -> bool:
+        return not self.content.endswith(b"\n")
+
+
+def scan(path: Path, decoder: "msgspec.json.Decoder[Any]" = _DECODER) -> Iterator[Line]:
+    """The lines of a results file that are not blank, of which the first holds its run; raises StoreError as ``read``."""
+    first = True
+    for number, content in _numbered(path):
+        row, problem = None, None
+        if content.endswith(b"\n"):
+            try:
+                row = decoder.decode(content)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                problem = f"{path.name}:{number}: not a row: {error}"
+        else:  # even if it reads as a row: it was never acknowledged, and going on with the run cuts it off
+            problem = f"{path.name}:{number}: not a row: torn, the run was cut off while writing it"
+        if first:
+            _check_run(path, content, row, problem)
+            first = False
+        yield Line(number, content, row, problem)
+    if first:
+        _check_run(path, b"", None, None)
 
 
 class Writer:
-    """Appends rows to one file; each is on disk when ``append`` returns."""
+    """Appends rows to one file, which no other process can write into until it is closed.
+
+    ``resume``: go on with a file that exists.  A torn last line is cut off; lines in the middle that hold no row are moved
+    to ``quarantine_file(path)``, and ``moved`` has their numbers.
+    Raises StoreError where the file cannot be written, where another process writes into it, or, resuming, as ``read`` does.
+    """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
+        self.moved: list[int] = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if resume:
-                _cut_torn_line(path)
-            self._file = path.open("ab" if resume else "xb", buffering=0)
+            if not resume:
+                make_folder(path.parent)
+            self._file = open_claimed(path, "r+b" if resume else "xb")
+            try:
+                if resume:
+                    self._repair()
+                else:
+                    sync_folder(path.parent)
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        self._size = self._file.seek(0, os.SEEK_END)
 
     def append(self, row: Row) -> None:
-        line = memoryview(msgspec.json.encode(row) + b"\n")
+        """Append a row, which is on disk when this returns; raises StoreError."""
+        self.append_all([row])
+
+    def append_all(self, rows: Iterable[Row]) -> None:
+        """Append rows, all of which are on disk when this returns, and wait for the disk once; raises StoreError.
+
+        After an error any of them may be in the file, the last one torn; the next rows to be appended take their place.
+        """
+        lines = memoryview(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        size = self._size + len(lines)
         try:
-            while line:
-                line = line[self._file.write(line) :]
+            if self._file.tell() != self._size:
+                self._file.truncate(self._size)
+                self._file.seek(self._size)
+            while lines:
+                lines = lines[self._file.write(lines) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+        self._size = size
 
     def close(self) -> None:
         self._file.close()
@@ -236,28 +298,51 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _repair(self) -> None:
+        wrong = [line for line in scan(self.path) if line.problem is not None]
+        bad = [line for line in wrong if not line.torn]
+        if bad:
+            add_lines(quarantine_file(self.path), [b"%d\t%b" % (line.number, line.content) for line in bad])
+            numbers = {line.number for line in wrong}
+            replace(self.path, (content for number, content in _numbered(self.path, blank=True) if number not in numbers))
+            self.moved = [line.number for line in bad]
+            self._file.close()
+            self._file = open_claimed(self.path, "r+b")
+        elif wrong:
+            self._file.truncate(self._file.seek(0, os.SEEK_END) - len(wrong[0].content))
+
 
 def results_files(path: Path | str) -> list[Path]:
     """The file itself, or all results files below a folder, oldest name first; raises StoreError if there are none."""
     path = Path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("*.jsonl"), key=lambda file: file.name)
+    found = [path] if path.is_file() else sorted(path.rglob("*.jsonl"), key=lambda file: (file.name, file))
     if not found:
         raise StoreError(f"no results at {path}; expected a .jsonl file, or a folder that holds some")
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+def quarantine_file(path: Path) -> Path:
+    """Where lines of a results file go that hold no row: ``NUMBER<tab>LINE`` each, with the number that it had."""
+    return path.with_name(f"{path.name}.bad")
+
+
+def _numbered(path: Path, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            for number, content in enumerate(file, 1):
+                if blank or content.strip():
+                    yield number, content
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        if line.strip():
-            yield number, line.rstrip(b"\r\n"), line.endswith(b"\n")
 
 
-def _cut_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+def _check_run(path: Path, content: bytes, row: Any, problem: str | None) -> None:
+    """Raise StoreError where the first line is no run of this schema, also where that other schema's run does not read."""
+    try:
+        schema = _HEAD.decode(content).schema
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        schema = SCHEMA  # no run of any schema: refused below
+    if schema != SCHEMA:
+        raise StoreError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
+    if not isinstance(row, Run):
+        raise StoreError(f"{path} is no results file: its first line is no run" + (f" ({problem})" if problem else ""))

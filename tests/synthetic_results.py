@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnnbench.store import Case, End, Failure, Gate, Memory, Run, Startup, Time, Truncation, Writer
+from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
 
 BACKENDS = ("numpy_ref", "numba_cpu", "torch_nn", "torch_eager", "numba_cuda")
 CELLS = ("elman", "lstm", "gru")
@@ -74,23 +74,24 @@ def write(path: Path, *, hostile: bool = True, rounds: int = ROUNDS) -> Path:
         cases=all_cases,
     )
     failures = _failures()
+    rows: list[Row] = [run]
+    for case in all_cases:
+        if case.window:
+            error = 0.0 if case.window >= case.T else 2.0 * math.exp(-case.window / 40)
+            rows.append(Truncation(case, error, {"weight_hh_l0": error, "weight_ih_l0": error / 2}))
+        for backend in measured:
+            if failure := failures.get((case, backend)):
+                rows.append(failure)
+                if failure.reason == "wrong":
+                    rows.append(_gate(random, case, backend, passed=False))
+                if failure.round is None:
+                    continue
+            else:
+                rows.append(_gate(random, case, backend, passed=True))
+            _measurements(rows, random, case, backend, rounds)
+    rows.append(End("2025-01-02T04:05:06Z", 3600.0, 120.0))
     with Writer(path) as writer:
-        writer.append(run)
-        for case in all_cases:
-            if case.window:
-                error = 0.0 if case.window >= case.T else 2.0 * math.exp(-case.window / 40)
-                writer.append(Truncation(case, error, {"weight_hh_l0": error, "weight_ih_l0": error / 2}))
-            for backend in measured:
-                if failure := failures.get((case, backend)):
-                    writer.append(failure)
-                    if failure.reason == "wrong":
-                        writer.append(_gate(random, case, backend, passed=False))
-                    if failure.round is None:
-                        continue
-                else:
-                    writer.append(_gate(random, case, backend, passed=True))
-                _measurements(writer, random, case, backend, rounds)
-        writer.append(End("2025-01-02T04:05:06Z", 3600.0, 120.0))
+        writer.append_all(rows)
     if hostile:
         with path.open("ab") as file:
             file.write(b'{"kind":"time","case":null}\n\xff\xfe not json\n{"kind":"ti')
@@ -122,7 +123,7 @@ def _gate(random: np.random.Generator, case: Case, backend: str, *, passed: bool
     return Gate(case, backend, passed, errors, 0.4)
 
 
-def _measurements(writer: Writer, random: np.random.Generator, case: Case, backend: str, rounds: int) -> None:
+def _measurements(rows: list[Row], random: np.random.Generator, case: Case, backend: str, rounds: int) -> None:
     known = Case("elman", *(getattr(case, name) for name in case.__struct_fields__[1:])) if case.cell == HOSTILE else case
     twin = "torch_nn" if backend == HOSTILE else backend
     steady = seconds(known, twin)
@@ -130,12 +131,12 @@ def _measurements(writer: Writer, random: np.random.Generator, case: Case, backe
         for round_ in range(2):
             for cold in (True, False):
                 compile_s = COMPILE[twin] if cold else COMPILE[twin] / 40
-                writer.append(Startup(case, backend, round_, cold, IMPORT[twin], 0.002, compile_s + steady))
+                rows.append(Startup(case, backend, round_, cold, IMPORT[twin], 0.002, compile_s + steady))
     for round_ in range(rounds):
         # half of the rounds far to each side: whatever the seed, the interval reaches from below 1 / 1.4 to above 1.4
         drift = 1.5 ** (-1) ** round_ if twin == "torch_nn" and (case.cell, case.H) == NOISY else 1.0
         samples = steady * drift * random.lognormal(0, 0.01) * random.lognormal(0, 0.005, 5)
-        writer.append(Time(case, backend, round_, round_ % 4, 8, [float(sample) for sample in samples]))
+        rows.append(Time(case, backend, round_, round_ % 4, 8, [float(sample) for sample in samples]))
     if case.phase != "forward":
         kept = min(case.window or case.T, case.T) * case.B * case.H * GATES[known.cell] * 8
-        writer.append(Memory(case, backend, 2_000_000 + kept))
+        rows.append(Memory(case, backend, 2_000_000 + kept))

@@ -1,6 +1,6 @@
 """Results are appended and on disk at once, survive what a crash leaves behind, and are never dropped silently.
 
-Takes 1 s.
+Takes 4 s.
 """
 
 import json
@@ -9,13 +9,33 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from rnnbench import store
 from rnnbench.errors import StoreError
-from rnnbench.store import SCHEMA, Case, End, Failure, Gate, Memory, Run, Startup, Time, Truncation, Writer, read, results_files
+from rnnbench.measure import plan
+from rnnbench.store import (
+    SCHEMA,
+    Case,
+    End,
+    Failure,
+    Gate,
+    Memory,
+    Run,
+    Startup,
+    Time,
+    Truncation,
+    Writer,
+    quarantine_file,
+    read,
+    results_files,
+)
+from rnnbench.suite import Settings as SuiteSettings
+from rnnbench.suite import Suite
 
 CASE = Case("lstm", "step", 7, 3, 4, 5)
 WINDOWED = Case("jordan", "tbptt", 7, 3, 4, 5, output_size=6, window=4, stride=2, dtype="float64", threads=2)
@@ -90,6 +110,7 @@ def test_a_row_is_on_disk_when_append_returns(tmp_path, monkeypatch):
     monkeypatch.setattr(store.os, "fsync", fsync)
     path = tmp_path / "run.jsonl"
     writer = Writer(path)
+    synced.clear()  # the folder, which names the new file
     for row in [RUN, *ROWS]:
         writer.append(row)
         assert synced.pop() == path.stat().st_size  # what the file holds was handed over before it was synced
@@ -111,6 +132,102 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert [type(row) for row in read(path).rows] == [End]
+
+
+# several rows at once
+
+
+def test_rows_appended_together_are_on_disk_after_one_wait(tmp_path, monkeypatch):
+    path = tmp_path / "run.jsonl"
+    with Writer(path) as writer:
+        synced = []
+        monkeypatch.setattr(store.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+        writer.append_all([RUN, *ROWS])
+        assert synced == [path.stat().st_size]
+        writer.append_all(row for row in ROWS[:2])
+        writer.append_all([])
+    assert read(path).rows == [*ROWS, *ROWS[:2]]
+
+
+def test_what_an_append_that_failed_left_behind_is_taken_away_by_the_next(tmp_path, monkeypatch):
+    """Else the next row, which is acknowledged, would stand on a torn line and be lost with it."""
+    path = tmp_path / "run.jsonl"
+    with Writer(path) as writer:
+        writer.append(RUN)
+        for failure in (OSError(5, "Input/output error"), KeyboardInterrupt()):
+
+            def fsync(descriptor, failure=failure):
+                os.truncate(path, path.stat().st_size - 20)  # as if the disk had taken a part alone
+                raise failure
+
+            with monkeypatch.context() as patched:
+                patched.setattr(store.os, "fsync", fsync)
+                with pytest.raises((StoreError, KeyboardInterrupt)):
+                    writer.append_all(ROWS[:3])
+            assert len(read(path).problems) == 1
+            writer.append(ROWS[-1])
+    contents = read(path)
+    assert (contents.rows, contents.problems) == ([ROWS[-1]] * 2, [])
+
+
+# one writer at a time
+
+
+def test_a_file_that_is_being_written_is_refused_until_its_writer_ends(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with Writer(path) as writer:
+        writer.append(RUN)
+        assert message(Writer, path, resume=True) == f"cannot write {path}: another process is writing into it"
+        writer.append(ROWS[0])
+    with Writer(path, resume=True) as writer:
+        assert message(Writer, path, resume=True) == f"cannot write {path}: another process is writing into it"
+        writer.append(ROWS[1])
+    assert read(path).rows == ROWS[:2]
+
+
+def test_a_writer_that_was_killed_no_longer_holds_its_file(tmp_path):
+    path = tmp_path / "run.jsonl"
+    code = f"""
+import sys, time
+from pathlib import Path
+from rnnbench.store import Run, Writer
+writer = Writer(Path({str(path)!r}))
+writer.append(Run("r", "s", "t", [], {{}}, {{}}, {{}}, []))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert message(Writer, path, resume=True) == f"cannot write {path}: another process is writing into it"
+        process.kill()
+    with Writer(path, resume=True) as writer:
+        writer.append(ROWS[0])
+    assert read(path).rows == ROWS[:1]
+
+
+def test_a_writer_that_opened_a_file_before_it_was_replaced_is_refused(written, monkeypatch):
+    """It would write into the old file, which has no name any more."""
+    import fcntl
+
+    def flock(descriptor, operation):
+        monkeypatch.undo()
+        store.replace(written, [written.read_bytes()])
+        fcntl.flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert message(Writer, written, resume=True) == f"cannot write {written}: another process is writing into it"
+
+
+def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch):
+    moments = iter([datetime(2026, 1, 1, microsecond=place, tzinfo=UTC) for place in (7, 8)])
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda _: next(moments)), UTC=UTC)
+    monkeypatch.setattr(plan, "datetime", clock)
+    monkeypatch.setattr(plan, "environment", lambda: RUN.environment)
+    suite = Suite("tiny", "d", "s", SuiteSettings(), [CASE])
+    paths = [plan.new_plan(suite, plan.Settings(), ["numpy_ref"], tmp_path, []).path for _ in range(2)]
+    with Writer(paths[0]), Writer(paths[1]):
+        assert results_files(tmp_path) == paths
 
 
 # lines that do not read
@@ -185,6 +302,117 @@ def test_rows_with_unknown_fields_of_a_newer_writer_are_read(written):
     assert read(written).rows[-1] == End("f", 1.0, 0.0)
 
 
+# bad lines, put aside
+
+
+BAD = [b"not json at all\n", b'\xff\xfe\x00\r\x0c{"kind":\n', b'{"kind":"tmie"}\n']
+
+
+@pytest.fixture
+def corrupt(written):
+    """The results file with bad lines 3, 5 and 14, a blank one before the first, and a torn end."""
+    lines = written.read_bytes().splitlines(keepends=True)
+    lines[1:1] = [b"\n", BAD[0], lines[1], BAD[1]]
+    del lines[5]
+    written.write_bytes(b"".join([*lines, BAD[2], b'{"kind":"end","fin']))
+    return written
+
+
+def without_bad(content: bytes) -> bytes:
+    """All else as it was, to the byte."""
+    return b"".join(line + b"\n" for line in content.split(b"\n")[:-1] if line + b"\n" not in BAD)
+
+
+def test_bad_lines_are_put_aside_with_their_numbers_when_the_run_goes_on(corrupt):
+    before = corrupt.read_bytes()
+    with Writer(corrupt, resume=True) as writer:
+        assert writer.moved == [3, 5, 14]
+        assert corrupt.read_bytes() == without_bad(before)
+        writer.append(ROWS[0])
+    assert read(corrupt).rows == [*ROWS, ROWS[0]]
+    assert read(corrupt).problems == []
+    assert quarantine_file(corrupt).name == "run.jsonl.bad"
+    assert quarantine_file(corrupt).read_bytes() == b"3\t" + BAD[0] + b"5\t" + BAD[1] + b"14\t" + BAD[2]
+    assert results_files(corrupt.parent) == [corrupt]
+    assert {path.name for path in corrupt.parent.iterdir()} == {"run.jsonl", "run.jsonl.bad"}
+
+
+def test_lines_that_are_put_aside_later_join_those_before(corrupt):
+    Writer(corrupt, resume=True).close()
+    with corrupt.open("ab") as file:
+        file.write(b"more\n")
+    with quarantine_file(corrupt).open("ab") as file:
+        file.write(b"12\tmo")  # a kill while it was written
+    with Writer(corrupt, resume=True) as writer:
+        assert writer.moved == [12]
+    assert quarantine_file(corrupt).read_bytes().endswith(b"14\t" + BAD[2] + b"12\tmore\n")
+
+
+def test_a_file_keeps_its_mode_and_its_link_when_bad_lines_are_put_aside(corrupt):
+    corrupt.chmod(0o640)
+    link = corrupt.with_name("link.jsonl")
+    link.symlink_to(corrupt.name)
+    Writer(link, resume=True).close()
+    assert link.is_symlink()
+    assert corrupt.stat().st_mode & 0o777 == 0o640
+    assert read(corrupt).problems == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rnnbench import store
+
+calls = 0
+
+def killing(call):
+    def counted(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return counted
+
+os.fsync, Path.replace = killing(os.fsync), killing(Path.replace)
+store.Writer(Path(sys.argv[1]), resume=True)
+assert calls == int(sys.argv[2]) - 1
+"""
+
+
+def test_a_kill_while_bad_lines_are_put_aside_leaves_the_old_file_or_the_new(corrupt, tmp_path):
+    """Before each wait for the disk, and before the new file takes its name."""
+    before = corrupt.read_bytes()
+    last = 4  # the quarantine, the new file, its name, the folder
+    found = set()
+    for number in range(1, last + 2):
+        path = tmp_path / f"{number}" / "run.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(before)
+        done = subprocess.run([sys.executable, "-c", KILLED, path, f"{number}"], capture_output=True, text=True, check=False)
+        assert done.returncode == (-signal.SIGKILL if number <= last else 0), done.stderr
+        after = path.read_bytes()
+        found.add(after)
+        Writer(path, resume=True).close()
+        assert read(path).rows == ROWS
+        assert read(path).problems == []
+        assert quarantine_file(path).read_bytes().count(b"\n") == len(BAD)  # each once, though one resume was killed
+        assert sorted(file.name for file in path.parent.glob("*.jsonl*")) == ["run.jsonl", "run.jsonl.bad"]
+    assert found == {before, without_bad(before)}
+
+
+def test_a_new_file_that_cannot_be_written_leaves_the_old_one(corrupt, monkeypatch):
+    before = corrupt.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    assert message(Writer, corrupt, resume=True) == f"cannot write {corrupt}: No space left on device"
+    assert corrupt.read_bytes() == before
+    assert not list(corrupt.parent.glob(".*"))
+
+
 # files that are no results
 
 
@@ -199,6 +427,18 @@ def test_another_schema_is_refused_with_both_numbers(tmp_path, schema):
     path = tmp_path / "new.jsonl"
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(RUN, schema=schema)) + b"\n")
     assert message(read, path) == f"{path} has schema {schema}; this version reads schema {SCHEMA}"
+
+
+def test_another_schema_is_refused_also_where_its_run_does_not_read_and_when_a_run_goes_on(tmp_path):
+    path = tmp_path / "new.jsonl"
+    newer = msgspec.to_builtins(RUN) | {"kind": "run", "schema": SCHEMA + 1, "settings": "of another form"}
+    path.write_bytes(msgspec.json.encode(newer) + b'\n{"kind":"new"}\n')
+    before = path.read_bytes()
+    said = f"{path} has schema {SCHEMA + 1}; this version reads schema {SCHEMA}"
+    assert message(read, path) == said
+    assert message(Writer, path, resume=True) == said
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])

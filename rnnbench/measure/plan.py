@@ -61,7 +61,7 @@ def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, fold
     """Plan a run of ``names`` (default: all registered backends); raises UnknownBackend or ArgumentError."""
     facts = environment()
     now = datetime.datetime.now(datetime.UTC)
-    identity = f"{now:%Y%m%dT%H%M%S}-{suite.name}"
+    identity = f"{now:%Y%m%dT%H%M%S-%f}-{suite.name}"  # microseconds: two runs may start in one second
     run = store.Run(
         run=identity,
         started=now.isoformat(timespec="seconds"),
