@@ -115,11 +115,15 @@ class AutoNetwork(CheckedNetwork):
             threads=self._threads,
         )
         if self._source.measurements is None:
-            return Choice(case, DEFAULT, f"{DEFAULT} is the default: {self._source.nothing}")
+            return Choice(case, DEFAULT, _default(self._source.nothing))
         try:
             return self._source.measurements.choose(case, functools.partial(_refused, spec, phase))
         except StoreError as error:
-            return Choice(case, DEFAULT, f"{DEFAULT} is the default: {error}")
+            return Choice(case, DEFAULT, _default(error))
+
+
+def _default(reason: object) -> str:
+    return f"{DEFAULT} is the default: {reason}."
 
 
 def _refused(spec: Spec, phase: str, name: str) -> str | None:

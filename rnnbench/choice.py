@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 class Prediction(NamedTuple):
     """What a backend is expected to take for a case: seconds per call with an interval meant to hold 95%.
 
-    ``how``: "measured" (the median over ``rounds`` rounds and its order-statistic interval), "interpolated", or
+    ``how``: "measured" (the median over ``rounds`` rounds of ``run`` and its order-statistic interval), "interpolated", or
     "extrapolated" where the case lies outside the hull of ``cases``, the measured ones that it comes from, nearest first.
     """
 
@@ -51,12 +51,13 @@ class Prediction(NamedTuple):
     low: float
     high: float
     how: str
-    rounds: int
     cases: tuple[Case, ...]
+    rounds: int = 0
+    run: str = ""
 
     def __str__(self) -> str:
         if self.how == "measured":
-            return f"measured, {_count(self.rounds, 'round')}"
+            return f"measured, {_count(self.rounds, 'round')} of {self.run}"
         return f"{self.how} from {_count(len(self.cases), 'shape')}, the nearest {_shape(self.cases[0])}"
 
 
@@ -105,6 +106,10 @@ class Measurements:
         }
         return kept
 
+    def serve(self, case: Case) -> bool:
+        """Whether there is any result, or failure, of this case or of another shape of its kind."""
+        return any(self._groups.get(_group(_usual(case)), {}).values())
+
     def predictions(self, case: Case) -> tuple[list[Prediction], dict[str, str]]:
         """What each backend is expected to take, fastest first, and why others are not to be chosen, by name."""
         case, found, excluded = _usual(case), [], {}
@@ -112,8 +117,8 @@ class Measurements:
             nearest = sorted(rows.values(), key=lambda row: _distance(row.case, case))
             tried = nearest[:1] if case in rows else nearest[:NEAREST]
             failed = next((row for row in tried if row.failure), None)
-            if failed:
-                excluded[backend] = f"{failed.failure} ({failed.case.label()})"
+            if failed and failed.failure:
+                excluded[backend] = failed.failure + ("" if failed.case == case else f" (at {_shape(failed.case)})")
             elif nearest:
                 found.append(_prediction(backend, [row for row in nearest if not row.failure], case))
         return sorted(found, key=lambda prediction: prediction.seconds), excluded
@@ -228,7 +233,8 @@ def _distance(a: Case, b: Case) -> float:
 def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
     """From rows without failures, nearest first."""
     if rows[0].case == case:
-        return Prediction(backend, *median_interval(rows[0].rounds), "measured", len(rows[0].rounds), (case,))
+        found = rows[0]
+        return Prediction(backend, *median_interval(found.rounds), "measured", (case,), len(found.rounds), found.run)
     predicted = predict(
         np.array([_sizes(row.case) for row in rows], float),
         np.array([statistics.median(row.rounds) for row in rows]),
@@ -239,7 +245,7 @@ def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
     )
     how = "interpolated" if predicted.inside else "extrapolated"
     used = tuple(rows[index].case for index in predicted.used)
-    return Prediction(backend, predicted.seconds, predicted.low, predicted.high, how, 0, used)
+    return Prediction(backend, predicted.seconds, predicted.low, predicted.high, how, used)
 
 
 def _noise(rounds: tuple[float, ...]) -> float:

@@ -6,7 +6,10 @@ import numpy as np
 
 BEYOND = 0.2
 """Standard deviation, in log time, for each doubling of a size by which a shape exceeds all measured ones: what none of them
-can tell, as the end of a cache, or whether a cost is a call's or a step's where T was never varied."""
+can tell, as the end of a cache."""
+
+UNVARIED = float(np.log(2)) / 2
+"""The same where all shapes share that size: whether time grows with it (log 2 for each doubling) or not is not known."""
 
 LENGTHS = (1.0, 2.0, 4.0)
 """Doublings over which the deviation of one shape tells of another; chosen by leave-one-out."""
@@ -17,6 +20,7 @@ AMPLITUDES = (0.03, 0.1, 0.3)
 NEIGHBOURS = 48
 """So many of the nearest shapes are looked at."""
 
+_SHARING = 0.01  # weight of equal shares, as that of one shape with an error of 100 where theirs is 1
 _QUANTILE = 1.96  # of a normal distribution: the interval is meant to hold 95%
 
 
@@ -47,8 +51,8 @@ def predict(
     (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2 and 4.2), a local regression
     whose interval grows with the distance from the shapes.  Its length and amplitude have the highest leave-one-out
     density (equations 5.10 to 5.12 there) over the errors of the sum fitted without each shape; the variance is scaled
-    by the same residuals, with two of the expected size added, so that few shapes cannot claim to be exact, and
-    ``BEYOND`` adds what the measured range does not cover.
+    by the same residuals, with two of the expected size added, so that few shapes cannot claim to be exact.
+    ``BEYOND`` and ``UNVARIED`` add what the measured range does not cover.
     """
     position = np.log2(shapes) - np.log2(wanted)
     used = np.argsort(np.linalg.norm(position, axis=1), kind="stable")[:NEIGHBOURS]
@@ -59,7 +63,7 @@ def predict(
     unseen = _without_each(costs, seconds) if len(used) > 1 else deviation
     mean, variance = _kriged(position, noise, deviation, unseen)
     excess = np.maximum(np.maximum(position.min(0), -position.max(0)), 0)
-    variance += float(np.sum((excess * BEYOND) ** 2))
+    variance += float(np.sum((excess * np.where(np.ptp(position, 0) > 0, BEYOND, UNVARIED)) ** 2))
     middle = float(_costs(wanted[None], np.array([wanted_flops]))[0] @ coefficients * np.exp(mean))
     factor = float(np.exp(_QUANTILE * np.sqrt(variance)))
     return Predicted(middle, middle / factor, middle * factor, used.tolist(), _inside(position))
@@ -72,11 +76,13 @@ def _costs(shapes: np.ndarray, flops: np.ndarray) -> np.ndarray:
 
 
 def _fitted(costs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Factors >= 0 with the least squares of relative errors; columns are scaled, as they differ by powers of ten."""
+    """Factors >= 0 with the least squares of relative errors; what the shapes cannot tell apart is shared equally."""
     from scipy.optimize import nnls
 
-    scale = costs.max(0)
-    return nnls(costs / scale / seconds[:, None], np.ones(len(seconds)))[0] / scale
+    relative = costs / seconds[:, None]
+    scale = relative.max(0)  # columns differ by powers of ten
+    sharing = _SHARING * np.eye(len(scale))
+    return nnls(np.vstack([relative / scale, sharing]), np.append(np.ones(len(seconds)), np.zeros(len(scale))))[0] / scale
 
 
 def _without_each(costs: np.ndarray, seconds: np.ndarray) -> np.ndarray:

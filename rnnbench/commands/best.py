@@ -1,6 +1,7 @@
 """``rnnbench best``: the fastest backend for a shape, and what it costs to trust that answer."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 from rnnbench.errors import ArgumentError, StoreError
 
 REQUIRED = {"cell": "--cell", "T": "-T", "B": "-B", "H": "-H"}
+
+NOT_WITH_REGRET = (
+    *REQUIRED, "I", "phase", "dtype", "threads", "layers", "bidirectional", "nonlinearity", "no_bias", "results", "measure",
+    "backends",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[type], Callable[[str], Any]]) -> None:
@@ -43,12 +49,9 @@ def best(options: argparse.Namespace, progress: Any) -> int:
     if options.backends and not options.measure:
         raise ArgumentError(f"--backends is {options.backends!r} without --measure; expected both")
     case = _case(options)
-    code = _measure(case, options, progress) if options.measure else 0
-    measurements = _stored(options, case)
-    for problem in measurements.problems:
-        print(f"rnnbench: {problem}", file=sys.stderr)
-    print(_table(measurements.choose(case)))
-    return code
+    complete = _measured(case, options, progress) if options.measure else True
+    print(_table(_stored(options, case).choose(case)))
+    return 0 if complete else 3
 
 
 def _case(options: argparse.Namespace) -> Any:
@@ -72,24 +75,28 @@ def _folder(options: argparse.Namespace) -> Path:
 
 def _stored(options: argparse.Namespace, case: Any) -> Any:
     """This machine's results, some of which serve the case; raises StoreError."""
-    from rnnbench.choice import Measurements, stored
+    from rnnbench.choice import stored
     from rnnbench.measure.machine import machine_name
     from rnnbench.store import results_files
 
     folder = _folder(options)
-    files = results_files(folder) if folder.exists() else []
-    measurements = stored(files, machine_name()) if files else Measurements(())
-    predictions, excluded = measurements.predictions(case)
-    if not predictions and not excluded:
+    measurements = stored(results_files(folder) if folder.exists() else [], machine_name())
+    _tell(measurements.problems)
+    if not measurements.serve(case):
         raise StoreError(
-            f"no results of this machine in {folder} serve {case.label()} ({case.dtype}, {case.threads} threads): "
+            f"no results of this machine in {folder} serve {case.label()}: "
             "add --measure to measure it now, or measure a suite first with rnnbench run"
         )
     return measurements
 
 
-def _measure(case: Any, options: argparse.Namespace, progress: Any) -> int:
-    """Run this case over the backends; the exit code is that of the run."""
+def _tell(problems: list[str]) -> None:
+    for problem in problems:
+        print(f"rnnbench: {problem}", file=sys.stderr)
+
+
+def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
+    """Run this case over the backends; whether none of them failed."""
     from rnnbench.measure.plan import Settings, new_plan, quicker
     from rnnbench.measure.run import run
     from rnnbench.store import Failure, Writer, read
@@ -99,12 +106,12 @@ def _measure(case: Any, options: argparse.Namespace, progress: Any) -> int:
     suite = Suite("best", f"One case: {case.label()}.", "rnnbench best --measure", SuiteSettings(), [case])
     chosen = options.backends.split(",") if options.backends else None
     plan = new_plan(suite, quicker(Settings()), chosen, _folder(options), ["rnnbench", *options.given])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers are ended with this process
     with Writer(plan.path) as writer:
         writer.append(plan.run)
         run(plan, writer, progress.unit)
     progress.clear()
-    failed = [row for row in read(plan.path).rows if isinstance(row, Failure) and row.reason != "unsupported"]
-    return 3 if failed else 0
+    return not any(isinstance(row, Failure) and row.reason != "unsupported" for row in read(plan.path).rows)
 
 
 def _table(choice: Any) -> str:
@@ -117,9 +124,7 @@ def _table(choice: Any) -> str:
     rows += [(backend, "-", "-", f"not chosen: {reason}") for backend, reason in choice.excluded.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
-    case = choice.case
-    threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
-    return "\n".join([f"{case.label()} ({case.dtype}, {threads})", *lines, f"best: {choice.backend}", choice.why])
+    return "\n".join([choice.case.label(), *lines, f"best: {choice.backend}", choice.why])
 
 
 def _regret(options: argparse.Namespace) -> int:
@@ -127,15 +132,13 @@ def _regret(options: argparse.Namespace) -> int:
     from rnnbench.regret import regret
     from rnnbench.store import read, results_files
 
-    others = [f"--{name}" for name in ("measure", "results", "backends") if getattr(options, name)]
-    others += [shown for name, shown in REQUIRED.items() if getattr(options, name) is not None]
-    if others:
-        raise ArgumentError(
-            f"{others[0]} given with --regret; expected neither a shape nor --measure: it judges stored results"
-        )
+    for name in NOT_WITH_REGRET:
+        value = getattr(options, name)
+        if value not in (None, False):
+            shown = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{shown} is {value!r} with --regret; expected none: it judges what is stored")
     measurements = Measurements([read(results_files(Path(options.regret))[-1])])
-    for problem in measurements.problems:
-        print(f"rnnbench: {problem}", file=sys.stderr)
+    _tell(measurements.problems)
     print(_judged(regret(measurements)))
     return 0
 
