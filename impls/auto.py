@@ -5,8 +5,8 @@ measured here.  ``forward`` is picked for by (T, B) from results of the phase fo
 from those of step; cell, layers, dtype and the number of threads have to be those of the network.  Where no result
 serves, the default is numba_cpu.  ``AutoNetwork.picked`` says for each what was picked and why, the default included.
 
-Arrays are numpy.ndarray, and only backends whose arrays are the same are picked: what it takes to convert others at each
-call is in no stored result.
+Arrays are numpy.ndarray, and only backends whose arrays are the same are picked: the times of others leave out what it takes
+to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it is picked where it was measured.
 """
 
 import functools

@@ -259,6 +259,16 @@ def test_it_passes_the_gate_where_phases_run_on_different_backends():
     assert check("auto", level="smoke").passed
 
 
+def test_torch_behind_numpy_arrays_passes_the_gate_and_can_be_picked():
+    pytest.importorskip("torch", reason="torch_nn_numpy needs PyTorch")
+    assert check("torch_nn_numpy", level="smoke").passed
+    results({("torch_nn_numpy", STEP): 1.0, ("numba_cpu", STEP): 2.0})
+    net = loaded()
+    got = step(net, x())
+    assert net.picked["step", 7, 3].backend == "torch_nn_numpy"
+    assert_same_bits(got, step(rnnbench.load_backend("torch_nn_numpy").load(SPEC, PARAMS, threads=1), x()))
+
+
 def test_it_fails_the_gate_where_what_it_picks_is_wrong(here):
     """The gate of ``auto`` sees what its results make it pick."""
     methods = "def forward(self, x, state=None):\n    y, final = self.net.forward(x, state)\n    return y * 1.001, final\n"
