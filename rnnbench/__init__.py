@@ -1,6 +1,6 @@
 """rnnbench: which recurrent-network implementation is right, and how fast it is, for your shape, on your machine."""
 
-from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, load_backend, peers
+from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, choosers, load_backend, peers
 from rnnbench.errors import (
     ArgumentError,
     BackendUnavailable,
@@ -36,6 +36,7 @@ __all__ = [
     "TapeError",
     "UnknownBackend",
     "backends",
+    "choosers",
     "init_params",
     "load_backend",
     "load_results",

@@ -17,7 +17,7 @@ import numpy as np
 from rnnbench.errors import BackendUnavailable, UnknownBackend
 from rnnbench.spec import Spec
 
-GROUP, PEERS = "rnnbench.backends", "rnnbench.peers"
+GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choosers"
 
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
@@ -104,6 +104,11 @@ def peers() -> list[Listing]:
     return [Listing(name, _reason(name)) for name in sorted(_registered(PEERS))]
 
 
+def choosers() -> list[Listing]:
+    """List the same of the registered choosers: they run others' networks, and take part only where they are named."""
+    return [Listing(name, _reason(name)) for name in sorted(_registered(CHOOSERS))]
+
+
 def load_backend(name: str) -> Any:
     """Import the backend registered as ``name``, or the module in the file ``name`` if it ends in .py.
 
@@ -111,7 +116,7 @@ def load_backend(name: str) -> Any:
     """
     if name.endswith(".py"):
         return _load_file(Path(name))
-    registered = _registered(GROUP, PEERS)
+    registered = _registered(GROUP, PEERS, CHOOSERS)
     if name not in registered:
         raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(registered))}")
     try:

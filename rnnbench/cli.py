@@ -20,6 +20,7 @@ from rnnbench.backend import GROUP
 from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.merge import merge
 from rnnbench.commands.show import show
+from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -46,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def backends(options: argparse.Namespace) -> int:
-    """List the registered backends, and why one cannot run here; then the peers, which take part where they are named."""
-    listing, peers = rnnbench.backends(), rnnbench.peers()
-    width = max(len(entry.name) for entry in (*listing, *peers))
-    for title, entries in (("", listing), ("\npeers, to measure against:", peers)):
+    """List the registered backends, and why one cannot run here; then peers and choosers, which take part where named."""
+    listing, peers, choosers = rnnbench.backends(), rnnbench.peers(), rnnbench.choosers()
+    width = max(len(entry.name) for entry in (*listing, *peers, *choosers))
+    titled = (("", listing), ("\npeers, to measure against:", peers), ("\nchoosers, which run one of the others:", choosers))
+    for title, entries in titled:
         if title and entries:
             print(title)
         for entry in entries:
@@ -198,6 +200,13 @@ def bars(options: argparse.Namespace) -> int:
     data = reports.to_pandas(_one_results_file(Path(options.results)))
     print(reports.bar_text(data, options.backend, peers, dict(options.roof)))
     return OK
+
+
+def best(options: argparse.Namespace) -> int:
+    """Name the fastest backend for a shape, from stored results or measured now."""
+    from rnnbench.commands.best import best as answer
+
+    return answer(options, _Progress("measuring"))
 
 
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
@@ -386,6 +395,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("format", choices=FORMATS, help="csv, parquet: all times; pyperf, bencher: one run; asv: a folder")
     sub.add_argument("results", help="a results file, or a folder: all of it, for pyperf and bencher its newest one")
     sub.add_argument("-o", "--output", metavar="FILE", help="default: standard output; asv: its results folder")
+    add_best_arguments(add(best), _positive)
     return parser
 
 

@@ -218,7 +218,7 @@ def test_version(command):
 def test_help_names_every_command_and_option(command):
     code, text, _ = command("--help")
     assert code == 0
-    for verb in ("backends", "suites", "check", "run", "report", "bars"):
+    for verb in ("backends", "suites", "check", "run", "report", "bars", "best"):
         assert f"  {verb} " in text
         assert command(verb, "--help")[0] == 0
     assert "--time-limit S" in command("run", "--help")[1]
@@ -227,11 +227,13 @@ def test_help_names_every_command_and_option(command):
 def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
     code, text, stderr = command("backends")
     assert (code, stderr) == (0, "")
-    own, _, peers = text.partition("\npeers, to measure against:\n")
-    lines = dict(line.split(maxsplit=1) for line in (own + peers).splitlines())
+    own, _, rest = text.partition("\npeers, to measure against:\n")
+    peers, _, choosers = rest.partition("\nchoosers, which run one of the others:\n")
+    lines = dict(line.split(maxsplit=1) for line in (own + peers + choosers).splitlines())
     assert [line.split()[0] for line in own.splitlines()] == [entry.name for entry in rnnbench.backends()]
     assert [line.split()[0] for line in peers.splitlines()] == [entry.name for entry in rnnbench.peers()]
-    for entry in rnnbench.backends() + rnnbench.peers():
+    assert [line.split()[0] for line in choosers.splitlines()] == [entry.name for entry in rnnbench.choosers()]
+    for entry in rnnbench.backends() + rnnbench.peers() + rnnbench.choosers():
         if entry.available:
             assert "device " in lines[entry.name]
         else:

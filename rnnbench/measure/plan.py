@@ -10,6 +10,7 @@ import msgspec
 
 from rnnbench import store
 from rnnbench.backend import backends as list_backends
+from rnnbench.backend import choosers as list_choosers
 from rnnbench.backend import load_backend
 from rnnbench.backend import peers as list_peers
 from rnnbench.check import Problem
@@ -101,7 +102,7 @@ def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     """
     listing = {entry.name: entry.reason for entry in list_backends()}
     if names is not None and not set(names) <= set(listing):
-        listing |= {entry.name: entry.reason for entry in list_peers()}
+        listing |= {entry.name: entry.reason for entry in (*list_peers(), *list_choosers())}
     if names is None:
         chosen = {name: {"unavailable": reason} if reason else _facts(name) for name, reason in listing.items()}
     else:

@@ -17,6 +17,7 @@ PASSED_ON = (
     "PYTHONPATH",
     "CUDA_VISIBLE_DEVICES",
     "NUMBA_ENABLE_CUDASIM",
+    "RNNBENCH_RESULTS",
 )
 """Of the user's environment, all that a worker sees."""
 

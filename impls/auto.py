@@ -1,0 +1,174 @@
+"""The backend that this machine's stored results expect to be fastest, picked for each call by its shape.
+
+Results are read once, when a network is loaded, from the folder in RNNBENCH_RESULTS or else from ./results; nothing is
+measured here.  ``forward`` is picked for by (T, B) from results of the phase forward, ``record`` and its ``backward``
+from those of step; cell, layers, dtype and the number of threads have to be those of the network.  Where no result
+serves, the default is numba_cpu.  ``AutoNetwork.picked`` says for each what was picked and why, the default included.
+
+Arrays are numpy.ndarray, and only backends whose arrays are the same are picked: the times of others leave out what it takes
+to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it is picked where it was measured.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from rnnbench.arrays import NumpyArrays
+from rnnbench.backend import Gradients, Network, State, load_backend, unsupported
+from rnnbench.choice import Choice, Measurements, stored
+from rnnbench.errors import BackendUnavailable, StoreError, UnknownBackend
+from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
+from rnnbench.measure.machine import machine_name
+from rnnbench.network import CheckedNetwork
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+from rnnbench.store import Case, results_files
+from rnnbench.threads import check_threads
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+
+DEFAULT = "numba_cpu"
+VARIABLE = "RNNBENCH_RESULTS"
+
+
+class Source(NamedTuple):
+    """Where results are looked for, and what was found: ``measurements``, or ``nothing``, why there are none."""
+
+    folder: str
+    measurements: Measurements | None
+    nothing: str
+
+
+class AutoNetwork(CheckedNetwork):
+    """One network for each backend that was picked; tapes belong to the one that recorded."""
+
+    array_type = np.ndarray
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
+        check_threads(threads)
+        self.arrays = NumpyArrays(spec.numpy_dtype)
+        self._threads = threads or numba.get_num_threads()
+        self._source = _source()
+        self._picked: dict[tuple[str, int, int], Choice] = {}
+        self._networks: dict[str, Network] = {}
+        super().__init__(spec, params)
+
+    @property
+    def picked(self) -> Mapping[tuple[str, int, int], Choice]:
+        """The choice for each (phase, T, B) so far; phase is "forward" or "step"."""
+        return MappingProxyType(self._picked)
+
+    def info(self) -> dict[str, Any]:
+        """Where results come from, files that did not read, and a sentence for each choice so far."""
+        return {
+            "results": self._source.folder,
+            "problems": self._source.measurements.problems if self._source.measurements else [],
+            "picked": {f"{phase} T{steps} B{batch}": choice.why for (phase, steps, batch), choice in self._picked.items()},
+        }
+
+    def _set_params(self, params: Params) -> None:
+        for network in self._networks.values():
+            network.update(params)
+
+    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        return self._network("forward", x).forward(x, state)
+
+    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
+        network = self._network("step", x)
+        y, final, tape = network.record(x, state)
+        return y, final, (network, tape)
+
+    def _backward(self, content: tuple[Network, Any], dy: np.ndarray, dstate: State) -> Gradients:
+        network, tape = content
+        return network.backward(tape, dy, dstate)
+
+    def _network(self, phase: str, x: np.ndarray) -> Network:
+        key = (phase, x.shape[0], x.shape[1])
+        if key not in self._picked:
+            self._picked[key] = self._choice(*key)
+        name = self._picked[key].backend
+        if name not in self._networks:
+            self._networks[name] = load_backend(name).load(self.spec, self._params, threads=self._threads)
+        return self._networks[name]
+
+    def _choice(self, phase: Any, steps: int, batch: int) -> Choice:
+        spec = self.spec
+        case = Case(
+            spec.cell,
+            phase,
+            steps,
+            batch,
+            spec.input_size,
+            spec.hidden_size,
+            layers=spec.num_layers,
+            bidirectional=spec.bidirectional,
+            nonlinearity=spec.nonlinearity,
+            bias=spec.bias,
+            output_size=spec.output_size,
+            dtype=spec.dtype,
+            threads=self._threads,
+        )
+        if self._source.measurements is None:
+            return Choice(case, DEFAULT, _default(self._source.nothing))
+        try:
+            return self._source.measurements.choose(case, functools.partial(_refused, spec, phase))
+        except StoreError as error:
+            return Choice(case, DEFAULT, _default(error))
+
+
+def _default(reason: object) -> str:
+    return f"{DEFAULT} is the default: {reason}."
+
+
+def _refused(spec: Spec, phase: str, name: str) -> str | None:
+    """Why a backend cannot be picked for a phase of a network, or None."""
+    try:
+        module = load_backend(name)
+    except (BackendUnavailable, UnknownBackend) as error:
+        return " ".join(str(error).split())
+    reason = unsupported(module, spec, phase)
+    kind = type(module.asarray(np.zeros(1, spec.dtype)))
+    if reason is None and kind is not np.ndarray:
+        return f"its arrays are {kind.__module__}.{kind.__name__}, not numpy.ndarray"
+    return reason
+
+
+def _source() -> Source:
+    """The results of this machine; raises StoreError where RNNBENCH_RESULTS names none."""
+    asked = os.environ.get(VARIABLE)
+    folder = asked or "results"
+    try:
+        files = results_files(folder)
+    except StoreError as error:
+        if asked:
+            raise StoreError(f"{VARIABLE} is {asked!r}: {error}") from error
+        return Source(folder, None, str(error))
+    states = [(file, file.stat()) for file in files]
+    return Source(folder, _read(tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)), "")
+
+
+@functools.lru_cache(maxsize=4)
+def _read(files: tuple[tuple[Path, int, int], ...]) -> Measurements:
+    """Read once, and again where a file has changed."""
+    return stored([file for file, *_ in files], machine_name())
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> AutoNetwork:
+    """Build the network; picks and loads backends when they are first needed.  ``threads=None``: as many as numba_cpu uses.
+
+    Raises StoreError where RNNBENCH_RESULTS is set and no results are there.
+    """
+    return AutoNetwork(spec, params, threads)
+
+
+def info() -> dict[str, Any]:
+    """Holds no path: it is stored with results."""
+    return {"default": DEFAULT, "results": VARIABLE if os.environ.get(VARIABLE) else "./results", "device": "cpu"} | {
+        "threads": numba.get_num_threads()
+    }
