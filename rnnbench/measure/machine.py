@@ -86,10 +86,14 @@ def parsed_gpus(answer: str) -> list[dict[str, str]]:
 
 
 def thread_pools() -> list[dict[str, Any]]:
-    """The BLAS and OpenMP libraries that this process has loaded: ``api``, ``library``, ``version``, ``threads``, ``kernels``.
+    """The BLAS libraries of NumPy and SciPy, and others that this process has loaded.
 
-    A fact about this process, not the machine: it changes with every import.
+    Of each ``api`` ("blas" or "openmp"), ``library``, ``version``, ``threads`` and ``kernels``, the processor it has chosen
+    its code for.  A fact about this process, not the machine: it changes with every import.
     """
+    import numpy as np  # noqa: F401  # these bring their BLAS
+    import scipy.linalg  # noqa: F401
+
     return [
         {
             "api": pool["user_api"],

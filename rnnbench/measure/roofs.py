@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import psutil
 from numba import njit
@@ -23,6 +22,7 @@ from rnnbench.errors import MissingLibrary
 from rnnbench.impls.numba_cpu.barrier import meet
 from rnnbench.impls.numba_cpu.target import AVX512, current_target, features
 from rnnbench.measure.bench import Bench, Effort, clock_step, empty_call
+from rnnbench.measure.machine_file import Roof, Roofs
 from rnnbench.measure.roof_kernels import READS, dot_products, multiply_adds, reads
 from rnnbench.measure.topology import Cache
 
@@ -40,38 +40,6 @@ LEAST_MEMORY = 256 * 2**20
 
 _MOST_CHAINS, _OTHER_REGISTERS = 24, 4
 """Chains of multiply-adds: more than four units with a latency of four cycles can have under way, where registers allow."""
-
-
-class Roof(msgspec.Struct, frozen=True):
-    """The best and the median of ``repeats``, with ``threads`` at once; ``bytes`` is each thread's working set."""
-
-    name: str
-    threads: int
-    best: float
-    median: float
-    repeats: int
-    bytes: int | None = None
-
-
-class Roofs(msgspec.Struct, frozen=True):
-    """``multiply_adds``: FLOP/s by dtype.  ``reads``: bytes/s by the level that the data comes from, "L1", ..., "memory".
-
-    ``barrier``: seconds for all threads to meet once.  ``empty_call``: seconds of a call from Python of a compiled function
-    that does nothing.  ``clock_step``: seconds between two different readings of Python's performance counter, at least.
-    ``missing``: a sentence for each roof that could not be measured.
-    """
-
-    vectors: str  # the instructions that multiply_adds and reads are made of
-    multiply_adds: list[Roof]
-    reads: list[Roof]
-    barrier: list[Roof]
-    empty_call: Roof
-    clock_step: float
-    missing: list[str]
-
-    def peak(self, dtype: str, threads: int) -> float | None:
-        """FLOP/s of ``threads`` in ``dtype``; None where that was not measured."""
-        return next((roof.best for roof in self.multiply_adds if (roof.name, roof.threads) == (dtype, threads)), None)
 
 
 class _Trial(NamedTuple):
