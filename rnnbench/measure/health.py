@@ -5,7 +5,7 @@ Checks read Linux's /proc and /sys, whose places can be given.  What a system do
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def steal(before: Sample, after: Sample) -> Finding:
     if elapsed <= 0:
         return _unknown("steal", "no time passed between two looks")
     share = (after.steal - before.steal) / elapsed
-    seen = f"{share:.1%} of the processors' time went to other virtual machines"
+    seen = f"{share:.2%} of the processors' time went to other virtual machines"
     mend = "Measure when the host is quieter, or on a machine or instance with processors of its own."
     return _judged("steal", share > MOST_STEAL, seen, mend)
 
@@ -131,8 +131,10 @@ def throttling(before: Sample, after: Sample) -> Finding:
     return _judged("throttling", seconds > 0, seen, "Give the container no processor limit, or measure with fewer threads.")
 
 
-def quota(folders: Iterable[Path], allowed: int | None) -> Finding:
+def quota(folders: Sequence[Path], allowed: int | None) -> Finding:
     """Whether a control group's limit is less than the ``allowed`` processors."""
+    if not folders:
+        return _unknown("processor limit", "no control group can be seen")
     limits = [limit for folder in folders if (limit := _limit(folder)) is not None]
     if not limits:
         return Finding("processor limit", "fine", "no control group sets one")
@@ -262,7 +264,7 @@ def cgroup_folders(membership: str, root: Path) -> list[Path]:
     return found
 
 
-def throttled_seconds(folders: Iterable[Path]) -> float | None:
+def throttled_seconds(folders: Sequence[Path]) -> float | None:
     """For how long control groups held their threads back; None where none counts it."""
     units = {"throttled_usec": 1e-6, "throttled_time": 1e-9}  # version 2 and version 1
     rows = [line.split() for folder in folders for line in (read_text(folder / "cpu.stat") or "").splitlines()]
