@@ -233,7 +233,8 @@ def test_each_level_is_read_from_itself():
     sixteen, reasons = working_sets(TYPICAL, 16, 100 * GIB)
     assert reasons == []
     assert sixteen["L3"] == 2 * MIB  # a thread's share is 4 MiB, and half of it twice the L2
-    assert 16 * sixteen["memory"] == max(4 * 2 * 32 * MIB, LEAST_MEMORY)  # sixteen threads have two such caches
+    many, _ = working_sets(TYPICAL, 64, 100 * GIB)
+    assert 64 * many["memory"] == 4 * 8 * 32 * MIB > LEAST_MEMORY  # 64 threads have eight such caches
 
 
 def test_a_level_that_cannot_be_told_apart_is_left_out_and_said_so():
@@ -391,7 +392,7 @@ def test_counters_that_stand_still_are_unknown():
 
 def test_load_of_others_is_what_this_process_did_not_use_and_the_busiest_is_named():
     before = at(0, processes={1: 5.0, 2: 100.0})
-    after = at(10, busy=9.0, own=3.0, processes={1: 8.0, 2: 104.0, 3: 1.0})
+    after = at(10, busy=12.0, own=6.0, processes={1: 11.0, 2: 104.0, 3: 1.0})
     finding = health.other_load(before, after, own=1)
     assert finding.state == "wrong"
     assert finding.seen == "other programs used 0.60 cores, the busiest, process 2, 0.40"
@@ -436,9 +437,9 @@ CGROUPS = [
         id="version 1",
     ),
     pytest.param(
-        "3:cpu,cpuacct:/docker/0123\n",
-        {"cpu/cpu.stat": "throttled_time 0", "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
-        0.0,
+        "4:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n",
+        {"cpu/cpu.stat": "throttled_time 500000000", "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
+        0.5,
         2.0,
         id="version 1 in a container, where the path is the host's",
     ),

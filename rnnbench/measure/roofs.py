@@ -26,11 +26,11 @@ from rnnbench.measure.machine_file import Roof, Roofs
 from rnnbench.measure.roof_kernels import READS, dot_products, multiply_adds, reads
 from rnnbench.measure.topology import Cache
 
-PASSES = 4
-"""How often each roof has its turn."""
+PASSES, LONGEST = 4, 15.0
+"""How often each roof has its turn, and the seconds after which no further pass begins."""
 
-USUAL = Effort(repeat=4e-3, total=0.12, least=3, most=30)
-"""For one roof in one pass: 16 roofs on a machine with three levels of cache take about ten seconds."""
+USUAL = Effort(repeat=1e-3, total=0.12, least=3, most=120)
+"""For one roof in one pass.  A busy system gives a thread some milliseconds at a time: a repeat should fit into them."""
 
 MEMORY_OVER_CACHE = 4
 """A working set of so many times the last cache is read from memory; of one hardly larger a part would stay."""
@@ -62,7 +62,10 @@ def measure_roofs(caches: Sequence[Cache] | None, cores: int, effort: Effort = U
     benches = {threads: Bench(threads, effort) for threads in {trial.threads for trial in trials}}
     values: dict[_Trial, list[float]] = {trial: [] for trial in trials}
     calls: list[float] = []
-    for _ in range(passes):
+    began = time.monotonic()
+    for number in range(passes):
+        if number and time.monotonic() - began > LONGEST:
+            break
         for trial in trials:
             seconds = benches[trial.threads].seconds(trial.work, trial.start, trial.bytes)
             values[trial] += [trial.amount / s for s in seconds] if trial.amount else seconds
