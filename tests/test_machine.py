@@ -296,6 +296,25 @@ def test_rates_count_the_work_of_all_threads(monkeypatch):
     assert [roof.best for roof in roofs.barrier] == [1.0]
 
 
+def test_of_several_ways_to_a_roof_the_fastest_is_kept(monkeypatch):
+    """Which way is which shows in how often it was asked: the later one of a level reads twice as fast, or half as fast."""
+    for later in (0.5, 2.0):
+        seen: set[tuple[int, int]] = set()
+
+        def seconds(bench, work, start, size=0, seen=seen, later=later):
+            again = (bench.threads, size) in seen
+            seen.add((bench.threads, size))
+            return [later if again and size else 1.0]
+
+        monkeypatch.setattr(Bench, "seconds", seconds)
+        roofs = measure_roofs(TYPICAL, 1, BRIEF, passes=1)
+        ways = 1 if current_target().bytes == 16 else 2
+        assert [roof.best for roof in roofs.reads] == [
+            roof.bytes * (2 if later < 1 and ways == 2 else 1) for roof in roofs.reads
+        ]
+        assert [roof.name for roof in roofs.reads] == ["L1", "L2", "L3", "memory"]
+
+
 def test_with_one_core_there_is_no_barrier_and_that_is_said(monkeypatch):
     monkeypatch.setattr(Bench, "seconds", lambda *_: [1.0])
     roofs = measure_roofs(None, 1, BRIEF, passes=1)

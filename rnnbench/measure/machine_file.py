@@ -26,10 +26,10 @@ class Roof(msgspec.Struct, frozen=True):
 class Roofs(msgspec.Struct, frozen=True):
     """What this processor was measured to reach at most.
 
-    ``vectors``: the instructions used.  ``multiply_adds``: FLOP/s by dtype.  ``reads``: bytes/s by the level that the data
-    comes from, "L1", ..., "memory".  ``barrier``: seconds for all threads to meet once.  ``empty_call``: seconds of a call
-    from Python of a compiled function that does nothing.  ``clock_step``: seconds between two different readings of
-    Python's performance counter, at least.  ``missing``: a sentence for each roof that could not be measured.
+    ``vectors``: the widest instructions used.  ``multiply_adds``: FLOP/s by dtype.  ``reads``: bytes/s by the level that
+    the data comes from, "L1", ..., "memory".  ``barrier``: seconds for all threads to meet once.  ``empty_call``: seconds
+    of a call from Python of a compiled function that does nothing.  ``clock_step``: seconds between two different readings
+    of Python's performance counter, at least.  ``missing``: a sentence for each roof that could not be measured.
     """
 
     vectors: str
