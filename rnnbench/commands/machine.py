@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rnnbench.measure.machine_file import Machine, Roof, Roofs
+    from rnnbench.measure.machine_file import Finding, Machine, Roof, Roofs
 
 _QUIET_SECONDS = 1.0
 """Between two looks at the counters while this process rests: a hundred ticks of the kernel's clock on each processor."""
@@ -74,7 +74,10 @@ def text(look: "Machine") -> str:
     """The whole look as lines to read."""
     moment = datetime.datetime.fromisoformat(look.recorded)
     lines = [f"{look.environment['machine']}, {moment:%Y-%m-%d %H:%M} UTC", "", *_facts(look), ""]
-    lines += _roofs(look.roofs) if look.roofs else ["roofs were not measured (--no-roofs)"]
+    if look.roofs:
+        lines += [*_roofs(look.roofs), _for_bars(look.roofs, look.findings)]
+    else:
+        lines += ["roofs were not measured (--no-roofs)"]
     return "\n".join([*lines, "", *_findings(look)])
 
 
@@ -120,8 +123,13 @@ def _roofs(roofs: "Roofs") -> Iterator[str]:
             "median, so even the best may be too low; measure again on a quiet machine"
         )
         yield from textwrap.wrap(line, _WIDTH)
-    peaks = [roof for roof in roofs.multiply_adds if roof.name == "float32"]
-    yield "for rnnbench bars: " + " ".join(f"--roof {roof.threads}={roof.best / 1e9:.0f}" for roof in peaks)
+
+
+def _for_bars(roofs: "Roofs", findings: "Sequence[Finding]") -> str:
+    """The options that give the float32 peaks to `rnnbench bars`; all threads' not where something held them up."""
+    alone = any(finding.check == "all threads" and finding.state == "wrong" for finding in findings)
+    peaks = [roof for roof in roofs.multiply_adds if roof.name == "float32" and (roof.threads == 1 or not alone)]
+    return "for rnnbench bars: " + " ".join(f"--roof {roof.threads}={roof.best / 1e9:.4g}" for roof in peaks)
 
 
 def _findings(look: "Machine") -> Iterator[str]:
