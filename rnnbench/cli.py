@@ -21,6 +21,7 @@ from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.merge import merge
 from rnnbench.commands.show import show
 from rnnbench.commands.best import add_arguments as add_best_arguments
+from rnnbench.commands.machine import machine
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -363,6 +364,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="where results go (default: results)")
     sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+
+    sub = add(machine)
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of text")
+    sub.add_argument("--no-roofs", action="store_true", help="only facts and what is wrong; measure nothing")
+    sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where results go (default: results)")
 
     sub = add(report)
     sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")

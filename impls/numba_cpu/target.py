@@ -39,15 +39,16 @@ PLAIN = Target("plain", 16, 16)
 
 def current_target() -> Target:
     """The host's, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES narrow Numba to."""
-    features = _features()
-    if {"avx512f", "avx512dq", "avx512vl"} <= features:
-        return AVX512._replace(dots="avx512bf16" in features)
-    if {"avx2", "fma"} <= features:
+    present = features()
+    if {"avx512f", "avx512dq", "avx512vl"} <= present:
+        return AVX512._replace(dots="avx512bf16" in present)
+    if {"avx2", "fma"} <= present:
         return AVX2
-    return NEON if "neon" in features else PLAIN
+    return NEON if "neon" in present else PLAIN
 
 
-def _features() -> set[str]:
+def features() -> set[str]:
+    """Names, in LLVM's words, of what the compiler may use of the processor."""
     asked, name = getattr(config, "CPU_FEATURES"), getattr(config, "CPU_NAME")  # noqa: B009  # set when Numba is imported
     if asked is not None:
         return {feature[1:] for feature in asked.split(",") if feature.startswith("+")}
