@@ -195,6 +195,13 @@ def bars(options: argparse.Namespace) -> int:
     return OK
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Compare two results files, or two backends of one, case by case: is it slower than before?"""
+    from rnnbench.commands.compare import compare
+
+    return compare(options)
+
+
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     """Raise ArgumentError for an option that a resumed run would pass over."""
     for name in ("suite", "backends", "quick", "rounds", "input", "text", "seed", "time_limit", "output"):
@@ -367,6 +374,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="THREADS=GFLOPS",
         help="the measured peak of that many threads, to show the part of it that is reached; may be given several times",
     )
+
+    sub = add(compare)
+    sub.add_argument("results", nargs="*", metavar="FILE", help="two results files, A and B, or folders: the newest of each")
+    sub.add_argument("--backends", nargs=2, metavar=("X", "Y"), help="these two within one results file, round by round")
+    sub.add_argument(
+        "--fail-if", choices=["regression"], help="exit with 1 where there is one (3 where a case fails that did not)"
+    )
+    sub.add_argument("--different-machines", action="store_true", help="compare files of different machines or versions")
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
     return parser
 
 

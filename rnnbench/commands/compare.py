@@ -1,0 +1,109 @@
+"""``rnnbench compare``: what it takes, and what it prints."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rnnbench.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from rnnbench.measure.comparison import Comparisons, Row, Times
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Print the comparison; returns the exit code."""
+    from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
+    from rnnbench.measure.comparison import compare_backends, compare_runs
+
+    expected = 1 if options.backends else 2
+    if len(options.results) != expected:
+        given = f"{len(options.results)} results file{'' if len(options.results) == 1 else 's'}"
+        raise ArgumentError(f"{given} given; expected two, A and B, or one with --backends X Y")
+    if options.backends and options.different_machines:
+        raise ArgumentError("--different-machines with --backends; expected one of both: a run has one machine")
+    files = [_read(path) for path in options.results]
+    for problem in (problem for one in files for problem in one.problems):
+        print(f"rnnbench: {problem}", file=sys.stderr)
+    if options.backends:
+        outcome = compare_backends(files[0], *options.backends)
+    else:
+        outcome = compare_runs(files[0], files[1], different_machines=options.different_machines)
+    print(document(outcome, files, options) if options.json else text(outcome, files, options.backends))
+    if options.fail_if and outcome.counts()["regression"]:
+        return CHECK_FAILED
+    return CASES_FAILED if options.fail_if and outcome.newly_failed else OK
+
+
+def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
+    """The table, a line with counts, and what has to be known to read them."""
+    from rnnbench.measure.statistics import BAND
+
+    lines = [f"{name}: {_described(one)}" for name, one in zip("AB", files, strict=False)]
+    what = f"time {backends[1]} / {backends[0]}" if backends else "time B / A"
+    cells = [("case", "" if backends else "backend", what, "95% interval", "verdict")]
+    cells += [(row.case.label(), "" if backends else row.backend, *_shown(row)) for row in outcome.rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for case, backend, ratio, interval, verdict in cells:
+        left = f"{case:<{widths[0]}}  {backend:<{widths[1]}}" if widths[1] else f"{case:<{widths[0]}}"
+        lines.append(f"{left}  {ratio:>{widths[2]}}  {interval:>{widths[3]}}  {verdict}")
+    counts = outcome.counts()
+    one_or_more = {"regression": "regressions", "improvement": "improvements"}
+    said = [f"{number} {name if number == 1 else one_or_more.get(name, name)}" for name, number in counts.items()]
+    lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {BAND:.0%}")
+    lines += [f"failed since: {sentence}" for sentence in outcome.newly_failed]
+    lines += [f"not compared: {sentence}" for sentence in outcome.left_out]
+    if hint := _too_few_rounds(outcome.rows):
+        lines.append(hint)
+    if not backends:
+        lines.append(
+            "Two runs share no rounds: what a whole run shares, like the machine's state that day, is in the ratio and not in "
+            "its interval."
+        )
+    return "\n".join(lines)
+
+
+def document(outcome: "Comparisons", files: "list[Times]", options: argparse.Namespace) -> str:
+    """The same as JSON."""
+    rows = [{"label": row.case.label(), **row._asdict()} for row in outcome.rows]
+    whole: dict[str, Any] = {
+        "files": [{"path": str(one.path), "run": one.run.run, "commit": one.run.environment.get("commit")} for one in files],
+        "paired": options.backends is not None,
+        "rows": rows,
+        "counts": outcome.counts(),
+        "failed_since": outcome.newly_failed,
+        "not_compared": outcome.left_out,
+    }
+    return msgspec.json.format(msgspec.json.encode(whole)).decode()
+
+
+def _read(path: str) -> "Times":
+    from rnnbench.measure.comparison import times
+    from rnnbench.store import read, results_files
+
+    return times(read(results_files(Path(path))[-1]))
+
+
+def _described(one: "Times") -> str:
+    environment = one.run.environment
+    commit = environment.get("commit")
+    code = f", commit {commit[:10]}{' with changes' if environment.get('dirty') else ''}" if commit else ""
+    return f"{one.path}{code}"
+
+
+def _shown(row: "Row") -> tuple[str, str, str]:
+    ratio, low, high = (f"{value:.3f}" for value in (row.ratio, row.low, row.high))
+    return ratio, f"{low} to {high}", row.verdict
+
+
+def _too_few_rounds(rows: "list[Row]") -> str | None:
+    """A sentence where fewer rounds were measured than any difference could be shown by."""
+    from rnnbench.measure.statistics import LEAST_COVERAGE
+
+    short = [row for row in rows if row.coverage < LEAST_COVERAGE]
+    if not short:
+        return None
+    fewest = min(min(row.rounds) for row in short)
+    return f"{len(short)} of {len(rows)} comparisons have too few rounds for any verdict ({fewest}); expected 12 or more"
