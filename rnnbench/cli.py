@@ -202,6 +202,13 @@ def compare(options: argparse.Namespace) -> int:
     return compare(options)
 
 
+def self_test(options: argparse.Namespace) -> int:
+    """Try the comparisons themselves: intervals on simulated times, and backends compared with themselves."""
+    from rnnbench.commands.self_test import aa, statistics
+
+    return statistics(options) if options.what == "statistics" else aa(options, _Progress("measuring"))
+
+
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     """Raise ArgumentError for an option that a resumed run would pass over."""
     for name in ("suite", "backends", "quick", "rounds", "input", "text", "seed", "time_limit", "output"):
@@ -318,7 +325,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         summary = (command.__doc__ or "").rstrip(".")
-        sub = commands.add_parser(command.__name__, help=summary[0].lower() + summary[1:], description=command.__doc__)
+        sub = commands.add_parser(
+            command.__name__.replace("_", "-"), help=summary[0].lower() + summary[1:], description=command.__doc__
+        )
         sub.set_defaults(command=command)
         return sub
 
@@ -383,6 +392,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--different-machines", action="store_true", help="compare files of different machines or versions")
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+
+    sub = add(self_test)
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    sub = kinds.add_parser("statistics", help="the coverage of the intervals, by simulation")
+    sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the draws (default: 0)")
+    sub = kinds.add_parser("aa", help="false alarms where a backend is compared with itself, or slowdowns that are found")
+    sub.add_argument("--comparisons", type=_positive(int), default=200, metavar="N", help="how many (default: 200)")
+    sub.add_argument("--planted", type=_positive(float), metavar="PERCENT", help="slow one of the two by so much")
+    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes (default: 12)")
+    sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the choice of cases (default: 0)")
+    sub.add_argument("-o", "--output", metavar="DIR", help="keep the results file in this folder")
     return parser
 
 
