@@ -196,10 +196,10 @@ def bars(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare two results files, or two backends of one, case by case: is it slower than before?"""
+    """Compare two results files, two backends of one, or two commits, case by case: is it slower than before?"""
     from rnnbench.commands.compare import compare
 
-    return compare(options)
+    return compare(options, _Progress("measuring"))
 
 
 def self_test(options: argparse.Namespace) -> int:
@@ -385,13 +385,23 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sub = add(compare)
-    sub.add_argument("results", nargs="*", metavar="FILE", help="two results files, A and B, or folders: the newest of each")
-    sub.add_argument("--backends", nargs=2, metavar=("X", "Y"), help="these two within one results file, round by round")
     sub.add_argument(
-        "--fail-if", choices=["regression"], help="exit with 1 where there is one (3 where a case fails that did not)"
+        "results",
+        nargs="*",
+        metavar="FILE",
+        help="A and B, two results files or folders (the newest of each); with --commits a suite",
     )
+    sub.add_argument("--backends", nargs=2, metavar=("X", "Y"), help="these two within one results file, round by round")
+    sub.add_argument("--fail-if", choices=["regression"], help="exit with 1 where there is one, 3 where a case newly fails")
     sub.add_argument("--different-machines", action="store_true", help="compare files of different machines or versions")
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+    sub.add_argument("--commits", nargs=2, metavar=("REV1", "REV2"), help="measure two commits of this checkout in one run")
+    sub.add_argument("--backend", metavar="NAME", help="with --commits: whose code (default: numba_cpu)")
+    sub.add_argument("--quick", action="store_true", help="with --commits: few rounds and short samples")
+    sub.add_argument(
+        "--rounds", type=_positive(int), metavar="N", help="with --commits: rounds of fresh processes (default: 12)"
+    )
+    sub.add_argument("-o", "--output", metavar="DIR", help="with --commits: where results go (default: results)")
 
     sub = add(self_test)
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)

@@ -127,8 +127,11 @@ def test_a_failure_is_told_and_its_times_do_not_count(results) -> None:
     a = results({"a": [1, 1, 1, 1]}, (Failure(CASES[3], "a", "time", "timeout", "too long"),))
     outcome = compared(a, results({"a": [5, 5, 1, 1]}, (crashed, wrong, weighed)))
     assert verdicts(outcome) == {32: "same"}
-    assert sorted(outcome.newly_failed) == [f"{CASES[1].label()}, a: wrong in B", f"{CASES[0].label()}, a: crashed in B"]
-    assert outcome.left_out == [f"{CASES[3].label()}, a: timeout in A"]
+    assert sorted(outcome.newly_failed) == [
+        f"{CASES[1].label()}, a: wrong in B",
+        f"{CASES[0].label()}, a: crashed (killed) in B",
+    ]
+    assert outcome.left_out == [f"{CASES[3].label()}, a: timeout (too long) in A"]
 
 
 def test_what_only_one_file_has_is_told(results) -> None:
@@ -187,7 +190,7 @@ def test_a_case_that_one_of_two_backends_failed_is_told(results) -> None:
     outcome = compare_backends(read_times(results({"a": [1, 1, 1], "b": [1, 1, 1]}, (wrong, crashed))), "a", "b")
     assert verdicts(outcome) == {32: "same"}
     assert outcome.newly_failed == [f"{CASES[1].label()}: b wrong"]
-    assert outcome.left_out == [f"{CASES[0].label()}: a crashed"]
+    assert outcome.left_out == [f"{CASES[0].label()}: a crashed (killed)"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +198,7 @@ def test_a_case_that_one_of_two_backends_failed_is_told(results) -> None:
     [
         (("a", "z"), "backend 'z' is not in 1.jsonl; expected two of a, b, c"),
         (("a", "a"), "the backends are both 'a'; expected two"),
-        (("a", "c"), "a and c were never timed in one round of one case in 1.jsonl"),
+        (("a", "c"), "a and c were never timed in one round of one case in 1.jsonl; c: unsupported (no)"),
     ],
 )
 def test_backends_that_cannot_be_compared_are_refused(results, names: tuple[str, str], said: str) -> None:
@@ -241,7 +244,7 @@ def test_exit_codes_tell_of_regressions_and_of_cases_that_fail_only_where_asked(
     assert command(capsys, fine, failed)[0] == 0
     code, out, _ = command(capsys, fine, failed, "--fail-if", "regression")
     assert code == 3
-    assert f"failed since: {CASES[1].label()}, a: crashed in B" in out
+    assert f"failed since: {CASES[1].label()}, a: crashed (killed) in B" in out
     assert command(capsys, failed, fine, "--fail-if", "regression")[0] == 0
 
 

@@ -3,11 +3,10 @@
 import argparse
 import contextlib
 import dataclasses
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
-
-from rnnbench.errors import ArgumentError
 
 
 def statistics(options: argparse.Namespace) -> int:
@@ -27,10 +26,9 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
     from rnnbench.measure.plan import Settings
 
     planted = options.planted or 0.0
-    if planted >= 100:
-        raise ArgumentError(f"--planted is {planted:g}; expected less than 100 (percent)")
     given = {name: getattr(options, name) for name in ("rounds", "seed") if getattr(options, name) is not None}
     settings = dataclasses.replace(Settings(), **given)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = options.output or stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-"))
         command = ["rnnbench", *options.given]

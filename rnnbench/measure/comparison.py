@@ -25,6 +25,10 @@ Noise = Mapping[tuple[Case, str], float]
 """How far two equal backends were found apart, as a log-ratio, by case and backend: the 99th percentile."""
 
 
+MESSAGE = 100
+"""So many characters of a failure's own words are shown."""
+
+
 class Times(NamedTuple):
     """What a results file says of times: seconds per call by case and backend, then by round (the median of its samples).
 
@@ -83,7 +87,8 @@ def times(contents: Contents) -> Times:
     failed = {(row.case, row.backend): "wrong" for row in contents.rows if isinstance(row, Gate) and not row.passed}
     for row in contents.rows:
         if isinstance(row, Failure) and row.stage != "memory":
-            failed.setdefault((row.case, row.backend), row.reason)
+            words = " ".join(row.message.split())
+            failed.setdefault((row.case, row.backend), f"{row.reason} ({words[:MESSAGE]}{'…' if len(words) > MESSAGE else ''})")
     seconds: dict[tuple[Case, str], dict[int, float]] = {}
     problems = list(contents.problems)
     for row in contents.rows:
@@ -138,7 +143,8 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
     found = [_Pair(case, x, y, run.seconds.get((case, x), {}), run.seconds.get((case, y), {})) for case in cases]
     pairs = [pair for pair in found if pair.a.keys() & pair.b.keys()]
     if not pairs:
-        raise ArgumentError(f"{x} and {y} were never timed in one round of one case in {run.path.name}")
+        why = "".join(f"; {backend}: {reason}" for (_, backend), reason in list(run.failed.items())[:1])
+        raise ArgumentError(f"{x} and {y} were never timed in one round of one case in {run.path.name}{why}")
     left_out, newly_failed = [], []
     for case in cases:
         reasons = {name: run.failed[case, name] for name in (x, y) if (case, name) in run.failed}

@@ -262,6 +262,8 @@ class _Workers:
             raise self._broken[name]
         process = self._processes.get(name)
         if process is None or not process.alive:
+            if process is not None:
+                process.end()
             process = self._processes[name] = self._new(name)
             self._greeted.discard(name)
             self._used = {use for use in self._used if use[0] != name}
