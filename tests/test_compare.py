@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from rnnbench.cli import main
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.comparison import Comparisons, Times, compare_backends, compare_runs, times
+from rnnbench.measure.comparison import Comparisons, Times, aa_noise, compare_backends, compare_runs, times
 from rnnbench.store import Case, Failure, Gate, Run, Time, Writer, read
 
 CASES = [Case("lstm", "step", 16, 4, 8, H) for H in (8, 16, 32, 64)]
@@ -100,6 +101,34 @@ def test_the_case_s_own_noise_is_allowed_where_it_is_more(results) -> None:
     outcome = compared(a, b, noise={(CASES[0], "a"): np.log(1.2)})
     assert verdicts(outcome) == {8: "same", 16: "regression"}
     assert sorted(row.threshold for row in outcome.rows) == pytest.approx([1.02, 1.2])
+
+
+def test_the_noise_of_a_case_is_read_from_a_comparison_with_itself(results, capsys) -> None:
+    """Each round's ratio is 10% to one side or the other: the median of an A/A is that, in all but few comparisons."""
+    noisy = results({"a": [1, 1], "a again": [1, 1]})
+    contents = read(noisy)
+    facts = contents.run.backends | {"a again": {"runs": "a", "slowed_by_percent": 0.0}}
+    path = noisy.with_name("aa.jsonl")
+    with Writer(path) as writer:
+        writer.append(msgspec.structs.replace(contents.run, backends=facts))
+        for number in range(12):
+            for name, seconds in (("a", 1.0), ("a again", 1.1 if number % 2 else 1 / 1.1)):
+                writer.append(Time(CASES[0], name, number, 0, 1, [seconds]))
+    assert aa_noise(read_times(path)) == {(CASES[0], "a"): pytest.approx(np.log(1.1))}
+    a, b = results({"a": [1, 1]}), results({"a": [1.05, 1.05]})
+    assert "2 regressions" in command(capsys, a, b)[1]
+    out = command(capsys, a, b, "--aa", path)[1]
+    assert "1 regression, 0 inconclusive, 0 improvements, 1 same; a difference counts" in out
+    assert "beyond 2%, in 1 noisier case beyond what A/A showed" in out
+    code, _, err = command(capsys, a, b, "--aa", a)
+    assert (code, err) == (2, "rnnbench: 2.jsonl compares no backend with itself; expected a file of rnnbench self-test aa\n")
+
+
+def test_a_planted_slowdown_is_no_noise(results) -> None:
+    contents = read(results({"a": [1], "a again": [1.05]}))
+    facts = contents.run.backends | {"a again": {"runs": "a", "slowed_by_percent": 5.0}}
+    with pytest.raises(ArgumentError, match="compares no backend with itself"):
+        aa_noise(times(contents._replace(run=msgspec.structs.replace(contents.run, backends=facts))))
 
 
 def test_the_time_of_a_round_is_the_median_of_its_samples(results) -> None:

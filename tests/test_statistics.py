@@ -15,6 +15,7 @@ from rnnbench.measure.statistics import (
     FEWEST,
     MOST,
     Interval,
+    aa_p99,
     discoveries,
     enough,
     log_ratios,
@@ -179,6 +180,16 @@ def test_among_many_equal_cases_hardly_ever_one_is_found_different() -> None:
     found = sum(bool((discoveries(list(row), [1] * 100) <= 0.05).any()) for row in p)
     assert found / suites <= 0.05 + 3 * (0.05 * 0.95 / suites) ** 0.5
     assert (p <= 0.05).any(axis=1).mean() == pytest.approx(0.877, abs=0.03)
+
+
+def test_the_99th_percentile_of_an_aa_comparison_is_that_of_fresh_ones() -> None:
+    """From one A/A of 40 rounds, against the medians of 4000 others; one sample tells such a percentile to a third or so,
+    as it tells the density at the median that the percentile depends on."""
+    rng = np.random.default_rng(3)
+    fresh = np.quantile(np.abs(np.median(rng.normal(0, 0.01, (4000, 40)), axis=1)), 0.99)
+    guessed = [aa_p99(rng.normal(0, 0.01, 40)) for _ in range(20)]
+    assert np.median(guessed) == pytest.approx(fresh, rel=0.2)
+    assert aa_p99([0.01, -0.01, 0.01]) == pytest.approx(0.01)
 
 
 # when to stop

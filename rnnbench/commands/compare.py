@@ -22,8 +22,9 @@ MEASURING = ("backend", "quick", "rounds", "output")
 def compare(options: argparse.Namespace, progress: Any) -> int:
     """Print the comparison; returns the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
-    from rnnbench.measure.comparison import compare_backends, compare_runs
+    from rnnbench.measure.comparison import aa_noise, compare_backends, compare_runs
 
+    noise = aa_noise(_read(options.aa)) if options.aa else None
     if options.commits:
         files, backends = _measured(options, progress)
     else:
@@ -31,9 +32,9 @@ def compare(options: argparse.Namespace, progress: Any) -> int:
     for problem in (problem for one in files for problem in one.problems):
         print(f"rnnbench: {problem}", file=sys.stderr)
     if backends:
-        outcome = compare_backends(files[0], *backends)
+        outcome = compare_backends(files[0], backends[0], backends[1], noise)
     else:
-        outcome = compare_runs(files[0], files[1], different_machines=options.different_machines)
+        outcome = compare_runs(files[0], files[1], noise, different_machines=options.different_machines)
     print(document(outcome, files, backends) if options.json else text(outcome, files, backends))
     if options.fail_if and outcome.counts()["regression"]:
         return CHECK_FAILED
@@ -99,7 +100,9 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
     counts = outcome.counts()
     one_or_more = {"regression": "regressions", "improvement": "improvements"}
     said = [f"{number} {name if number == 1 else one_or_more.get(name, name)}" for name, number in counts.items()]
-    lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {BAND:.0%}")
+    noisier = sum(row.threshold > 1 + BAND for row in outcome.rows)
+    more = f", in {noisier} noisier case{'' if noisier == 1 else 's'} beyond what A/A showed" if noisier else ""
+    lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {BAND:.0%}{more}")
     lines += [f"failed since: {sentence}" for sentence in outcome.newly_failed]
     lines += [f"not compared: {sentence}" for sentence in outcome.left_out]
     if hint := _too_few_rounds(outcome.rows):

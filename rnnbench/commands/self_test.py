@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from rnnbench.errors import ArgumentError
+
 
 def statistics(options: argparse.Namespace) -> int:
     """Print the coverage of the intervals on simulated times; returns the exit code."""
@@ -22,17 +24,21 @@ def statistics(options: argparse.Namespace) -> int:
 def aa(options: argparse.Namespace, progress: Any) -> int:
     """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
-    from rnnbench.measure.aa import measure, shares
-    from rnnbench.measure.plan import Settings
+    from rnnbench.measure.aa import measure, shares, small_suite
+    from rnnbench.measure.plan import Settings, with_suite_settings
+    from rnnbench.suite import load_suite
 
     planted = options.planted or 0.0
     given = {name: getattr(options, name) for name in ("rounds", "seed") if getattr(options, name) is not None}
-    settings = dataclasses.replace(Settings(), **given)
+    if options.suite and options.comparisons:
+        raise ArgumentError(f"--comparisons is {options.comparisons} with --suite; expected one of both")
+    suite = load_suite(options.suite) if options.suite else small_suite(options.comparisons or 200, options.seed or 0)
+    settings = dataclasses.replace(with_suite_settings(Settings(), suite), **given)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = options.output or stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-"))
         command = ["rnnbench", *options.given]
-        path, outcomes = measure(options.comparisons, planted, settings, Path(folder), progress.unit, command)
+        path, outcomes = measure(suite, planted, settings, Path(folder), progress.unit, command)
     progress.clear()
     for name, outcome in outcomes.items():
         print(f"{name}: {len(outcome.rows)} comparisons of {settings.rounds} rounds")

@@ -70,18 +70,22 @@ class Share(NamedTuple):
         return f"{counted}  bar: at {'most' if self.at_most else 'least'} {100 * self.bar:g}%, {word}"
 
 
-def measure(
-    comparisons: int, planted: float, settings: Settings, folder: Path, progress: Progress, command: Sequence[str]
-) -> tuple[Path, dict[str, Comparisons]]:
-    """Measure numpy_ref and numba_cpu under two names each in one run; ``planted`` is in percent, 0 for none.
-
-    The results file goes to ``folder``.  Raises ArgumentError for more comparisons than there are cases.
-    """
+def small_suite(comparisons: int, seed: int) -> Suite:
+    """Small cases drawn at random for so many comparisons; raises ArgumentError for more than there are."""
     most = len(CASES) * len(BACKENDS)
     if comparisons > most:
         raise ArgumentError(f"--comparisons is {comparisons}; expected at most {most}")
-    cases = random.Random(settings.seed).sample(CASES, -(-comparisons // len(BACKENDS)))
-    suite = Suite("aa", "a backend against itself", "rnnbench self-test aa", SuiteSettings(), cases)
+    cases = random.Random(seed).sample(CASES, -(-comparisons // len(BACKENDS)))
+    return Suite("aa", "a backend against itself", "rnnbench self-test aa", SuiteSettings(), cases)
+
+
+def measure(
+    suite: Suite, planted: float, settings: Settings, folder: Path, progress: Progress, command: Sequence[str]
+) -> tuple[Path, dict[str, Comparisons]]:
+    """Measure numpy_ref and numba_cpu under two names each in one run; ``planted`` is in percent, 0 for none.
+
+    The results file goes to ``folder``.
+    """
     with tempfile.TemporaryDirectory(prefix="rnnbench-") as scratch:
         entries: dict[str, Entry] = {}
         for name in BACKENDS:

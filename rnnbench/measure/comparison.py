@@ -7,7 +7,7 @@ whole run shares, such as the state of the machine on that day, is in the ratio 
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ MACHINE = ("machine", "cpu", "architecture", "cores", "os", "python", "implement
 """Of the environment, what must be equal besides the versions of packages."""
 
 Noise = Mapping[tuple[Case, str], float]
-"""How far two equal backends were found apart, as a log-ratio, by case and backend: the 99th percentile."""
+"""How far a backend was found from itself, as a log-ratio, by case and backend: the 99th percentile."""
 
 
 MESSAGE = 100
@@ -80,6 +80,7 @@ class _Pair(NamedTuple):
     other: str
     a: dict[int, float]
     b: dict[int, float]
+    threshold: float
 
 
 def times(contents: Contents) -> Times:
@@ -117,8 +118,10 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
         )
     if not common:
         raise ArgumentError(f"{a.path.name} and {b.path.name} have no times of one case and backend in common")
-    pairs = [_Pair(case, backend, backend, a.seconds[case, backend], b.seconds[case, backend]) for case, backend in common]
-    rows = _judged(pairs, _unpaired, noise or {})
+    pairs = [
+        _Pair(case, backend, backend, a.seconds[case, backend], b.seconds[case, backend], _threshold(noise, case, backend))
+        for case, backend in common
+    ]
     left_out, newly_failed = [], []
     for (case, backend), reason in {**a.failed, **b.failed}.items():
         where = [name for name, one in (("A", a), ("B", b)) if (case, backend) in one.failed]
@@ -128,7 +131,7 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
         alone = [key for key in one.seconds if key not in other.seconds and key not in other.failed]
         if alone:
             left_out.append(f"only in {name}: {_listed(alone)}")
-    return Comparisons(rows, left_out, newly_failed)
+    return Comparisons(_judged(pairs, _unpaired), left_out, newly_failed)
 
 
 def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> Comparisons:
@@ -140,7 +143,11 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
     if x == y:
         raise ArgumentError(f"the backends are both {x!r}; expected two")
     cases = list(dict.fromkeys(case for case, backend in [*run.seconds, *run.failed] if backend in (x, y)))
-    found = [_Pair(case, x, y, run.seconds.get((case, x), {}), run.seconds.get((case, y), {})) for case in cases]
+    own = [run.run.backends.get(name, {}).get("runs", name) for name in (x, y)]
+    found = [
+        _Pair(case, x, y, run.seconds.get((case, x), {}), run.seconds.get((case, y), {}), _threshold(noise, case, *own))
+        for case in cases
+    ]
     pairs = [pair for pair in found if pair.a.keys() & pair.b.keys()]
     if not pairs:
         why = "".join(f"; {backend}: {reason}" for (_, backend), reason in list(run.failed.items())[:1])
@@ -151,27 +158,45 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
         if reasons:
             sentence = f"{case.label()}: " + ", ".join(f"{name} {reason}" for name, reason in reasons.items())
             (newly_failed if list(reasons) == [y] else left_out).append(sentence)
-    return Comparisons(_judged(pairs, _paired, noise or {}), left_out, newly_failed)
+    return Comparisons(_judged(pairs, _paired), left_out, newly_failed)
 
 
-def _paired(pair: _Pair, threshold: float, confidence: float) -> tuple[Evidence, tuple[int, int]]:
+def aa_noise(run: Times) -> Noise:
+    """How far each backend of a ``rnnbench self-test aa`` lies from itself; raises ArgumentError where there is none."""
+    twins = [
+        (facts["runs"], name)
+        for name, facts in run.run.backends.items()
+        if facts.get("runs") in run.run.backends and not facts.get("slowed_by_percent")
+    ]
+    found = {}
+    for backend, twin in twins:
+        for case in run.run.cases:
+            ratios = statistics.log_ratios(run.seconds.get((case, backend), {}), run.seconds.get((case, twin), {}))
+            if len(ratios):
+                found[case, backend] = statistics.aa_p99(ratios)
+    if not found:
+        raise ArgumentError(f"{run.path.name} compares no backend with itself; expected a file of rnnbench self-test aa")
+    return found
+
+
+def _threshold(noise: Noise | None, case: Case, *backends: str) -> float:
+    return statistics.threshold(max((noise or {}).get((case, backend), 0.0) for backend in backends))
+
+
+def _paired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]]:
     ratios = statistics.log_ratios(pair.a, pair.b)
-    return statistics.paired(ratios, threshold, confidence), (len(ratios), len(ratios))
+    return statistics.paired(ratios, pair.threshold, confidence), (len(ratios), len(ratios))
 
 
-def _unpaired(pair: _Pair, threshold: float, confidence: float) -> tuple[Evidence, tuple[int, int]]:
+def _unpaired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]]:
     a, b = (np.log(list(one.values())) for one in (pair.a, pair.b))
-    return statistics.unpaired(a, b, threshold, confidence), (len(a), len(b))
+    return statistics.unpaired(a, b, pair.threshold, confidence), (len(a), len(b))
 
 
-def _judged(pairs: list[_Pair], weigh: Any, noise: Noise) -> list[Row]:
+def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, tuple[int, int]]]) -> list[Row]:
     """A row for each pair: intervals shared by the backends of a case, p-values adjusted over the cases of a backend."""
     in_case = Counter(pair.case for pair in pairs)
-    thresholds = [statistics.threshold(noise.get((pair.case, pair.backend), 0.0)) for pair in pairs]
-    weighed = [
-        weigh(pair, threshold, statistics.shared_confidence(in_case[pair.case]))
-        for pair, threshold in zip(pairs, thresholds, strict=True)
-    ]
+    weighed = [weigh(pair, statistics.shared_confidence(in_case[pair.case])) for pair in pairs]
     slower, faster = np.ones(len(pairs)), np.ones(len(pairs))
     for backend in dict.fromkeys(pair.backend for pair in pairs):
         of = [place for place, pair in enumerate(pairs) if pair.backend == backend]
@@ -179,13 +204,13 @@ def _judged(pairs: list[_Pair], weigh: Any, noise: Noise) -> list[Row]:
         slower[of] = statistics.discoveries([weighed[place][0].slower for place in of], shares)
         faster[of] = statistics.discoveries([weighed[place][0].faster for place in of], shares)
     rows = []
-    for pair, limit, (evidence, rounds), p_slower, p_faster in zip(pairs, thresholds, weighed, slower, faster, strict=True):
+    for pair, (evidence, rounds), p_slower, p_faster in zip(pairs, weighed, slower, faster, strict=True):
         interval = evidence.interval
         ratio, low, high = (math.exp(value) for value in interval[:3])
-        verdict = statistics.verdict(interval, limit, p_slower, p_faster)
+        verdict = statistics.verdict(interval, pair.threshold, p_slower, p_faster)
         p = float(min(p_slower, p_faster))
         name = (pair.case, pair.backend, pair.other)
-        rows.append(Row(*name, ratio, low, high, interval.coverage, rounds, math.exp(limit), p, verdict))
+        rows.append(Row(*name, ratio, low, high, interval.coverage, rounds, math.exp(pair.threshold), p, verdict))
     return sorted(rows, key=lambda row: (VERDICTS.index(row.verdict), -abs(math.log(row.ratio))))
 
 

@@ -80,8 +80,8 @@ def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def _bimodal_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     def beyond_half(value: float) -> float:
-        low, high = stats.norm.cdf([value, value - SLOW], scale=NOISE / 2)
-        return float((1 - SLOW_SHARE) * low + SLOW_SHARE * high - 0.5)
+        fast, slow = (stats.norm.cdf(value - centre, scale=NOISE / 2) for centre in (0.0, SLOW))
+        return float((1 - SLOW_SHARE) * fast + SLOW_SHARE * slow - 0.5)
 
     return _bimodal(rng, shape) - optimize.brentq(beyond_half, -SLOW, SLOW)
 

@@ -154,6 +154,16 @@ def threshold(noise: float = 0.0) -> float:
     return max(math.log1p(BAND), noise)
 
 
+def aa_p99(ratios: ArrayLike) -> float:
+    """How far from 0 the median of a backend's log-ratios to itself lies in all but 1% of comparisons of so many rounds.
+
+    Neither of the two names is anything special, so the sign of every round is a coin: 10,000 throws, always the same.
+    """
+    ratios = np.asarray(ratios, dtype=float)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (10_000, len(ratios)))
+    return float(np.quantile(np.abs(np.median(signs * ratios, axis=1)), 0.99))
+
+
 # many comparisons
 
 
