@@ -129,6 +129,7 @@ def test_the_p_values_are_those_of_claims_beyond_the_threshold() -> None:
     a, b = np.linspace(0, 0.01, 5), np.linspace(0, 0.01, 5) + 0.0401
     assert unpaired(a, b, 0.02)[1:] == pytest.approx((1 / 252, 1.0))
     assert unpaired(b, a, 0.02)[1:] == pytest.approx((1.0, 1 / 252))
+    assert unpaired(a, b, 0.06)[1:] == pytest.approx((1.0, 1.0))  # apart, and by less than the threshold
 
 
 LIMIT = threshold()
