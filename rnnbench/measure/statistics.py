@@ -91,7 +91,9 @@ def shift_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -
     """How far b lies above a: the median of all differences b_j - a_i, with the interval of the Mann-Whitney test.
 
     For values that have no partners, as the rounds of two separate runs.  The coverage is exact where both have one
-    distribution, shifted; all is NaN where either is empty.
+    distribution, shifted.  Of twice 12 normal values it is 95% where one spreads twice as wide as the other, and 93% for
+    four times; where the wider has more values it is higher, where it has fewer, lower (87% for 12 against 40, four times),
+    which a run that goes on until its interval is narrow avoids.  All is NaN where either is empty.
     Hodges and Lehmann 1963, "Estimates of location based on rank tests"; Hollander, Wolfe and Chicken 2014,
     "Nonparametric Statistical Methods", section 4.3.
     """
