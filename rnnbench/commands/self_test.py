@@ -24,7 +24,7 @@ def statistics(options: argparse.Namespace) -> int:
 def aa(options: argparse.Namespace, progress: Any) -> int:
     """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
-    from rnnbench.measure.aa import measure, shares, small_suite
+    from rnnbench.measure.aa import measure, reach, shares, small_suite
     from rnnbench.measure.plan import Settings, with_suite_settings
     from rnnbench.suite import load_suite
 
@@ -41,7 +41,8 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
         path, outcomes = measure(suite, planted, settings, Path(folder), progress.unit, command)
     progress.clear()
     for name, outcome in outcomes.items():
-        print(f"{name}: {len(outcome.rows)} comparisons of {settings.rounds} rounds")
+        compared = f"{len(outcome.rows)} comparisons of {settings.rounds} rounds"
+        print(f"{name}: {compared}, intervals of {reach(outcome):.1%} to each side")
         print("\n".join(f"  {share._replace(bar=None).line()}" for share in shares([outcome], planted)))
     whole = shares(list(outcomes.values()), planted)
     print("both")

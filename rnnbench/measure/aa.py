@@ -4,12 +4,14 @@ With a slowdown planted in one of the two, what is not found is a miss.
 """
 
 import itertools
+import math
 import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from scipy import stats
 
 from rnnbench.errors import ArgumentError
@@ -101,6 +103,11 @@ def measure(
 
 def twin_of(name: str) -> str:
     return f"{name} again"
+
+
+def reach(outcome: Comparisons) -> float:
+    """How far the intervals reach to each side, as a log-ratio, in the middle of all: a smaller slowdown is hardly found."""
+    return float(np.median([math.log(row.high / row.low) / 2 for row in outcome.rows]))
 
 
 def shares(outcomes: Sequence[Comparisons], planted: float) -> list[Share]:
