@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 
 import rnnbench
 from rnnbench.backend import GROUP
+from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
+from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
 from rnnbench.commands.show import show
-from rnnbench.commands.best import add_arguments as add_best_arguments
-from rnnbench.commands.machine import machine
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -210,6 +210,20 @@ def best(options: argparse.Namespace) -> int:
     return answer(options, _Progress("measuring"))
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Compare two results files, two backends of one, or two commits, case by case: is it slower than before?"""
+    from rnnbench.commands.compare import compare
+
+    return compare(options, _Progress("measuring"))
+
+
+def self_test(options: argparse.Namespace) -> int:
+    """Try the comparisons themselves: intervals on simulated times, and backends compared with themselves."""
+    from rnnbench.commands.self_test import aa, statistics
+
+    return statistics(options) if options.what == "statistics" else aa(options, _Progress("measuring"))
+
+
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     """Raise ArgumentError for an option that a resumed run would pass over."""
     for name in ("suite", "backends", "quick", "rounds", "input", "text", "seed", "time_limit", "output"):
@@ -326,7 +340,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         summary = (command.__doc__ or "").rstrip(".")
-        sub = commands.add_parser(command.__name__, help=summary[0].lower() + summary[1:], description=command.__doc__)
+        sub = commands.add_parser(
+            command.__name__.replace("_", "-"), help=summary[0].lower() + summary[1:], description=command.__doc__
+        )
         sub.set_defaults(command=command)
         return sub
 
@@ -402,6 +418,37 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("results", help="a results file, or a folder: all of it, for pyperf and bencher its newest one")
     sub.add_argument("-o", "--output", metavar="FILE", help="default: standard output; asv: its results folder")
     add_best_arguments(add(best), _positive)
+    sub = add(compare)
+    sub.add_argument(
+        "results",
+        nargs="*",
+        metavar="FILE",
+        help="A and B, two results files or folders (the newest of each); with --commits a suite",
+    )
+    sub.add_argument("--backends", nargs=2, metavar=("X", "Y"), help="these two within one results file, round by round")
+    sub.add_argument("--fail-if", choices=["regression"], help="exit with 1 where there is one, 3 where a case newly fails")
+    sub.add_argument("--aa", metavar="FILE", help="a file of self-test aa: what a backend differs from itself by is allowed")
+    sub.add_argument("--different-machines", action="store_true", help="compare files of different machines or versions")
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+    sub.add_argument("--commits", nargs=2, metavar=("REV1", "REV2"), help="measure two commits of this checkout in one run")
+    sub.add_argument("--backend", metavar="NAME", help="with --commits: whose code (default: numba_cpu)")
+    sub.add_argument("--quick", action="store_true", help="with --commits: few rounds and short samples")
+    sub.add_argument(
+        "--rounds", type=_positive(int), metavar="N", help="with --commits: rounds of fresh processes (default: 12)"
+    )
+    sub.add_argument("-o", "--output", metavar="DIR", help="with --commits: where results go (default: results)")
+
+    sub = add(self_test)
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    sub = kinds.add_parser("statistics", help="the coverage of the intervals, by simulation")
+    sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the draws (default: 0)")
+    sub = kinds.add_parser("aa", help="false alarms where a backend is compared with itself, or slowdowns that are found")
+    sub.add_argument("--comparisons", type=_positive(int), metavar="N", help="how many, of small cases (default: 200)")
+    sub.add_argument("--suite", metavar="SUITE", help="the cases of a suite instead, for compare --aa")
+    sub.add_argument("--planted", type=_positive(float), metavar="PERCENT", help="slow one of the two by so much")
+    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes (default: 12)")
+    sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the choice of cases (default: 0)")
+    sub.add_argument("-o", "--output", metavar="DIR", help="keep the results file in this folder")
     return parser
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import synthetic_results
 import vl_convert
-from scipy import stats
 from synthetic_results import HOSTILE
 
 from rnnbench.errors import ArgumentError, StoreError
@@ -24,7 +23,7 @@ from rnnbench.reports import page, read_asv, summary_text, theme, to_pandas, wri
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import median_interval, scaling_exponent, verdict
+from rnnbench.reports.intervals import scaling_exponent, verdict
 from rnnbench.reports.reproduce import source
 from rnnbench.reports.rows import case_rows, shown_backends
 from rnnbench.reports.sweeps import scaling, sweeps
@@ -177,20 +176,6 @@ def test_frames_of_a_run_without_results_have_their_columns(tmp_path: Path) -> N
 
 
 # intervals
-
-
-@pytest.mark.parametrize("n", [6, 7, 12, 13, 25, 40])
-def test_the_interval_of_a_median_is_the_exact_sign_test(n: int) -> None:
-    values = np.random.default_rng(n).lognormal(size=n)
-    ours, theirs = median_interval(values), stats.quantile_test(values, p=0.5).confidence_interval(0.95)
-    assert (ours.low, ours.high) == (theirs.low, theirs.high)
-    assert ours.coverage >= 0.95
-
-
-def test_fewer_than_six_values_give_their_range_and_its_true_worth() -> None:
-    assert median_interval([3, 1, 2, 5, 4]) == (3, 1, 5, 1 - 2 / 2**5)
-    assert median_interval([2.0]) == (2, 2, 2, 0)
-    assert np.isnan(median_interval([]).median)
 
 
 @pytest.mark.parametrize(

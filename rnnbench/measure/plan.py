@@ -1,8 +1,8 @@
 """What a run will do: its settings, the backends that can take part, and the rows that it starts from."""
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,18 @@ def quicker(settings: Settings) -> Settings:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """Who is measured under a name: ``backend`` as ``load_backend`` takes it, and what to store of it, ``runs`` at least.
+
+    ``code`` is a folder whose package rnnbench its worker imports instead of this one.
+    """
+
+    backend: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    code: Path | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run before it starts: its first row, its settings, and the results file with what it already holds."""
 
@@ -51,6 +63,10 @@ class Plan:
     resumes: bool = False
     stored: Sequence[store.AnyRow] = ()
     problems: Sequence[str] = ()  # lines of the results file that did not read
+    entries: Mapping[str, Entry] = field(default_factory=dict)  # names that are no backend's own
+
+    def entry(self, name: str) -> Entry:
+        return self.entries.get(name) or Entry(name)
 
     @property
     def names(self) -> list[str]:
@@ -60,6 +76,20 @@ class Plan:
 
 def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, folder: Path, command: Sequence[str]) -> Plan:
     """Plan a run of ``names`` (default: all registered backends); raises UnknownBackend or ArgumentError."""
+    return _new_plan(suite, settings, _chosen(names), folder, command)
+
+
+def plan_of_entries(
+    suite: Suite, settings: Settings, entries: Mapping[str, Entry], folder: Path, command: Sequence[str]
+) -> Plan:
+    """Plan a run under names that are no backend's own, which cannot be resumed; raises as ``new_plan`` does."""
+    chosen = {name: {**entry.about, **_chosen([entry.backend])[entry.backend]} for name, entry in entries.items()}
+    return replace(_new_plan(suite, settings, chosen, folder, command), entries=entries)
+
+
+def _new_plan(
+    suite: Suite, settings: Settings, chosen: dict[str, dict[str, Any]], folder: Path, command: Sequence[str]
+) -> Plan:
     facts = environment()
     now = datetime.datetime.now(datetime.UTC)
     identity = f"{now:%Y%m%dT%H%M%S-%f}-{suite.name}"  # microseconds: two runs may start in one second
@@ -70,7 +100,7 @@ def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, fold
         command=list(command),
         settings=msgspec.to_builtins(settings),
         environment=facts,
-        backends=_chosen(names),
+        backends=chosen,
         cases=suite.cases,
     )
     return Plan(run, settings, folder / facts["machine"] / f"{identity}.jsonl")
@@ -86,6 +116,9 @@ def resumed_plan(path: Path) -> Plan:
         raise StoreError(
             f"cannot go on with {path}: {name} was {then.get(name)!r} and is {now[name]!r}; start a new run instead"
         )
+    renamed = [name for name, facts in contents.run.backends.items() if "runs" in facts]
+    if renamed:
+        raise StoreError(f"cannot go on with {path}: {renamed[0]!r} was a name for that run alone; start a new run instead")
     return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, True, contents.rows, contents.problems)
 
 

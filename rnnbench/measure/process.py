@@ -26,11 +26,16 @@ START_LIMIT = 120.0
 
 
 class WorkerProcess(process.WorkerProcess):
-    """One backend with a fixed number of threads and the caches of its compilers in a folder."""
+    """One backend with a fixed number of threads and the caches of its compilers in a folder.
 
-    def __init__(self, backend: str, threads: int, jit_cache: Path) -> None:
+    ``code``: a folder whose package rnnbench it imports instead of the installed one.
+    """
+
+    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None) -> None:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment["NUMBA_CACHE_DIR"] = str(jit_cache / "numba")
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(jit_cache / "torchinductor")
+        if code is not None:
+            environment["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
         super().__init__("rnnbench.measure.worker", backend, environment)

@@ -98,7 +98,7 @@ class _Session:
 
     def _refuse_unsupported(self) -> None:
         for name in self._plan.names:
-            backend = load_backend(name)
+            backend = load_backend(self._plan.entry(name).backend)
             for case in self._plan.run.cases:
                 if (case, name) in self._failed:
                     continue
@@ -230,9 +230,9 @@ class _Session:
 
     @contextmanager
     def _workers(self, threads: int, scratch: Path) -> Iterator["_Workers"]:
-        workers = _Workers(threads, scratch / "jit")
+        workers = _Workers(self._plan, threads, scratch / "jit")
         try:
-            workers.start(self._plan.names)
+            workers.start()
             yield workers
         finally:
             workers.end()
@@ -241,18 +241,18 @@ class _Session:
 class _Workers:
     """The processes of one round; one that ended is replaced when it is asked for again."""
 
-    def __init__(self, threads: int, jit_cache: Path) -> None:
-        self._threads, self._cache = threads, jit_cache
+    def __init__(self, plan: Plan, threads: int, jit_cache: Path) -> None:
+        self._plan, self._threads, self._cache = plan, threads, jit_cache
         self._processes: dict[str, WorkerProcess] = {}
         self._greeted: set[str] = set()
         self._broken: dict[str, WorkerFailure] = {}
         self._used: set[tuple[str, str, str, str]] = set()
 
-    def start(self, names: list[str]) -> None:
+    def start(self) -> None:
         """Begin to import all at once; each is waited for, one after the other."""
-        for name in names:
-            self._processes[name] = WorkerProcess(name, self._threads, self._cache)
-        for name in names:
+        for name in self._plan.names:
+            self._processes[name] = self._new(name)
+        for name in self._plan.names:
             with suppress(WorkerFailure):  # is told again, and stored, when the backend is first asked for a case
                 self.get(name)
 
@@ -262,7 +262,9 @@ class _Workers:
             raise self._broken[name]
         process = self._processes.get(name)
         if process is None or not process.alive:
-            process = self._processes[name] = WorkerProcess(name, self._threads, self._cache)
+            if process is not None:
+                process.end()
+            process = self._processes[name] = self._new(name)
             self._greeted.discard(name)
             self._used = {use for use in self._used if use[0] != name}
         if name not in self._greeted:
@@ -274,6 +276,11 @@ class _Workers:
                 raise
             self._greeted.add(name)
         return process
+
+    def _new(self, name: str) -> WorkerProcess:
+        entry = self._plan.entry(name)
+        cache = self._cache / str(self._plan.names.index(name))  # its own: no name finds code that another compiled
+        return WorkerProcess(entry.backend, self._threads, cache, entry.code)
 
     def first_use(self, use: tuple[str, str, str, str]) -> bool:
         """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""

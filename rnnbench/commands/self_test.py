@@ -1,0 +1,56 @@
+"""``rnnbench self-test``: are the comparisons right?"""
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rnnbench.errors import ArgumentError
+
+
+def statistics(options: argparse.Namespace) -> int:
+    """Print the coverage of the intervals on simulated times; returns the exit code."""
+    from rnnbench.cli import CHECK_FAILED, OK
+    from rnnbench.measure.simulation import DRAWS, KINDS, coverage, table
+
+    results = [coverage(kind, DRAWS, options.seed or 0) for kind in KINDS]
+    print(table(results, DRAWS))
+    return OK if all(result.passed for result in results) else CHECK_FAILED
+
+
+def aa(options: argparse.Namespace, progress: Any) -> int:
+    """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
+    from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
+    from rnnbench.measure.aa import measure, reach, shares, small_suite
+    from rnnbench.measure.plan import Settings, with_suite_settings
+    from rnnbench.suite import load_suite
+
+    planted = options.planted or 0.0
+    given = {name: getattr(options, name) for name in ("rounds", "seed") if getattr(options, name) is not None}
+    if options.suite and options.comparisons:
+        raise ArgumentError(f"--comparisons is {options.comparisons} with --suite; expected one of both")
+    suite = load_suite(options.suite) if options.suite else small_suite(options.comparisons or 200, options.seed or 0)
+    settings = dataclasses.replace(with_suite_settings(Settings(), suite), **given)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.ExitStack() as stack:
+        folder = options.output or stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-"))
+        command = ["rnnbench", *options.given]
+        path, outcomes = measure(suite, planted, settings, Path(folder), progress.unit, command)
+    progress.clear()
+    for name, outcome in outcomes.items():
+        compared = f"{len(outcome.rows)} comparisons of {settings.rounds} rounds"
+        print(f"{name}: {compared}, intervals of {reach(outcome):.1%} to each side")
+        print("\n".join(f"  {share._replace(bar=None).line()}" for share in shares([outcome], planted)))
+    whole = shares(list(outcomes.values()), planted)
+    print("both")
+    print("\n".join(f"  {share.line()}" for share in whole))
+    failed = [sentence for outcome in outcomes.values() for sentence in (*outcome.newly_failed, *outcome.left_out)]
+    print("".join(f"not compared: {sentence}\n" for sentence in failed), end="")
+    if options.output:
+        print(f"results: {path}")
+    if any(share.missed for share in whole):
+        return CHECK_FAILED
+    return CASES_FAILED if failed else OK
