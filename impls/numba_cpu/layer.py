@@ -168,7 +168,8 @@ class Layer:
         dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if room.teamed else shares[:1])]
         arguments = []
         for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, room.kept, strict=True)):
-            drecurrent, dmemory, work, sums = (part[place] for part in back)
+            drecurrent, dmemory = back.drecurrent[place], back.dmemory[place]
+            work, sums = back.work[place], back.sums[place]
             drecurrent[0] = 0
             drecurrent[0, 0, :, :size] = dstate[0][share.rows]
             if carries_memory:
