@@ -1,7 +1,8 @@
 """Layers and directions, once for all backends that bring functions for a single layer in one direction."""
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,8 +37,16 @@ class LayerFunctions(Protocol):
         ...
 
 
+Runner = Callable[[Sequence[Callable[[], Any]], int, int], list[Any]]
+"""Makes the calls of a layer's directions, on sequences of (T, B), and gives their results in order."""
+
+
+def one_by_one(calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
+    return [call() for call in calls]
+
+
 class StackedNetwork(CheckedNetwork):
-    """A deep, possibly bidirectional network made of single-layer functions."""
+    """A deep, possibly bidirectional network made of single-layer functions; ``runner`` may run directions at once."""
 
     def __init__(
         self,
@@ -47,8 +56,9 @@ class StackedNetwork(CheckedNetwork):
         arrays: Arrays,
         array_type: type,
         limits: Limits = contextlib.nullcontext,
+        runner: Runner = one_by_one,
     ) -> None:
-        self._layers, self.arrays, self.array_type = layers, arrays, array_type
+        self._layers, self.arrays, self.array_type, self._runner = layers, arrays, array_type, runner
         super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
@@ -58,23 +68,17 @@ class StackedNetwork(CheckedNetwork):
     def _forward(self, x: Array, state: State) -> tuple[Array, State]:
         finals = []
         for layer in range(self.spec.num_layers):
-            outputs = []
-            for index, reverse in self._directions(layer):
-                y, final = self._layers.forward(self._weights[index], x, _part(state, index), reverse)
-                outputs.append(y)
-                finals.append(final)
+            outputs, found = zip(*self._run(layer, self._layers.forward, x, state), strict=True)
+            finals += found
             x = self._joined(outputs)
         return x, self._stacked(finals)
 
     def _record(self, x: Array, state: State) -> tuple[Array, State, Any]:
         finals, tapes = [], []
         for layer in range(self.spec.num_layers):
-            outputs = []
-            for index, reverse in self._directions(layer):
-                y, final, tape = self._layers.record(self._weights[index], x, _part(state, index), reverse)
-                outputs.append(y)
-                finals.append(final)
-                tapes.append(tape)
+            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state), strict=True)
+            finals += found
+            tapes += kept
             x = self._joined(outputs)
         return x, self._stacked(finals), (self._weights, tapes)
 
@@ -84,14 +88,15 @@ class StackedNetwork(CheckedNetwork):
         grads: dict[str, Array] = {}
         initial: list[State] = [()] * len(suffixes)
         for layer in reversed(range(self.spec.num_layers)):
-            dx = None
-            for index, reverse in self._directions(layer):
-                first = (index % self.spec.directions) * size
-                part = dy if self.spec.directions == 1 else dy[:, :, first : first + size]
-                g, dx_part, initial[index] = self._layers.backward(
-                    weights[index], tapes[index], part, _part(dstate, index), reverse
-                )
+            calls, sequence = [], dy.shape[:2]
+            for (index, reverse), part in zip(self._directions(layer), _parts(dy, self.spec.directions, size), strict=True):
+                arguments = (weights[index], tapes[index], part, _part(dstate, index), reverse)
+                calls.append(functools.partial(self._layers.backward, *arguments))
                 tapes[index] = None
+            dx = None
+            results = self._runner(calls, *sequence)
+            for (index, _), (g, dx_part, before) in zip(self._directions(layer), results, strict=True):
+                initial[index] = before
                 grads |= {name + suffixes[index]: value for name, value in g.items()}
                 dx = dx_part if dx is None else self.arrays.add(dx, dx_part)
             dy = dx
@@ -102,7 +107,15 @@ class StackedNetwork(CheckedNetwork):
         first = layer * self.spec.directions
         return [(first + direction, direction == 1) for direction in range(self.spec.directions)]
 
-    def _joined(self, outputs: list[Array]) -> Array:
+    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State) -> list[Any]:
+        """Forward or record of each direction of a layer."""
+        calls = [
+            functools.partial(function, self._weights[index], x, _part(state, index), reverse)
+            for index, reverse in self._directions(layer)
+        ]
+        return self._runner(calls, *x.shape[:2])
+
+    def _joined(self, outputs: Sequence[Array]) -> Array:
         return outputs[0] if len(outputs) == 1 else self.arrays.concat(outputs, 2)
 
     def _stacked(self, states: list[State]) -> State:
@@ -113,3 +126,7 @@ class StackedNetwork(CheckedNetwork):
 
 def _part(state: State, index: int) -> State:
     return tuple(array[index] for array in state)
+
+
+def _parts(dy: Array, directions: int, size: int) -> list[Array]:
+    return [dy] if directions == 1 else [dy[:, :, :size], dy[:, :, size:]]

@@ -96,7 +96,7 @@ def test_barrier_nobody_goes_on_before_all_have_come(size, rounds):
 def test_shares_cover_every_row_and_unit_exactly_once():
     sizes = [1, 2, 3, 4, 7, 8, 9, 15, 16, 33, 64, 130, 257]
     for count, cell, size, batch in itertools.product([1, 2, 3, 4, 7, 16], CELLS, sizes, sizes):
-        shares = Workers(count).shares(Spec(cell, 3, size), batch)
+        shares = Workers(count).shares(Spec(cell, 3, size), 10, batch)
         times = np.zeros((batch, size), int)
         for share in shares:
             times[share.rows, share.units] += 1
@@ -107,7 +107,7 @@ def test_shares_cover_every_row_and_unit_exactly_once():
 
 def test_shares_are_of_rows_where_each_thread_gets_four():
     for count, cell, batch in itertools.product([2, 3, 4, 7], CELLS, range(1, 70)):
-        shares = Workers(count).shares(Spec(cell, 3, 300), batch)
+        shares = Workers(count).shares(Spec(cell, 3, 300), 10, batch)
         by_rows = any(share.rows != slice(0, batch) for share in shares)
         assert by_rows == (batch >= 8), f"{cell}, {count} threads, B {batch}: {shares}"
         if by_rows:
@@ -119,7 +119,7 @@ def test_shares_are_of_rows_where_each_thread_gets_four():
 @pytest.mark.parametrize(("cell", "gates"), [("elman", 1), ("lstm", 4), ("gru", 3)])
 def test_shares_are_of_units_where_rows_are_few_and_a_step_is_large(cell, gates):
     for count, batch, size in itertools.product([2, 3, 4], range(1, 8), [16, 64, 128, 200, 257, 512]):
-        shares = Workers(count).shares(Spec(cell, 3, size), batch)
+        shares = Workers(count).shares(Spec(cell, 3, size), 10, batch)
         assert all(share.rows == slice(0, batch) for share in shares)
         flops = 2 * batch * gates * size * size  # of the recurrent product of a step; a thread gets at least 100,000
         assert len(shares) == min(count, max(1, flops // 100_000)), f"{count} threads, B {batch}, H {size}"
@@ -129,7 +129,7 @@ def test_shares_are_of_units_where_rows_are_few_and_a_step_is_large(cell, gates)
 @pytest.mark.parametrize("cell", ["jordan", "gru_reset_before"])
 def test_shares_are_never_of_units_for_cells_that_would_meet_twice_a_step(cell):
     for count, batch, size in itertools.product([1, 2, 4], [1, 3, 7, 8, 33], [16, 257, 2048]):
-        assert all(s.units == slice(0, size) for s in Workers(count).shares(Spec(cell, 3, size), batch))
+        assert all(s.units == slice(0, size) for s in Workers(count).shares(Spec(cell, 3, size), 10, batch))
 
 
 def test_threads_are_the_processs_setting_unless_given(monkeypatch):
@@ -140,7 +140,7 @@ def test_threads_are_the_processs_setting_unless_given(monkeypatch):
 
 def test_one_thread_has_one_share():
     for cell, batch, size in itertools.product(CELLS, [1, 8, 64], [1, 512]):
-        assert Workers(1).shares(Spec(cell, 3, size), batch) == [Share(slice(0, batch), slice(0, size))]
+        assert Workers(1).shares(Spec(cell, 3, size), 10, batch) == [Share(slice(0, batch), slice(0, size))]
 
 
 def with_threads(count: int) -> SimpleNamespace:
@@ -174,7 +174,7 @@ def are_right(cell: str, by: str) -> None:
 def test_networks_are_right_with_one_two_and_three_threads(cell, by):
     case = shared(cell, by, "step").case
     for count in (2, 3):
-        shares = Workers(count).shares(case.spec(), case.B)
+        shares = Workers(count).shares(case.spec(), case.T, case.B)
         assert len({getattr(share, by).start for share in shares}) == count, "a shape that does not share what it should"
     in_a_process(are_right, cell, by)
 
@@ -220,7 +220,11 @@ def loaded(spec: Spec, threads: int, seed: int = 0):
     return numba_cpu.load(spec, rnnbench.init_params(spec, seed), threads=threads)
 
 
-SHAPES = {"rows": (Spec("lstm", 5, 17), 7, 33), "units": (Spec("lstm", 5, 257), 7, 1)}
+SHAPES = {
+    "rows": (Spec("lstm", 5, 17), 7, 33),
+    "units": (Spec("lstm", 5, 257), 7, 1),
+    "directions": (Spec("lstm", 5, 257, bidirectional=True), 17, 1),
+}
 """(spec, T, B) that two and three threads share."""
 
 CALLS = 60
@@ -251,6 +255,32 @@ def test_two_callers_of_one_network_get_what_they_get_alone(by):
 @pytest.mark.parametrize("by", SHAPES)
 def test_two_networks_at_the_same_time_give_what_they_give_alone(by):
     in_a_process(callers_at_once, by, 2)
+
+
+@pytest.mark.parametrize(("steps", "batch", "threads", "at_once"), [
+    (17, 1, 2, True), (17, 7, 3, True), (17, 1, 1, False), (17, 8, 2, False), (1, 1, 2, False), (17, 1, 4, False),
+])  # fmt: skip
+def test_both_directions_run_at_once_where_threads_would_be_idle_and_calls_are_long(steps, batch, threads, at_once):
+    spec, workers, seen = Spec("lstm", 5, 257, bidirectional=True), Workers(threads), []
+
+    def call() -> int:
+        seen.append(threading.get_ident())
+        return len(seen)
+
+    assert workers.run_directions(spec, [call, call], steps, batch) in ([1, 2], [2, 1])
+    assert len(set(seen)) == (2 if at_once else 1)
+    assert threading.get_ident() in seen
+
+
+def test_what_either_direction_raises_reaches_the_caller():
+    spec, workers = Spec("lstm", 5, 257, bidirectional=True), Workers(2)
+
+    def fails() -> None:
+        raise ArithmeticError("a direction")
+
+    for calls in ([fails, int], [int, fails]):
+        with pytest.raises(ArithmeticError, match="a direction"):
+            workers.run_directions(spec, calls, 17, 1)
 
 
 def errors_reach_the_caller() -> None:

@@ -21,8 +21,8 @@ import rnnbench
 from rnnbench import exports, rounds
 from rnnbench.cli import main
 from rnnbench.commands.merge import merge_contents
+from rnnbench.measure.statistics import median_interval
 from rnnbench.reports import read_asv, to_pandas
-from rnnbench.reports.intervals import median_interval
 from rnnbench.store import SCHEMA, Case, End, Failure, Gate, Memory, Run, Startup, Time, Truncation, Writer, read
 
 A = Case("lstm", "step", 7, 3, 4, 5)

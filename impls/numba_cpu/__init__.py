@@ -5,6 +5,7 @@ is given, by default NUMBA_NUM_THREADS or all cores.  The first call of a cell c
 processes load them from Numba's cache.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,9 @@ __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    return StackedNetwork(spec, params, Layer(spec, Workers(threads)), NumpyArrays(spec.numpy_dtype), np.ndarray)
+    workers = Workers(threads)
+    runner = functools.partial(workers.run_directions, spec)
+    return StackedNetwork(spec, params, Layer(spec, workers), NumpyArrays(spec.numpy_dtype), np.ndarray, runner=runner)
 
 
 def info() -> dict[str, Any]:

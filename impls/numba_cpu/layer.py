@@ -242,7 +242,7 @@ class Layer:
         """Room for (T, B, I); shares of units have the recurrent state in common."""
         steps, batch, input_size = shape
         cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
-        room = Room(self._workers.shares(self._spec, batch), [], [], [])
+        room = Room(self._workers.shares(self._spec, steps, batch), [], [], [])
         for share in room.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             together = room.kept[0].recurrent if room.teamed and room.kept else None

@@ -1,7 +1,7 @@
 """Threads, and how they share a layer's work."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from threading import Lock
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numba
 
 from rnnbench.spec import Spec
+from rnnbench.stack import one_by_one
 from rnnbench.threads import check_threads
 
 _LEAST_ROWS = 4
@@ -16,6 +17,10 @@ _LEAST_ROWS = 4
 
 _LEAST_FLOPS = 100_000
 """Of a thread in a step, for the threads to share units and meet after every step."""
+
+
+_LEAST_FLOPS_OF_A_CALL = 8_000_000
+"""Of one direction's recurrent products, for the directions to run at the same time."""
 
 
 class Share(NamedTuple):
@@ -37,11 +42,17 @@ class Workers:
         self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
         self._busy = Lock()
 
-    def shares(self, spec: Spec, batch: int) -> list[Share]:
+    def directions_at_once(self, spec: Spec, steps: int, batch: int) -> bool:
+        """Whether both run at the same time, each on one thread: where rows do not occupy two, no more are there, and a
+        call is long beside the time in which another thread begins."""
+        flops = 2 * steps * batch * len(spec.kind.gates) * spec.hidden_size * spec.state_size
+        return spec.bidirectional and self.threads in (2, 3) and batch < 2 * _LEAST_ROWS and flops >= _LEAST_FLOPS_OF_A_CALL
+
+    def shares(self, spec: Spec, steps: int, batch: int) -> list[Share]:
         """Rows for each thread, for the whole sequence, where there are enough; else hidden units, where a step is long."""
         cell, size = spec.kind, spec.hidden_size
         by_rows = min(self.threads, batch // _LEAST_ROWS)
-        if by_rows > 1 or self.threads == 1:
+        if by_rows > 1 or self.threads == 1 or self.directions_at_once(spec, steps, batch):
             return [Share(rows, slice(0, size)) for rows in _parts(batch, max(1, by_rows))]
         flops = 2 * batch * len(cell.gates) * size * size
         alone = cell.inner_gates or cell.feeds_back_output  # these would have to meet several times a step
@@ -62,6 +73,16 @@ class Workers:
             kernel(*first)
             for future in futures:
                 future.result()
+
+    def run_directions(self, spec: Spec, calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
+        """``rnnbench.stack.Runner`` of one Spec."""
+        if self._pool is None or not self.directions_at_once(spec, steps, batch):
+            return one_by_one(calls, steps, batch)
+        second = self._pool.submit(calls[1])
+        try:
+            return [calls[0](), second.result()]
+        finally:
+            wait([second])
 
 
 def _parts(size: int, count: int) -> list[slice]:
