@@ -9,7 +9,10 @@ import pandas as pd
 from rnnbench.errors import ArgumentError
 from rnnbench.reports.frames import Frames, oriented
 
-GROUP = ["cell", "phase", "threads"]
+GROUP = ["cell", "phase", "dtype", "threads"]
+
+Roofs = Mapping[tuple[str, int], float]
+"""The measured peak in 10^9 operations per second, by dtype and number of threads."""
 
 LARGE = {"B": 32, "H": 256}
 """From these sizes on the products are large enough to be limited by arithmetic alone."""
@@ -30,16 +33,14 @@ _COLUMNS = {
 }
 
 
-def bar_points(
-    data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Mapping[int, float] | None = None
-) -> pd.DataFrame:
+def bar_points(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Roofs | None = None) -> pd.DataFrame:
     """One row per case of the run: ``backend`` against the peer that it does worst against.
 
-    ``peers``: default all other backends of the run.  ``roofs``: the measured peak in 10^9 operations per second, by number
-    of threads.  After the fields of the case: ``label``; ``peer``; ``ratio`` (peer's time / backend's time, above 1 the
-    backend is faster; median over rounds of the within-round ratio) and ``verdict`` (``intervals.verdict``), NaN and None
-    where the backend or every peer has no result that counts; ``peers``, how many have one; ``peak``, the part of the roof
-    that the case's operations reach (``Spec``'s counts: matrix products alone), NaN without a roof.
+    ``peers``: default all other backends of the run.  After the fields of the case: ``label``; ``peer``; ``ratio`` (peer's
+    time / backend's time, above 1 the backend is faster; median over rounds of the within-round ratio) and ``verdict``
+    (``intervals.verdict``), NaN and None where the backend or every peer has no result that counts; ``peers``, how many have
+    one; ``peak``, the part of the roof that the case's operations reach (``Spec``'s counts: matrix products alone), NaN
+    without a roof.
     Raises ArgumentError for an unknown name.
     """
     chosen = [name for name in data.backends if name != backend] if peers is None else list(peers)
@@ -61,12 +62,13 @@ def bar_points(
     worst = worst.rename(columns={"other": "peer", "speedup": "ratio"})
     points = data.cases.merge(worst, on="case", how="left").merge(own[["case", "gflops"]], on="case", how="left")
     points["peers"] = points["case"].map(pairs["case"].value_counts()).fillna(0).astype("int64")
-    points["peak"] = points["gflops"] / points["threads"].map(dict(roofs or {})).astype("float64")
+    peaks = [(roofs or {}).get(key, np.nan) for key in zip(points["dtype"], points["threads"], strict=True)]
+    points["peak"] = points["gflops"] / np.array(peaks, dtype="float64")
     return points.drop(columns=["gflops", "flops"])
 
 
 def bar_table(points: pd.DataFrame) -> pd.DataFrame:
-    """What ``bar_points`` gave, one row per cell, phase and number of threads, in the run's order.
+    """What ``bar_points`` gave, one row per cell, phase, dtype and number of threads, in the run's order.
 
     ``points``: cases compared; ``missing``: cases without a ratio; ``fewest_peers``: the least number of peers
     that one of the ratios was the worst of; ``below``: ratios under 1, of which ``slower`` are so
@@ -80,7 +82,7 @@ def bar_table(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*GROUP, *_COLUMNS]).astype(_COLUMNS)
 
 
-def bar_text(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Mapping[int, float] | None = None) -> str:
+def bar_text(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Roofs | None = None) -> str:
     """``bar_table`` as lines of text, with a sentence on what it compares; the part of the roof only where one is given."""
     table = bar_table(bar_points(data, backend, peers, roofs))
     shown = table if roofs else table.drop(columns=[name for name in _COLUMNS if name.startswith("peak")])

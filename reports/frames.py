@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rnnbench.errors import ArgumentError, SpecError, StoreError
-from rnnbench.measure.statistics import median_interval
+from rnnbench.intervals import median_interval
 from rnnbench.reports.intervals import verdict
 from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from rnnbench.backend import CHOOSERS
 from rnnbench.errors import StoreError
+from rnnbench.intervals import median_interval
 from rnnbench.prediction import predict
 from rnnbench.store import Case, Contents, Failure, Gate, Time, read
 from rnnbench.suite import estimate
@@ -165,21 +166,6 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
     return Measurements(contents, problems)
 
 
-def median_interval(values: Iterable[float]) -> tuple[float, float, float]:
-    """The median of n >= 1 values with the narrowest symmetric pair of order statistics that holds it with 95%.
-
-    Below 6 values no pair does; the interval is then the whole range.  The rule of ``rnnbench.reports.intervals``, which
-    needs the report extra, by the same source: Conover 1999, "Practical Nonparametric Statistics", section 3.2.
-    """
-    ordered = sorted(values)
-    n = len(ordered)
-    tail, k = 0.5**n, 1  # P(Bin(n, 1/2) <= k - 1)
-    while k < n / 2 and tail + math.comb(n, k) * 0.5**n <= 0.025:
-        tail += math.comb(n, k) * 0.5**n
-        k += 1
-    return statistics.median(ordered), ordered[k - 1], ordered[n - k]
-
-
 def in_words(seconds: float) -> str:
     """Three digits with a unit: ``12.3 ms``."""
     unit, factor = next(((unit, f) for unit, f in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)) if seconds >= f), ("ns", 1e-9))
@@ -234,7 +220,7 @@ def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
     """From rows without failures, nearest first."""
     if rows[0].case == case:
         found = rows[0]
-        return Prediction(backend, *median_interval(found.rounds), "measured", (case,), len(found.rounds), found.run)
+        return Prediction(backend, *median_interval(found.rounds)[:3], "measured", (case,), len(found.rounds), found.run)
     predicted = predict(
         np.array([_sizes(row.case) for row in rows], float),
         np.array([statistics.median(row.rounds) for row in rows]),

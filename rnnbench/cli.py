@@ -198,8 +198,9 @@ def bars(options: argparse.Namespace) -> int:
     """Compare one backend with the best of its peers at every point of a results file."""
     reports = _reports()
     peers = options.peers.split(",") if options.peers else None
-    data = reports.to_pandas(_one_results_file(Path(options.results)))
-    print(reports.bar_text(data, options.backend, peers, dict(options.roof)))
+    results = _one_results_file(Path(options.results))
+    given = {("float32", threads): peak for threads, peak in options.roof}
+    print(reports.bar_text(reports.to_pandas(results), options.backend, peers, given or _stored_roofs(results.parent)))
     return OK
 
 
@@ -222,6 +223,14 @@ def self_test(options: argparse.Namespace) -> int:
     from rnnbench.commands.self_test import aa, statistics
 
     return statistics(options) if options.what == "statistics" else aa(options, _Progress("measuring"))
+
+
+def _stored_roofs(folder: Path) -> dict[tuple[str, int], float]:
+    """What ``rnnbench machine`` measured and stored beside results, in GFLOP/s."""
+    from rnnbench.measure.machine_file import load_roofs
+
+    roofs = load_roofs(folder)
+    return {(roof.name, roof.threads): roof.best / 1e9 for roof in roofs.multiply_adds} if roofs else {}
 
 
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
@@ -401,7 +410,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_roof,
         metavar="THREADS=GFLOPS",
-        help="the measured peak of that many threads, to show the part of it that is reached; may be given several times",
+        help="the peak of that many threads in float32, to show the part of it that is reached; may be given several times "
+        "(default: what `rnnbench machine` stored beside the results)",
     )
 
     sub = add(show)

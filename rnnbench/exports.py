@@ -13,7 +13,8 @@ import numpy as np
 
 from rnnbench.disk import save
 from rnnbench.errors import StoreError
-from rnnbench.rounds import Key, interval, medians, reasons, times
+from rnnbench.intervals import median_interval
+from rnnbench.rounds import Key, medians, reasons, times
 from rnnbench.store import Contents, Time
 from rnnbench.words import printable
 
@@ -74,11 +75,11 @@ def pyperf(contents: Contents) -> dict[str, Any]:
 def bencher(contents: Contents) -> dict[str, Any]:
     """Bencher Metric Format: for each case and backend ``latency`` in nanoseconds per call, with its 95% interval.
 
-    The median over rounds and ``rounds.interval``.  Raises StoreError without times.
+    The median over rounds and ``intervals.median_interval``.  Raises StoreError without times.
     """
     result = {}
     for name, rounds in _named(contents):
-        middle, low, high = (seconds * NANOSECONDS for seconds in interval(medians(rounds), 0.95))
+        middle, low, high = (seconds * NANOSECONDS for seconds in median_interval(medians(rounds))[:3])
         result[name] = {"latency": {"value": middle, "lower_value": low, "upper_value": high}}
     return result
 
@@ -165,7 +166,7 @@ def _asv_results(contents: Contents, measured: Mapping[Key, dict[int, Time]], ex
                 columns["result"][place] = math.nan if excluded.get(key, "unsupported") == "unsupported" else None
                 continue
             seconds = medians(measured[key])
-            middle, low, high = interval(seconds, 0.99)
+            middle, low, high, _ = median_interval(seconds, 0.99)
             figures = (
                 middle,
                 low,

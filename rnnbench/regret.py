@@ -3,8 +3,9 @@
 import math
 from typing import NamedTuple
 
-from rnnbench.choice import Measurements, median_interval
+from rnnbench.choice import Measurements
 from rnnbench.errors import StoreError
+from rnnbench.intervals import median_interval
 from rnnbench.store import Case
 
 CLOSE = 1.05

@@ -1,22 +1,11 @@
 """The times of one results file by round, and which of them count: what tables and exports of one run are made from."""
 
-import math
 import statistics
-from functools import lru_cache
-from typing import Any, NamedTuple
 
 from rnnbench.store import Case, Contents, Failure, Gate, Time
 
 Key = tuple[Case, str]
 """A case and a backend."""
-
-
-class Interval(NamedTuple):
-    """The median of some values, and the interval that holds the true one."""
-
-    median: float
-    low: float
-    high: float
 
 
 def times(contents: Contents) -> dict[Key, dict[int, Time]]:
@@ -44,21 +33,3 @@ def reasons(contents: Contents) -> dict[Key, str]:
 def medians(rounds: dict[int, Time]) -> list[float]:
     """The median of each round's samples, in seconds per call."""
     return [statistics.median(row.samples) for row in rounds.values()]
-
-
-def interval(values: list[float], confidence: float) -> Interval:
-    """The median with its exact interval of order statistics; the whole range where too few values reach ``confidence``.
-
-    Conover 1999, "Practical Nonparametric Statistics", section 3.2, as scipy.stats.quantile_test has it.
-    """
-    ordered = sorted(values)
-    place = _place(len(ordered), confidence)
-    return Interval(statistics.median(ordered), ordered[place], ordered[-1 - place])
-
-
-@lru_cache
-def _place(count: int, confidence: float) -> int:
-    from scipy import stats
-
-    ends: Any = stats.quantile_test(range(count), p=0.5).confidence_interval(confidence)
-    return 0 if math.isnan(ends.low) else int(ends.low)

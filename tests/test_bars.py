@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import synthetic_results
 
 from rnnbench.cli import main
 from rnnbench.errors import ArgumentError
+from rnnbench.measure.machine_file import Machine, Roof, Roofs, write_machine
 from rnnbench.reports import bar_points, bar_table, bar_text, to_pandas
 from rnnbench.reports.frames import Frames
 from rnnbench.store import Case, Failure, Gate, Run, Time, Writer
@@ -64,8 +66,8 @@ def test_cells_phases_and_threads_have_rows_of_their_own(frames):
         Case(cell, phase, 4, 2, 3, 5, threads=n) for cell in ("gru", "lstm") for phase in ("step", "forward") for n in (1, 2)
     ]
     table = bar_table(bar_points(frames({case: {"mine": 1.0, "a": 2.0} for case in cases}), "mine"))
-    found = list(table[["cell", "phase", "threads"]].itertuples(index=False, name=None))
-    assert found == [(case.cell, case.phase, case.threads) for case in cases]
+    found = list(table[["cell", "phase", "dtype", "threads"]].itertuples(index=False, name=None))
+    assert found == [(case.cell, case.phase, case.dtype, case.threads) for case in cases]
 
 
 def test_the_part_of_the_roof_uses_the_counts_of_spec_and_the_roof_of_its_threads(frames):
@@ -74,16 +76,35 @@ def test_the_part_of_the_roof_uses_the_counts_of_spec_and_the_roof_of_its_thread
     data = frames({case: {"mine": 1.0, "a": 2.0} for case in cases})
     seconds = float(np.median([1 + number / 10 for number in range(ROUNDS)]))
     flops = {case: 3 * 8 * case.B * case.T * case.H * (case.I + case.H) for case in cases}
-    peaks = bar_points(data, "mine", roofs={1: 50.0})["peak"]
+    peaks = bar_points(data, "mine", roofs={("float32", 1): 50.0})["peak"]
     assert list(peaks[:3]) == pytest.approx([flops[case] / seconds / 50e9 for case in cases[:3]])
     assert np.isnan(peaks[3])
-    one, two = bar_table(bar_points(data, "mine", roofs={1: 50.0})).to_dict("records")
+    one, two = bar_table(bar_points(data, "mine", roofs={("float32", 1): 50.0})).to_dict("records")
     assert one["peak_best"] == pytest.approx(flops[LARGER] / seconds / 50e9)
     assert one["peak_large"] == pytest.approx(flops[LARGE] / seconds / 50e9)  # SMALL is less, but no large case
     assert one["peak_large_at"] == "T32 B32 I256 H256"
     assert np.isnan(two["peak_best"])
-    assert "peak" in bar_text(data, "mine", roofs={1: 50.0})
+    assert "peak" in bar_text(data, "mine", roofs={("float32", 1): 50.0})
     assert "peak" not in bar_text(data, "mine")
+
+
+def test_the_command_takes_the_roofs_that_were_stored_beside_the_results(synthetic, capsys):
+    roof = Roof("float32", 1, best=60e9, median=59e9, repeats=5)
+    roofs = Roofs("AVX2", [roof], [], [], Roof("empty call", 1, 1e-7, 1e-7, 5), 1e-9, [])
+    write_machine(Machine("2026-01-02T03:04:05+00:00", {}, None, None, [], [], roofs), synthetic.parent)
+    assert main(["bars", str(synthetic)]) == 0
+    stored = capsys.readouterr().out
+    assert main(["bars", str(synthetic), "--roof", "1=60"]) == 0
+    assert capsys.readouterr().out == stored
+    assert "peak" in stored
+
+
+def test_dtypes_are_judged_apart(frames):
+    narrow = msgspec.structs.replace(LARGE, dtype="bfloat16")
+    data = frames({LARGE: {"mine": 1.0, "a": 2.0}, narrow: {"mine": 1.0, "a": 4.0}})
+    rows = bar_table(bar_points(data, "mine")).to_dict("records")
+    assert [(row["dtype"], row["points"]) for row in rows] == [("float32", 1), ("bfloat16", 1)]
+    assert [row["worst"] for row in rows] == pytest.approx([2.0, 4.0])
 
 
 def test_what_did_not_complete_is_counted_and_what_is_wrong_does_not_count(frames):
@@ -112,7 +133,7 @@ def test_a_group_without_any_ratio_is_shown_as_one(frames):
     data = frames({SMALL: {"mine": 1.0}, LARGE: {"a": 1.0}})
     (row,) = bar_table(bar_points(data, "mine")).to_dict("records")
     assert (row["points"], row["missing"], row["below"], row["worst_at"]) == (0, 2, 0, None)
-    assert bar_text(data, "mine").splitlines()[-1].split() == ["lstm", "step", "1", "0", "2", "0", "0", "0", "-", "-", "-", "-"]
+    assert bar_text(data, "mine").splitlines()[-1].split() == ["lstm", "step", "float32", "1", "0", "2", "0", "0", "0", *"----"]
 
 
 @pytest.mark.parametrize(("backend", "peers"), [("nobody", None), ("a", ["nobody"]), ("a", ["a"]), ("a", [])])
@@ -125,10 +146,10 @@ def test_the_command_prints_a_line_for_each_cell_and_phase(synthetic, capsys):
     assert main(["bars", str(synthetic), "--roof", "1=60", "--peers", "torch_nn,torch_eager"]) == 0
     head, names, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("numba_cpu against the best of torch_nn, torch_eager at each point")
-    assert names.split()[:3] == ["cell", "phase", "threads"]
+    assert names.split()[:4] == ["cell", "phase", "dtype", "threads"]
     assert len(lines) == len(synthetic_results.CELLS) * 3
     # numba_cpu has 0.62 of 45 GFLOP/s where H = 256, torch_nn 40: 0.70 and the noise of 1%
-    worst = [float(line.split()[8]) for line in lines if "I64 H256" in line]
+    worst = [float(line.split()[9]) for line in lines if "I64 H256" in line]
     assert len(worst) == 6
     assert all(0.65 < ratio < 0.78 for ratio in worst)
 

@@ -15,7 +15,7 @@ import stored_results
 import synthetic_results
 from wrapped_reference import backend_file
 
-from rnnbench.choice import Measurements, median_interval, stored
+from rnnbench.choice import Measurements, stored
 from rnnbench.cli import main
 from rnnbench.errors import StoreError
 from rnnbench.measure.machine import machine_name
@@ -69,13 +69,6 @@ def test_a_measured_shape_has_its_median_and_its_order_statistics(tmp_path):
     assert (choice.low, choice.high) == (2.0, 8.0)
     assert choice.predictions[0].how == "measured"
     assert choice.why == "a takes 5 s (2 s to 8 s; measured, 9 rounds of run), 8.00 times as fast as b (measured)."
-
-
-@pytest.mark.parametrize("n", [*range(1, 30), 100])
-def test_the_interval_is_that_of_the_reports(n):
-    intervals = pytest.importorskip("rnnbench.reports.intervals", reason="reports need pandas and altair")
-    values = np.random.default_rng(n).permutation(np.arange(1.0, n + 1))
-    assert median_interval(values.tolist()) == tuple(intervals.median_interval(values))[:3]
 
 
 def test_overlapping_intervals_are_told(tmp_path):

@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rnnbench.intervals import Interval, median_interval, order_statistic
 from rnnbench.measure import simulation
 from rnnbench.measure.simulation import KINDS, coverage
 from rnnbench.measure.statistics import (
     FEWEST,
     MOST,
-    Interval,
     aa_p99,
     discoveries,
     enough,
     log_ratios,
-    median_interval,
-    order_statistic,
     paired,
     shared_confidence,
     shift_interval,

@@ -12,16 +12,15 @@ import sys
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pytest
 import synthetic_results
 
 import rnnbench
-from rnnbench import exports, rounds
+from rnnbench import exports
 from rnnbench.cli import main
 from rnnbench.commands.merge import merge_contents
-from rnnbench.measure.statistics import median_interval
+from rnnbench.intervals import median_interval
 from rnnbench.reports import read_asv, to_pandas
 from rnnbench.store import SCHEMA, Case, End, Failure, Gate, Memory, Run, Startup, Time, Truncation, Writer, read
 
@@ -456,14 +455,6 @@ def test_bencher_has_nanoseconds_and_the_interval_of_the_report(command, tmp_pat
         # the product with 1e9 is rounded once more
         expected = {"value": row.seconds * 1e9, "lower_value": row.seconds_low * 1e9, "upper_value": row.seconds_high * 1e9}
         assert measure[1] == pytest.approx(expected, rel=1e-15)
-
-
-@pytest.mark.parametrize("confidence", [0.95, 0.99])
-def test_the_interval_of_exports_is_that_of_the_report(confidence):
-    random = np.random.default_rng(0)
-    for n in range(1, 60):
-        values = random.random(n).tolist()
-        assert rounds.interval(values, confidence) == median_interval(values, confidence)[:3]
 
 
 @pytest.mark.parametrize("kind", ["pyperf", "bencher"])

@@ -32,7 +32,18 @@ PUBLISHED = {  # shapes x phases, counted by hand from the published lists
     "glample": 2 * 2 * 3 * 2,
     "issue-81634": 1,
 }
-OWN = {"quick", "sequence-length", "hidden-size", "truncation", "batch", "threads", "startup", "cpu-grid", "cpu-corners"}
+OWN = {
+    "quick",
+    "sequence-length",
+    "hidden-size",
+    "truncation",
+    "batch",
+    "threads",
+    "startup",
+    "cpu-grid",
+    "cpu-corners",
+    "cpu-bfloat16",
+}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-CONFIDENCE = 0.95
+from rnnbench.intervals import CONFIDENCE, Interval, median_interval, order_statistic
 
 NARROW = 0.015
 """Half-width of a ratio's interval at which a case has been measured long enough."""
@@ -31,22 +31,6 @@ LEAST_COVERAGE = 0.9
 VERDICTS = ("regression", "inconclusive", "improvement", "same")
 
 
-class Interval(NamedTuple):
-    """A median with its interval; ``coverage`` is the exact probability with which the interval holds the true median."""
-
-    median: float
-    low: float
-    high: float
-    coverage: float
-
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
-
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-
 class Evidence(NamedTuple):
     """What the rounds say of one log-ratio: its interval, and the p-values of the two claims that can be made.
 
@@ -60,31 +44,6 @@ class Evidence(NamedTuple):
 
 
 # intervals
-
-
-def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """The median of n values with the narrowest symmetric pair of order statistics that holds it with ``confidence``.
-
-    The k-th smallest and k-th largest value hold the median with probability 1 - 2 P(Bin(n, 1/2) <= k - 1), whatever the
-    distribution: the interval of the sign test.  ``coverage`` is that probability, so it is ``confidence`` or a little
-    more: 96.1% for 12 values, 97.7% for 13, 95.9% for 20.  Interpolating between order statistics would give 95% for any n,
-    but only nearly, and 93% once a run stops when the interval is narrow (``rnnbench self-test statistics``).
-    Below 6 values no pair reaches 95%: the interval is then the whole range; all is NaN for no values.
-    Conover 1999, "Practical Nonparametric Statistics", section 3.2.
-    """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0.0)
-    k, coverage = order_statistic(n, confidence)
-    return Interval(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]), coverage)
-
-
-@lru_cache
-def order_statistic(n: int, confidence: float = CONFIDENCE) -> tuple[int, float]:
-    """The largest k >= 1 whose pair keeps the confidence (1 if none does), and what that pair's coverage is."""
-    k = max(int(stats.binom.ppf((1 - confidence) / 2, n, 0.5)), 1)
-    return k, max(0.0, 1 - 2 * float(stats.binom.cdf(k - 1, n, 0.5)))
 
 
 def shift_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
