@@ -23,7 +23,7 @@ from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls import numba_cuda, numpy_ref
 from rnnbench.impls.numba_cuda import device, ptx
-from rnnbench.spec import DTYPES, Spec
+from rnnbench.spec import Spec
 
 STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 3, 2, 3, 5, 4
 
@@ -31,6 +31,9 @@ STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 3, 2, 3, 5, 4
 # of up to 6 products and a score of elementwise operations; then a sum over 6 rows.  Each is at most eps / 2 of the
 # largest value.  That they cancel more than they add leaves room for how weights below 1/2 let them grow.
 ROUNDINGS = 2 * 2 * 3 * (6 + 20) + 6
+
+DTYPES = ("float32", "float64")
+"""Of its kernels."""
 
 DEVICES = {"simulator": {"NUMBA_ENABLE_CUDASIM": "1"}, "gpu": {}}
 
