@@ -224,7 +224,7 @@ _LSTM = {
     ),
     "weights' gradients clipped to a norm of 5": in_gradients(clipped),
     "the tape's h in float16": with_steps(lambda steps: [step._replace(recurrent=half(step.recurrent)) for step in steps]),
-    "gradients added up in float16": in_arithmetic(summed=lambda right, _, total, term, rows: half(right(total, term, rows))),
+    "gradients added up in float16": in_arithmetic(summed=lambda right, _, total, term, *n: half(right(total, term, *n))),
     "dx without the output gate's part": with_weights(
         lambda w: {"weight_ih": replaced(w["weight_ih"], slice(-len(w["weight_ih"]) // 4, None))}
     ),
