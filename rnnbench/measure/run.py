@@ -1,4 +1,4 @@
-"""The run: rounds of fresh workers, each case gated before it is timed, every fact stored as soon as it is known.
+"""The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
 
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
@@ -60,9 +60,10 @@ class _Session:
         for row in plan.stored:
             self._know(row)
 
-    def append(self, row: Row) -> None:
-        self._writer.append(row)
-        self._know(row)
+    def append(self, *rows: Row) -> None:
+        self._writer.append_all(rows)
+        for row in rows:
+            self._know(row)
 
     def end(self, interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -97,6 +98,7 @@ class _Session:
                 self._truncated.add(row.case)
 
     def _refuse_unsupported(self) -> None:
+        refused: list[Failure] = []
         for name in self._plan.names:
             backend = load_backend(self._plan.entry(name).backend)
             for case in self._plan.run.cases:
@@ -105,10 +107,12 @@ class _Session:
                 try:
                     reason = self._too_many_threads(case) or unsupported(backend, case.spec(), case.phase)
                 except Exception as error:  # the backend's own; stored as its failure
-                    self.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
+                    refused.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
                     continue
                 if reason:
-                    self.append(Failure(case, name, "load", "unsupported", reason))
+                    refused.append(Failure(case, name, "load", "unsupported", reason))
+        if refused:
+            self.append(*refused)
 
     def _too_many_threads(self, case: Case) -> str | None:
         cores = self._plan.run.environment["cores"]
@@ -121,9 +125,12 @@ class _Session:
         todo = [case for case in self._plan.run.cases if any(self._untimed(case, number) for number in rounds)]
         problems = [settings.problem(case) for case in todo]
         self._progress(self._done, self._total, f"computing the reference of {len(todo)} cases")
-        for case, cost in write_references(problems, scratch, settings.time_limit * 10):
-            if cost is not None and case not in self._truncated:
-                self.append(Truncation(case, cost.pop("all"), cost))
+        found = write_references(problems, scratch, settings.time_limit * 10)
+        truncations = [
+            Truncation(case, cost.pop("all"), cost) for case, cost in found if cost is not None and case not in self._truncated
+        ]
+        if truncations:
+            self.append(*truncations)
         self._gate_seconds += time.monotonic() - started
 
     def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
@@ -180,11 +187,12 @@ class _Session:
             return False
         findings = [Finding(*finding) for finding in found]
         passed = all(finding.passed for finding in findings)
+        row = Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds)
         if not passed:  # before the gate's own row: a kill between the two must not lose the failure
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
-            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number))
-        if not passed or (case, name) not in self._gated:
-            self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
+            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number), row)
+        elif (case, name) not in self._gated:
+            self.append(row)
         return passed
 
     def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
@@ -197,12 +205,15 @@ class _Session:
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
+        rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
             samples = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
             if samples is not None:
-                self.append(Time(case, name, number, place, loops, samples))
+                rows.append(Time(case, name, number, place, loops, samples))
+        if rows:
+            self.append(*rows)  # at once: waiting for the disk between two backends would part their times
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:
