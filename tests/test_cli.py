@@ -149,6 +149,7 @@ def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
         "--rounds 3",
         "--backends numpy_ref",
         "--quick",
+        "--rigorous",
         "--input noise",
         "--seed 1",
         "--time-limit 3",

@@ -3,15 +3,22 @@
 Takes 10 s, most of it for the few tests with real workers.
 """
 
+from collections import Counter
 from typing import ClassVar
 
+import msgspec
+import numpy as np
 import pytest
-from test_measure import GOOD, NAMES, Scripted, planned, quiet
+from test_measure import GOOD, NAMES, Scripted, interrupt_at, measured, of, planned, quiet
 
+from rnnbench.cli import _parser, main
+from rnnbench.commands.plan import plan_of
 from rnnbench.measure import references
 from rnnbench.measure import run as run_module
+from rnnbench.measure.plan import Settings, quicker, resumed_plan, rigorous, until_narrow
+from rnnbench.measure.statistics import FEWEST, MOST, enough, worth_a_look
 from rnnbench.process import WorkerFailure
-from rnnbench.store import Case, Failure, Gate, Time, Truncation, Writer
+from rnnbench.store import Case, End, Failure, Gate, Time, Truncation, Writer
 
 
 @pytest.fixture
@@ -24,6 +31,40 @@ def workers(monkeypatch):
     monkeypatch.setattr(run_module, "WorkerProcess", Here)
     monkeypatch.setattr(references, "WorkerProcess", Here)
     return Here
+
+
+SUITE = """
+name = "small"
+description = "d"
+source = "s"
+{settings}
+[[grid]]
+cell = ["elman", "lstm"]
+phase = "step"
+T = [3, 30]
+B = 2
+I = 3
+H = [4, 40]
+threads = [1, 2]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Writes a suite of 16 cases and gives its path."""
+
+    def write(settings: str = "") -> str:
+        path = tmp_path / "small.toml"
+        path.write_text(SUITE.format(settings=settings))
+        return str(path)
+
+    return write
+
+
+def planned_by(*given: str):
+    options = _parser().parse_args(["run", "--backends", "numpy_ref", *given])
+    options.given = given
+    return plan_of(options)
 
 
 # what is stored at once
@@ -102,3 +143,107 @@ def test_what_was_sampled_before_another_backend_failed_is_kept(workers, tmp_pat
     batches = recorded(planned(tmp_path, NAMES, [GOOD]), workers).batches
     assert [row.backend for batch in batches for row in batch if isinstance(row, Time)] == order[:1]
     assert pytest.approx([1e-3, 1e-3]) == next(row.samples for batch in batches for row in batch if isinstance(row, Time))
+
+
+# when it stops
+
+
+def answering(workers, monkeypatch, seconds) -> None:
+    """Have each sample take ``seconds(backend, case, number of its request)``."""
+    answers, prepared, count = workers.ask, {}, Counter()
+
+    def ask(self, call, time_limit, **arguments):
+        if call == "prepare":
+            prepared[self.backend] = msgspec.convert(arguments["problem"]["case"], Case)
+        if call == "sample":
+            key = self.backend, prepared[self.backend]
+            count[key] += 1
+            return [seconds(*key, count[key])] * arguments["count"]
+        return answers(self, call, time_limit, **arguments)
+
+    monkeypatch.setattr(workers, "ask", ask)
+
+
+NARROW, WIDE = GOOD, Case("lstm", "step", 3, 2, 3, 3)
+
+
+def one_case_is_wide(backend, case, number):
+    """Of the wide case every other ratio is 2; significance there is beyond doubt from the first rounds on."""
+    return 1e-3 if backend == "numpy_ref" else (4e-3 if case == WIDE and number % 2 else 2e-3)
+
+
+def rounds_of(contents, case, backend) -> list[int]:
+    return [row.round for row in of(Time, contents, case=case, backend=backend)]
+
+
+def test_a_case_whose_ratio_is_known_stops_at_the_fewest_rounds_and_another_goes_on_to_the_most(workers, tmp_path, monkeypatch):
+    answering(workers, monkeypatch, one_case_is_wide)
+    contents = measured(planned(tmp_path, NAMES, [NARROW, WIDE], rounds=12, most_rounds=17))
+    for name in NAMES:
+        assert rounds_of(contents, NARROW, name) == list(range(12))
+        assert rounds_of(contents, WIDE, name) == list(range(17))
+
+
+def test_a_case_stops_when_its_ratio_becomes_known_and_not_when_it_is_significant(workers, tmp_path, monkeypatch):
+    """The first eight ratios are 2 and 4 by turns, all others 2: five values lie above, and 17 rounds leave out four."""
+
+    def settles(backend, case, number):
+        return 1e-3 if backend == "numpy_ref" else (4e-3 if number in (2, 4, 6, 8) else 2e-3)
+
+    answering(workers, monkeypatch, settles)
+    contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=12, most_rounds=40))
+    number = len(rounds_of(contents, GOOD, "numba_cpu"))
+    assert 12 < number < 40
+    assert worth_a_look(number)
+    ratios = np.log([4 if place in (1, 3, 5, 7) else 2 for place in range(number)])
+    assert enough(ratios)
+    assert not any(enough(ratios[:fewer]) for fewer in range(12, number))
+
+
+@pytest.mark.parametrize("rounds", [5, 14])
+def test_a_number_of_rounds_that_is_fixed_stays_so(workers, tmp_path, monkeypatch, rounds):
+    answering(workers, monkeypatch, one_case_is_wide)
+    contents = measured(planned(tmp_path, NAMES, [NARROW, WIDE], rounds=rounds))
+    assert {len(rounds_of(contents, case, name)) for case in (NARROW, WIDE) for name in NAMES} == {rounds}
+
+
+def test_a_backend_alone_has_no_ratio_to_wait_for(workers, tmp_path):
+    contents = measured(planned(tmp_path, ["numpy_ref"], [GOOD], rounds=2, most_rounds=40))
+    assert rounds_of(contents, GOOD, "numpy_ref") == [0, 1]
+
+
+def test_a_run_that_goes_on_measures_the_further_rounds_that_were_left(workers, tmp_path, monkeypatch):
+    """Also where it ended within them, and then nothing when it is complete."""
+    for ended in (3, 26, 28):
+        answering(workers, monkeypatch, one_case_is_wide)
+        plan = planned(tmp_path, NAMES, [NARROW, WIDE], f"ended-{ended}", rounds=12, most_rounds=17)
+        with pytest.raises(KeyboardInterrupt):
+            measured(plan, interrupt_at(ended))
+        contents = measured(resumed_plan(plan.path))
+        assert rounds_of(contents, NARROW, "numba_cpu") == list(range(12))
+        assert rounds_of(contents, WIDE, "numba_cpu") == list(range(17))
+        again = measured(resumed_plan(plan.path))
+        assert [type(row) for row in again.rows[len(contents.rows) :]] == [End]
+
+
+def test_the_rounds_of_a_run_are_those_of_the_stopping_rule():
+    known = until_narrow(Settings())
+    assert (known.rounds, known.most) == (FEWEST, MOST)
+    assert (rigorous(known).rounds, rigorous(known).most) == (20, MOST)
+    assert quicker(known).rounds == quicker(known).most == 5
+
+
+def test_the_rounds_that_a_suite_or_the_command_line_asks_for_are_fixed(suite):
+    asked = {(): (12, 40), ("--rigorous",): (20, 40), ("--quick",): (5, None), ("--rounds", "7"): (7, None)}
+    for given, rounds in asked.items():
+        settings = planned_by(suite(), *given).settings
+        assert (settings.rounds, settings.most_rounds) == rounds
+    assert planned_by(suite("[settings]\nrounds = 3"), "--rigorous").settings.rounds == 20
+    settings = planned_by(suite("[settings]\nrounds = 3")).settings
+    assert (settings.rounds, settings.most) == (3, 3)
+
+
+@pytest.mark.parametrize("other", ["--quick", "--rounds 3"])
+def test_rigorous_beside_another_number_of_rounds_is_refused(capsys, suite, other):
+    assert main(["run", suite(), "--rigorous", *other.split()]) == 2
+    assert capsys.readouterr().err == f"rnnbench: {other.split()[0]} with --rigorous; expected one of both\n"

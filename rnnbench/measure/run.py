@@ -3,7 +3,7 @@
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.
+ones load compiled code.  After the rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
 """
 
 import datetime
@@ -24,6 +24,7 @@ from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
+from rnnbench.measure.stopping import Measured
 from rnnbench.process import WorkerFailure
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
 
@@ -56,6 +57,7 @@ class _Session:
         self._memory: set[tuple[Case, str]] = set()
         self._truncated: set[Case] = set()
         self._loops: dict[Case, int] = {}
+        self._measured = Measured()
         self._compiled: set[tuple[str, str, str, str]] = set()  # what this session's JIT cache holds
         for row in plan.stored:
             self._know(row)
@@ -70,13 +72,15 @@ class _Session:
         return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted, self._timing_seconds)
 
     def measure(self, scratch: Path) -> None:
-        cases, rounds = self._plan.run.cases, self._plan.settings.rounds
-        self._total = len(cases) * (rounds + 1)
+        cases, settings = self._plan.run.cases, self._plan.settings
+        self._total = len(cases) * (settings.rounds + 1)
         self._done = 0
         self._refuse_unsupported()
         self._write_references(scratch)
-        for number in range(rounds):
-            order = list(cases)
+        for number in range(settings.most):
+            order = [case for case in cases if self._wanted(case, number)]
+            if number >= settings.rounds:
+                self._total += len(order)
             random.Random(f"{self._plan.run.run} {number}").shuffle(order)
             for threads in sorted({case.threads for case in order}):
                 self._round(number, [case for case in order if case.threads == threads], threads, scratch)
@@ -92,6 +96,7 @@ class _Session:
             case Time():
                 self._timed.add((row.case, row.backend, row.round))
                 self._loops[row.case] = row.loops
+                self._measured.add(row)
             case Memory():
                 self._memory.add((row.case, row.backend))
             case Truncation():
@@ -121,8 +126,12 @@ class _Session:
     def _write_references(self, scratch: Path) -> None:
         """Compute what the gate needs, for each case that some backend has yet to be timed on."""
         settings, started = self._plan.settings, time.monotonic()
-        rounds = range(settings.rounds)
-        todo = [case for case in self._plan.run.cases if any(self._untimed(case, number) for number in rounds)]
+        rounds = range(settings.most)
+        todo = [
+            case
+            for case in self._plan.run.cases
+            if any(self._untimed(case, number) and self._wanted(case, number) for number in rounds)
+        ]
         problems = [settings.problem(case) for case in todo]
         self._progress(self._done, self._total, f"computing the reference of {len(todo)} cases")
         found = write_references(problems, scratch, settings.time_limit * 10)
@@ -148,6 +157,9 @@ class _Session:
                 self._time(workers, ready, case, number)
                 self._timing_seconds += time.monotonic() - started
                 self._done += 1
+
+    def _wanted(self, case: Case, number: int) -> bool:
+        return self._measured.asks_for(case, number, self._plan.settings, self._open(case))
 
     def _open(self, case: Case) -> list[str]:
         """The backends that have not failed on a case."""
