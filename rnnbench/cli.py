@@ -21,7 +21,8 @@ from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
-from rnnbench.commands.plan import plan_of
+from rnnbench.commands.plan import add_arguments as add_plan_arguments
+from rnnbench.commands.plan import dry_run, plan_of
 from rnnbench.commands.show import show
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
@@ -160,6 +161,9 @@ def run(options: argparse.Namespace) -> int:
     if options.resume:
         _refuse_beside_resume(options)
     plan = resumed_plan(Path(options.resume)) if options.resume else plan_of(options)
+    if options.dry_run:
+        dry_run(plan)
+        return OK
     for problem in plan.problems:
         print(f"rnnbench: {problem}", file=sys.stderr)
     progress = _Progress("running")
@@ -227,7 +231,22 @@ def self_test(options: argparse.Namespace) -> int:
 
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     """Raise ArgumentError for an option that a resumed run would pass over."""
-    for name in ("suite", "backends", "quick", "rigorous", "rounds", "input", "text", "seed", "time_limit", "output"):
+    for name in (
+        "suite",
+        "backends",
+        "quick",
+        "rigorous",
+        "rounds",
+        "input",
+        "text",
+        "seed",
+        "time_limit",
+        "output",
+        "filter",
+        "threads",
+        "fit",
+        "dry_run",
+    ):
         value = getattr(options, name)
         if value not in (None, False):
             shown = name if name == "suite" else f"--{name.replace('_', '-')}"
@@ -363,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="where results go (default: results)")
     sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    add_plan_arguments(sub, _positive)
 
     sub = add(machine)
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of text")

@@ -155,6 +155,10 @@ def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
         "--time-limit 3",
         "--text a.txt",
         "-o other",
+        "--filter H4",
+        "--threads 1",
+        "--fit 1m",
+        "--dry-run",
     ],
 )
 def test_an_option_that_a_resumed_run_would_pass_over_is_refused(command, option):

@@ -32,6 +32,9 @@ class Settings:
     text_file: str | None = None
     seed: int = 0
     time_limit: float = 120.0
+    filter: str | None = None  # which cases of the suite: those with this in their label,
+    threads: int | None = None  # all with so many threads,
+    fit: float | None = None  # and no more than can be measured in so many seconds
 
     @property
     def most(self) -> int:
@@ -92,6 +95,18 @@ class Plan:
     def names(self) -> list[str]:
         """The backends that can run here."""
         return [name for name, facts in self.run.backends.items() if "unavailable" not in facts]
+
+
+def chosen_cases(cases: Sequence[Case], settings: Settings) -> list[Case]:
+    """The cases that ``filter`` and ``threads`` leave, each once; raises ArgumentError where that is none."""
+    if settings.threads is not None:
+        cases = [msgspec.structs.replace(case, threads=settings.threads) for case in cases]
+    cases = list(dict.fromkeys(cases))
+    found = [case for case in cases if settings.filter is None or settings.filter in case.label()]
+    if not found:
+        some = ", ".join(repr(case.label()) for case in cases[:3])
+        raise ArgumentError(f"no case has {settings.filter!r} in its label; labels are {some} and so on")
+    return found
 
 
 def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, folder: Path, command: Sequence[str]) -> Plan:
