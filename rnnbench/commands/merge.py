@@ -137,7 +137,7 @@ def _place(row: Any) -> Any:
         case Startup():
             return Startup, row.case, row.backend, row.round, row.cold
         case Time():
-            return Time, row.case, row.backend, row.round
+            return Time, row.case, row.backend, row.round, row.disturbed
         case Failure():
             return Failure, row.case, row.backend, row.stage, row.reason, row.round
 

@@ -3,7 +3,8 @@
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.  After the rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
+ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more.  After the
+rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
 """
 
 import datetime
@@ -11,6 +12,7 @@ import math
 import random
 import tempfile
 import time
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
+from rnnbench.measure.events import disturbing, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
@@ -54,6 +57,8 @@ class _Session:
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
         self._timed: set[tuple[Case, str, int]] = set()
+        self._disturbed: set[tuple[Case, str, int]] = set()
+        self._canaries: dict[int, list[float]] = {}  # seconds, sorted, by threads: with more of them the clock may be lower
         self._memory: set[tuple[Case, str]] = set()
         self._truncated: set[Case] = set()
         self._loops: dict[Case, int] = {}
@@ -94,7 +99,13 @@ class _Session:
             case Gate():
                 (self._gated if row.passed else self._failed).add((row.case, row.backend))
             case Time():
-                self._timed.add((row.case, row.backend, row.round))
+                key = (row.case, row.backend, row.round)
+                if row.disturbed and key not in self._disturbed:
+                    self._disturbed.add(key)  # to be measured once more
+                else:
+                    self._timed.add(key)
+                if row.events and "canary_s" in row.events:
+                    insort(self._canaries.setdefault(row.case.threads, []), row.events["canary_s"])
                 self._loops[row.case] = row.loops
                 self._measured.add(row)
             case Memory():
@@ -149,14 +160,21 @@ class _Session:
         with self._workers(threads, scratch) as workers:
             for case in cases:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
-                todo = self._untimed(case, number)
-                shift = (number + int(case.key(), 16)) % max(1, len(todo))
-                order = todo[shift:] + todo[:shift]
-                ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
-                started = time.monotonic()
-                self._time(workers, ready, case, number)
-                self._timing_seconds += time.monotonic() - started
+                self._measure(workers, case, number, scratch)
                 self._done += 1
+            for case in cases:
+                if self._untimed(case, number):  # the machine disturbed it
+                    self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
+                    self._measure(workers, case, number, scratch)
+
+    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> None:
+        todo = self._untimed(case, number)
+        shift = (number + int(case.key(), 16)) % max(1, len(todo))
+        order = todo[shift:] + todo[:shift]
+        ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
+        started = time.monotonic()
+        self._time(workers, ready, case, number)
+        self._timing_seconds += time.monotonic() - started
 
     def _wanted(self, case: Case, number: int) -> bool:
         return self._measured.asks_for(case, number, self._plan.settings, self._open(case))
@@ -166,7 +184,7 @@ class _Session:
         return [name for name in self._plan.names if (case, name) not in self._failed]
 
     def _untimed(self, case: Case, number: int) -> list[str]:
-        """The backends that have yet to time a case in a round."""
+        """The backends that have yet to time a case in a round, or to do so once more."""
         return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
     def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
@@ -221,9 +239,14 @@ class _Session:
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
-            samples = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
-            if samples is not None:
-                rows.append(Time(case, name, number, place, loops, samples))
+            answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
+            if isinstance(answer, list):  # of a worker that runs the code of an older commit
+                rows.append(Time(case, name, number, place, loops, answer))
+            elif answer is not None:
+                events = with_canary(answer["events"], self._canaries.get(case.threads, []))
+                rows.append(Time(case, name, number, place, loops, answer["samples"], events))
+        if any(disturbing(row.events) for row in rows):
+            rows = [msgspec.structs.replace(row, disturbed=True) for row in rows]
         if rows:
             self.append(*rows)  # at once: waiting for the disk between two backends would part their times
 

@@ -20,6 +20,7 @@ from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
+from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
 
 WARM_UP_CALLS = 3
@@ -67,12 +68,16 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int) -> list[float]:
-        """``count`` samples of seconds per call, each the mean of ``loops`` calls, the garbage collector off."""
+    def sample(self, loops: int, count: int) -> dict[str, Any]:
+        """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
+
+        ``events``: what the machine did meanwhile.
+        """
         for _ in range(WARM_UP_CALLS - 1):
             self._call()
         samples = []
         gc.collect()
+        watch = Watch()
         gc.disable()
         try:
             for _ in range(count):
@@ -82,7 +87,7 @@ class Worker:
                 samples.append((time.perf_counter() - started) / loops)
         finally:
             gc.enable()
-        return samples
+        return {"samples": samples, "events": watch.events()}
 
     def memory(self, problem: Problem) -> int:
         """Peak resident bytes of one call above the loaded network, all code having run before on a tiny problem."""
