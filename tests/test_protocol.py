@@ -1,9 +1,13 @@
 """How a run measures: what is stored at once, when it stops, what it leaves out, and what disturbs it.
 
-Takes 10 s, most of it for the few tests with real workers.
+Takes 20 s, most of it for the few tests with real workers.
 """
 
+import itertools
+import sys
+import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import ClassVar
 
 import msgspec
@@ -11,16 +15,19 @@ import numpy as np
 import pytest
 from stored_results import write
 from test_measure import GOOD, NAMES, Scripted, interrupt_at, measured, of, planned, quiet
+from wrapped_reference import backend_file
 
+from rnnbench.check import Problem
 from rnnbench.choice import Measurements, stored
 from rnnbench.cli import _parser, main
 from rnnbench.commands.merge import merge_contents
 from rnnbench.commands.plan import plan_of, seconds
-from rnnbench.measure import events, references
+from rnnbench.measure import events, references, verified
 from rnnbench.measure import run as run_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, resumed_plan, rigorous, until_narrow
 from rnnbench.measure.statistics import FEWEST, MOST, enough, worth_a_look
+from rnnbench.measure.worker import Worker
 from rnnbench.process import WorkerFailure
 from rnnbench.reports import summary_text, to_pandas
 from rnnbench.results import load_results
@@ -515,3 +522,56 @@ def test_real_workers_store_events_where_the_system_tells_them(tmp_path):
     assert (row.events is None) is (events.Watch().events() is None)
     if row.events is not None:
         assert row.events["canary_s"] > 0
+
+
+# threads
+
+
+SETS = """
+    def record(self, x, state=None):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(2)
+        return self.net.record(x, state)
+"""
+
+
+def test_a_backend_that_is_set_to_more_threads_than_its_case_asks_for_fails_and_is_not_timed(tmp_path):
+    name = backend_file(tmp_path / "sets.py", SETS)
+    contents = measured(planned(tmp_path, ["numpy_ref", name], [GOOD]))
+    (failure,) = of(Failure, contents)
+    assert (failure.backend, failure.stage, failure.reason) == (name, "time", "error")
+    assert "the case asks for 1 threads; openblas is set to 2" in failure.message
+    assert {row.backend for row in of(Time, contents)} == {"numpy_ref"}
+
+
+def test_busy_cores_are_compared_with_the_threads_of_the_case():
+    """The margin is a tenth of a core, however many threads there are."""
+    none = {"threads": 1, "wall": 1.0}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(verified, "_numbers", lambda: iter(()))
+        assert verified.threads_used(**none, cpu=1.1) is None
+        assert verified.threads_used(**none, cpu=1.9) == "the case asks for 1 threads; 1.90 cores were busy"
+        assert verified.threads_used(4, cpu=8.2, wall=2.0) is None
+        assert verified.threads_used(4, cpu=8.3, wall=2.0) == "the case asks for 4 threads; 4.15 cores were busy"
+
+
+def test_every_library_in_the_process_is_asked_for_its_threads(monkeypatch):
+    pools = [{"internal_api": "openblas", "num_threads": 3}, {"internal_api": "openmp", "num_threads": 2}]
+    monkeypatch.setattr(verified.threadpoolctl, "threadpool_info", lambda: pools)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(get_num_threads=lambda: 4))
+    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(config=SimpleNamespace(NUMBA_NUM_THREADS=5)))
+    said = "openblas is set to 3, torch is set to 4, numba is set to 5"
+    assert verified.threads_used(2, cpu=1.0, wall=1.0) == f"the case asks for 2 threads; {said}"
+
+
+def test_a_worker_compares_the_time_of_its_processors_with_the_clock(monkeypatch):
+    """Its processors seem to have been busy for an hour while it took its samples."""
+    worker = Worker("numpy_ref")
+    worker.prepare(Problem(msgspec.structs.replace(GOOD, threads=worker.info()["threads"]), source="noise"))
+    monkeypatch.setattr(verified, "_numbers", lambda: iter(()))
+    assert len(worker.sample(1, 2)["samples"]) == 2
+    hours = itertools.count(0.0, 3600.0)
+    monkeypatch.setattr(time, "process_time", lambda: next(hours))
+    with pytest.raises(RuntimeError, match="cores were busy"):
+        worker.sample(1, 2)
