@@ -8,6 +8,11 @@ from rnnbench.reports.intervals import FEWEST_ROUNDS
 from rnnbench.reports.winners import speed_answers
 from rnnbench.reports.words import Answer, clipped, count, listed, printable
 
+NOISY = 0.2
+"""A case of whose rounds the machine disturbed more than this part is named."""
+
+MOST_NOISY = 3
+
 REASONS = {
     "wrong": "gave wrong results on",
     "error": "failed with an error on",
@@ -84,6 +89,11 @@ def _caveats(data: Frames) -> list[Answer]:
         detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
         detail += f" Below {FEWEST_ROUNDS} rounds every comparison is unclear." if rounds < FEWEST_ROUNDS else ""
         found.append((f"{count(rounds, 'round')} at most", detail))
+    noisy = data.cases.loc[data.cases["disturbed"] > NOISY, "label"]
+    if len(noisy):
+        shown = list(noisy[:MOST_NOISY]) + ([f"{len(noisy) - MOST_NOISY} more"] if len(noisy) > MOST_NOISY else [])
+        claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {listed(shown)}"
+        found.append((claim, "Processor time was stolen or waited for, or the clock changed; such rounds were measured again."))
     if data.problems:
         lines = count(len(data.problems), "line")
         found.append((f"{lines} of the results file could not be used", "Each is named under how it was measured."))

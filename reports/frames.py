@@ -25,6 +25,8 @@ class Frames(NamedTuple):
     ``cases``: one row per case; ``label`` is its readable name, ``flops`` the counted operations of one call (NaN where
     the case is no valid network, or where a stride shorter than the window computes steps more than once).
 
+    ``disturbed`` (of ``cases``): the part of the case's rounds that the machine disturbed; they were measured once more.
+
     ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``samples`` (their
     number), ``loops``, ``position``.
 
@@ -101,7 +103,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
         end=next(reversed(list(_rows(contents, End))), None),
         baseline=baseline,
         backends=backends,
-        cases=with_fields(_case_frame(cases)),
+        cases=with_fields(_case_frame(cases, _disturbed(contents))),
         times=with_fields(times),
         summary=summary,
         pairs=with_fields(pairs),
@@ -145,9 +147,18 @@ def _frame(rows: Iterable[tuple], columns: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
-def _case_frame(cases: dict[str, Case]) -> pd.DataFrame:
-    rows = ((key, case.label(), _flops(case)) for key, case in cases.items())
-    return _frame(rows, {"case": "object", "label": "object", "flops": "float64"})
+def _case_frame(cases: dict[str, Case], disturbed: dict[str, float]) -> pd.DataFrame:
+    rows = ((key, case.label(), _flops(case), disturbed.get(key, 0.0)) for key, case in cases.items())
+    return _frame(rows, {"case": "object", "label": "object", "flops": "float64", "disturbed": "float64"})
+
+
+def _disturbed(contents: Contents) -> dict[str, float]:
+    """The part of each case's rounds that the machine disturbed, also where they were then measured once more."""
+    rounds: dict[str, dict[int, bool]] = {}
+    for row in _rows(contents, Time):
+        seen = rounds.setdefault(row.case.key(), {})
+        seen[row.round] = seen.get(row.round, False) or row.disturbed
+    return {case: sum(seen.values()) / len(seen) for case, seen in rounds.items()}
 
 
 def _flops(case: Case) -> float:
@@ -162,6 +173,7 @@ def _flops(case: Case) -> float:
 
 def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
     rows: dict[tuple[str, str, int], tuple] = {}
+    disturbed: set[tuple[str, str, int]] = set()
     problems = []
     for row in _rows(contents, Time):
         seconds = float(np.median(row.samples)) if row.samples else np.nan
@@ -170,8 +182,10 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
             problems.append(f"{where}: a time of {seconds} s from {len(row.samples)} samples was left out")
             continue
         key = (row.case.key(), row.backend, row.round)
-        if key in rows:
+        if key in rows and key not in disturbed:
             problems.append(f"{where}: timed twice; the later one counts")
+        if row.disturbed:
+            disturbed.add(key)
         rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
     return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), problems

@@ -21,6 +21,8 @@ from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
+from rnnbench.commands.plan import add_arguments as add_plan_arguments
+from rnnbench.commands.plan import dry_run, plan_of
 from rnnbench.commands.show import show
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
@@ -158,7 +160,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.resume:
         _refuse_beside_resume(options)
-    plan = resumed_plan(Path(options.resume)) if options.resume else _new_plan(options)
+    plan = resumed_plan(Path(options.resume)) if options.resume else plan_of(options)
+    if options.dry_run:
+        dry_run(plan)
+        return OK
     for problem in plan.problems:
         print(f"rnnbench: {problem}", file=sys.stderr)
     progress = _Progress("running")
@@ -235,35 +240,26 @@ def _stored_roofs(folder: Path) -> dict[tuple[str, int], float]:
 
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     """Raise ArgumentError for an option that a resumed run would pass over."""
-    for name in ("suite", "backends", "quick", "rounds", "input", "text", "seed", "time_limit", "output"):
+    for name in (
+        "suite",
+        "backends",
+        "quick",
+        "rigorous",
+        "rounds",
+        "input",
+        "text",
+        "seed",
+        "time_limit",
+        "output",
+        "filter",
+        "threads",
+        "fit",
+        "dry_run",
+    ):
         value = getattr(options, name)
         if value not in (None, False):
             shown = name if name == "suite" else f"--{name.replace('_', '-')}"
             raise ArgumentError(f"{shown} is {value!r} with --resume; expected none: the results file names its own")
-
-
-def _new_plan(options: argparse.Namespace) -> Any:
-    import dataclasses
-
-    from rnnbench.measure.plan import Settings, new_plan, quicker, with_suite_settings
-    from rnnbench.suite import load_suite
-
-    suite = load_suite(options.suite or "quick")
-    settings = with_suite_settings(Settings(), suite)
-    if options.quick:
-        settings = quicker(settings)
-    names = ("rounds", "seed", "time_limit", "input")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.text:
-        from rnnbench.inputs import read_text
-
-        if given.setdefault("input", "text") != "text":
-            raise ArgumentError(f"--text is {options.text!r} with --input noise; expected one of both")
-        read_text(options.text)
-        given["text_file"] = options.text
-    chosen = options.backends.split(",") if options.backends else None
-    folder = Path(options.output or "results")
-    return new_plan(suite, dataclasses.replace(settings, **given), chosen, folder, ["rnnbench", *options.given])
 
 
 def _summary(path: Path) -> int:
@@ -378,7 +374,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("suite", nargs="?", help="a suite's name, or the path of a .toml file (default: quick)")
     sub.add_argument("--backends", metavar="A,B", help="only these; default: all that can run here")
     sub.add_argument("--quick", action="store_true", help="few rounds and short samples, for a first look")
-    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes")
+    sub.add_argument("--rigorous", action="store_true", help="20 to 40 rounds, whatever the suite asks for")
+    sub.add_argument(
+        "--rounds",
+        type=_positive(int),
+        metavar="N",
+        help="rounds of fresh processes (default: the suite's, or 12 and up to 40 until ratios are known to 1.5%%)",
+    )
     sub.add_argument("--input", choices=["text", "noise"], help="what the networks read (default: text)")
     sub.add_argument("--text", metavar="FILE", help="a text in UTF-8 to read instead of the sample in the package")
     sub.add_argument(
@@ -389,6 +391,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="where results go (default: results)")
     sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    add_plan_arguments(sub, _positive)
 
     sub = add(machine)
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of text")

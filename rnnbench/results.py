@@ -29,6 +29,7 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     the run ``run``, ``started``, ``suite``, ``machine``, ``cpu``, ``os``, ``python``, ``version`` (of rnnbench),
     ``commit``, ``dirty``, ``file``.  Texts are categories.
 
+    Of a round that the machine disturbed, and that was measured once more, the second measurement counts.
     Lines that hold no row, times that are no positive number, and all but the last of those that were stored twice are
     left out; a UserWarning says so, and ``attrs["problems"]`` has a sentence for each.
     Raises StoreError where a file is no results file of this schema, and MissingLibrary without pandas.
@@ -61,6 +62,7 @@ class _Time(Row, frozen=True, tag="time"):
     position: _Int64
     loops: _Int64
     samples: list[float]
+    disturbed: bool = False
 
 
 _DECODER: Any = msgspec.json.Decoder(Run | Gate | Startup | _Time | Memory | Truncation | Failure | End)
@@ -90,6 +92,7 @@ class _Loader:
         columns = [array("q") for _ in names]
         add_case, add_backend, add_round, add_position, add_loops, add_samples = (column.append for column in columns)
         values, backends = array("d"), self._backends
+        disturbed = array("b")
         wrong: set[tuple[int, int]] = set()
         failed: dict[tuple[int, int], str] = {}
         for line in scan(file, _DECODER):
@@ -107,6 +110,7 @@ class _Loader:
                 add_position(row.position)
                 add_loops(row.loops)
                 add_samples(len(row.samples))
+                disturbed.append(row.disturbed)
                 values.extend(row.samples)
             elif isinstance(row, Run):
                 run = row
@@ -119,7 +123,7 @@ class _Loader:
         chunk["seconds"] = _medians(np.array(values), chunk["samples"])
         chunk["status"] = self._status(chunk, failed | dict.fromkeys(wrong, "wrong"))
         chunk["file"] = np.full(len(chunk["case"]), len(self._runs) - 1)
-        self._chunks.append(self._sound(chunk, file))
+        self._chunks.append(self._sound(chunk, np.array(disturbed, dtype=bool), file))
 
     def columns(self) -> dict[str, Any]:
         """The columns of the frame."""
@@ -148,8 +152,8 @@ class _Loader:
         codes = [self._statuses[reasons.get((case, backend), "measured")] for case, backend in pairs.T.tolist()]
         return np.array(codes, dtype=np.int64)[places.ravel()]
 
-    def _sound(self, chunk: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
-        """The rows with a time, each once; what is left out is told."""
+    def _sound(self, chunk: dict[str, np.ndarray], disturbed: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+        """The rows with a time, each once; what is left out is told, but not where a run measured once more on purpose."""
         import pandas as pd
 
         seconds = chunk["seconds"]
@@ -159,6 +163,8 @@ class _Loader:
         keys = pd.DataFrame({name: chunk[name] for name in ("case", "backend", "round")})[positive]
         again = keys.index[keys.duplicated(keep="last")].tolist()
         for place in again:
+            if disturbed[place]:
+                continue
             self.problems.append(f"{self._where(chunk, place, file)}: timed twice; the later one counts")
         positive[again] = False
         return {name: values[positive] for name, values in chunk.items()} if not positive.all() else chunk

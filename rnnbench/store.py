@@ -122,7 +122,11 @@ class Startup(Row, frozen=True):
 
 
 class Time(Row, frozen=True):
-    """The samples of one round, in seconds per call, each the mean of ``loops`` calls; ``position`` in the round's order."""
+    """The samples of one round, in seconds per call, each the mean of ``loops`` calls; ``position`` in the round's order.
+
+    ``events``: what the machine did meanwhile (``measure.events``).  ``disturbed``: that was beyond a limit for a backend of
+    this case, so all were measured once more in the same round; where that row follows, this one does not count.
+    """
 
     case: Case
     backend: str
@@ -130,6 +134,8 @@ class Time(Row, frozen=True):
     position: int
     loops: int
     samples: list[float]
+    events: dict[str, float] | None = None
+    disturbed: bool = False
 
 
 class Memory(Row, frozen=True):

@@ -137,7 +137,7 @@ def _place(row: Any) -> Any:
         case Startup():
             return Startup, row.case, row.backend, row.round, row.cold
         case Time():
-            return Time, row.case, row.backend, row.round
+            return Time, row.case, row.backend, row.round, row.disturbed
         case Failure():
             return Failure, row.case, row.backend, row.stage, row.reason, row.round
 
@@ -168,7 +168,7 @@ def _check_alike(one: Contents, other: Contents) -> None:
     common = one.run.backends.keys() & other.run.backends.keys()
     for name, mine, its in [
         ("", one.run.environment, other.run.environment),
-        ("setting ", one.run.settings, other.run.settings),
+        ("setting ", _how(one.run), _how(other.run)),
         ("backend ", *({key: run.backends[key] for key in sorted(common)} for run in (one.run, other.run))),
     ]:
         left, right = dict(_flat(mine)), dict(_flat(its))
@@ -178,6 +178,11 @@ def _check_alike(one: Contents, other: Contents) -> None:
                     f"cannot merge {other.path} with {one.path}: {name}{key} is {right.get(key)!r} and was {left.get(key)!r}; "
                     "expected the same code, machine and settings"
                 )
+
+
+def _how(run: Run) -> dict[str, Any]:
+    """The settings that say how cases are measured; which ones are may differ."""
+    return {name: value for name, value in run.settings.items() if name not in ("filter", "threads", "fit")}
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -25,20 +25,43 @@ class Settings:
     """How a run measures: ``time_limit`` is in seconds for one request to a worker, a gate or a handful of samples."""
 
     rounds: int = 12
+    most_rounds: int | None = None  # None: as many as ``rounds`` for every case; else more where ratios are not yet known
     samples: int = 5
     shortest_sample: float = 5e-3  # seconds that the fastest backend's sample lasts
     input: str = "text"
     text_file: str | None = None
     seed: int = 0
     time_limit: float = 120.0
+    filter: str | None = None  # which cases of the suite: those with this in their label,
+    threads: int | None = None  # all with so many threads,
+    fit: float | None = None  # and no more than can be measured in so many seconds
+
+    @property
+    def most(self) -> int:
+        """No case is measured in more rounds."""
+        return self.rounds if self.most_rounds is None else self.most_rounds
 
     def problem(self, case: Case) -> Problem:
         return Problem(case, source=self.input, text_file=self.text_file, seed=self.seed)
 
 
+MOST_ROUNDS = 40
+"""``statistics.MOST``, whose module would take a second to import."""
+
+
+def until_narrow(settings: Settings) -> Settings:
+    """The same with up to 40 rounds for cases whose ratios are not known to 1.5%."""
+    return replace(settings, most_rounds=MOST_ROUNDS)
+
+
+def rigorous(settings: Settings) -> Settings:
+    """The same with 20 to 40 rounds, whatever a suite asks for."""
+    return replace(settings, rounds=20, most_rounds=MOST_ROUNDS)
+
+
 def quicker(settings: Settings) -> Settings:
     """The same with few rounds and short samples, for a first look within minutes; reports say so."""
-    return replace(settings, rounds=5, samples=3, shortest_sample=1e-3)
+    return replace(settings, rounds=5, most_rounds=None, samples=3, shortest_sample=1e-3)
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,18 @@ class Plan:
     def names(self) -> list[str]:
         """The backends that can run here."""
         return [name for name, facts in self.run.backends.items() if "unavailable" not in facts]
+
+
+def chosen_cases(cases: Sequence[Case], settings: Settings) -> list[Case]:
+    """The cases that ``filter`` and ``threads`` leave, each once; raises ArgumentError where that is none."""
+    if settings.threads is not None:
+        cases = [msgspec.structs.replace(case, threads=settings.threads) for case in cases]
+    cases = list(dict.fromkeys(cases))
+    found = [case for case in cases if settings.filter is None or settings.filter in case.label()]
+    if not found:
+        some = ", ".join(repr(case.label()) for case in cases[:3])
+        raise ArgumentError(f"no case has {settings.filter!r} in its label; labels are {some} and so on")
+    return found
 
 
 def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, folder: Path, command: Sequence[str]) -> Plan:
@@ -123,8 +158,10 @@ def resumed_plan(path: Path) -> Plan:
 
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
-    """The settings with what the suite asks for in place of the defaults."""
+    """The settings with what the suite asks for in place of the defaults; its number of rounds is a fixed one."""
     asked = {name: value for name, value in msgspec.to_builtins(suite.settings).items() if value is not None}
+    if "rounds" in asked:
+        asked["most_rounds"] = None
     return replace(settings, **asked)
 
 

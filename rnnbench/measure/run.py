@@ -1,9 +1,10 @@
-"""The run: rounds of fresh workers, each case gated before it is timed, every fact stored as soon as it is known.
+"""The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
 
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.
+ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more.  After the
+rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
 """
 
 import datetime
@@ -11,6 +12,7 @@ import math
 import random
 import tempfile
 import time
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,10 +22,12 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
+from rnnbench.measure.events import disturbing, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
+from rnnbench.measure.stopping import Measured
 from rnnbench.process import WorkerFailure
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
 
@@ -53,29 +57,35 @@ class _Session:
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
         self._timed: set[tuple[Case, str, int]] = set()
+        self._disturbed: set[tuple[Case, str, int]] = set()
+        self._canaries: dict[int, list[float]] = {}  # seconds, sorted, by threads: with more of them the clock may be lower
         self._memory: set[tuple[Case, str]] = set()
         self._truncated: set[Case] = set()
         self._loops: dict[Case, int] = {}
+        self._measured = Measured()
         self._compiled: set[tuple[str, str, str, str]] = set()  # what this session's JIT cache holds
         for row in plan.stored:
             self._know(row)
 
-    def append(self, row: Row) -> None:
-        self._writer.append(row)
-        self._know(row)
+    def append(self, *rows: Row) -> None:
+        self._writer.append_all(rows)
+        for row in rows:
+            self._know(row)
 
     def end(self, interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted, self._timing_seconds)
 
     def measure(self, scratch: Path) -> None:
-        cases, rounds = self._plan.run.cases, self._plan.settings.rounds
-        self._total = len(cases) * (rounds + 1)
+        cases, settings = self._plan.run.cases, self._plan.settings
+        self._total = len(cases) * (settings.rounds + 1)
         self._done = 0
         self._refuse_unsupported()
         self._write_references(scratch)
-        for number in range(rounds):
-            order = list(cases)
+        for number in range(settings.most):
+            order = [case for case in cases if self._wanted(case, number)]
+            if number >= settings.rounds:
+                self._total += len(order)
             random.Random(f"{self._plan.run.run} {number}").shuffle(order)
             for threads in sorted({case.threads for case in order}):
                 self._round(number, [case for case in order if case.threads == threads], threads, scratch)
@@ -89,14 +99,22 @@ class _Session:
             case Gate():
                 (self._gated if row.passed else self._failed).add((row.case, row.backend))
             case Time():
-                self._timed.add((row.case, row.backend, row.round))
+                key = (row.case, row.backend, row.round)
+                if row.disturbed and key not in self._disturbed:
+                    self._disturbed.add(key)  # to be measured once more
+                else:
+                    self._timed.add(key)
+                if row.events and "canary_s" in row.events:
+                    insort(self._canaries.setdefault(row.case.threads, []), row.events["canary_s"])
                 self._loops[row.case] = row.loops
+                self._measured.add(row)
             case Memory():
                 self._memory.add((row.case, row.backend))
             case Truncation():
                 self._truncated.add(row.case)
 
     def _refuse_unsupported(self) -> None:
+        refused: list[Failure] = []
         for name in self._plan.names:
             backend = load_backend(self._plan.entry(name).backend)
             for case in self._plan.run.cases:
@@ -105,10 +123,12 @@ class _Session:
                 try:
                     reason = self._too_many_threads(case) or unsupported(backend, case.spec(), case.phase)
                 except Exception as error:  # the backend's own; stored as its failure
-                    self.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
+                    refused.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
                     continue
                 if reason:
-                    self.append(Failure(case, name, "load", "unsupported", reason))
+                    refused.append(Failure(case, name, "load", "unsupported", reason))
+        if refused:
+            self.append(*refused)
 
     def _too_many_threads(self, case: Case) -> str | None:
         cores = self._plan.run.environment["cores"]
@@ -117,13 +137,20 @@ class _Session:
     def _write_references(self, scratch: Path) -> None:
         """Compute what the gate needs, for each case that some backend has yet to be timed on."""
         settings, started = self._plan.settings, time.monotonic()
-        rounds = range(settings.rounds)
-        todo = [case for case in self._plan.run.cases if any(self._untimed(case, number) for number in rounds)]
+        rounds = range(settings.most)
+        todo = [
+            case
+            for case in self._plan.run.cases
+            if any(self._untimed(case, number) and self._wanted(case, number) for number in rounds)
+        ]
         problems = [settings.problem(case) for case in todo]
         self._progress(self._done, self._total, f"computing the reference of {len(todo)} cases")
-        for case, cost in write_references(problems, scratch, settings.time_limit * 10):
-            if cost is not None and case not in self._truncated:
-                self.append(Truncation(case, cost.pop("all"), cost))
+        found = write_references(problems, scratch, settings.time_limit * 10)
+        truncations = [
+            Truncation(case, cost.pop("all"), cost) for case, cost in found if cost is not None and case not in self._truncated
+        ]
+        if truncations:
+            self.append(*truncations)
         self._gate_seconds += time.monotonic() - started
 
     def _round(self, number: int, cases: list[Case], threads: int, scratch: Path) -> None:
@@ -133,21 +160,31 @@ class _Session:
         with self._workers(threads, scratch) as workers:
             for case in cases:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
-                todo = self._untimed(case, number)
-                shift = (number + int(case.key(), 16)) % max(1, len(todo))
-                order = todo[shift:] + todo[:shift]
-                ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
-                started = time.monotonic()
-                self._time(workers, ready, case, number)
-                self._timing_seconds += time.monotonic() - started
+                self._measure(workers, case, number, scratch)
                 self._done += 1
+            for case in cases:
+                if self._untimed(case, number):  # the machine disturbed it
+                    self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
+                    self._measure(workers, case, number, scratch)
+
+    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> None:
+        todo = self._untimed(case, number)
+        shift = (number + int(case.key(), 16)) % max(1, len(todo))
+        order = todo[shift:] + todo[:shift]
+        ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
+        started = time.monotonic()
+        self._time(workers, ready, case, number)
+        self._timing_seconds += time.monotonic() - started
+
+    def _wanted(self, case: Case, number: int) -> bool:
+        return self._measured.asks_for(case, number, self._plan.settings, self._open(case))
 
     def _open(self, case: Case) -> list[str]:
         """The backends that have not failed on a case."""
         return [name for name in self._plan.names if (case, name) not in self._failed]
 
     def _untimed(self, case: Case, number: int) -> list[str]:
-        """The backends that have yet to time a case in a round."""
+        """The backends that have yet to time a case in a round, or to do so once more."""
         return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
     def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
@@ -180,11 +217,12 @@ class _Session:
             return False
         findings = [Finding(*finding) for finding in found]
         passed = all(finding.passed for finding in findings)
+        row = Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds)
         if not passed:  # before the gate's own row: a kill between the two must not lose the failure
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
-            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number))
-        if not passed or (case, name) not in self._gated:
-            self.append(Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds))
+            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number), row)
+        elif (case, name) not in self._gated:
+            self.append(row)
         return passed
 
     def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
@@ -197,12 +235,20 @@ class _Session:
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
+        rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
-            samples = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
-            if samples is not None:
-                self.append(Time(case, name, number, place, loops, samples))
+            answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
+            if isinstance(answer, list):  # of a worker that runs the code of an older commit
+                rows.append(Time(case, name, number, place, loops, answer))
+            elif answer is not None:
+                events = with_canary(answer["events"], self._canaries.get(case.threads, []))
+                rows.append(Time(case, name, number, place, loops, answer["samples"], events))
+        if any(disturbing(row.events) for row in rows):
+            rows = [msgspec.structs.replace(row, disturbed=True) for row in rows]
+        if rows:
+            self.append(*rows)  # at once: waiting for the disk between two backends would part their times
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:

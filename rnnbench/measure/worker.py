@@ -20,7 +20,9 @@ from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
+from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
+from rnnbench.measure.verified import threads_used
 
 WARM_UP_CALLS = 3
 
@@ -67,22 +69,32 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int) -> list[float]:
-        """``count`` samples of seconds per call, each the mean of ``loops`` calls, the garbage collector off."""
+    def sample(self, loops: int, count: int) -> dict[str, Any]:
+        """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
+
+        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's.
+        """
         for _ in range(WARM_UP_CALLS - 1):
             self._call()
         samples = []
         gc.collect()
+        watch = Watch()
         gc.disable()
         try:
+            begun, busy = time.perf_counter(), time.process_time()
             for _ in range(count):
                 started = time.perf_counter()
                 for _ in range(loops):
                     self._call()
                 samples.append((time.perf_counter() - started) / loops)
+            busy, lasted = time.process_time() - busy, time.perf_counter() - begun
         finally:
             gc.enable()
-        return samples
+        events = watch.events()
+        wrong = threads_used(self._ready().case.threads, busy, lasted)
+        if wrong:
+            raise RuntimeError(wrong)
+        return {"samples": samples, "events": events}
 
     def memory(self, problem: Problem) -> int:
         """Peak resident bytes of one call above the loaded network, all code having run before on a tiny problem."""

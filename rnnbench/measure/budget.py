@@ -1,0 +1,129 @@
+"""What a run would take, before anything is measured: seconds and bytes of each case, and which cases fit a time."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from rnnbench.backend import load_backend, unsupported
+from rnnbench.choice import Measurements
+from rnnbench.errors import ArgumentError
+from rnnbench.measure.plan import Plan
+from rnnbench.store import Case
+from rnnbench.suite import estimate
+from rnnbench.words import duration
+
+RATE = 5e9
+"""Operations per second of a backend that no stored result tells about: a small network on one core."""
+
+REFERENCE_RATE = 1e9
+"""Operations per second of the reference, a loop in float64."""
+
+SHORTEST_CALL = 2e-5  # seconds, however few the operations
+HANDLING = 0.02  # seconds of a request for a case: weights, inputs, comparison with the reference
+START = 2.0  # seconds in which the processes of a round start
+CALLS_TO_CHECK, CALLS_TO_WARM_UP, CALLS_FOR_MEMORY = 2, 2, 2
+
+
+class Cost(NamedTuple):
+    """What one case takes on all its backends: seconds of a round and of what is done once, and bytes of one network."""
+
+    case: Case
+    backends: tuple[str, ...]
+    round: float
+    once: float
+    memory: int
+
+
+class Budget(NamedTuple):
+    """What a run takes; ``known`` of ``calls`` (case, backend) pairs come from stored results, the others from a rate."""
+
+    costs: list[Cost]
+    known: int
+    calls: int
+
+    def seconds(self, rounds: int) -> float:
+        groups = len({cost.case.threads for cost in self.costs})
+        return sum(cost.once + rounds * cost.round for cost in self.costs) + (rounds + 1) * groups * START
+
+
+def budget(plan: Plan, stored: Measurements) -> Budget:
+    """Estimate every case of a plan from results of this machine where they serve, else from a stated rate."""
+    costs, known, calls = [], 0, 0
+    for case in plan.run.cases:
+        names = tuple(name for name in plan.names if _takes_part(plan, name, case))
+        expected = {found.backend: found.seconds for found in stored.predictions(case)[0]} if names else {}
+        least = estimate(case)
+        seconds = {name: expected.get(name) or max(SHORTEST_CALL, least.flops / RATE) for name in names}
+        known, calls = known + len(seconds.keys() & expected.keys()), calls + len(seconds)
+        costs.append(_cost(plan, case, seconds, least.flops, least.memory))
+    return Budget(costs, known, calls)
+
+
+def _takes_part(plan: Plan, name: str, case: Case) -> bool:
+    if case.threads > plan.run.environment["cores"]:
+        return False
+    try:
+        return unsupported(load_backend(plan.entry(name).backend), case.spec(), case.phase) is None
+    except Exception:  # the backend's own; the run stores it as a failure and asks for nothing
+        return False
+
+
+def _cost(plan: Plan, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
+    settings = plan.settings
+    fastest = min(seconds.values(), default=1.0)
+    loops = 2 ** max(0, math.ceil(math.log2(settings.shortest_sample / fastest)))
+    calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * loops
+    once = sum(CALLS_FOR_MEMORY * one + HANDLING for one in seconds.values()) + flops / REFERENCE_RATE
+    return Cost(case, tuple(seconds), sum(calls * one + HANDLING for one in seconds.values()), once, memory)
+
+
+def fitting(whole: Budget, seconds: float, rounds: int) -> tuple[list[Case], list[Cost]]:
+    """The cases that are left, and those that were dropped, the most expensive first; raises ArgumentError for none left."""
+    by_cost = sorted(whole.costs, key=lambda cost: cost.once + rounds * cost.round, reverse=True)
+    for number in range(len(by_cost)):
+        left = whole._replace(costs=by_cost[number:])
+        if left.seconds(rounds) <= seconds:
+            dropped = by_cost[:number]
+            gone = {cost.case for cost in dropped}
+            return [cost.case for cost in whole.costs if cost.case not in gone], dropped
+    least = whole._replace(costs=by_cost[-1:]).seconds(rounds)
+    raise ArgumentError(f"--fit is {duration_of(seconds)}; the cheapest case alone needs about {duration_of(least)}")
+
+
+def duration_of(seconds: float) -> str:
+    """``3 h 20 min``, ``12 min``, ``40 s``."""
+    if seconds < 120:
+        return duration(round(seconds, 1))
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def described(plan: Plan, whole: Budget, told: Callable[[str], str]) -> list[str]:
+    """The lines of a dry run; ``told`` makes a name fit to print."""
+    settings = plan.settings
+    rounds = f"{settings.rounds}" if settings.most == settings.rounds else f"{settings.rounds} to {settings.most}"
+    lines = [f"suite {told(plan.run.suite)}: {len(whole.costs)} cases, {rounds} rounds, {settings.samples} samples a round"]
+    for name, facts in plan.run.backends.items():
+        lines.append(f"  {told(name)}" + (f": unavailable: {told(facts['unavailable'])}" if "unavailable" in facts else ""))
+    width = max(len(cost.case.label()) for cost in whole.costs)
+    for cost in whole.costs:
+        who = "all" if set(cost.backends) == set(plan.names) else ", ".join(map(told, cost.backends)) or "no backend"
+        took = duration_of(cost.once + settings.most * cost.round)
+        lines.append(f"  {cost.case.label():<{width}}  {took:>10}  {who}")
+    return [*lines, _time_line(settings.rounds, settings.most, whole), _memory_line(plan.names, whole.costs)]
+
+
+def _time_line(rounds: int, most: int, whole: Budget) -> str:
+    least, longest = duration_of(whole.seconds(rounds)), duration_of(whole.seconds(most))
+    how = f"{whole.known} of {whole.calls} calls as stored results have them, " if whole.known else ""
+    how += "" if whole.known == whole.calls else f"{'the others' if whole.known else 'calls'} at {RATE / 1e9:g} GFLOP/s"
+    return f"time: about {least if least == longest else f'{least} to {longest}'}, without compiling ({how.rstrip(', ')})"
+
+
+def _memory_line(names: Sequence[str], costs: Sequence[Cost]) -> str:
+    largest = max(costs, key=lambda cost: cost.memory)
+    each = largest.memory / 2**20
+    return (
+        f"memory: at least {each:.3g} MiB in each of {len(names)} processes, besides their libraries "
+        f"(the largest case: {largest.case.label()})"
+    )
