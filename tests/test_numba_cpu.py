@@ -54,10 +54,10 @@ def test_float64_is_right_at_ragged_sizes(cell):
         assert_right(ragged(cell, "tanh", "float64", sizes, bidirectional=number % 2 == 0))
 
 
-@pytest.mark.parametrize(("cell", "nonlinearity"), VARIANTS)
-def test_bfloat16_is_right_at_ragged_sizes(cell, nonlinearity):
+@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "gru", "gru_reset_before"])
+def test_bfloat16_is_right_at_ragged_sizes(cell):
     for number, sizes in enumerate(RAGGED):
-        assert_right(ragged(cell, nonlinearity, "bfloat16", sizes, bidirectional=number % 2 == 1))
+        assert_right(ragged(cell, "tanh", "bfloat16", sizes, bidirectional=number % 2 == 1))
 
 
 def test_bfloat16_is_the_nearest_one():
