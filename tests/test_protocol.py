@@ -546,7 +546,7 @@ def test_a_backend_that_is_set_to_more_threads_than_its_case_asks_for_fails_and_
 
 
 def test_busy_cores_are_compared_with_the_threads_of_the_case():
-    """The margin is a tenth of a core, however many threads there are."""
+    """The margin is a tenth of a core, however many threads there are, and a tick of the kernel's for each."""
     none = {"threads": 1, "wall": 1.0}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(verified, "_numbers", lambda: iter(()))
@@ -554,6 +554,7 @@ def test_busy_cores_are_compared_with_the_threads_of_the_case():
         assert verified.threads_used(**none, cpu=1.9) == "the case asks for 1 threads; 1.90 cores were busy"
         assert verified.threads_used(4, cpu=8.2, wall=2.0) is None
         assert verified.threads_used(4, cpu=8.3, wall=2.0) == "the case asks for 4 threads; 4.15 cores were busy"
+        assert verified.threads_used(2, cpu=0.0075, wall=0.003) is None  # seen of two threads on two cores
 
 
 def test_every_library_in_the_process_is_asked_for_its_threads(monkeypatch):

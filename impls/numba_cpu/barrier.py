@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-_SPINS = 2000
-"""Before a waiting thread offers its core to others: some tens of microseconds."""
+_SPINS = 100
+"""Before a waiting thread offers its core to others, a few microseconds: the one that it waits for may need that very core."""
 
 _ADDRESS = ir.IntType(64)
 
