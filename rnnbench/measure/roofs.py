@@ -20,7 +20,7 @@ from rnnbench.errors import MissingLibrary
 
 # of all implementations this one: its vectors are the ones to compare with, and its barrier is one of the roofs
 from rnnbench.impls.numba_cpu.barrier import meet
-from rnnbench.impls.numba_cpu.target import AVX512, current_target, features
+from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.measure.bench import Bench, Effort, clock_step, empty_call
 from rnnbench.measure.machine_file import Roof, Roofs
 from rnnbench.measure.roof_kernels import READS, dot_products, multiply_adds, reads
@@ -111,7 +111,7 @@ def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list
         lanes = target.lanes(np.dtype(name))
         work = _multiply_adds(multiply_adds(np.dtype(name), lanes, chains), 0.999, 0.001)  # stays near 1, never denormal
         trials += [_Trial("multiply_adds", name, threads, work, 0.0, 2 * lanes * chains * threads) for threads in counts]
-    if target == AVX512 and "avx512bf16" in features():
+    if target.dots:
         work = _multiply_adds(dot_products(chains), 0.5, 2.0**-20)
         trials += [_Trial("multiply_adds", "bfloat16", threads, work, 0.0, 4 * 16 * chains * threads) for threads in counts]
     # from a second cache half a vector at a time can be twice as fast as a whole one (seen on Zen 5): the faster way counts
