@@ -21,6 +21,7 @@ from rnnbench.intervals import median_interval
 from rnnbench.prediction import predict
 from rnnbench.store import Case, Contents, Failure, Gate, Time, read
 from rnnbench.suite import estimate
+from rnnbench.words import count
 
 NEAREST = 3
 """A backend that failed on one of so many shapes nearest to the wanted one is not chosen for it."""
@@ -58,8 +59,8 @@ class Prediction(NamedTuple):
 
     def __str__(self) -> str:
         if self.how == "measured":
-            return f"measured, {_count(self.rounds, 'round')} of {self.run}"
-        return f"{self.how} from {_count(len(self.cases), 'shape')}, the nearest {_shape(self.cases[0])}"
+            return f"measured, {count(self.rounds, 'round')} of {self.run}"
+        return f"{self.how} from {count(len(self.cases), 'shape')}, the nearest {_shape(self.cases[0])}"
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,3 @@ def _why(first: Prediction, second: Prediction | None) -> str:
 
 def _shape(case: Case) -> str:
     return " ".join(f"{name}{getattr(case, name)}" for name in SIZES)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,6 +1,6 @@
 """What it costs to trust a choice: each stored shape is chosen for as if it had never been measured."""
 
-import math
+from statistics import geometric_mean
 from typing import NamedTuple
 
 from rnnbench.choice import Measurements
@@ -35,7 +35,7 @@ class Regret(NamedTuple):
     @property
     def mean(self) -> float:
         """Geometric."""
-        return _geometric_mean([trial.ratio for trial in self.trials])
+        return geometric_mean([trial.ratio for trial in self.trials])
 
     @property
     def close(self) -> float:
@@ -67,9 +67,5 @@ def regret(measurements: Measurements) -> Regret:
             ratios.setdefault(backend, []).append(value / seconds[best])
     if not trials:
         raise StoreError("no regret can be told: no case has two backends measured and another shape beside it")
-    always = {name: _geometric_mean(values) for name, values in ratios.items() if len(values) == len(trials)}
+    always = {name: geometric_mean(values) for name, values in ratios.items() if len(values) == len(trials)}
     return Regret(trials, inside, predicted, dict(sorted(always.items(), key=lambda item: item[1])), skipped)
-
-
-def _geometric_mean(values: list[float]) -> float:
-    return math.exp(math.fsum(map(math.log, values)) / len(values))

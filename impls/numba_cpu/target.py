@@ -39,7 +39,7 @@ PLAIN = Target("plain", 16, 16)
 
 def current_target() -> Target:
     """The host's, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES narrow Numba to."""
-    present = features()
+    present = _features()
     if {"avx512f", "avx512dq", "avx512vl"} <= present:
         return AVX512._replace(dots="avx512bf16" in present)
     if {"avx2", "fma"} <= present:
@@ -47,7 +47,7 @@ def current_target() -> Target:
     return NEON if "neon" in present else PLAIN
 
 
-def features() -> set[str]:
+def _features() -> set[str]:
     """Names, in LLVM's words, of what the compiler may use of the processor."""
     asked, name = getattr(config, "CPU_FEATURES"), getattr(config, "CPU_NAME")  # noqa: B009  # set when Numba is imported
     if asked is not None:

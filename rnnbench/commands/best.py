@@ -144,8 +144,10 @@ def _regret(options: argparse.Namespace) -> int:
 
 
 def _judged(found: Any) -> str:
+    from rnnbench.regret import CLOSE
+
     worst = max(found.trials, key=lambda trial: trial.ratio)
-    close = sum(trial.ratio <= 1.05 for trial in found.trials)
+    close = sum(trial.ratio <= CLOSE for trial in found.trials)
     always = ", ".join(f"{name} {mean:.3f}" for name, mean in found.always.items())
     lines = [
         f"{len(found.trials)} shapes, each left out and chosen for from the others; time of the chosen over that of the best:",

@@ -54,9 +54,8 @@ def plan_of(options: argparse.Namespace) -> "Plan":
 def dry_run(plan: "Plan") -> None:
     """Print what a plan would run, and what that would take."""
     from rnnbench.measure.budget import described
-    from rnnbench.words import printable
 
-    print("\n".join(described(plan, _budget(plan), printable)))
+    print("\n".join(described(plan, _budget(plan))))
 
 
 def _fitted(plan: "Plan") -> "Plan":

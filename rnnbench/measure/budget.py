@@ -1,7 +1,7 @@
 """What a run would take, before anything is measured: seconds and bytes of each case, and which cases fit a time."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rnnbench.backend import load_backend, unsupported
@@ -10,7 +10,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan
 from rnnbench.store import Case
 from rnnbench.suite import estimate
-from rnnbench.words import duration
+from rnnbench.words import duration, printable
 
 RATE = 5e9
 """Operations per second of a backend that no stored result tells about: a small network on one core."""
@@ -98,16 +98,19 @@ def duration_of(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def described(plan: Plan, whole: Budget, told: Callable[[str], str]) -> list[str]:
-    """The lines of a dry run; ``told`` makes a name fit to print."""
+def described(plan: Plan, whole: Budget) -> list[str]:
+    """The lines of a dry run."""
     settings = plan.settings
     rounds = f"{settings.rounds}" if settings.most == settings.rounds else f"{settings.rounds} to {settings.most}"
-    lines = [f"suite {told(plan.run.suite)}: {len(whole.costs)} cases, {rounds} rounds, {settings.samples} samples a round"]
+    lines = [
+        f"suite {printable(plan.run.suite)}: {len(whole.costs)} cases, {rounds} rounds, {settings.samples} samples a round"
+    ]
     for name, facts in plan.run.backends.items():
-        lines.append(f"  {told(name)}" + (f": unavailable: {told(facts['unavailable'])}" if "unavailable" in facts else ""))
+        absent = f": unavailable: {printable(facts['unavailable'])}" if "unavailable" in facts else ""
+        lines.append(f"  {printable(name)}{absent}")
     width = max(len(cost.case.label()) for cost in whole.costs)
     for cost in whole.costs:
-        who = "all" if set(cost.backends) == set(plan.names) else ", ".join(map(told, cost.backends)) or "no backend"
+        who = "all" if set(cost.backends) == set(plan.names) else ", ".join(map(printable, cost.backends)) or "no backend"
         took = duration_of(cost.once + settings.most * cost.round)
         lines.append(f"  {cost.case.label():<{width}}  {took:>10}  {who}")
     return [*lines, _time_line(settings.rounds, settings.most, whole), _memory_line(plan.names, whole.costs)]
