@@ -98,8 +98,8 @@ def _tell(problems: list[str]) -> None:
 def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
     """Run this case over the backends; whether none of them failed."""
     from rnnbench.measure.plan import Settings, new_plan, quicker
-    from rnnbench.measure.run import run
-    from rnnbench.store import Failure, Writer, read
+    from rnnbench.measure.run import run_into_new_file
+    from rnnbench.store import Failure, read
     from rnnbench.suite import Settings as SuiteSettings
     from rnnbench.suite import Suite
 
@@ -107,9 +107,7 @@ def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
     chosen = options.backends.split(",") if options.backends else None
     plan = new_plan(suite, quicker(Settings()), chosen, _folder(options), ["rnnbench", *options.given])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers are ended with this process
-    with Writer(plan.path) as writer:
-        writer.append(plan.run)
-        run(plan, writer, progress.unit)
+    run_into_new_file(plan, progress.unit)
     progress.clear()
     return not any(isinstance(row, Failure) and row.reason != "unsupported" for row in read(plan.path).rows)
 

@@ -18,8 +18,8 @@ from rnnbench.errors import ArgumentError
 from rnnbench.measure.comparison import Comparisons, compare_backends, times
 from rnnbench.measure.plan import Entry, Settings, plan_of_entries
 from rnnbench.measure.planted import write_slowed
-from rnnbench.measure.run import Progress, run
-from rnnbench.store import Case, Writer, read
+from rnnbench.measure.run import Progress, run_into_new_file
+from rnnbench.store import Case, read
 from rnnbench.suite import Settings as SuiteSettings
 from rnnbench.suite import Suite
 
@@ -94,9 +94,7 @@ def measure(
             twin = write_slowed(name, planted / 100, Path(scratch) / f"{name}.py") if planted else name
             entries |= {name: Entry(name), twin_of(name): Entry(twin, {"runs": name, "slowed_by_percent": planted})}
         plan = plan_of_entries(suite, settings, entries, folder, command)
-        with Writer(plan.path) as writer:
-            writer.append(plan.run)
-            run(plan, writer, progress)
+        run_into_new_file(plan, progress)
     found = times(read(plan.path))
     return plan.path, {name: compare_backends(found, name, twin_of(name)) for name in BACKENDS}
 

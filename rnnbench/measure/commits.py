@@ -17,8 +17,7 @@ from typing import Any
 
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Entry, Settings, plan_of_entries
-from rnnbench.measure.run import Progress, run
-from rnnbench.store import Writer
+from rnnbench.measure.run import Progress, run_into_new_file
 from rnnbench.suite import Suite
 
 
@@ -46,9 +45,7 @@ def measure_commits(
             for commit in commits
         }
         plan = plan_of_entries(suite, settings, entries, folder, command)
-        with Writer(plan.path) as writer:
-            writer.append(plan.run)
-            run(plan, writer, progress)
+        run_into_new_file(plan, progress)
     return plan.path, list(entries)
 
 

@@ -48,6 +48,13 @@ def run(plan: Plan, writer: Writer, progress: Progress) -> None:
         session.append(session.end(interrupted=False))
 
 
+def run_into_new_file(plan: Plan, progress: Progress) -> None:
+    """Carry out a plan that does not go on with another run, in a results file of its own."""
+    with Writer(plan.path) as writer:
+        writer.append(plan.run)
+        run(plan, writer, progress)
+
+
 class _Session:
     """What one process knows of a run: the facts stored so far, and the work that is left."""
 
