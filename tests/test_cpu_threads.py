@@ -423,13 +423,17 @@ def test_weights_are_packed_once_for_each_range_of_units(monkeypatch):
     for units in (slice(0, 8), slice(4, 8), slice(0, 4)):
         layer.of_units(units)
     assert len(packings) == 3 * once
+    back = layer.back_of_units(slice(0, 4))
+    assert len(packings) > 3 * once, "packed for BPTT before it was asked for"
+    assert layer.back_of_units(slice(0, 4)) is back
+    assert layer.back_of_units(slice(4, 8)) is not back
 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "gru_reset_before", "jordan"])
 @pytest.mark.parametrize("units", [slice(0, 9), slice(0, 4), slice(4, 9)])
 def test_weights_of_units_are_their_rows_of_every_gate(cell, units):
     layer, params = layer_weights(cell, 9)
-    found, target, kind = layer.of_units(units), current_target(), CELLS[cell]
+    found, found_back, target, kind = layer.of_units(units), layer.back_of_units(units), current_target(), CELLS[cell]
     count, outer = len(kind.gates), kind.outer_gates
     rows = {name: np.concatenate(np.split(value, count)[:outer]) for name, value in params.items() if not name.endswith("ho")}
     of_outer = np.concatenate([np.arange(9)[units] + gate * 9 for gate in range(outer)])
@@ -437,10 +441,10 @@ def test_weights_of_units_are_their_rows_of_every_gate(cell, units):
     of_all = np.concatenate([of_outer, of_inner])
     assert len(rows["weight_hh"]) == outer * 9
     for matrix, forward, back in [
-        (params["weight_ih"][of_all], found.ih, found.ih_back),
-        (params["weight_hh"][of_outer], found.outer, found.outer_back),
-        (params["weight_hh"][of_inner], found.inner, found.inner_back),
-        (params.get("weight_ho", np.zeros((0, 9), "float32")), found.ho, found.ho_back),
+        (params["weight_ih"][of_all], found.ih, found_back.ih),
+        (params["weight_hh"][of_outer], found.outer, found_back.outer),
+        (params["weight_hh"][of_inner], found.inner, found_back.inner),
+        (params.get("weight_ho", np.zeros((0, 9), "float32")), found.ho, found_back.ho),
     ]:
         np.testing.assert_array_equal(forward, packed(matrix.T, target), strict=True)
         np.testing.assert_array_equal(back, packed(matrix, target), strict=True)
@@ -456,3 +460,11 @@ def test_weights_of_units_are_their_rows_of_every_gate(cell, units):
         np.testing.assert_array_equal(row[: len(bias)], bias)
         assert not np.any(row[len(bias) :])
         assert len(row) % target.lanes(row.dtype) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 16) - 1, (1 << 16) + 3])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_sums_that_threads_share_are_sums(threads, size):
+    total, term = np.arange(size, dtype="float32"), np.full(size, 0.5, "float32")
+    Workers(threads).add(total, term)
+    np.testing.assert_array_equal(total, np.arange(size, dtype="float32") + np.float32(0.5))

@@ -80,11 +80,11 @@ def _pair(typing_context: Any, first: Any, second: Any) -> Any:
 
 
 @njit(nogil=True, error_model="numpy")
-def pairs_of_rows(a, rows, columns, room):
-    """Pairs of a's rows: a[:rows, :columns], rounded, each pair of rows one row of pairs."""
+def pairs_of_rows(a, rows, first, columns, room):
+    """Pairs of a's rows: a[:rows, first : first + columns], rounded, each pair of rows one row of pairs."""
     pairs = room.view(np.uint32)
     for k in range((rows + 1) // 2):
-        _join(a, 2 * k, rows, 0, columns, pairs[k * columns : (k + 1) * columns])
+        _join(a, 2 * k, rows, first, columns, pairs[k * columns : (k + 1) * columns])
 
 
 @njit(nogil=True, error_model="numpy")

@@ -27,10 +27,11 @@ Function = Callable[..., Any]
 
 
 class Kernels(NamedTuple):
-    """The compiled loops over time of one layer in one direction."""
+    """The compiled loops over time of one layer in one direction, and the copy of what has wider rows."""
 
     forward: Function
     backward: Function
+    copied: Function
 
 
 @functools.cache
@@ -67,12 +68,14 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
         "no_gates": (real.type(0),) * len(kind.gates),
         **products(dtype, target)._asdict(),
     }
-    units = ("units_forward", "units_inner", "units_inner_backward", "units_backward")
-    for unit in units:
-        names[unit] = register_jitable(_filled(getattr(kernels, unit), key, names))
+    parts = ("units_forward", "units_inner", "units_inner_backward", "units_backward", "weights_gradient")
+    for part in parts:
+        names[part] = register_jitable(_filled(getattr(kernels, part), key, names))
     # NaN and infinity must survive, and activations rely on the order of additions: contraction alone is allowed
     compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-    return Kernels(*(compiled(_filled(function, key, names)) for function in (kernels.forward, kernels.backward)))
+    return Kernels(
+        *(compiled(_filled(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied))
+    )
 
 
 def _filled(function: Any, key: str, names: dict[str, Any]) -> Any:

@@ -13,7 +13,8 @@ size itself is never read.  Time-indexed arrays have T rows when the tape is kep
 x, y, dy and dx are as they are stored, bfloat16 as its bits; all else is in what is computed in.  ``room`` is for operands of
 products (``products.Products``).
 
-Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``.  Threads
+Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``, or for BPTT
+``weights.BackWeights``.  Threads
 that share the units of the same rows, and so ``recurrent``, are a ``team`` and meet after every step.
 """
 
@@ -42,6 +43,7 @@ store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
 plus_row: Callable[..., None]
 added: Callable[..., None]
+plus_row_transposed: Callable[..., None]
 added_transposed: Callable[..., None]
 pack: Callable[..., None]
 GATES: int
@@ -146,18 +148,20 @@ def backward(
     x, weights, recurrent, memory, saved, operands, hidden, dy, dx, first_row, first_unit, reverse, drecurrent, dmemory, work,
     sums, place, team,
 ):  # fmt: skip
-    """BPTT over all steps: fills dx, adds to ``sums`` (``layer.Sums``), and turns the final state's cotangents into the
-    initial state's.  ``work`` (``layer.Work``) has room for a block of steps, after which their weight gradients are added.
+    """BPTT over all steps: fills dx and ``sums`` (``layer.Sums``; what is in biases is added to), and turns the final state's
+    cotangents into the initial state's.  ``work`` (``layer.Work``) has room for a block of steps, after which their weight
+    gradients are added.
 
     ``drecurrent`` (2, team's size, B, R') holds what each thread adds to the cotangent of the state before and after a
     step, in turns; ``place`` is this thread's.  The cotangents of the final state are in drecurrent[0], those of the initial
     one end up in drecurrent[T % 2].
     """
     steps, batch, input_size = x.shape
-    size, output_size = hidden.shape[2], dy.shape[2]
+    size, recurrent_size = hidden.shape[2], dy.shape[2]
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
     dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
+    nothing = work.nothing
     own = slice(first_unit, first_unit + size)
     block = da.shape[0]
     rows_of_x = x.reshape(steps * batch, input_size)
@@ -171,9 +175,8 @@ def backward(
             given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, place]
             if FEEDS_BACK_OUTPUT:
                 for i in range(batch):
-                    _sum_of(given, i, slice(0, output_size), dy[t, first_row + i], doutput[at, i])
-                dhidden[:] = 0
-                added(doutput[at], weights.ho_back, dhidden, output_size, room)
+                    _sum_of(given, i, slice(0, recurrent_size), dy[t, first_row + i], doutput[at, i])
+                plus_row(doutput[at], weights.ho, nothing, dhidden, recurrent_size, room)
             else:
                 for i in range(batch):
                     _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
@@ -181,46 +184,63 @@ def backward(
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
-                doperand[:] = 0
-                added(db_inner[at], weights.inner_back, doperand, inner, room)
+                plus_row(db_inner[at], weights.inner, nothing, doperand, inner, room)
             for i in range(batch):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
                     saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[at, i], db_outer[at, i], dcarried[i]
                 )
-            passed_on[:] = 0
             if CARRIES_HIDDEN:
+                passed_on[:] = 0
                 passed_on[:, own] = dcarried
-            added(db_outer[at], weights.outer_back, passed_on, outer, room)
+                added(db_outer[at], weights.outer, passed_on, outer, room)
+            else:
+                plus_row(db_outer[at], weights.outer, nothing, passed_on, outer, room)
             if HAS_MEMORY:
                 dmemory[:] = dcarried
             meet(team)
         rows = count * batch
-        cotangents = da.reshape(block * batch, gates)[:rows]
-        work.dx[:rows] = 0
-        added(cotangents, weights.ih_back, work.dx[:rows], gates, room)
+        cotangents = _flat(da)[:rows]
+        plus_row(cotangents, weights.ih, nothing, work.dx[:rows], gates, room)
         for at in range(count):
             for i in range(batch):
                 _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
         before = lowest + 1 if reverse else lowest
-        pack(cotangents, gates, packed)
-        added_transposed(rows_of_x[lowest * batch :], packed, sums.ih, rows, room)
-        _add_rows(cotangents, sums.bias_ih)
+        outer_cotangents = _flat(db_outer)[:rows]
+        _add_rows(cotangents, gates, sums.bias_ih)
+        pack(rows_of_x[lowest * batch : (lowest + count) * batch], input_size, packed)
+        weights_gradient(first, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
         if SEPARATE_COTANGENTS:
-            outer_cotangents = db_outer.reshape(block * batch, outer)[:rows]
-            pack(outer_cotangents, outer, packed)
-            _add_rows(outer_cotangents, sums.bias_outer)
-        added_transposed(_flat(recurrent[before : before + count]), packed, sums.outer, rows, room)
+            _add_rows(outer_cotangents, outer, sums.bias_outer)
+        pack(_flat(recurrent[before : before + count]), recurrent_size, packed)
+        weights_gradient(first, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
         if HAS_INNER:
-            inner_cotangents = db_inner.reshape(block * batch, inner)[:rows]
-            pack(inner_cotangents, inner, packed)
-            added_transposed(_flat(operands[lowest : lowest + count]), packed, sums.inner, rows, room)
-            _add_rows(inner_cotangents, sums.bias_inner)
+            inner_cotangents = _flat(db_inner)[:rows]
+            _add_rows(inner_cotangents, inner, sums.bias_inner)
+            pack(_flat(operands[lowest : lowest + count]), size, packed)
+            weights_gradient(first, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
         if FEEDS_BACK_OUTPUT:
-            output_cotangents = doutput.reshape(block * batch, output_size)[:rows]
-            pack(output_cotangents, output_size, packed)
-            added_transposed(_flat(hidden[lowest : lowest + count]), packed, sums.ho, rows, room)
-            _add_rows(output_cotangents, sums.bias_ho)
+            output_cotangents = _flat(doutput)[:rows]
+            _add_rows(output_cotangents, recurrent_size, sums.bias_ho)
+            pack(_flat(hidden[lowest : lowest + count]), size, packed)
+            weights_gradient(first, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
+
+
+def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, rows, room):
+    """Add cotangents' products with packed operands to out (gates, all units, operand's columns'), for some units of each
+    gate; the first block's are stored, so that nothing need be cleared or read."""
+    for gate in range(out.shape[0]):
+        part = out[gate, first_unit : first_unit + size]
+        if first == 0:
+            plus_row_transposed(cotangents, gate * size, packed, nothing, part, rows, room)
+        else:
+            added_transposed(cotangents, gate * size, packed, part, rows, room)
+
+
+def copied(source, out):
+    """out = source[:, : out.shape[1]], rounded where out is bfloat16."""
+    for i in range(out.shape[0]):
+        _copy(source[i], out[i])
 
 
 @register_jitable
@@ -249,9 +269,9 @@ def _flat(array):
 
 
 @register_jitable
-def _add_rows(rows, total):
+def _add_rows(rows, size, total):
     """Eight at a time, which rounds the total less often, and reads and writes it less often."""
-    count, size = rows.shape
+    count = rows.shape[0]
     whole = count // 8 * 8
     for i in range(0, whole, 8):
         for u in range(size):

@@ -8,7 +8,7 @@ from rnnbench.backend import State
 from rnnbench.impls.numba_cpu.barrier import Team
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.compile import kernels_for
-from rnnbench.impls.numba_cpu.products import packed_size, products, room_for, rounded_up
+from rnnbench.impls.numba_cpu.products import packed_size, room_for, rounded_up
 from rnnbench.impls.numba_cpu.rooms import Rooms
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
@@ -22,16 +22,18 @@ _BLOCK_BYTES = 1 << 18
 _BLOCK_ROWS = 192
 """Rows of cotangents, at least, that one product adds to the weights' gradients."""
 
+_LINE = 64
+"""Bytes that a cache moves together."""
+
 _ALONE = Team.of(1)
 """Meets nobody, and so counts nothing."""
 
 
 class Sums(NamedTuple):
-    """Gradients of the weights, transposed, (K, N) in rows of whole vectors, and of the biases."""
+    """Gradients of the weights, (gates, all units, columns in whole vectors), and of the biases of the units at hand."""
 
     ih: np.ndarray
-    outer: np.ndarray
-    inner: np.ndarray
+    hh: np.ndarray
     ho: np.ndarray
     bias_ih: np.ndarray
     bias_outer: np.ndarray
@@ -51,6 +53,7 @@ class Work(NamedTuple):
     dcarried: np.ndarray
     dx: np.ndarray
     packed: np.ndarray
+    nothing: np.ndarray
     room: np.ndarray
 
 
@@ -82,12 +85,13 @@ class Room(NamedTuple):
 
 
 class BackRoom(NamedTuple):
-    """The same of BPTT."""
+    """The same of BPTT; a share's ``weights`` are its ``Sums``' first arrays where they are not the results themselves."""
 
     drecurrent: list[np.ndarray]
     dmemory: list[np.ndarray]
     work: list[Work]
-    sums: list[Sums]
+    weights: list[list[np.ndarray | None]]
+    biases: list[list[np.ndarray]]
 
 
 class Tape(NamedTuple):
@@ -105,13 +109,15 @@ class Layer:
         self._dtype, self._target = spec.numpy_dtype, current_target()
         self._real, self._stored = computed(self._dtype), storage(self._dtype)
         self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
-        self._transposed = products(self._dtype, self._target).transposed
         self._rooms = Rooms()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
 
     def pack(self, params: Params) -> LayerWeights:
-        return LayerWeights(self._spec, params, self._target)
+        weights = LayerWeights(self._spec, params, self._target)
+        if self._workers.threads == 1:
+            weights.of_units(slice(0, self._spec.hidden_size))  # the only share; how several divide depends on the call
+        return weights
 
     def forward(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
         y, final, tape = self._run(weights, x, state, reverse, kept_steps=1)
@@ -166,19 +172,22 @@ class Layer:
         if back is None:
             back = self._back_room(room, steps, input_size)
         dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if room.teamed else shares[:1])]
-        arguments = []
+        results = [np.empty(shape, self._dtype) for shape in self._weight_shapes(input_size)]
+        arguments, found = [], []
         for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, room.kept, strict=True)):
-            drecurrent, dmemory = back.drecurrent[place], back.dmemory[place]
-            work, sums = back.work[place], back.sums[place]
+            drecurrent, dmemory, work = back.drecurrent[place], back.dmemory[place], back.work[place]
+            weights_sums = (result if own is None else own for result, own in zip(results, back.weights[place], strict=True))
+            sums = Sums(*weights_sums, *back.biases[place])
+            found.append(sums)
             drecurrent[0] = 0
             drecurrent[0, 0, :, :size] = dstate[0][share.rows]
             if carries_memory:
                 dmemory[:] = dstate[1][share.rows, share.units]
-            for array in sums:
-                array[...] = 0
+            for bias in back.biases[place]:
+                bias[...] = 0
             own = place if room.teamed else 0
             dx, places = dxs[own].view(self._stored), (share.rows.start, share.units.start, reverse)
-            of_units = weights.of_units(share.units)
+            of_units = weights.back_of_units(share.units)
             arguments.append((own_x, of_units, *kept, dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
         self._workers.run(self._kernels.backward, arguments)
         initial = tuple(np.empty(part.shape, self._dtype) for part in dstate)
@@ -188,7 +197,7 @@ class Layer:
                 initial[1][share.rows, share.units] = dmemory
         for dx in dxs[1:]:
             dxs[0] += dx
-        grads = self._gradients(shares, back.sums, input_size)
+        grads = self._gradients(shares, found, results)
         self._rooms.give_back((steps, batch), ("backward", input_size), back)
         self._give_back((steps, batch, input_size), room, kept_steps=steps)
         return grads, dxs[0], initial
@@ -198,45 +207,46 @@ class Layer:
         steps, batch, input_size = shape
         self._rooms.give_back((steps, batch), (kept_steps, input_size), room)
 
-    def _gradients(self, shares: list[Share], found: list[Sums], input_size: int) -> Params:
+    def _gradients(self, shares: list[Share], found: list[Sums], results: list[np.ndarray]) -> Params:
         """The parameters' gradients by name, without suffix; shares of rows are added up, shares of units put together."""
         spec, gates, outer = self._spec, self._gates, self._outer
-        hidden, state = spec.hidden_size, spec.state_size
-        by_units = [f for s, f in zip(shares, found, strict=True) if s.units != slice(0, hidden)]
-        if not by_units:
+        if all(share.units == slice(0, spec.hidden_size) for share in shares):
             first, *others = found
             for other in others:
                 for total, term in zip(first, other, strict=True):
-                    total += term
+                    self._workers.add(total, term)
             shares, found = shares[:1], [first]
-        weight_ih, weight_hh = np.empty((gates, hidden, input_size), self._dtype), np.empty((gates, hidden, state), self._dtype)
-        bias_ih, bias_hh = np.empty((gates, hidden), self._dtype), np.empty((gates, hidden), self._dtype)
-        stored_ih, stored_hh = weight_ih.view(self._stored), weight_hh.view(self._stored)
-        separate = self._cell.inner_gates or not self._cell.reads_sums
-        for share, sums in zip(shares, found, strict=True):
-            units, count = share.units, share.units.stop - share.units.start
-            for gate in range(gates):
-                own, inner = slice(gate * count, (gate + 1) * count), slice((gate - outer) * count, (gate - outer + 1) * count)
-                bias_ih[gate, units] = sums.bias_ih[own]
-                self._transposed(sums.ih[:, own], stored_ih[gate, units])
-                if gate < outer:
-                    self._transposed(sums.outer[:, own], stored_hh[gate, units])
-                    bias_hh[gate, units] = (sums.bias_outer if separate else sums.bias_ih)[own]
-                else:
-                    self._transposed(sums.inner[:, inner], stored_hh[gate, units])
-                    bias_hh[gate, units] = sums.bias_inner[inner]
-        grads = {
-            "weight_ih": weight_ih.reshape(gates * hidden, input_size),
-            "weight_hh": weight_hh.reshape(gates * hidden, state),
-        }
+        for result, total in zip(results, found[0], strict=False):
+            if result is not total:
+                rows = result.shape[0] * result.shape[1]
+                self._kernels.copied(
+                    total.reshape(rows, total.shape[2]), result.view(self._stored).reshape(rows, result.shape[2])
+                )
+        weight_ih, weight_hh, weight_ho = (result.reshape(-1, result.shape[2]) for result in results)
+        grads = {"weight_ih": weight_ih, "weight_hh": weight_hh}
         if spec.bias:
-            grads |= {"bias_ih": bias_ih.reshape(gates * hidden), "bias_hh": bias_hh.reshape(gates * hidden)}
+            bias_ih, bias_hh = (
+                np.empty((gates, spec.hidden_size), self._dtype),
+                np.empty((gates, spec.hidden_size), self._dtype),
+            )
+            separate = self._cell.inner_gates or not self._cell.reads_sums
+            for share, sums in zip(shares, found, strict=True):
+                count = share.units.stop - share.units.start
+                of_outer, whole, part = sums.bias_outer if separate else sums.bias_ih, gates * count, outer * count
+                bias_ih[:, share.units] = sums.bias_ih[:whole].reshape(gates, count)
+                bias_hh[:outer, share.units] = of_outer[:part].reshape(outer, count)
+                bias_hh[outer:, share.units] = sums.bias_inner[: whole - part].reshape(gates - outer, count)
+            grads |= {"bias_ih": bias_ih.ravel(), "bias_hh": bias_hh.ravel()}
         if self._output:
-            (sums,) = found
-            grads["weight_ho"] = np.array(sums.ho[:, : self._output].T, self._dtype, order="C")  # never a view of the room
+            grads["weight_ho"] = weight_ho
             if spec.bias:
-                grads["bias_ho"] = sums.bias_ho[: self._output].astype(self._dtype)
+                grads["bias_ho"] = found[0].bias_ho[: self._output].astype(self._dtype)
         return grads
+
+    def _weight_shapes(self, input_size: int) -> list[tuple[int, int, int]]:
+        """Of the gradients of ih, hh and ho: gates, units and columns."""
+        hidden = self._spec.hidden_size
+        return [(self._gates, hidden, input_size), (self._gates, hidden, self._spec.state_size), (1, self._output, hidden)]
 
     def _room(self, shape: tuple[int, ...], kept_steps: int) -> Room:
         """Room for (T, B, I); shares of units have the recurrent state in common."""
@@ -265,8 +275,8 @@ class Layer:
         return room
 
     def _back_room(self, room: Room, steps: int, input_size: int) -> BackRoom:
-        width, back = self._up(self._spec.state_size), BackRoom([], [], [], [])
-        for share in room.shares:
+        width, back = self._up(self._spec.state_size), BackRoom([], [], [], [], [])
+        for place, share in enumerate(room.shares):
             rows, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             if room.teamed and back.drecurrent:
                 back.drecurrent.append(back.drecurrent[0])
@@ -274,40 +284,45 @@ class Layer:
                 back.drecurrent.append(self._empty(2, len(room.shares) if room.teamed else 1, rows, width))
             back.dmemory.append(self._empty(rows, units))
             back.work.append(self._work(steps, rows, input_size, units))
-            back.sums.append(self._sums(input_size, units))
+            if room.teamed and back.weights:
+                back.weights.append(back.weights[0])
+            else:
+                back.weights.append([self._weight_sums(shape, place == 0) for shape in self._weight_shapes(input_size)])
+            biases = (self._gates * units, self._outer * units, (self._gates - self._outer) * units, self._output)
+            back.biases.append([self._empty(self._up(size)) for size in biases])
         return back
+
+    def _weight_sums(self, shape: tuple[int, int, int], first: bool) -> np.ndarray | None:
+        """None where products can write the first share's, or all of a team's, into a new result."""
+        columns = self._up(shape[2])
+        if first and columns == shape[2] and self._stored == self._real:
+            return None
+        return self._empty(*shape[:2], columns)
 
     def _work(self, steps: int, batch: int, input_size: int, units: int) -> Work:
         cell, block = self._cell, min(steps, -(-_BLOCK_ROWS // batch))
-        rows, most = block * batch, max(self._gates * units, self._output)
-        operands = [(rows, most), *((size, rows) for size in (input_size, self._spec.state_size, units))]
-        da = self._empty(block, batch, self._gates * units)
+        rows, state_size = block * batch, self._spec.state_size
+        columns = self._up(max(input_size, state_size, units))
+        operands = ((rows, max(self._gates * units, state_size)), (max(units, state_size), rows))
+        da = self._cotangents(block, batch, self._gates * units)
         return Work(
             da,
-            self._empty(block, batch, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
-            self._empty(block if cell.inner_gates else 1, batch, (self._gates - self._outer) * units),
-            self._empty(block if cell.feeds_back_output else 1, batch, self._spec.state_size),
+            self._cotangents(block, batch, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
+            self._cotangents(block if cell.inner_gates else 1, batch, (self._gates - self._outer) * units),
+            self._cotangents(block if cell.feeds_back_output else 1, batch, state_size),
             self._empty(batch, self._up(units)),
             self._empty(batch, self._up(units)),
             self._empty(batch, units),
             self._empty(rows, self._up(input_size)),
-            np.empty(packed_size(self._dtype, self._target, rows, most), self._stored),
+            np.empty(packed_size(self._dtype, self._target, rows, columns), self._stored),
+            np.zeros(columns, self._real),
             np.empty(room_for(self._dtype, *operands), self._stored),
         )
 
-    def _sums(self, input_size: int, units: int) -> Sums:
-        gates, outer, output = self._gates * units, self._outer * units, self._output
-        shapes = (
-            (input_size, gates),
-            (self._spec.state_size, outer),
-            (units if gates > outer else 0, gates - outer),
-            (units if output else 0, output),
-            (gates,),
-            (outer,),
-            (gates - outer,),
-            (output,),
-        )
-        return Sums(*(self._empty(*shape[:-1], self._up(shape[-1])) for shape in shapes))
+    def _cotangents(self, steps: int, batch: int, columns: int) -> np.ndarray:
+        """Rows of an uneven number of cache lines, so that not all rows' beginnings compete for the same lines of a cache."""
+        line = _LINE // self._real.itemsize
+        return self._empty(steps, batch, (-(-columns // line) | 1) * line)
 
     def _empty(self, *shape: int) -> np.ndarray:
         return np.empty(shape, self._real)

@@ -57,6 +57,14 @@ def tiles(dtype: np.dtype, target: Target, most_rows: dict[int, int], *, pairs: 
     return njit(nogil=True, error_model="numpy")(names["run_tile"])
 
 
+def _prefetch_to_write(builder: ir.IRBuilder, address: Any) -> None:
+    line = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [line, _INDEX, _INDEX, _INDEX])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", [line], kind)
+    to_write, soon, data = (ir.Constant(_INDEX, value) for value in (1, 3, 1))
+    builder.call(fetch, [builder.inttoptr(address, line), to_write, soon, data])
+
+
 def _multiplied_and_added(builder: ir.IRBuilder, total: Any, element: Any, weight: Any) -> Any:
     term = builder.fmul(element, weight, flags=("contract",))  # pyright: ignore[reportCallIssue]
     return builder.fadd(total, term, flags=("contract",))  # pyright: ignore[reportCallIssue]
@@ -115,6 +123,8 @@ def _tile(rows: int, vectors: int, target: Target, dtype: np.dtype, *, pairs: bo
         before = builder.block
         terms, after = builder.append_basic_block("terms"), builder.append_basic_block("after")
         zero = ir.Constant(_ADDRESS, 0)
+        for i, j in cells:  # they are read when the terms are done, and may be far away
+            _prefetch_to_write(builder, at(at(out, out_row, i), ir.Constant(_ADDRESS, width), j))
         builder.cbranch(builder.icmp_signed(">", count, zero), terms, after)
 
         builder.position_at_end(terms)

@@ -13,14 +13,10 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs, storage
+from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs
 from rnnbench.impls.numba_cpu.microkernel import tiles
-from rnnbench.impls.numba_cpu.streams import storer
 from rnnbench.impls.numba_cpu.target import Target
 from rnnbench.spec import BFLOAT16
-
-BLOCK = 16
-"""Rows and columns that are transposed together: as many cache lines as the first level holds easily."""
 
 
 class Products(NamedTuple):
@@ -28,25 +24,26 @@ class Products(NamedTuple):
 
     ``plus_row(a, packed, row, out, terms, room)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
     ``added(a, packed, out, terms, room)``: out += a[:, :terms] @ packed
-    ``added_transposed(a, packed, out, terms, room)``: out += a.T @ packed, where a has so many rows
+    ``plus_row_transposed(a, first, packed, row, out, terms, room)``: out = row + a[:, first : first + len(out)].T @ packed,
+    where a has so many rows
+    ``added_transposed(a, first, packed, out, terms, room)``: out += the same
     ``pack(source, columns, packed)``: pack source[:, :columns]; rows of source are the K axis
-    ``transposed(source, out)``: out = source[:, : len(out)].T
 
     ``room``: for the operand of a product of bfloat16, as many elements as ``room_for`` says; no other product uses it.
     """
 
     plus_row: Callable[..., None]
     added: Callable[..., None]
+    plus_row_transposed: Callable[..., None]
     added_transposed: Callable[..., None]
     pack: Callable[..., None]
-    transposed: Callable[..., None]
 
 
 @functools.cache
 def products(dtype: np.dtype, target: Target) -> Products:
     product = _product(dtype, target)
-    plus_row, added, added_transposed = (_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype)
-    return Products(plus_row, added, added_transposed, _packer(dtype, target), _transposed)
+    of_operands = (_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype)
+    return Products(*of_operands, _packer(dtype, target))
 
 
 def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
@@ -77,9 +74,7 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
     return product
 
 
-def _of_elements(
-    product: Callable[..., None], dtype: np.dtype
-) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
+def _of_elements(product: Callable[..., None], dtype: np.dtype) -> list[Callable[..., None]]:
     size = dtype.itemsize
 
     @register_jitable
@@ -97,18 +92,23 @@ def _of_elements(
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, packed, out, terms, room):
+    def plus_row_transposed(a, first, packed, row, out, terms, room):
         product(
-            a.ctypes.data, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
+            a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
-    return plus_row, added, added_transposed
+    @register_jitable
+    def added_transposed(a, first, packed, out, terms, room):
+        product(
+            a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
+            out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
+        )  # fmt: skip
+
+    return [plus_row, added, plus_row_transposed, added_transposed]
 
 
-def _of_pairs(
-    product: Callable[..., None], dtype: np.dtype
-) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
+def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> list[Callable[..., None]]:
     size = 2 * dtype.itemsize
 
     @register_jitable
@@ -130,14 +130,22 @@ def _of_pairs(
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, packed, out, terms, room):
-        pairs_of_rows(a, terms, out.shape[0], room)
+    def plus_row_transposed(a, first, packed, row, out, terms, room):
+        pairs_of_rows(a, terms, first, out.shape[0], room)
+        product(
+            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, row.ctypes.data, 0,
+            out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
+        )  # fmt: skip
+
+    @register_jitable
+    def added_transposed(a, first, packed, out, terms, room):
+        pairs_of_rows(a, terms, first, out.shape[0], room)
         product(
             room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
-    return plus_row, added, added_transposed
+    return [plus_row, added, plus_row_transposed, added_transposed]
 
 
 def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
@@ -162,20 +170,6 @@ def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
                 place += whole
 
     return pack
-
-
-@njit(nogil=True, error_model="numpy")
-def _transposed(source, out):
-    columns, rows = out.shape
-    for first_row in range(0, rows, BLOCK):
-        for first in range(0, columns, BLOCK):
-            for j in range(first, min(first + BLOCK, columns)):
-                line = out[j]
-                for i in range(first_row, min(first_row + BLOCK, rows)):
-                    _store(line, i, source[i, j])
-
-
-_store = storer(0)
 
 
 def _side(dtype: np.dtype) -> int:
@@ -203,10 +197,15 @@ def room_for(dtype: np.dtype, *operands: tuple[int, int]) -> int:
 def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
     """``Products.pack`` of a (K, N) matrix, in NumPy: what is done once for each set of weights."""
     (rows, columns), side = matrix.shape, _side(matrix.dtype)
-    lanes = target.lanes(computed(matrix.dtype))
-    whole = np.zeros((rounded_up(rows, side), rounded_up(columns, lanes)), storage(matrix.dtype))
-    whole[:rows, :columns] = matrix.view(STORED) if side > 1 else matrix
-    pairs = whole.reshape(len(whole) // side, side, whole.shape[1]).swapaxes(1, 2)
-    width = target.vectors * lanes
-    panels = [np.ascontiguousarray(pairs[:, first : first + width]).ravel() for first in range(0, whole.shape[1], width)]
-    return np.concatenate(panels) if panels else np.zeros(0, whole.dtype)
+    width, lanes = target.vectors * target.lanes(computed(matrix.dtype)), target.lanes(computed(matrix.dtype))
+    source = matrix.view(STORED) if side > 1 else matrix
+    out = np.zeros(packed_size(matrix.dtype, target, rows, columns), source.dtype)
+    height, place = rounded_up(rows, side), 0
+    for first in range(0, columns, width):
+        given = min(width, columns - first)
+        whole = rounded_up(given, lanes)
+        panel = out[place : place + height * whole].reshape(height // side, whole, side)
+        for k in range(side):
+            panel[: (rows - k + side - 1) // side, :given, k] = source[k::side, first : first + given]
+        place += height * whole
+    return out

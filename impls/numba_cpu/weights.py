@@ -12,7 +12,7 @@ from rnnbench.spec import Spec
 
 
 class Weights(NamedTuple):
-    """Packed for forward and, transposed, for BPTT; hh split into outer and inner gates.
+    """Packed for the forward loop; hh split into outer and inner gates.
 
     Biases have rows of whole vectors, zeros where there is none.
     """
@@ -25,57 +25,69 @@ class Weights(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
-    ih_back: np.ndarray
-    outer_back: np.ndarray
-    inner_back: np.ndarray
-    ho_back: np.ndarray
+
+
+class BackWeights(NamedTuple):
+    """The same matrices packed for BPTT, whose products are with their transposes."""
+
+    ih: np.ndarray
+    outer: np.ndarray
+    inner: np.ndarray
+    ho: np.ndarray
 
 
 class LayerWeights:
-    """One layer's parameters; what a thread needs for its hidden units is packed when it is first asked for."""
+    """One layer's parameters; what a thread needs for its hidden units is packed when it is first asked for, so that who
+    trains nothing keeps nothing for BPTT."""
 
     def __init__(self, spec: Spec, params: Params, target: Target) -> None:
         self._spec, self._params, self._target = spec, params, target
         self._packed: dict[tuple[int, int], Weights] = {}
+        self._packed_back: dict[tuple[int, int], BackWeights] = {}
 
     def of_units(self, units: slice) -> Weights:
         key = (units.start, units.stop)
         if key not in self._packed:
-            self._packed[key] = self._pack(units)
+            packed_weights = (packed(matrix.T, self._target) for matrix in self._matrices(units))
+            self._packed[key] = Weights(*packed_weights, *(self._row(bias) for bias in self._biases(units)))
         return self._packed[key]
 
-    def _pack(self, units: slice) -> Weights:
-        spec, cell, params, dtype = self._spec, self._spec.kind, self._params, self._spec.numpy_dtype
-        real = computed(dtype)
+    def back_of_units(self, units: slice) -> BackWeights:
+        key = (units.start, units.stop)
+        if key not in self._packed_back:
+            self._packed_back[key] = BackWeights(*(packed(matrix, self._target) for matrix in self._matrices(units)))
+        return self._packed_back[key]
 
-        def of_gates(values: np.ndarray, first: int, last: int) -> np.ndarray:
-            """The rows of these units in the gates from first to last."""
-            gates = values.reshape(len(cell.gates), spec.hidden_size, *values.shape[1:])[first:last, units]
-            return gates.reshape(-1, *values.shape[1:])
+    def _matrices(self, units: slice) -> list[np.ndarray]:
+        """ih, the outer and the inner gates of hh, and ho."""
+        spec, params = self._spec, self._params
+        count, outer = len(spec.kind.gates), spec.kind.outer_gates
+        return [
+            self._of_gates(params["weight_ih"], units, 0, count),
+            self._of_gates(params["weight_hh"], units, 0, outer),
+            self._of_gates(params["weight_hh"], units, outer, count),
+            params.get("weight_ho", np.zeros((0, spec.hidden_size), spec.numpy_dtype)),
+        ]
 
-        count, outer = len(cell.gates), cell.outer_gates
+    def _biases(self, units: slice) -> list[np.ndarray]:
+        spec, cell, params = self._spec, self._spec.kind, self._params
+        real, count, outer = computed(spec.numpy_dtype), len(cell.gates), cell.outer_gates
         nothing = np.zeros(count * spec.hidden_size, real)
         bias_ih, bias_hh = (params.get(name, nothing).astype(real, copy=False) for name in ("bias_ih", "bias_hh"))
         if cell.reads_sums and not cell.inner_gates:
             bias_ih, bias_hh = bias_ih + bias_hh, nothing
-        weight_ho = params.get("weight_ho", np.zeros((0, spec.hidden_size), dtype))
-        matrices = [
-            of_gates(params["weight_ih"], 0, count),
-            of_gates(params["weight_hh"], 0, outer),
-            of_gates(params["weight_hh"], outer, count),
-            weight_ho,
+        outputs = len(params.get("weight_ho", ()))
+        return [
+            self._of_gates(bias_ih, units, 0, count),
+            self._of_gates(bias_hh, units, 0, outer),
+            self._of_gates(bias_hh, units, outer, count),
+            params.get("bias_ho", np.zeros(outputs)).astype(real, copy=False),
         ]
-        biases = [
-            of_gates(bias_ih, 0, count),
-            of_gates(bias_hh, 0, outer),
-            of_gates(bias_hh, outer, count),
-            params.get("bias_ho", np.zeros(len(weight_ho))).astype(real, copy=False),
-        ]
-        return Weights(
-            *(packed(matrix.T, self._target) for matrix in matrices),
-            *(self._row(bias) for bias in biases),
-            *(packed(matrix, self._target) for matrix in matrices),
-        )
+
+    def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
+        """The rows of these units in the gates from first to last."""
+        gates = values.reshape(len(self._spec.kind.gates), self._spec.hidden_size, *values.shape[1:])[first:last, units]
+        return gates.reshape(-1, *values.shape[1:])
 
     def _row(self, bias: np.ndarray) -> np.ndarray:
         row = np.zeros(rounded_up(len(bias), self._target.lanes(bias.dtype)), bias.dtype)

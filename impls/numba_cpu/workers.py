@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 
 from rnnbench.spec import Spec
 from rnnbench.stack import one_by_one
@@ -21,6 +22,10 @@ _LEAST_FLOPS = 100_000
 
 _LEAST_FLOPS_OF_A_CALL = 8_000_000
 """Of one direction's recurrent products, for the directions to run at the same time."""
+
+
+_LEAST_TERMS = 1 << 16
+"""Of a sum, for threads to share it."""
 
 
 class Share(NamedTuple):
@@ -73,6 +78,12 @@ class Workers:
             kernel(*first)
             for future in futures:
                 future.result()
+
+    def add(self, total: np.ndarray, term: np.ndarray) -> None:
+        """total += term, shared where it is large."""
+        total, term = total.reshape(-1), term.reshape(-1)
+        parts = _parts(total.size, self.threads if total.size >= _LEAST_TERMS else 1)
+        self.run(np.add, [(total[part], term[part], total[part]) for part in parts])
 
     def run_directions(self, spec: Spec, calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
         """``rnnbench.stack.Runner`` of one Spec."""
