@@ -46,9 +46,7 @@ class Compiled(NamedTuple):
     dtype: np.dtype  # that is computed in
     stored: np.dtype
     target: Target
-    plus_row: Callable[..., None]
-    added: Callable[..., None]
-    added_transposed: Callable[..., None]
+    product: Callable[..., None]
     pack: Callable[..., None]
     transposed: Callable[..., None]
 
@@ -76,17 +74,15 @@ def compiled_for(dtype: str, target: Target) -> Compiled:
     # one signature for all strides: each one more would be compiled again
     matrix, line, operand = types.Array(real, 2, "A"), types.Array(real, 1, "C"), types.Array(own, 1, "C")
 
-    @njit(types.void(matrix, operand, line, matrix, types.intp, operand))
-    def plus_row(a, w, row, out, terms, room):
-        plus(a, w, row, out, terms, room)
-
-    @njit(types.void(matrix, operand, matrix, types.intp, operand))
-    def added(a, w, out, terms, room):
-        add(a, w, out, terms, room)
-
-    @njit(types.void(matrix, operand, matrix, types.intp, operand))
-    def added_transposed(a, w, out, terms, room):
-        add_transposed(a, w, out, terms, room)
+    # one function for all three products: each one more would compile every tile again
+    @njit(types.void(types.intp, matrix, operand, line, matrix, types.intp, operand))
+    def product(which, a, w, row, out, terms, room):
+        if which == 0:
+            plus(a, w, row, out, terms, room)
+        elif which == 1:
+            add(a, w, out, terms, room)
+        else:
+            add_transposed(a, w, out, terms, room)
 
     @njit(types.void(matrix, types.intp, operand))
     def packing(source, columns, out):
@@ -96,7 +92,7 @@ def compiled_for(dtype: str, target: Target) -> Compiled:
     def transposed(source, out):
         transpose(source, out)
 
-    return Compiled(computed(stored), stored, target, plus_row, added, added_transposed, packing, transposed)
+    return Compiled(computed(stored), stored, target, product, packing, transposed)
 
 
 @pytest.fixture(params=COMPILED, ids=lambda key: f"{key[0]}-{key[1].name}")
@@ -153,16 +149,12 @@ def results(compiled: Compiled, operands: Operands) -> dict[str, np.ndarray]:
     filling = compiled.whole(columns) - columns
     weights = np.concatenate([compiled.packed(w), compiled.nan(5)])
     wide, wide_row = with_nan_beyond(a, rows=0), np.pad(row, (0, filling), constant_values=np.nan)
-    calls = {
-        "plus_row": (compiled.plus_row, wide, (weights, wide_row), np.full_like(c, np.nan)),
-        "added": (compiled.added, wide, (weights,), c),
-        "added_transposed": (compiled.added_transposed, with_nan_beyond(a.T), (weights,), c),
-    }
+    calls = {"plus_row": (wide, np.full_like(c, np.nan)), "added": (wide, c), "added_transposed": (with_nan_beyond(a.T), c)}
     found = {}
-    for name, (function, operand, others, start) in calls.items():
+    for which, (name, (operand, start)) in enumerate(calls.items()):
         out = Guarded(np.pad(start, ((0, 0), (0, filling)), constant_values=np.nan))
         room = Guarded(compiled.nan(room_for(compiled.stored, a.shape)))
-        function(operand, *others, out.inside, terms, room.inside)
+        compiled.product(which, operand, weights, wide_row, out.inside, terms, room.inside)
         out.assert_untouched()
         room.assert_untouched()
         found[name] = out.inside[:, :columns]
