@@ -25,7 +25,7 @@ source = "this test"
 rounds = 1
 input = "noise"
 seed = 7
-time_limit = 20
+time_limit = 240
 [[grid]]
 cell = "elman"
 phase = "step"
@@ -408,7 +408,7 @@ def test_what_is_asked_for_on_the_command_line_holds_before_what_a_suite_asks_fo
 def test_a_quick_run_measures_less_of_the_same(command, tiny):
     """What a network reads is part of what a suite measures; how often it is measured is not."""
     settings = stored(command("run", tiny, "--quick", "--backends", "numpy_ref")[1]).run.settings
-    assert (settings["input"], settings["seed"], settings["time_limit"]) == ("noise", 7, 20)
+    assert (settings["input"], settings["seed"], settings["time_limit"]) == ("noise", 7, 240)
     assert (settings["samples"], settings["shortest_sample"]) == (
         quicker(Settings()).samples,
         quicker(Settings()).shortest_sample,

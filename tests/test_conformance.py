@@ -14,7 +14,7 @@ from rnnbench.check.isolation import LOSSES
 from rnnbench.check.report import WHOLE
 from rnnbench.spec import DTYPES
 
-SMALL_LIMIT = 4.0
+SMALL_LIMIT = 8.0
 """Seconds for what takes milliseconds, or for the import of NumPy and SciPy on a busy machine."""
 
 
