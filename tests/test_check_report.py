@@ -1,4 +1,4 @@
-"""What a conformance run says: its table, the code that repeats its first failure, its JSON document.  Takes 3 s."""
+"""What a conformance run says: its table, the code that repeats its first failure, its JSON document.  Takes 8 s."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""A conformance run: whatever a backend does is a finding of its trial, and the run goes on.  Takes 25 s."""
+"""A conformance run: whatever a backend does is a finding of its trial, and the run goes on.  Takes 40 s."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Converted weights make the same network on the other side.  Takes 3 s.
+"""Converted weights make the same network on the other side.  Takes 2 s.
 
 Each library's own evaluator is compared with numpy_ref on converted weights.  The tolerance is not chosen: it is twice
 ``rounding_bounds``, a running error analysis of the very computation at hand, in the dtype at hand.

@@ -1,5 +1,5 @@
 """Matrix products of the Numba backend: every tile, ragged sizes, what lies beyond a matrix, and the instructions they are
-generated for.  About 30 s, most of it to compile.
+generated for.  About a minute, most of it to compile.
 """
 
 import functools

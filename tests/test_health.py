@@ -1,4 +1,4 @@
-"""What `rnnbench machine` finds wrong for measuring, from files of the kernel; what they do not tell is unknown.  2 s."""
+"""What `rnnbench machine` finds wrong for measuring, from files of the kernel; what they do not tell is unknown.  1 s."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What is examined at each level of a conformance run.  Takes 2 s."""
+"""What is examined at each level of a conformance run.  Takes 1 s."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`rnnbench machine` says what a machine is, and stores it; what it cannot know it says so.  Takes 3 s."""
+"""`rnnbench machine` says what a machine is, and stores it; what it cannot know it says so.  Takes 2 s."""
 
 import json
 import os

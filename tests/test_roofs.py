@@ -1,6 +1,6 @@
 """The roofs of a machine: all work is done, each level of memory is read, and what cannot be measured is said.
 
-Takes 15 s, most of it compilation.  Nothing is asserted about times: the kernels' results show that all work is done.
+Takes 5 s, most of it compilation.  Nothing is asserted about times: the kernels' results show that all work is done.
 """
 
 import re
