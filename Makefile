@@ -11,8 +11,9 @@ bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
 	@echo "report: $$($(BIN)/rnnbench report results -o report.html)"
 
+# two processes, each with whole files, so that a module's fixture is made once
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

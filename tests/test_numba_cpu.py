@@ -21,7 +21,7 @@ from rnnbench.impls.numba_cpu import layer
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
 from rnnbench.impls.numba_cpu.target import current_target
-from rnnbench.spec import BFLOAT16
+from rnnbench.spec import BFLOAT16, DTYPES
 from rnnbench.store import Case
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
@@ -281,9 +281,8 @@ def names_of(cell: str, nonlinearity: str, dtype: str) -> list[str]:
 
 
 def test_no_two_kernels_share_a_name_in_numbas_cache():
-    # the cache itself tells signatures, and so dtypes, apart
-    names = [name for variant in VARIANTS for name in names_of(*variant, "float32")]
-    assert len(set(names)) == len(names) == 3 * len(VARIANTS)
+    names = [name for variant in VARIANTS for dtype in DTYPES for name in names_of(*variant, dtype)]
+    assert len(set(names)) == len(names) == 3 * len(VARIANTS) * len(DTYPES)
 
 
 def test_kernels_are_kept_by_numba_and_shared_within_the_process():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from wrapped_reference import backend_file
 
 from rnnbench.check.levels import trials
@@ -39,15 +40,17 @@ def test_without_the_option_nothing_of_it_is_seen(tmp_path):
     assert (code, "1 passed" in said) == (0, True), said
 
 
-def test_a_wrong_backend_fails_with_what_to_run(tmp_path):
+@pytest.mark.parametrize("processes", ["0", "2"])  # of pytest-xdist, which sends what a test said from one to another
+def test_a_wrong_backend_fails_with_what_to_run(tmp_path, processes):
     methods = """
         def record(self, x, state=None):
             y, final, tape = self.net.record(x, state)
             return y * np.float32(1.001), final, tape
     """
     file = backend_file(tmp_path / "theirs.py", methods)
-    code, said = run(tmp_path, f"--rnnbench-backend={file}", "-k", "gru and not before")
+    code, said = run(tmp_path, f"--rnnbench-backend={file}", "-k", "gru and not before", "-n", processes)
     assert code == 1, said
+    assert "2 failed, 1 passed" in said  # step and tbptt record, forward does not
     assert "y: error " in said
     assert f"backend = rnnbench.load_backend({file!r})" in said
     assert "Traceback" not in said

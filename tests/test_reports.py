@@ -532,9 +532,9 @@ def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     assert payload["rows"]["gates"]["same"]["ratio"] is None
 
 
-def test_an_output_that_cannot_be_written_is_one_error(grid: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write"):
-        write_html(grid, tmp_path)
+        write_html(written(tmp_path, []), tmp_path)
 
 
 @pytest.mark.parametrize("phase", ["forward", "step", "tbptt"])

@@ -1,5 +1,6 @@
 """Every planted bug is found at ten times the tolerance, and nothing is found where none is.  Takes 40 s."""
 
+import functools
 import math
 
 import numpy as np
@@ -20,6 +21,14 @@ CELL = "gru_reset_before"
 """For runs of a whole self-test: the cell with the fewest mutants and one nonlinearity."""
 
 HARMLESS = Mutant("harmless", "forward", (CELL,), Planted())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _expectations_are_computed_once():
+    """A harness keeps its own, and these tests make several of the same trials."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "expected", functools.cache(module.expected))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -405,7 +405,7 @@ def test_a_pipe_is_written_into_and_not_replaced(command, tmp_path, results):
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
         exported(command, "csv", results, "-o", pipe)
-        assert reader.communicate(timeout=20)[0] == exported(command, "csv", results)
+        assert reader.communicate(timeout=240)[0] == exported(command, "csv", results)
     assert pipe.is_fifo()
 
 

@@ -397,4 +397,4 @@ def test_memory_grows_with_the_sequence_by_its_own_results_only(window, stride):
 
     step_bytes = 4 * (64 + 64) * 8
     # a tenth more, 0.8 KB a step, for the headers of the pieces
-    assert peak(300) - peak(100) < 1.1 * 2 * 200 * step_bytes
+    assert peak(120) - peak(40) < 1.1 * 2 * 80 * step_bytes

@@ -1,7 +1,8 @@
 """Kernels for one cell: the functions of ``kernels`` compiled with a cell's equations in place of their open names.
 
 Compiled code is kept by Numba's cache between processes.  That cache tells functions apart by name and source file and
-does not see a change in what they call, so each copy carries its cell and a digest of all sources in its name.
+does not see a change in what they call, so each copy carries its cell and a digest of all sources in its name; and its
+dtype, since of two processes that save two signatures of one name at the same time one may load the other's code.
 """
 
 import functools
@@ -42,7 +43,7 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     equations = kind.equations(activations(real), nonlinearity)
     # inlined by force: LLVM finds them too long, and a loop that calls them is not vectorised
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
-    key = f"{cell}_{nonlinearity}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
+    key = f"{cell}_{nonlinearity}_{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,

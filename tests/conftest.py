@@ -1,0 +1,39 @@
+"""What several files of tests use, and how files are shared out among processes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wrapped_reference import backend_file
+
+pytest.register_assert_rewrite("conversion_cases")  # so that what it asserts is shown with its values
+
+KERNELS = "test_numba_cpu.py"
+"""The file that compiles the kernels of all cells.  It comes first: what others load from Numba's cache then takes a second
+of their time, and in a new process more than ten without it."""
+
+WITH_KERNELS = {KERNELS, "test_auto.py", "test_cpu_threads.py", "test_network.py", "test_promises.py", "test_truncation.py"}
+"""Files that need most of them.  One process has them all, so that no kernel is compiled by two at the same time."""
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Write a backend with methods or functions of its own to a file; gives the file's name."""
+    return lambda methods="pass", module="": backend_file(tmp_path / "planted.py", methods, module)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name != KERNELS)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile`` files stay whole, and those with kernels together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class WithKernelsTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return KERNELS if Path(file).name in WITH_KERNELS else file
+
+    return WithKernelsTogether(config, log) if config.getoption("dist") == "loadfile" else None
