@@ -3,8 +3,9 @@
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more.  After the
-rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
+ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more, until that was
+in vain three times on end.  After the rounds that all cases have, further ones hold only the cases whose ratios are not yet
+known.
 """
 
 import datetime
@@ -22,7 +23,7 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import disturbing, with_canary
+from rnnbench.measure.events import MOST_VAIN, disturbing, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
@@ -169,19 +170,25 @@ class _Session:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
                 self._measure(workers, case, number, scratch)
                 self._done += 1
+            vain = 0
             for case in cases:
-                if self._untimed(case, number):  # the machine disturbed it
-                    self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
-                    self._measure(workers, case, number, scratch)
+                if not self._untimed(case, number):
+                    continue
+                self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
+                vain = vain + 1 if self._measure(workers, case, number, scratch) else 0
+                if vain == MOST_VAIN:  # no event: it is the state of the machine
+                    break
 
-    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> None:
+    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> bool:
+        """Check and time the backends that have yet to be timed on a case in a round; whether the machine disturbed it."""
         todo = self._untimed(case, number)
         shift = (number + int(case.key(), 16)) % max(1, len(todo))
         order = todo[shift:] + todo[:shift]
         ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
         started = time.monotonic()
-        self._time(workers, ready, case, number)
+        disturbed = self._time(workers, ready, case, number)
         self._timing_seconds += time.monotonic() - started
+        return disturbed
 
     def _wanted(self, case: Case, number: int) -> bool:
         return self._measured.asks_for(case, number, self._plan.settings, self._open(case))
@@ -232,13 +239,13 @@ class _Session:
             self.append(row)
         return passed
 
-    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
+    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> bool:
         settings = self._plan.settings
         if names and case not in self._loops:
             seconds = {name: self._asked(workers, name, case, "time", number, "calibrate") for name in names}
             fastest = min((s for s in seconds.values() if s is not None), default=None)
             if fastest is None:
-                return
+                return False
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
@@ -252,10 +259,10 @@ class _Session:
             elif answer is not None:
                 events = with_canary(answer["events"], self._canaries.get(case.threads, []))
                 rows.append(Time(case, name, number, place, loops, answer["samples"], events))
-        if any(disturbing(row.events) for row in rows):
-            rows = [msgspec.structs.replace(row, disturbed=True) for row in rows]
-        if rows:
-            self.append(*rows)  # at once: waiting for the disk between two backends would part their times
+        disturbed = any(disturbing(row.events, sum(row.samples) * row.loops) for row in rows)
+        if rows:  # at once: waiting for the disk between two backends would part their times
+            self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
+        return disturbed
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:

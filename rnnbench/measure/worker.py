@@ -31,6 +31,7 @@ class Worker:
     """One backend in this process; each public method answers the request of its name."""
 
     def __init__(self, name: str) -> None:
+        self._watch = Watch()
         started = time.perf_counter()
         self._backend = load_backend(name)
         self._import_seconds = time.perf_counter() - started
@@ -43,6 +44,7 @@ class Worker:
 
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
+        self._watch.look()
         self._prepared = None
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
@@ -78,7 +80,7 @@ class Worker:
             self._call()
         samples = []
         gc.collect()
-        watch = Watch()
+        self._watch.begin()
         gc.disable()
         try:
             begun, busy = time.perf_counter(), time.process_time()
@@ -90,7 +92,7 @@ class Worker:
             busy, lasted = time.process_time() - busy, time.perf_counter() - begun
         finally:
             gc.enable()
-        events = watch.events()
+        events = self._watch.events()
         wrong = threads_used(self._ready().case.threads, busy, lasted)
         if wrong:
             raise RuntimeError(wrong)
