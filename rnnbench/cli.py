@@ -254,6 +254,7 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
         "filter",
         "threads",
         "fit",
+        "affinity",
         "dry_run",
     ):
         value = getattr(options, name)

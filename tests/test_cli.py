@@ -158,6 +158,7 @@ def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
         "--filter H4",
         "--threads 1",
         "--fit 1m",
+        "--affinity 0",
         "--dry-run",
     ],
 )

@@ -693,7 +693,7 @@ class Scripted:
     ending: type[BaseException] = KeyboardInterrupt
     _lock = threading.Lock()
 
-    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None) -> None:
+    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None, processors=None) -> None:
         self.backend, self.alive = backend, True
 
     def greeting(self, time_limit: float) -> dict:

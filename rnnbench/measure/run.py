@@ -140,7 +140,7 @@ class _Session:
 
     def _too_many_threads(self, case: Case) -> str | None:
         cores = self._plan.run.environment["cores"]
-        return f"the case asks for {case.threads} threads; this machine has {cores} cores" if case.threads > cores else None
+        return f"the case asks for {case.threads} threads; workers have {cores} cores here" if case.threads > cores else None
 
     def _write_references(self, scratch: Path) -> None:
         """Compute what the gate needs, for each case that some backend has yet to be timed on."""
@@ -249,11 +249,14 @@ class _Session:
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
+        asked = {"loops": loops, "count": settings.samples}
+        if settings.affinity is not None:
+            asked["processors"] = settings.affinity
         rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
-            answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
+            answer = self._asked(workers, name, case, "time", number, "sample", **asked)
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
                 rows.append(Time(case, name, number, place, loops, answer))
             elif answer is not None:
@@ -340,7 +343,7 @@ class _Workers:
     def _new(self, name: str) -> WorkerProcess:
         entry = self._plan.entry(name)
         cache = self._cache / str(self._plan.names.index(name))  # its own: no name finds code that another compiled
-        return WorkerProcess(entry.backend, self._threads, cache, entry.code)
+        return WorkerProcess(entry.backend, self._threads, cache, entry.code, self._plan.settings.affinity)
 
     def first_use(self, use: tuple[str, str, str, str]) -> bool:
         """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""

@@ -20,6 +20,7 @@ from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
+from rnnbench.measure.affinity import strayed
 from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
 from rnnbench.measure.verified import threads_used
@@ -71,10 +72,11 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int) -> dict[str, Any]:
+    def sample(self, loops: int, count: int, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
-        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's.
+        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's, and
+        for threads that may run on other ``processors`` than these.
         """
         for _ in range(WARM_UP_CALLS - 1):
             self._call()
@@ -93,7 +95,7 @@ class Worker:
         finally:
             gc.enable()
         events = self._watch.events()
-        wrong = threads_used(self._ready().case.threads, busy, lasted)
+        wrong = threads_used(self._ready().case.threads, busy, lasted) or (strayed(processors) if processors else None)
         if wrong:
             raise RuntimeError(wrong)
         return {"samples": samples, "events": events}
