@@ -33,6 +33,7 @@ def _facts(contents: Contents) -> list[str]:
     run, environment = contents.run, contents.run.environment
     kinds = Counter(type(row).__name__.lower() for row in contents.rows)
     machine = [f"{environment[name]}" for name in ("cpu", "os") if name in environment]
+    machine += [f"on the processors {environment['affinity']}"] if environment.get("affinity") else []
     software = [f"Python {environment['python']}"] if "python" in environment else []
     versions = environment.get("versions")
     software += [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
