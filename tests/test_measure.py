@@ -104,7 +104,7 @@ def assert_complete(contents: store.Contents, names, cases, rounds: int) -> None
 def _a_machine_at_rest():
     """What else this machine does must not make a run measure once more."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "disturbing", lambda _: False)
+        patched.setattr(run_module, "disturbing", lambda *_: False)
         yield
 
 
@@ -345,6 +345,10 @@ def test_each_round_s_process_is_gated_before_it_is_timed(tmp_path):
     end = of(End, contents)[-1]
     assert 0 < end.gate_seconds < end.seconds
     assert 0 < end.timing_seconds < end.seconds - end.gate_seconds
+    assert end.sampled_seconds == pytest.approx(sum(sum(row.samples) * row.loops for row in of(Time, contents)))
+    assert end.overhead == pytest.approx(1 - (end.sampled_seconds + end.gate_seconds) / end.seconds)
+    assert 0 < end.sampled_seconds < end.timing_seconds
+    assert 0 < end.overhead < 1
 
 
 def test_what_a_worker_started_ends_with_it(misbehaved):

@@ -58,7 +58,8 @@ def _end(contents: Contents) -> str:
     end = next((row for row in reversed(contents.rows) if isinstance(row, End)), None)
     if end is None:
         return "has no last row: cut off, or still running"
-    return f"{'interrupted' if end.interrupted else 'completed'} {end.finished}"
+    overhead = "" if end.overhead is None else f", {end.overhead:.0%} of {duration(end.seconds)} for neither samples nor checks"
+    return f"{'interrupted' if end.interrupted else 'completed'} {end.finished}{overhead}"
 
 
 def _failures(contents: Contents, options: argparse.Namespace) -> list[str]:

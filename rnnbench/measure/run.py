@@ -61,7 +61,8 @@ class _Session:
 
     def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._started, self._gate_seconds, self._timing_seconds = time.monotonic(), 0.0, 0.0
+        self._started = time.monotonic()
+        self._gate_seconds = self._timing_seconds = self._sampled_seconds = 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
         self._timed: set[tuple[Case, str, int]] = set()
@@ -82,7 +83,8 @@ class _Session:
 
     def end(self, interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted, self._timing_seconds)
+        seconds = time.monotonic() - self._started
+        return End(now, seconds, self._gate_seconds, interrupted, self._timing_seconds, self._sampled_seconds)
 
     def measure(self, scratch: Path) -> None:
         cases, settings = self._plan.run.cases, self._plan.settings
@@ -262,6 +264,7 @@ class _Session:
             elif answer is not None:
                 events = with_canary(answer["events"], self._canaries.get(case.threads, []))
                 rows.append(Time(case, name, number, place, loops, answer["samples"], events))
+        self._sampled_seconds += sum(sum(row.samples) * row.loops for row in rows)
         disturbed = any(disturbing(row.events, sum(row.samples) * row.loops) for row in rows)
         if rows:  # at once: waiting for the disk between two backends would part their times
             self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
