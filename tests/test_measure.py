@@ -856,15 +856,24 @@ def test_start_up_is_told_by_the_first_case_of_a_cell_in_a_process_also_in_one_t
         assert [(row.backend, row.case) for row in of(Startup, contents)] == firsts
 
 
-def test_what_a_gate_refused_is_not_timed_after_a_kill_between_its_two_rows(scripted, tmp_path):
+def test_what_a_gate_refused_is_gated_again_after_a_kill_between_its_two_rows(scripted, tmp_path, monkeypatch):
+    """Its failure is told then, in its own words, and its gate not twice."""
+    answers = scripted.ask
+
+    def ask(self, call, time_limit, **arguments):
+        refused = (self.backend, call) == ("numba_cpu", "gate")
+        return [["y", 1.0, 1e-7, None]] if refused else answers(self, call, time_limit, **arguments)
+
+    monkeypatch.setattr(scripted, "ask", ask)
     plan = planned(tmp_path, NAMES, [GOOD])
     with Writer(plan.path) as writer:
         writer.append(plan.run)
         writer.append(Gate(GOOD, "numba_cpu", False, {"y": (1.0, 1e-7)}, 0.1))
     contents = measured(resumed_plan(plan.path))
-    again = of(Gate, contents, backend="numba_cpu")[1:]
-    timed = of(Time, contents, backend="numba_cpu")
-    assert not timed or [gate.passed for gate in again] == [True]
+    assert [gate.passed for gate in of(Gate, contents, backend="numba_cpu")] == [False]
+    (failure,) = of(Failure, contents)
+    assert (failure.stage, failure.reason, failure.message[:9]) == ("gate", "wrong", "y: error ")
+    assert of(Time, contents, backend="numba_cpu") == []
 
 
 def test_a_resumed_run_makes_as_many_loops_as_before(scripted, tmp_path):

@@ -139,7 +139,7 @@ def test_a_gate_that_refuses_is_stored_with_its_failure_at_once(workers, tmp_pat
 
     monkeypatch.setattr(workers, "ask", ask)
     batches = recorded(planned(tmp_path, NAMES, [GOOD]), workers).batches
-    assert [[type(row) for row in batch] for batch in batches if isinstance(batch[0], Failure)] == [[Failure, Gate]]
+    assert [[type(row) for row in batch] for batch in batches if isinstance(batch[-1], Failure)] == [[Gate, Failure]]
 
 
 def test_what_was_sampled_before_another_backend_failed_is_kept(workers, tmp_path, monkeypatch):

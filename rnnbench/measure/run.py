@@ -65,6 +65,7 @@ class _Session:
         self._gate_seconds = self._timing_seconds = self._sampled_seconds = 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
+        self._refused: set[tuple[Case, str]] = set()  # by the gate, whose row comes before that of the failure
         self._timed: set[tuple[Case, str, int]] = set()
         self._disturbed: set[tuple[Case, str, int]] = set()
         self._canaries: dict[int, list[float]] = {}  # seconds, sorted, by threads: with more of them the clock may be lower
@@ -107,7 +108,7 @@ class _Session:
             case Failure():
                 self._failed.add((row.case, row.backend))
             case Gate():
-                (self._gated if row.passed else self._failed).add((row.case, row.backend))
+                (self._gated if row.passed else self._refused).add((row.case, row.backend))
             case Time():
                 key = (row.case, row.backend, row.round)
                 if row.disturbed and key not in self._disturbed:
@@ -234,9 +235,10 @@ class _Session:
         findings = [Finding(*finding) for finding in found]
         passed = all(finding.passed for finding in findings)
         row = Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds)
-        if not passed:  # before the gate's own row: a kill between the two must not lose the failure
+        if not passed:
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
-            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number), row)
+            known = [row] if (case, name) not in self._refused else []  # else a kill has parted the two
+            self.append(*known, Failure(case, name, "gate", "wrong", wrong[:2000], number))
         elif (case, name) not in self._gated:
             self.append(row)
         return passed
