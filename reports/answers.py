@@ -93,7 +93,8 @@ def _caveats(data: Frames) -> list[Answer]:
     if len(noisy):
         shown = list(noisy[:MOST_NOISY]) + ([f"{len(noisy) - MOST_NOISY} more"] if len(noisy) > MOST_NOISY else [])
         claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {listed(shown)}"
-        found.append((claim, "Processor time was stolen or waited for, or the clock changed; such rounds were measured again."))
+        detail = "Processor time was stolen or waited for, or the clock changed; such rounds were measured again, until three "
+        found.append((claim, detail + "repeats on end were disturbed too."))
     if data.problems:
         lines = count(len(data.problems), "line")
         found.append((f"{lines} of the results file could not be used", "Each is named under how it was measured."))

@@ -254,6 +254,7 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
         "filter",
         "threads",
         "fit",
+        "affinity",
         "dry_run",
     ):
         value = getattr(options, name)
@@ -263,9 +264,14 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
 
 
 def _summary(path: Path) -> int:
-    from rnnbench.store import Failure, read
+    from rnnbench.store import End, Failure, read
+    from rnnbench.words import duration
 
     rows = read(path).rows
+    end = rows[-1]
+    if isinstance(end, End) and end.overhead is not None:
+        took = f"running took {duration(end.seconds)}"
+        print(f"{took}, {end.overhead:.0%} of it for neither samples nor checks", file=sys.stderr)
     failures = [row for row in rows if isinstance(row, Failure) and row.reason != "unsupported"]
     try:
         print(_reports().summary_text(path))

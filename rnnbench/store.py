@@ -176,6 +176,14 @@ class End(Row, frozen=True):
     gate_seconds: float  # references and comparisons
     interrupted: bool = False
     timing_seconds: float | None = None  # warm-up and samples
+    sampled_seconds: float | None = None  # samples
+
+    @property
+    def overhead(self) -> float | None:
+        """The part of the time that went into neither samples nor the gate; None where it is not known."""
+        if self.sampled_seconds is None or not self.seconds > 0:
+            return None
+        return 1 - (self.sampled_seconds + self.gate_seconds) / self.seconds
 
 
 AnyRow = Run | Gate | Startup | Time | Memory | Truncation | Failure | End

@@ -16,6 +16,10 @@ WITH_KERNELS = {KERNELS, "test_auto.py", "test_cpu_threads.py", "test_network.py
 """Files that need most of them.  One process has them all, so that no kernel is compiled by two at the same time."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
+
+
 @pytest.fixture
 def planted(tmp_path):
     """Write a backend with methods or functions of its own to a file; gives the file's name."""

@@ -20,6 +20,7 @@ from rnnbench.cli import main
 from rnnbench.errors import StoreError
 from rnnbench.measure.machine import machine_name
 from rnnbench.regret import regret
+from rnnbench.spec import DTYPES
 from rnnbench.store import Case, Failure, Gate, Time, read
 from rnnbench.suite import estimate
 
@@ -382,6 +383,13 @@ def test_every_option_is_part_of_the_case(command):
     assert code == 0
     assert text.splitlines()[0] == case.label()
     assert "measured, 1 round of run" in text
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_can_be_asked_for(command, dtype):
+    case = shape(dtype=dtype)
+    results({("a", case): 1.0})
+    assert command(*ASKED, "--dtype", dtype)[1].splitlines()[0] == case.label()
 
 
 @pytest.mark.parametrize("folder", [None, "results", "other"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,7 @@ def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
         "--filter H4",
         "--threads 1",
         "--fit 1m",
+        "--affinity 0",
         "--dry-run",
     ],
 )
@@ -387,6 +389,7 @@ def test_a_run_measures_a_backend_in_a_file_and_names_its_results(command, tiny,
     code, text, stderr = command(*arguments)
     assert code == 0
     assert without_progress(stderr) == []
+    assert re.fullmatch(r"running took \S+ m?s, \d\d?% of it for neither samples nor checks", stderr.splitlines()[-1])
     contents = stored(text)
     assert contents.path.parent.parent == Path("out")
     assert contents.path.name.endswith("-tiny.jsonl")

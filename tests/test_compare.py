@@ -185,6 +185,7 @@ def test_what_only_one_file_has_is_told(results) -> None:
         ({"cpu": "Other CPU"}, "cpu is 'Some CPU' in A and 'Other CPU' in B"),
         ({"machine": "other-2c"}, "machine is 'some-cpu-2c' in A and 'other-2c' in B"),
         ({"cores": 4}, "cores is 2 in A and 4 in B"),
+        ({"affinity": "0"}, "affinity is None in A and '0' in B"),
         ({"python": "3.12.1"}, "python is '3.11.9' in A and '3.12.1' in B"),
         ({"versions": {"rnnbench": "0.1", "numpy": "2.0", "numba": "0.62"}}, "numba is '0.61' in A and '0.62' in B"),
         ({"versions": {"rnnbench": "0.1", "numpy": "2.0"}}, "numba is '0.61' in A and None in B"),

@@ -107,7 +107,7 @@ def assert_complete(contents: store.Contents, names, cases, rounds: int) -> None
 def _a_machine_at_rest():
     """What else this machine does must not make a run measure once more."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "disturbing", lambda _: False)
+        patched.setattr(run_module, "disturbing", lambda *_: False)
         yield
 
 
@@ -348,6 +348,10 @@ def test_each_round_s_process_is_gated_before_it_is_timed(tmp_path):
     end = of(End, contents)[-1]
     assert 0 < end.gate_seconds < end.seconds
     assert 0 < end.timing_seconds < end.seconds - end.gate_seconds
+    assert end.sampled_seconds == pytest.approx(sum(sum(row.samples) * row.loops for row in of(Time, contents)))
+    assert end.overhead == pytest.approx(1 - (end.sampled_seconds + end.gate_seconds) / end.seconds)
+    assert 0 < end.sampled_seconds < end.timing_seconds
+    assert 0 < end.overhead < 1
 
 
 def test_what_a_worker_started_ends_with_it(misbehaved):
@@ -698,7 +702,7 @@ class Scripted:
     ending: type[BaseException] = KeyboardInterrupt
     _lock = threading.Lock()
 
-    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None) -> None:
+    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None, processors=None) -> None:
         self.backend, self.alive = backend, True
 
     def greeting(self, time_limit: float) -> dict:
@@ -857,15 +861,24 @@ def test_start_up_is_told_by_the_first_case_of_a_cell_in_a_process_also_in_one_t
         assert [(row.backend, row.case) for row in of(Startup, contents)] == firsts
 
 
-def test_what_a_gate_refused_is_not_timed_after_a_kill_between_its_two_rows(scripted, tmp_path):
+def test_what_a_gate_refused_is_gated_again_after_a_kill_between_its_two_rows(scripted, tmp_path, monkeypatch):
+    """Its failure is told then, in its own words, and its gate not twice."""
+    answers = scripted.ask
+
+    def ask(self, call, time_limit, **arguments):
+        refused = (self.backend, call) == ("numba_cpu", "gate")
+        return [["y", 1.0, 1e-7, None]] if refused else answers(self, call, time_limit, **arguments)
+
+    monkeypatch.setattr(scripted, "ask", ask)
     plan = planned(tmp_path, NAMES, [GOOD])
     with Writer(plan.path) as writer:
         writer.append(plan.run)
         writer.append(Gate(GOOD, "numba_cpu", False, {"y": (1.0, 1e-7)}, 0.1))
     contents = measured(resumed_plan(plan.path))
-    again = of(Gate, contents, backend="numba_cpu")[1:]
-    timed = of(Time, contents, backend="numba_cpu")
-    assert not timed or [gate.passed for gate in again] == [True]
+    assert [gate.passed for gate in of(Gate, contents, backend="numba_cpu")] == [False]
+    (failure,) = of(Failure, contents)
+    assert (failure.stage, failure.reason, failure.message[:9]) == ("gate", "wrong", "y: error ")
+    assert of(Time, contents, backend="numba_cpu") == []
 
 
 def test_a_resumed_run_makes_as_many_loops_as_before(scripted, tmp_path):

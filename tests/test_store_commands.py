@@ -64,7 +64,7 @@ ROWS = [
     Failure(B, "one", "load", "unsupported", "no jordan"),
     time(B, "two", 0, 1.0, 1.0, 1.0),
     Failure(B, "two", "time", "crashed", "killed by SIGSEGV\nat last", 1),
-    End("2026-01-01T00:01:00+00:00", 60.0, 2.5, timing_seconds=30.0),
+    End("2026-01-01T00:01:00+00:00", 60.0, 2.5, timing_seconds=30.0, sampled_seconds=27.5),
 ]
 
 
@@ -210,7 +210,8 @@ def test_show_tells_the_run_its_rows_its_failures_and_medians(command, results):
     lines = [line.strip() for line in text.splitlines()]
     assert lines[0] == str(results)
     for line in [
-        "run        20260101T000000-tiny, started 2026-01-01T00:00:00+00:00, completed 2026-01-01T00:01:00+00:00",
+        "run        20260101T000000-tiny, started 2026-01-01T00:00:00+00:00, completed 2026-01-01T00:01:00+00:00, "
+        "50% of 60 s for neither samples nor checks",
         "machine    some-cpu-2c: Some CPU, Linux 6.1",
         f"commit     {COMMIT}",
         "rows       1 gate, 1 startup, 4 time, 1 memory, 1 truncation, 2 failure, 1 end",
@@ -266,12 +267,12 @@ def merged(tmp_path, *runs: tuple[Run, list]) -> tuple[list, object]:
 
 def test_runs_of_other_cases_become_one_with_every_row_as_it_was(command, tmp_path):
     first = store(tmp_path / "a.jsonl", named("r1", cases=[A]), [ROWS[0], ROWS[2], ROWS[-1]])
-    end = End("2026-01-02T00:00:00+00:00", 5.0, 0.5, timing_seconds=1.0)
+    end = End("2026-01-02T00:00:00+00:00", 5.0, 0.5, timing_seconds=1.0, sampled_seconds=0.5)
     second = store(tmp_path / "b.jsonl", named("r2", suite="more", cases=[B]), [ROWS[6], ROWS[8], end])
     output = tmp_path / "deep" / "merged.jsonl"
     assert command("merge", first, second, "-o", output) == (0, f"{output}\n", "")
     contents = read(output)
-    assert contents.rows == [ROWS[0], ROWS[2], ROWS[6], ROWS[8], End("2026-01-02T00:00:00+00:00", 65.0, 3.0, False, 31.0)]
+    assert contents.rows == [ROWS[0], ROWS[2], ROWS[6], ROWS[8], End("2026-01-02T00:00:00+00:00", 65.0, 3.0, False, 31.0, 28.0)]
     assert (contents.run.run, contents.run.suite, contents.run.cases) == ("r1+r2", "tiny+more", [A, B])
     assert "--quick" in contents.run.command
     assert [row.case.key() for row in contents.rows if isinstance(row, Time)] == [A.key(), B.key()]

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.spec import DTYPES
 
 REQUIRED = {"cell": "--cell", "T": "-T", "B": "-B", "H": "-H"}
 
@@ -19,17 +21,18 @@ NOT_WITH_REGRET = (
 
 def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[type], Callable[[str], Any]]) -> None:
     size = positive(int)
-    parser.add_argument("--cell", metavar="CELL", help="elman, jordan, lstm, gru or gru_reset_before")
+    parser.add_argument("--cell", metavar="CELL", help=f"one of {', '.join(CELLS)}")
     parser.add_argument("-T", type=size, metavar="N", help="time steps; of a window for truncated BPTT")
     parser.add_argument("-B", type=size, metavar="N", help="batch")
     parser.add_argument("-H", type=size, metavar="N", help="hidden size")
     parser.add_argument("-I", type=size, metavar="N", help="input size (default: H)")
     parser.add_argument("--phase", choices=["forward", "step"], help="inference, or a training step (default: step)")
-    parser.add_argument("--dtype", choices=["float32", "float64"], help="of every array (default: float32)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of every array (default: float32)")
     parser.add_argument("--threads", type=size, metavar="N", help="that a call may use (default: 1)")
     parser.add_argument("--layers", type=size, metavar="N", help="default: 1")
     parser.add_argument("--bidirectional", action="store_true", help="both directions")
-    parser.add_argument("--nonlinearity", choices=["tanh", "relu", "sigmoid"], help="of elman and jordan (default: tanh)")
+    nonlinearities = CELLS["elman"].nonlinearities
+    parser.add_argument("--nonlinearity", choices=nonlinearities, help="of elman and jordan (default: tanh)")
     parser.add_argument("--no-bias", action="store_true", help="a network without biases")
     parser.add_argument("--results", metavar="PATH", help="results of this machine, a folder or a file (default: results)")
     parser.add_argument("--measure", action="store_true", help="measure this case now, with the settings of run --quick")

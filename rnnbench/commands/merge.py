@@ -152,14 +152,19 @@ def _end(contents: Sequence[Contents]) -> list[End]:
         last = next((row for row in reversed(one.rows) if isinstance(row, End)), None)
         run = msgspec.json.encode(one.run)
         completed[run] = completed.get(run, False) or (last is not None and not last.interrupted)
-    timing = [end.timing_seconds for end in ends if end.timing_seconds is not None]
+
+    def whole(name: str) -> float | None:
+        found = [getattr(end, name) for end in ends]
+        return None if None in found else sum(found)
+
     return [
         End(
             max(end.finished for end in ends),
             sum(end.seconds for end in ends),
             sum(end.gate_seconds for end in ends),
             not all(completed.values()),
-            sum(timing) if len(timing) == len(ends) else None,
+            whole("timing_seconds"),
+            whole("sampled_seconds"),
         )
     ]
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def plan_of(options: argparse.Namespace) -> "Plan":
     """The plan that the options ask for; raises ArgumentError, SuiteError or UnknownBackend."""
+    from rnnbench.measure.affinity import checked
     from rnnbench.measure.plan import Settings, chosen_cases, new_plan, quicker, rigorous, until_narrow, with_suite_settings
     from rnnbench.suite import load_suite
 
     if options.rigorous and (options.quick or options.rounds):
         raise ArgumentError(f"{'--quick' if options.quick else '--rounds'} with --rigorous; expected one of both")
+    affinity = checked(options.affinity) if options.affinity is not None else None
     suite = load_suite(options.suite or "quick")
     settings = with_suite_settings(until_narrow(Settings()), suite)
     if options.quick:
@@ -43,11 +45,12 @@ def plan_of(options: argparse.Namespace) -> "Plan":
         given["text_file"] = options.text
     chosen = options.backends.split(",") if options.backends else None
     folder = Path(options.output or "results")
-    settings = dataclasses.replace(settings, **given)
+    settings = dataclasses.replace(settings, affinity=affinity, **given)
     suite = suite._replace(cases=chosen_cases(suite.cases, settings))
     plan = new_plan(suite, settings, chosen, folder, ["rnnbench", *options.given])
     if settings.threads and settings.threads > (cores := plan.run.environment["cores"]):
-        raise ArgumentError(f"--threads is {settings.threads}; this machine has {cores} cores")
+        beside = f" with --affinity {affinity}" if affinity else ""
+        raise ArgumentError(f"--threads is {settings.threads}{beside}; expected at most {cores}, the cores that workers have")
     return _fitted(plan) if settings.fit else plan
 
 
@@ -85,10 +88,13 @@ def seconds(text: str) -> float:
 
 
 def add_arguments(sub: argparse.ArgumentParser, positive: Callable[[type], Callable[[str], Any]]) -> None:
-    """The options that choose among the cases of a suite."""
+    """The options that choose among the cases of a suite, and where they run."""
     sub.add_argument("--filter", metavar="TEXT", help="only cases that have this in their label, such as 'lstm step' or H256")
     sub.add_argument("--threads", type=positive(int), metavar="N", help="all cases with so many threads")
     sub.add_argument(
         "--fit", type=seconds, metavar="TIME", help="leave out the cases that take longest, so that the rest fits, as in 10m"
+    )
+    sub.add_argument(
+        "--affinity", metavar="CPUS", help="measure on these processors, as in 0,2-3 (default: all of this process)"
     )
     sub.add_argument("--dry-run", action="store_true", help="print what would run and what it would take; run nothing")

@@ -33,6 +33,7 @@ def _facts(contents: Contents) -> list[str]:
     run, environment = contents.run, contents.run.environment
     kinds = Counter(type(row).__name__.lower() for row in contents.rows)
     machine = [f"{environment[name]}" for name in ("cpu", "os") if name in environment]
+    machine += [f"on the processors {environment['affinity']}"] if environment.get("affinity") else []
     software = [f"Python {environment['python']}"] if "python" in environment else []
     versions = environment.get("versions")
     software += [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
@@ -57,7 +58,8 @@ def _end(contents: Contents) -> str:
     end = next((row for row in reversed(contents.rows) if isinstance(row, End)), None)
     if end is None:
         return "has no last row: cut off, or still running"
-    return f"{'interrupted' if end.interrupted else 'completed'} {end.finished}"
+    overhead = "" if end.overhead is None else f", {end.overhead:.0%} of {duration(end.seconds)} for neither samples nor checks"
+    return f"{'interrupted' if end.interrupted else 'completed'} {end.finished}{overhead}"
 
 
 def _failures(contents: Contents, options: argparse.Namespace) -> list[str]:

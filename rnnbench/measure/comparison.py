@@ -18,7 +18,7 @@ from rnnbench.measure import statistics
 from rnnbench.measure.statistics import VERDICTS, Evidence
 from rnnbench.store import Case, Contents, Failure, Gate, Run, Time
 
-MACHINE = ("machine", "cpu", "architecture", "cores", "os", "python", "implementation")
+MACHINE = ("machine", "cpu", "architecture", "cores", "affinity", "os", "python", "implementation")
 """Of the environment, what must be equal besides the versions of packages."""
 
 Noise = Mapping[tuple[Case, str], float]

@@ -1,6 +1,10 @@
 """What the machine did to a measurement while it lasted: stolen time, waiting for a processor, a clock that changed.
 
 Three limits, set before anything is measured, say which rounds are measured once more; no time is ever judged by itself.
+An event is judged only by what its counter can tell.  The kernel counts stolen time in ticks, so it is looked at over at
+least so long that one tick is no more than the limit: where the samples are shorter, from before them on.  Waiting is known
+to the nanosecond, but a processor is given away for a whole slice at a time.  One slice falls into one sample, which leaves
+the median of several where it was; so what counts is the waiting beyond one slice.
 """
 
 import hashlib
@@ -9,11 +13,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rnnbench.measure.health import MOST_STEAL, processor_times
+from rnnbench.measure.health import MOST_STEAL, TICK, processor_times
 from rnnbench.measure.topology import PROC, read_text
+
+LONG_ENOUGH = TICK / MOST_STEAL
+"""Seconds of all processors in which one tick is no more than the limit of stolen time."""
 
 MOST_RUN_DELAY = 0.02
 """Seconds in which this process's threads were ready to run and did not, for each second that passed."""
+
+SLICE = 0.004
+"""Seconds for which the kernel lets another thread run: its base slice of 3 ms, rounded up to ticks of 4 ms."""
 
 MOST_CANARY = 0.03
 """Part of the session's median by which the canary may differ."""
@@ -21,31 +31,50 @@ MOST_CANARY = 0.03
 FEWEST_CANARIES = 5
 """With fewer readings there is no median to speak of."""
 
+MOST_VAIN = 3
+"""So many repeats of a round that were disturbed too, on end: what disturbs is no event then, and repeats do not help."""
+
 _CANARY_ITERATIONS = 3000  # half a millisecond
 
 
 class Watch:
-    """Looks at the kernel's counters when it is made, and again when asked."""
+    """Looks at the kernel's counters when it is made, whenever it is asked to, and around each measurement."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
-        self._stat, self._delay, self._clock = self._look()
+        self._looks: list[tuple[float, float]] = []  # seconds stolen and altogether, of all processors
+        self.begin()
+
+    def look(self) -> None:
+        """Remember what has been stolen by now, so that a later measurement need not be judged from further back."""
+        times = self._stolen()
+        if times:
+            self._looks.append(times)
+
+    def begin(self) -> None:
+        """A measurement begins."""
+        self.look()
+        self._delay, self._clock = run_delay(self._proc), time.perf_counter()
 
     def events(self) -> dict[str, float] | None:
-        """Since then: ``steal``, part of all processors' time, and ``run_delay``, seconds per second; then ``canary_s``.
+        """Since ``begin``: ``run_delay``, seconds per second, and ``steal``, part of all processors' time; then ``canary_s``.
 
-        What the kernel does not tell is left out; None where that is both.
+        ``steal`` is that of the shortest stretch up to now that holds the measurement and is long enough for ticks.  What
+        the kernel does not tell, or not yet, is left out; None where that is both.
         """
-        stat, delay, clock = self._look()
+        delay, clock, now = run_delay(self._proc), time.perf_counter(), self._stolen()
         found = {}
-        if self._stat and stat and stat[2] > self._stat[2]:
-            found["steal"] = (stat[1] - self._stat[1]) / (stat[2] - self._stat[2])
+        for stolen, whole in reversed(self._looks) if now else ():
+            if now[1] - whole >= LONG_ENOUGH:
+                found["steal"] = round((now[0] - stolen) / (now[1] - whole), 6)  # of whole ticks; their seconds are not exact
+                break
         if self._delay is not None and delay is not None:
             found["run_delay"] = max(0.0, delay - self._delay) / (clock - self._clock)
         return found | {"canary_s": canary()} if found else None
 
-    def _look(self) -> tuple[tuple[float, float, float] | None, float | None, float]:
-        return processor_times(read_text(self._proc / "stat") or ""), run_delay(self._proc), time.perf_counter()
+    def _stolen(self) -> tuple[float, float] | None:
+        times = processor_times(read_text(self._proc / "stat") or "")
+        return times[1:] if times else None
 
 
 def run_delay(proc: Path = PROC) -> float | None:
@@ -72,7 +101,12 @@ def with_canary(events: Mapping[str, float] | None, session: list[float]) -> dic
     return {**events, "canary": events["canary_s"] / statistics.median(session) - 1}
 
 
-def disturbing(events: Mapping[str, float] | None) -> bool:
-    """Whether one of the events lies beyond its limit."""
-    limits = {"steal": MOST_STEAL, "run_delay": MOST_RUN_DELAY, "canary": MOST_CANARY}
-    return any(abs((events or {}).get(name, 0.0)) > limit for name, limit in limits.items())
+def disturbing(events: Mapping[str, float] | None, seconds: float) -> bool:
+    """Whether one of the events lies beyond its limit, of samples that took so long altogether."""
+    events = events or {}
+    waited = events.get("run_delay", 0.0) * seconds
+    return (
+        events.get("steal", 0.0) > MOST_STEAL
+        or waited > MOST_RUN_DELAY * seconds + SLICE
+        or abs(events.get("canary", 0.0)) > MOST_CANARY
+    )

@@ -3,6 +3,7 @@
 Checks read Linux's /proc and /sys, whose places can be given.  What a system does not tell is "unknown", never "fine".
 """
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from rnnbench.measure.topology import CPU_FOLDER, PROC, read_text
 
 CGROUPS = Path("/sys/fs/cgroup")
 POWER = Path("/sys/class/power_supply")
+
+TICK = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else math.nan
+"""Seconds in which the kernel counts the processors' time."""
 
 MOST_STEAL = 0.01
 """Part of the processors' time; beyond it a round of a run does not count."""
@@ -230,7 +234,7 @@ def processor_times(stat: str) -> tuple[float, float, float] | None:
     if len(fields) < 9 or fields[0] != "cpu":
         return None
     # user and nice hold a guest's time already, which comes after steal
-    user, nice, system, idle, iowait, irq, softirq, stolen = (int(field) / _ticks() for field in fields[1:9])
+    user, nice, system, idle, iowait, irq, softirq, stolen = (int(field) * TICK for field in fields[1:9])
     busy = user + nice + system + irq + softirq
     return busy, stolen, busy + stolen + idle + iowait
 
@@ -242,7 +246,7 @@ def process_seconds(proc: Path) -> dict[int, float]:
         text = read_text(folder / "stat")  # None: it ended meanwhile
         if text:
             fields = text.rpartition(")")[2].split()  # a name in brackets comes before, of any characters
-            found[int(folder.name)] = (int(fields[11]) + int(fields[12])) / _ticks()
+            found[int(folder.name)] = (int(fields[11]) + int(fields[12])) * TICK
     return found
 
 
@@ -278,10 +282,6 @@ def _limit(folder: Path) -> float | None:
     if not both:
         both = [read_text(folder / "cpu.cfs_quota_us") or "-1", read_text(folder / "cpu.cfs_period_us") or "100000"]
     return None if both[0] in ("max", "-1") else int(both[0]) / int(both[1])
-
-
-def _ticks() -> int:
-    return os.sysconf("SC_CLK_TCK")
 
 
 def _judged(check: str, wrong: bool, seen: str, mend: str) -> Finding:

@@ -26,9 +26,10 @@ _NVIDIA_SMI_LIMIT = 20.0
 """Seconds; without a persistent driver it takes a few to answer."""
 
 
-def environment() -> dict[str, Any]:
+def environment(affinity: str | None = None) -> dict[str, Any]:
     """The processor, memory, GPUs, operating system, versions, and the commit where rnnbench runs from a git checkout.
 
+    ``affinity``: the processors that workers are given, as in 0,2-3; their number then is ``cores``.
     These are facts that stay while a run lasts: one that goes on later has to find the same.  Holds no host name, user
     name or path; what the system does not tell is None.
     """
@@ -38,7 +39,8 @@ def environment() -> dict[str, Any]:
         "machine": machine_name(),
         "cpu": _cpu_model(),
         "architecture": platform.machine(),
-        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "cores": _cores(affinity),
+        "affinity": affinity,
         "caches": msgspec.to_builtins(topology.caches()),
         "smt": None if cores is None else any(len(core) > 1 for core in cores),
         "vector_instructions": topology.vector_instructions(cpuinfo),
@@ -104,6 +106,12 @@ def thread_pools() -> list[dict[str, Any]]:
         }
         for pool in threadpoolctl.threadpool_info()
     ]
+
+
+def _cores(affinity: str | None) -> int | None:
+    if affinity is not None:
+        return len(topology.cpu_list(affinity))
+    return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
 
 
 def _cpu_model() -> str:

@@ -15,6 +15,7 @@ from rnnbench.backend import load_backend
 from rnnbench.backend import peers as list_peers
 from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.measure.affinity import checked
 from rnnbench.measure.machine import environment
 from rnnbench.store import Case
 from rnnbench.suite import Suite
@@ -35,6 +36,7 @@ class Settings:
     filter: str | None = None  # which cases of the suite: those with this in their label,
     threads: int | None = None  # all with so many threads,
     fit: float | None = None  # and no more than can be measured in so many seconds
+    affinity: str | None = None  # the processors of workers, as in 0,2-3; None: those of this process
 
     @property
     def most(self) -> int:
@@ -125,7 +127,7 @@ def plan_of_entries(
 def _new_plan(
     suite: Suite, settings: Settings, chosen: dict[str, dict[str, Any]], folder: Path, command: Sequence[str]
 ) -> Plan:
-    facts = environment()
+    facts = environment(settings.affinity)
     now = datetime.datetime.now(datetime.UTC)
     identity = f"{now:%Y%m%dT%H%M%S-%f}-{suite.name}"  # microseconds: two runs may start in one second
     run = store.Run(
@@ -142,9 +144,15 @@ def _new_plan(
 
 
 def resumed_plan(path: Path) -> Plan:
-    """Plan to go on with a results file; raises StoreError where machine, versions or code have changed since."""
+    """Plan to go on with a results file; raises StoreError where machine, versions or code have changed since.
+
+    Raises ArgumentError where this process may not use the processors that the run was given.
+    """
     contents = store.read(path)
-    now, then = environment(), contents.run.environment
+    settings = msgspec.convert(contents.run.settings, Settings)
+    if settings.affinity is not None:
+        checked(settings.affinity)
+    now, then = environment(settings.affinity), contents.run.environment
     changed = [name for name in now if now[name] != then.get(name)]
     if changed:
         name = changed[0]
@@ -154,7 +162,7 @@ def resumed_plan(path: Path) -> Plan:
     renamed = [name for name, facts in contents.run.backends.items() if "runs" in facts]
     if renamed:
         raise StoreError(f"cannot go on with {path}: {renamed[0]!r} was a name for that run alone; start a new run instead")
-    return Plan(contents.run, msgspec.convert(contents.run.settings, Settings), path, True, contents.rows, contents.problems)
+    return Plan(contents.run, settings, path, True, contents.rows, contents.problems)
 
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from rnnbench import process
+from rnnbench.measure.affinity import on_processors
 from rnnbench.process import THREAD_VARIABLES
 
 PASSED_ON = (
@@ -28,14 +29,18 @@ START_LIMIT = 120.0
 class WorkerProcess(process.WorkerProcess):
     """One backend with a fixed number of threads and the caches of its compilers in a folder.
 
-    ``code``: a folder whose package rnnbench it imports instead of the installed one.
+    ``code``: a folder whose package rnnbench it imports instead of the installed one.  ``processors``: a list such as
+    ``0,2-3``; None for those of this process.
     """
 
-    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None) -> None:
+    def __init__(
+        self, backend: str, threads: int, jit_cache: Path, code: Path | None = None, processors: str | None = None
+    ) -> None:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment["NUMBA_CACHE_DIR"] = str(jit_cache / "numba")
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(jit_cache / "torchinductor")
         if code is not None:
             environment["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
-        super().__init__("rnnbench.measure.worker", backend, environment)
+        with on_processors(processors):
+            super().__init__("rnnbench.measure.worker", backend, environment)

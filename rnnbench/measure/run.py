@@ -3,8 +3,9 @@
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more.  After the
-rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
+ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more, until that was
+in vain three times on end.  After the rounds that all cases have, further ones hold only the cases whose ratios are not yet
+known.
 """
 
 import datetime
@@ -22,7 +23,7 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import disturbing, with_canary
+from rnnbench.measure.events import MOST_VAIN, disturbing, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
@@ -60,9 +61,11 @@ class _Session:
 
     def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._started, self._gate_seconds, self._timing_seconds = time.monotonic(), 0.0, 0.0
+        self._started = time.monotonic()
+        self._gate_seconds = self._timing_seconds = self._sampled_seconds = 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
+        self._refused: set[tuple[Case, str]] = set()  # by the gate, whose row comes before that of the failure
         self._timed: set[tuple[Case, str, int]] = set()
         self._disturbed: set[tuple[Case, str, int]] = set()
         self._canaries: dict[int, list[float]] = {}  # seconds, sorted, by threads: with more of them the clock may be lower
@@ -81,7 +84,8 @@ class _Session:
 
     def end(self, interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return End(now, time.monotonic() - self._started, self._gate_seconds, interrupted, self._timing_seconds)
+        seconds = time.monotonic() - self._started
+        return End(now, seconds, self._gate_seconds, interrupted, self._timing_seconds, self._sampled_seconds)
 
     def measure(self, scratch: Path) -> None:
         cases, settings = self._plan.run.cases, self._plan.settings
@@ -104,7 +108,7 @@ class _Session:
             case Failure():
                 self._failed.add((row.case, row.backend))
             case Gate():
-                (self._gated if row.passed else self._failed).add((row.case, row.backend))
+                (self._gated if row.passed else self._refused).add((row.case, row.backend))
             case Time():
                 key = (row.case, row.backend, row.round)
                 if row.disturbed and key not in self._disturbed:
@@ -139,7 +143,7 @@ class _Session:
 
     def _too_many_threads(self, case: Case) -> str | None:
         cores = self._plan.run.environment["cores"]
-        return f"the case asks for {case.threads} threads; this machine has {cores} cores" if case.threads > cores else None
+        return f"the case asks for {case.threads} threads; workers have {cores} cores here" if case.threads > cores else None
 
     def _write_references(self, scratch: Path) -> None:
         """Compute what the gate needs, for each case that some backend has yet to be timed on."""
@@ -169,19 +173,25 @@ class _Session:
                 self._progress(self._done, self._total, f"round {number + 1}: {case.label()}")
                 self._measure(workers, case, number, scratch)
                 self._done += 1
+            vain = 0
             for case in cases:
-                if self._untimed(case, number):  # the machine disturbed it
-                    self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
-                    self._measure(workers, case, number, scratch)
+                if not self._untimed(case, number):
+                    continue
+                self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
+                vain = vain + 1 if self._measure(workers, case, number, scratch) else 0
+                if vain == MOST_VAIN:  # no event: it is the state of the machine
+                    break
 
-    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> None:
+    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> bool:
+        """Check and time the backends that have yet to be timed on a case in a round; whether the machine disturbed it."""
         todo = self._untimed(case, number)
         shift = (number + int(case.key(), 16)) % max(1, len(todo))
         order = todo[shift:] + todo[:shift]
         ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
         started = time.monotonic()
-        self._time(workers, ready, case, number)
+        disturbed = self._time(workers, ready, case, number)
         self._timing_seconds += time.monotonic() - started
+        return disturbed
 
     def _wanted(self, case: Case, number: int) -> bool:
         return self._measured.asks_for(case, number, self._plan.settings, self._open(case))
@@ -225,37 +235,42 @@ class _Session:
         findings = [Finding(*finding) for finding in found]
         passed = all(finding.passed for finding in findings)
         row = Gate(case, name, passed, {f.tensor: (f.error, f.tolerance) for f in findings}, seconds)
-        if not passed:  # before the gate's own row: a kill between the two must not lose the failure
+        if not passed:
             wrong = "; ".join(str(finding) for finding in findings if not finding.passed)
-            self.append(Failure(case, name, "gate", "wrong", wrong[:2000], number), row)
+            known = [row] if (case, name) not in self._refused else []  # else a kill has parted the two
+            self.append(*known, Failure(case, name, "gate", "wrong", wrong[:2000], number))
         elif (case, name) not in self._gated:
             self.append(row)
         return passed
 
-    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
+    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> bool:
         settings = self._plan.settings
         if names and case not in self._loops:
             seconds = {name: self._asked(workers, name, case, "time", number, "calibrate") for name in names}
             fastest = min((s for s in seconds.values() if s is not None), default=None)
             if fastest is None:
-                return
+                return False
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
+        asked = {"loops": loops, "count": settings.samples}
+        if settings.affinity is not None:
+            asked["processors"] = settings.affinity
         rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
-            answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, count=settings.samples)
+            answer = self._asked(workers, name, case, "time", number, "sample", **asked)
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
                 rows.append(Time(case, name, number, place, loops, answer))
             elif answer is not None:
                 events = with_canary(answer["events"], self._canaries.get(case.threads, []))
                 rows.append(Time(case, name, number, place, loops, answer["samples"], events))
-        if any(disturbing(row.events) for row in rows):
-            rows = [msgspec.structs.replace(row, disturbed=True) for row in rows]
-        if rows:
-            self.append(*rows)  # at once: waiting for the disk between two backends would part their times
+        self._sampled_seconds += sum(sum(row.samples) * row.loops for row in rows)
+        disturbed = any(disturbing(row.events, sum(row.samples) * row.loops) for row in rows)
+        if rows:  # at once: waiting for the disk between two backends would part their times
+            self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
+        return disturbed
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:
@@ -333,7 +348,7 @@ class _Workers:
     def _new(self, name: str) -> WorkerProcess:
         entry = self._plan.entry(name)
         cache = self._cache / str(self._plan.names.index(name))  # its own: no name finds code that another compiled
-        return WorkerProcess(entry.backend, self._threads, cache, entry.code)
+        return WorkerProcess(entry.backend, self._threads, cache, entry.code, self._plan.settings.affinity)
 
     def first_use(self, use: tuple[str, str, str, str]) -> bool:
         """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""

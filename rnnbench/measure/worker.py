@@ -20,6 +20,7 @@ from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
+from rnnbench.measure.affinity import strayed
 from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
 from rnnbench.measure.verified import threads_used
@@ -31,6 +32,7 @@ class Worker:
     """One backend in this process; each public method answers the request of its name."""
 
     def __init__(self, name: str) -> None:
+        self._watch = Watch()
         started = time.perf_counter()
         self._backend = load_backend(name)
         self._import_seconds = time.perf_counter() - started
@@ -43,6 +45,7 @@ class Worker:
 
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
+        self._watch.look()
         self._prepared = None
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
@@ -69,16 +72,17 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int) -> dict[str, Any]:
+    def sample(self, loops: int, count: int, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
-        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's.
+        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's, and
+        for threads that may run on other ``processors`` than these.
         """
         for _ in range(WARM_UP_CALLS - 1):
             self._call()
         samples = []
         gc.collect()
-        watch = Watch()
+        self._watch.begin()
         gc.disable()
         try:
             begun, busy = time.perf_counter(), time.process_time()
@@ -90,8 +94,8 @@ class Worker:
             busy, lasted = time.process_time() - busy, time.perf_counter() - begun
         finally:
             gc.enable()
-        events = watch.events()
-        wrong = threads_used(self._ready().case.threads, busy, lasted)
+        events = self._watch.events()
+        wrong = threads_used(self._ready().case.threads, busy, lasted) or (strayed(processors) if processors else None)
         if wrong:
             raise RuntimeError(wrong)
         return {"samples": samples, "events": events}
