@@ -1,11 +1,12 @@
 # make bench: check and time all backends on small cases, and write a report.   make test: run all tests.
-# Both create .venv and install what they need from the package registries.
+# make asv-page: publish asv's results as a page that needs no network.
+# They create .venv and install what they need from the package registries.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test lint types clean
+.PHONY: bench test lint types asv-page clean
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -24,6 +25,11 @@ types: .venv/test
 	rm -rf build/types
 	$(INSTALL) --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+
+# asv's page loads its scripts from others' servers: npm brings them here
+asv-page: .venv/test
+	$(BIN)/asv publish
+	$(BIN)/python tools/asv_offline/asv_offline.py .asv/html
 
 .venv/bench: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,7 +1,8 @@
 "use strict";
 
-const shown = ["benchmark", "params", "value", "low", "high", "commit", "date", "machine", "environment"];
+const numbers = ["value", "low", "high", "ratio"];
+const shown = ["benchmark", "params", "state", "value", "unit", "low", "high", "ratio", "change", "commit", "date", "machine", "environment"];
 makeTable(shown.map(name => ({
-  title: name, value: row => row[name], number: ["value", "low", "high"].includes(name),
+  title: name, value: row => row[name], number: numbers.includes(name),
 })))(rows.asv);
 drawAll();

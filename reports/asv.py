@@ -1,41 +1,101 @@
-"""asv's stored results as a frame and as a page: asv's own page loads scripts from the network, this one does not."""
+"""asv's stored results as a frame and as a page: asv's own page needs a server, this one is a file."""
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.rows import records
+from rnnbench.words import count
 
 VERSION = 2
-"""The result format of asv 0.6."""
+"""The format of asv 0.6, of results and of benchmarks.json."""
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
+_SERIES = ["machine", "environment", "benchmark", "params"]
 
 
 def read_asv(directory: Path | str) -> pd.DataFrame:
     """All values below an asv results directory: ``DIR/<machine>/<commit>-<environment>.json``.
 
     Columns: ``machine``, ``commit``, ``date`` (of the commit), ``environment``, ``benchmark``, ``params`` (``a, b`` as asv
-    writes them), ``value`` (seconds for time benchmarks, bytes for memory; NaN: failed or not available), ``low``, ``high``
-    (asv's 99% interval).  Raises StoreError where there is none or where a file is not of asv's format 2.
+    writes them), ``arguments`` (the same as a tuple), ``names`` (of the parameters, as a tuple; empty if unknown), ``state``
+    ("measured", "failed", "n/a"), ``value`` (NaN unless measured), ``low``, ``high`` (asv's 99% interval), ``unit``
+    (seconds for time benchmarks, bytes for memory, else the benchmark's own; empty if unknown).
+    Raises StoreError where there is none or where a file is not of asv's format 2.
     """
     directory = Path(directory)
     files = sorted(path for path in directory.glob("*/*.json") if path.name not in _NOT_RESULTS)
     if not files:
         raise StoreError(f"no asv results at {directory}; expected {directory}/<machine>/<commit>-<environment>.json")
     rows = [row for path in files for row in _rows(path)]
-    names = ["machine", "commit", "date", "environment", "benchmark", "params", "value", "low", "high"]
+    names = ["machine", "commit", "date", "environment", "benchmark", "params", "arguments", "state", "value", "low", "high"]
     frame = pd.DataFrame(rows, columns=names)
+    about = _described(directory / "benchmarks.json")
+    facts = [about.get(name, ((), "")) for name in frame["benchmark"]]
     return frame.astype(dict.fromkeys(("value", "low", "high"), "float64")).assign(
-        date=pd.to_datetime(frame["date"], unit="ms", utc=True)
+        date=pd.to_datetime(frame["date"], unit="ms", utc=True),
+        names=[names for names, _ in facts],
+        unit=[unit for _, unit in facts],
     )
+
+
+def changes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each value of a ``read_asv`` frame beside that of the commit before it, of the same machine and environment.
+
+    Adds ``ratio`` (over the value before; NaN where there is none) and ``change``: "worse" or "better" where the two 99%
+    intervals do not meet, "unclear" where they do, None where one has none, as with ``asv run --quick``.  asv takes lower
+    as better.
+    """
+    measured = frame[frame["state"] == "measured"].sort_values("date", kind="stable")
+    before = measured.groupby(_SERIES, sort=False)[["value", "low", "high"]].shift()
+    known = np.isfinite(measured[["low", "high"]]).all(axis=1) & np.isfinite(before[["low", "high"]]).all(axis=1)
+    words = np.select([measured["low"] > before["high"], measured["high"] < before["low"]], ["worse", "better"], "unclear")
+    change = dict(zip(measured.index[known], words[known], strict=True))
+    return frame.assign(
+        ratio=measured["value"] / before["value"], change=pd.Series([change.get(place) for place in frame.index], dtype=object)
+    )
+
+
+def write_asv_html(directory: Path | str, output: Path | str) -> Path:
+    """Write asv results as one HTML page that needs no network: what changed, charts and a table; raises StoreError."""
+    frame = changes(read_asv(directory))
+    commits = list(frame.sort_values("date", kind="stable")["commit"].drop_duplicates())
+    names = list(dict.fromkeys(frame["benchmark"]))
+    shown = frame.assign(
+        **_across(frame),
+        commit_order=frame["commit"].map(commits.index),
+        benchmark_order=frame["benchmark"].map(names.index),
+        commit=frame["commit"].str[:8],
+        date=frame["date"].dt.strftime("%Y-%m-%d"),
+        params=[_with_names(*parts) for parts in zip(frame["names"], frame["arguments"], strict=True)],
+    ).drop(columns=["names", "arguments"])
+    shown = shown.sort_values("commit_order", ascending=False, kind="stable")
+    newest = shown[shown["state"] == "measured"].drop_duplicates(_SERIES).dropna(subset=["x"])
+    titles = [_title(name, unit) for name, unit in frame.drop_duplicates("benchmark")[["benchmark", "unit"]].to_numpy()]
+    series = list(shown["series"].drop_duplicates())
+    drawn = {}
+    if len(newest):
+        drawn["asv_parameter"] = _over_parameter(titles, series, sorted(newest["x"].unique()))
+    if (frame["state"] == "measured").any() and (len(commits) > 1 or not drawn):
+        drawn["asv"] = _over_commits(titles, series, [commit[:8] for commit in commits])
+    sets = {"asv": page.columns(records(shown)), "newest": page.columns(records(newest))}
+    text = page.template("asv.html").render(
+        **page.page("rnnbench: asv results", drawn, {"rows": sets}),
+        pictures=drawn,
+        machines=list(dict.fromkeys(frame["machine"])),
+        counts=_counts(frame, commits),
+        changed=_changed(frame, commits),
+    )
+    return page.save(text, output)
 
 
 def _rows(path: Path) -> list[tuple]:
@@ -51,8 +111,9 @@ def _rows(path: Path) -> list[tuple]:
             combinations = list(itertools.product(*(stored.get("params") or [])))
             blank = [None] * len(combinations)
             each = (stored.get(name) or blank for name in ("result", "stats_ci_99_a", "stats_ci_99_b"))
-            for params, *numbers in zip(combinations, *each, strict=True):
-                rows.append((*head, benchmark, ", ".join(params), *numbers))
+            for params, value, *interval in zip(combinations, *each, strict=True):
+                state = "failed" if value is None else "n/a" if math.isnan(value) else "measured"
+                rows.append((*head, benchmark, ", ".join(params), params, state, value, *interval))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -60,56 +121,140 @@ def _rows(path: Path) -> list[tuple]:
     return rows
 
 
-def write_asv_html(directory: Path | str, output: Path | str) -> Path:
-    """Write asv results as one HTML page that needs no network: a chart over commits and a table; raises StoreError."""
-    frame = read_asv(directory)
-    commits = frame.drop_duplicates("commit").sort_values("date")["commit"]
-    order = {commit: place for place, commit in enumerate(commits)}
-    names = list(dict.fromkeys(frame["benchmark"]))
-    rows = records(
-        frame.assign(
-            commit_order=frame["commit"].map(order),
-            benchmark_order=frame["benchmark"].map(names.index),
-            commit=frame["commit"].str[:8],
-            date=frame["date"].dt.strftime("%Y-%m-%d"),
+def _described(path: Path) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The names of the parameters and the unit of each benchmark that a results directory describes."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: (tuple(map(str, facts.get("param_names", ()))), str(facts.get("unit", "")))
+            for name, facts in content.items()
+            if name != "version"
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} describes no benchmarks of asv: {error!r}") from error
+
+
+def _with_names(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    bare = [value.strip("'") for value in values]
+    if len(names) != len(bare):
+        return ", ".join(bare)
+    return ", ".join(f"{name} {value}" for name, value in zip(names, bare, strict=True))
+
+
+def _title(benchmark: str, unit: str) -> str:
+    """A benchmark without its module."""
+    name = benchmark.partition(".")[2] or benchmark
+    return f"{name}, {unit}" if unit else name
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _across(frame: pd.DataFrame) -> dict[str, Any]:
+    """Where a benchmark has one parameter of numbers that varies: that number as ``x``, the other values as ``series``."""
+    axis: dict[str, int | None] = {}
+    for benchmark, values in frame.groupby("benchmark", sort=False)["arguments"]:
+        columns = [set(column) for column in zip(*values, strict=True)]
+        varied = [
+            place
+            for place, column in enumerate(columns)
+            if len(column) > 1 and all(_number(value) is not None for value in column)
+        ]
+        axis[str(benchmark)] = varied[0] if len(varied) == 1 else None
+    xs: list[float | None] = []
+    series: list[str] = []
+    several = frame.groupby(["machine", "environment"]).ngroups > 1
+    for row in frame.itertuples():
+        values, place = list(row.arguments), axis[row.benchmark]
+        xs.append(None if place is None else _number(values.pop(place)))
+        where = [row.machine, row.environment] if several else []
+        series.append(", ".join([*(value.strip("'") for value in values), *where]))
+    return {"x": xs, "series": series}
+
+
+def _counts(frame: pd.DataFrame, commits: list[str]) -> str:
+    """``90 values of 2 commits, 18 n/a, 0 failed``, in words."""
+    states = frame["state"].value_counts()
+    rest = [
+        f"{states[name]} {words}" for name, words in (("failed", "failed"), ("n/a", "not available here")) if name in states
+    ]
+    return ", ".join([f"{count(len(frame), 'value')} of {count(len(commits), 'commit')}", *rest])
+
+
+def _changed(frame: pd.DataFrame, commits: list[str]) -> str | None:
+    """What the newest commit changed, in words; None for the first one."""
+    newest = frame[(frame["commit"] == commits[-1]) & frame["ratio"].notna()]
+    if newest.empty:
+        return None
+    found = newest["change"].value_counts()
+    known = int(found.sum())
+    if not known:
+        return (
+            f"Commit {commits[-1][:8]}: {count(len(newest), 'value')} to compare with the commit before, none of them with an "
+            "interval, so whether they changed is not known: asv run without --quick measures intervals."
         )
+    return (
+        f"Commit {commits[-1][:8]}, of {count(known, 'value')} with intervals: {found.get('worse', 0)} worse than at the "
+        f"commit before, {found.get('better', 0)} better, {found.get('unclear', 0)} unclear."
     )
-    picture = _over_commits(names, [commit[:8] for commit in commits])
-    drawn = {picture.name: picture} if frame["value"].notna().any() else {}
-    payload: dict[str, Any] = {"rows": {"asv": page.columns(rows)}, "names": names}
-    text = page.template("asv.html").render(
-        **page.page("rnnbench: asv results", drawn, payload),
-        pictures=drawn,
-        machines=list(dict.fromkeys(frame["machine"])),
-        count=len(frame),
-        missing=int(frame["value"].isna().sum()),
-    )
-    return page.save(text, output)
 
 
-def _over_commits(names: list[str], commits: list[str]) -> Picture:
-    """One line per parameter combination over the commits, one facet per benchmark."""
+def _panels(base: alt.Chart | alt.LayerChart, titles: list[str], *parameters: alt.Parameter) -> alt.FacetChart:
+    """One panel per benchmark, each with scales of its own."""
+    header = alt.Header(title=None, labelExpr="benchmarks[datum.value]", labelLimit=320)
+    return (
+        base.facet(alt.Facet("benchmark_order:O", header=header), columns=3)
+        .transform_filter("isValid(datum.value) && datum.value > 0")
+        .resolve_scale(x="independent", y="independent")
+        .add_params(alt.param(name="benchmarks", value=titles), *parameters)
+    )
+
+
+def _y() -> alt.Y:
+    scale = alt.Scale(type="log", nice=False, padding=8)
+    return alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(format="~s", labelOverlap="greedy"))
+
+
+def _lines(base: alt.Chart, series: list[str], dataset: str) -> alt.LayerChart:
+    scale, legend = alt.Scale(domain=series), alt.Legend(orient="top")
+    base = base.encode(color=alt.Color("series:N", title=None, scale=scale, legend=legend))
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(
+        shape=alt.Shape("series:N", title=None, scale=scale, legend=legend),
+        tooltip=[
+            *(
+                alt.Tooltip(name, type="nominal")
+                for name in ("benchmark", "params", "machine", "environment", "commit", "date")
+            ),
+            alt.Tooltip("value:Q", format=".4~g"),
+        ],
+    )
+    return alt.layer(base.mark_line(strokeWidth=1.4), points, width=300, height=200, data=alt.NamedData(dataset))
+
+
+def _over_parameter(titles: list[str], series: list[str], ticks: list[float]) -> Picture:
+    """The newest value over the parameter that varies, one line for each of the others."""
+    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
+    base = alt.Chart().encode(x=alt.X("x:Q", title=None, scale=alt.Scale(type="log", nice=False, padding=8), axis=axis), y=_y())
+    chart = _panels(_lines(base, series, "newest"), titles)
+    caption = (
+        "The newest value of each benchmark over the parameter that gives it its name, such as T or threads; both axes are "
+        "logarithmic."
+    )
+    return Picture("asv_parameter", "Over what varies", caption, "newest", chart)
+
+
+def _over_commits(titles: list[str], series: list[str], commits: list[str]) -> Picture:
+    """One line per parameter combination over the commits."""
     axis = alt.Axis(labelExpr="commits[datum.value]", labelAngle=-45, labelOverlap=True)
     base = alt.Chart().encode(
-        x=alt.X("commit_order:O", title="commit", axis=axis),
-        y=alt.Y("value:Q", title="value", scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(format="~s")),
-        detail=["params:N", "machine:N", "environment:N"],
+        x=alt.X("commit_order:O", title=None, axis=axis), y=_y(), detail=["params:N", "machine:N", "environment:N"]
     )
-    tooltip = [
-        alt.Tooltip(name, type="nominal") for name in ("benchmark", "params", "machine", "environment", "commit", "date")
-    ]
-    chart = (
-        alt.layer(
-            base.mark_line(strokeWidth=1.2, opacity=0.6),
-            base.mark_point(filled=True, size=45, opacity=1).encode(tooltip=[*tooltip, alt.Tooltip("value:Q", format=".4~g")]),
-            width=300,
-            height=200,
-            data=alt.NamedData("asv"),
-        )
-        .facet(alt.Facet("benchmark_order:O", header=alt.Header(title=None, labelExpr="benchmarks[datum.value]")), columns=3)
-        .transform_filter("isValid(datum.value) && datum.value > 0")
-        .resolve_scale(y="independent")
-        .add_params(alt.param(name="commits", value=commits), alt.param(name="benchmarks", value=names))
-    )
-    caption = "Seconds for time benchmarks, bytes for memory; one line for each combination of parameters; logarithmic."
+    chart = _panels(_lines(base, series, "asv"), titles, alt.param(name="commits", value=commits))
+    caption = "One line for each combination of parameters; the vertical axis is logarithmic."
     return Picture("asv", "Over commits", caption, "asv", chart)

@@ -1,7 +1,12 @@
 """What all asv benchmarks share: a backend as the first parameter, set-up outside the timing, calls that wait."""
 
+import math
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 import rnnbench
 from rnnbench.inputs import make_input
@@ -12,13 +17,58 @@ BACKENDS = ("numpy_ref", "numba_cpu", "numba_cuda", "torch_nn", "torch_eager")
 that cannot run."""
 
 
+def loaded(backend: str) -> Any:
+    """The backend's module; raises NotImplementedError, asv's n/a, where it cannot run here."""
+    try:
+        return rnnbench.load_backend(backend)
+    except (rnnbench.BackendUnavailable, rnnbench.UnknownBackend) as error:  # unknown: an older commit is measured
+        raise NotImplementedError(str(error)) from error
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tracked(unit: str, setup: Callable[..., None] | None = None) -> Callable[[Any], Any]:
+    """Mark a track benchmark with its unit and, where it needs more than its class, a set-up of its own."""
+
+    def mark(method: Any) -> Any:
+        method.unit = unit
+        if setup:
+            method.setup = setup
+        return method
+
+    return mark
+
+
+def needs_memory_counter(backend: str, value: int) -> None:
+    from rnnbench.measure.memory import measurable
+
+    if not measurable():
+        raise NotImplementedError("this system keeps no peak of memory that can be reset")
+
+
+def relative_error(got: Iterable[np.ndarray], wanted: Iterable[np.ndarray]) -> float:
+    """Norm of (got - wanted) over norm of wanted, over all arrays together."""
+    error = norm = 0.0
+    for one, other in zip(got, wanted, strict=True):
+        error += float(np.sum(np.square(one - other)))
+        norm += float(np.sum(np.square(other)))
+    return math.sqrt(error / norm)
+
+
 class NetworkBenchmark(ABC):
     """One network on each backend; a subclass says which, and what varies.  Abstract, so asv passes it over.
 
     Peak memory is, as asv takes it, the whole process's: libraries, and the compiler where the JIT cache was empty.
+    ``extra_memory`` is what one call needs above that.
     """
 
     timeout = 300  # seconds; the first set-up of a JIT backend compiles
+    repeat = (5, 100, 1.0)  # asv times a single call per sample: at least 5 of them, and up to 100 within a second
+
+    _ready: tuple[str, int] | None = None
 
     @abstractmethod
     def case(self, value: int) -> Case:
@@ -26,23 +76,30 @@ class NetworkBenchmark(ABC):
 
     def setup(self, backend: str, value: int) -> None:
         """Load the network and run what is timed once, so that nothing compiles later."""
-        case = self.case(value)
-        self.backend = self._loaded(backend)
-        spec = case.spec()
-        reason = self.backend.supports(spec)
+        if self._ready == (backend, value):  # asv sets up again before every timed call
+            return
+        self.of = self.case(value)
+        if self.of.threads > processors():
+            raise NotImplementedError(f"{self.of.threads} threads on {processors()} processors")
+        self.backend = loaded(backend)
+        reason = self.backend.supports(self.of.spec())
         if reason:
             raise NotImplementedError(reason)
-        self.net = self.backend.load(spec, rnnbench.init_params(spec, seed=0), threads=case.threads)
-        inputs = make_input(case, seed=0)
-        self.x, self.dy = self.backend.asarray(inputs.x), self.backend.asarray(inputs.dy)
-        self.state = self._arrays(inputs.state)
-        self.dstate = self._arrays(inputs.dstate)
-        self.window = case.window or case.T
-        if case.phase == "tbptt":
+        self.params = rnnbench.init_params(self.of.spec(), seed=0)
+        self.inputs = make_input(self.of, seed=0)
+        self.window = self.of.window or self.of.T
+        self.load()
+        if self.of.phase == "tbptt":
             self.tbptt()
         else:
             self.forward()
             self.step()
+        self._ready = backend, value
+
+    def load(self) -> None:
+        self.net = self.backend.load(self.of.spec(), self.params, threads=self.of.threads)
+        self.x, self.dy = self.backend.asarray(self.inputs.x), self.backend.asarray(self.inputs.dy)
+        self.state, self.dstate = (tuple(map(self.backend.asarray, part)) for part in (self.inputs.state, self.inputs.dstate))
 
     def forward(self) -> None:
         self.net.forward(self.x, self.state)
@@ -57,12 +114,25 @@ class NetworkBenchmark(ABC):
         rnnbench.tbptt(self.net, self.x, self.dy, self.window, state=self.state)
         self.backend.synchronize()
 
-    def _arrays(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(self.backend.asarray(part) for part in parts)
+    def extra_memory(self, call: Callable[[], None]) -> int:
+        """Peak resident bytes of a call above the loaded network, all code having run before."""
+        from rnnbench.measure.memory import peak_above
 
-    @staticmethod
-    def _loaded(backend: str) -> Any:
-        try:
-            return rnnbench.load_backend(backend)
-        except (rnnbench.BackendUnavailable, rnnbench.UnknownBackend) as error:  # unknown: an older commit is measured
-            raise NotImplementedError(str(error)) from error
+        self.load()  # a network that has run keeps the arrays of its last call
+        return peak_above(call)
+
+    def gradients(self, window: int) -> list[np.ndarray]:
+        """Of all parameters, of truncated BPTT with this window, in float64; T is full BPTT."""
+        _, _, grads = rnnbench.tbptt(self.net, self.x, self.dy, window, state=self.state)
+        self.backend.synchronize()
+        return [np.asarray(self.backend.to_numpy(grads.params[name]), np.float64) for name in self.params]
+
+    def exact_gradients(self) -> list[np.ndarray]:
+        """Of full BPTT of the same weights and input, by the reference in float64."""
+        reference = rnnbench.load_backend("numpy_ref")
+        spec = self.of.spec()
+        exact = rnnbench.Spec(spec.cell, spec.input_size, spec.hidden_size, dtype="float64")
+        inputs = self.inputs.map(lambda array: array.astype(np.float64))
+        net = reference.load(exact, {name: value.astype(np.float64) for name, value in self.params.items()})
+        _, _, grads = rnnbench.tbptt(net, inputs.x, inputs.dy, self.of.T, state=inputs.state)
+        return [grads.params[name] for name in self.params]

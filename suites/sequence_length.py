@@ -1,8 +1,14 @@
-"""How time and memory grow with the sequence length T."""
+"""How time, memory and rounding errors grow with the sequence length T."""
 
 from rnnbench.store import Case
 
-from .common import BACKENDS, NetworkBenchmark  # noqa: TID251  # asv imports this folder under its bare name
+from .common import (  # noqa: TID251  # asv imports this folder under its bare name
+    BACKENDS,
+    NetworkBenchmark,
+    needs_memory_counter,
+    relative_error,
+    tracked,
+)
 
 
 class SequenceLength(NetworkBenchmark):
@@ -22,3 +28,12 @@ class SequenceLength(NetworkBenchmark):
 
     def peakmem_step(self, backend: str, value: int) -> None:
         self.step()
+
+    @tracked("bytes", needs_memory_counter)
+    def track_extra_memory(self, backend: str, value: int) -> int:
+        return self.extra_memory(self.step)
+
+    @tracked("relative error")
+    def track_rounding(self, backend: str, value: int) -> float:
+        """Of the parameters' gradients, against the reference in float64."""
+        return relative_error(self.gradients(value), self.exact_gradients())

@@ -1,8 +1,14 @@
-"""What the truncation window costs in time and saves in memory."""
+"""What the truncation window costs in time and in accuracy, and saves in memory."""
 
 from rnnbench.store import Case
 
-from .common import BACKENDS, NetworkBenchmark  # noqa: TID251  # asv imports this folder under its bare name
+from .common import (  # noqa: TID251  # asv imports this folder under its bare name
+    BACKENDS,
+    NetworkBenchmark,
+    needs_memory_counter,
+    relative_error,
+    tracked,
+)
 
 
 class Window(NetworkBenchmark):
@@ -19,3 +25,12 @@ class Window(NetworkBenchmark):
 
     def peakmem_tbptt(self, backend: str, value: int) -> None:
         self.tbptt()
+
+    @tracked("bytes", needs_memory_counter)
+    def track_extra_memory(self, backend: str, value: int) -> int:
+        return self.extra_memory(self.tbptt)
+
+    @tracked("relative error")
+    def track_gradient_error(self, backend: str, value: int) -> float:
+        """Of the parameters' gradients, against full BPTT by the reference in float64."""
+        return relative_error(self.gradients(value), self.exact_gradients())

@@ -1,22 +1,28 @@
-"""asv: its configuration and benchmarks are found, run on a backend, and show n/a for one that cannot run.  About 5 s."""
+"""asv: its configuration and benchmarks are found, run on a backend, and show n/a for one that cannot run.  About 15 s."""
 
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rnnbench
 import rnnbench.suites
+from rnnbench.measure import memory
+from rnnbench.suites import common, start_up
 from rnnbench.suites.common import BACKENDS, NetworkBenchmark
 from rnnbench.suites.sequence_length import SequenceLength
+from rnnbench.suites.threads import Threads
+from rnnbench.suites.window import Window
 
 ROOT = Path(__file__).parents[1]
-METHODS = ("time_", "peakmem_")
+METHODS = ("time_", "timeraw_", "peakmem_", "track_")
 
 
 def benchmarks() -> list[tuple[type, str]]:
@@ -26,7 +32,7 @@ def benchmarks() -> list[tuple[type, str]]:
         member
         for module in modules
         for member in vars(module).values()
-        if isinstance(member, type) and issubclass(member, NetworkBenchmark) and member is not NetworkBenchmark
+        if isinstance(member, type) and member is not NetworkBenchmark and any(name.startswith(METHODS) for name in dir(member))
     }
     return sorted(((c, name) for c in classes for name in dir(c) if name.startswith(METHODS)), key=str)
 
@@ -39,6 +45,8 @@ def test_the_configuration_names_what_exists():
     assert (ROOT / config["benchmark_dir"] / "__init__.py").is_file()
     assert {config[key] for key in ("env_dir", "results_dir", "html_dir")} == {f".asv/{x}" for x in ("env", "results", "html")}
     assert "--no-deps" in config["build_command"][0]  # else asv finds several wheels and stops
+    assert "-c {conf_dir}/constraints.txt" in config["install_command"][0]  # else each environment has its own versions
+    assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
 
 
 def test_asv_finds_each_benchmark_once_and_no_problem(tmp_path):
@@ -66,14 +74,98 @@ def test_the_backend_parameter_names_every_registered_backend():
     assert set(BACKENDS) == ours
 
 
-@pytest.mark.parametrize(("benchmark", "method"), benchmarks(), ids=lambda x: getattr(x, "__name__", x))
+def test_asv_runs_a_benchmark_and_marks_what_is_not_available():
+    pytest.importorskip("asv", reason="asv is not installed")
+    if not (ROOT / ".git").exists():
+        pytest.skip("asv reads the repository, and this is none")
+    names = r"Threads.time_forward\('(numpy_ref|numba_cpu)', (1|8)\)"
+    command = [sys.executable, "-m", "asv", "run", "--quick", "--dry-run", "-E", f"existing:{sys.executable}", "--bench", names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {words[0]: words[1:] for line in done.stdout.splitlines() if (words := line.split()) and words[0] in BACKENDS}
+    for name in ("numpy_ref", "numba_cpu"):
+        assert re.fullmatch(r"[\d.]+±0[mμ]?s", rows[name][0])
+        assert (rows[name][-1] == "n/a") == (common.processors() < 8)
+
+
+def numbers() -> list[tuple[type, str]]:
+    return [(benchmark, method) for benchmark, method in benchmarks() if not method.startswith("timeraw_")]
+
+
+@pytest.mark.parametrize(("benchmark", "method"), numbers(), ids=lambda x: getattr(x, "__name__", x))
 def test_each_benchmark_runs_on_the_reference(benchmark, method):
     assert len(benchmark.params) == len(benchmark.param_names) == 2
     assert benchmark.params[0] == BACKENDS
     value = min(benchmark.params[1])
     instance = benchmark()
     instance.setup("numpy_ref", value)
-    assert getattr(instance, method)("numpy_ref", value) is None
+    result = getattr(instance, method)("numpy_ref", value)
+    if method.startswith("track_"):
+        assert 0 < result < np.inf
+        assert getattr(benchmark, method).unit in ("bytes", "relative error")
+    else:
+        assert result is None
+
+
+def test_the_error_of_truncation_ends_where_the_window_covers_the_sequence():
+    errors = {}
+    for window in (4, 32, 256):
+        benchmark = Window()
+        benchmark.setup("numpy_ref", window)
+        errors[window] = benchmark.track_gradient_error("numpy_ref", window)
+    assert errors[4] > errors[32] > errors[256]
+    # of full BPTT in float32 only rounding is left, which adds up over the steps at worst
+    assert errors[256] < 256 * np.finfo(np.float32).eps
+
+
+def test_the_extra_memory_follows_the_window():
+    if not memory.measurable():
+        pytest.skip("this system keeps no peak of memory that can be reset")
+    extra = {}
+    for window in (4, 256):
+        benchmark = Window()
+        benchmark.setup("numpy_ref", window)
+        extra[window] = benchmark.track_extra_memory("numpy_ref", window)
+    steps = 256 - 4
+    tape = steps * 8 * 64 * 4 * 4  # the four gates of the further steps, which BPTT cannot do without, in float32
+    assert extra[256] - extra[4] > tape
+
+
+def test_memory_that_cannot_be_counted_is_not_applicable(monkeypatch):
+    monkeypatch.setattr(memory, "measurable", lambda: False)
+    with pytest.raises(NotImplementedError, match="keeps no peak of memory"):
+        SequenceLength.track_extra_memory.setup("numpy_ref", 16)
+
+
+def test_more_threads_than_processors_are_not_applicable(monkeypatch):
+    monkeypatch.setattr(common, "processors", lambda: 2)
+    with pytest.raises(NotImplementedError, match="4 threads on 2 processors"):
+        Threads().setup("numpy_ref", 4)
+
+
+def in_a_new_process(*parts: str) -> str:
+    done = subprocess.run([sys.executable, "-c", "\n".join(parts)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_start_up_of_the_reference_runs_in_a_new_process():
+    benchmark = start_up.StartUp()
+    benchmark.setup("numpy_ref")
+    asked = "import sys; print(backend.__name__, 'numba' in sys.modules)"
+    assert in_a_new_process(benchmark.timeraw_import("numpy_ref"), asked) == "rnnbench.impls.numpy_ref False\n"
+    assert in_a_new_process(benchmark.timeraw_first_step("numpy_ref"), "print('ran')") == "ran\n"
+
+
+def test_a_compiling_start_finds_an_empty_cache_of_its_own():
+    benchmark = start_up.StartUp()
+    statement, before = benchmark.timeraw_first_step_compiling("numba_cpu")
+    assert statement == benchmark.timeraw_first_step("numba_cpu")
+    asked = (
+        "import sys; from pathlib import Path; print('numba' in sys.modules, [*Path(os.environ['NUMBA_CACHE_DIR']).iterdir()])"
+    )
+    from_numba = "from numba.core import config; print(config.CACHE_DIR == cache.name)"
+    assert in_a_new_process(before, asked, from_numba) == "False []\nTrue\n"
 
 
 class Recorder:
@@ -118,6 +210,19 @@ def test_set_up_runs_what_is_timed_and_the_timed_call_waits(monkeypatch):
     recorder.calls.clear()
     benchmark.time_forward("numba_cpu", 16)
     assert recorder.calls == ["forward", "synchronize"]
+
+
+def test_a_second_set_up_of_the_same_does_nothing(monkeypatch):
+    """asv sets up before every timed call."""
+    recorder = Recorder()
+    monkeypatch.setattr(rnnbench, "load_backend", lambda _: recorder)
+    benchmark = SequenceLength()
+    benchmark.setup("numba_cpu", 16)
+    recorder.calls.clear()
+    benchmark.setup("numba_cpu", 16)
+    assert recorder.calls == []
+    benchmark.setup("numba_cpu", 64)
+    assert recorder.calls[0] == "load"
 
 
 def test_an_unsupported_network_is_not_applicable(monkeypatch):
