@@ -44,8 +44,8 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     add(curves(data, names, WINDOW_TIME), timed and swept("window"), "truncation")
     add(window_error(data), swept("window") and bool(data.truncation["relative_error"].notna().any()), "truncation")
     add(curves(data, names, WINDOW_MEMORY), swept("window") and bool(data.truncation["peak_bytes"].notna().any()), "truncation")
-    add(startup(data, names), not data.startup.empty, "startup")
-    add(gates(data, names), not data.gates.empty, "quick")
+    add(startup(data, names), bool(names) and not data.startup.empty, "startup")
+    add(gates(data, names), bool(names) and not data.gates.empty, "quick")
     return Pictures(drawn, left_out)
 
 

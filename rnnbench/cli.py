@@ -23,6 +23,7 @@ from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
 from rnnbench.commands.plan import add_arguments as add_plan_arguments
 from rnnbench.commands.plan import dry_run, plan_of
+from rnnbench.commands.report import add_arguments as add_report_arguments
 from rnnbench.commands.show import show
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
@@ -186,7 +187,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the HTML report of a results file, or of asv's results."""
+    """Write the report of a results file as a page, text or charts, or a page of asv's results."""
     from rnnbench.commands.report import report
 
     return report(options, _reports())
@@ -276,11 +277,9 @@ def _one_results_file(path: Path) -> Path:
 
 
 def _reports() -> Any:
-    """The report package, which needs libraries that the core does not; raises MissingLibrary."""
-    try:
-        from rnnbench import reports
-    except ModuleNotFoundError as error:
-        raise MissingLibrary(str(error)) from error
+    """The report package; what needs a library that the core does not raises MissingLibrary when it is used."""
+    from rnnbench import reports
+
     return reports
 
 
@@ -393,8 +392,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add(report)
     sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
-    sub.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="the file to write (default of a page: report.html)")
     sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+    add_report_arguments(sub)
 
     sub = add(bars)
     sub.add_argument("results", help="a results file, or a folder: its newest one")

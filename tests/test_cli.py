@@ -463,18 +463,18 @@ def test_python_m_rnnbench_is_the_command_line(tmp_path):
     assert_one_line((wrong.returncode, wrong.stdout, wrong.stderr), 2, "unknown suite 'nope'")
 
 
-WITHOUT_ALTAIR = "import sys; sys.modules['altair'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+WITHOUT_PANDAS = "import sys; sys.modules['pandas'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_what_to_install(tmp_path, tiny):
-    run = in_a_process("-c", WITHOUT_ALTAIR, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
-    needs = "reports need altair: pip install 'rnnbench[report]'"
+    run = in_a_process("-c", WITHOUT_PANDAS, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
+    needs = "reports need pandas: pip install 'rnnbench[report]'"
     assert run.returncode == 0, run.stderr
     (line,) = run.stdout.splitlines()
     path = line.removeprefix("results: ")
     assert store.read(tmp_path / path).problems == []
     assert without_progress(run.stderr) == [f"rnnbench: no summary: {needs}"]
-    report = in_a_process("-c", WITHOUT_ALTAIR, "report", path, cwd=tmp_path)
+    report = in_a_process("-c", WITHOUT_PANDAS, "report", path, cwd=tmp_path)
     assert (report.returncode, report.stdout, report.stderr) == (4, "", f"rnnbench: {needs}\n")
 
 
