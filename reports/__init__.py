@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         time_over_window,
     )
     from rnnbench.reports.page import write_html, write_svg
+    from rnnbench.reports.published import beside_published, published_figures
+    from rnnbench.reports.tables import fastest, scaling_exponents
 
 _HOMES = {
     "answers": ("summary_text",),
@@ -46,6 +48,8 @@ _HOMES = {
         "time_over_window",
     ),
     "page": ("write_html", "write_svg"),
+    "published": ("beside_published", "published_figures"),
+    "tables": ("fastest", "scaling_exponents"),
 }
 """The module of each public name."""
 
@@ -55,10 +59,14 @@ __all__ = [
     "bar_points",
     "bar_table",
     "bar_text",
+    "beside_published",
     "error_over_window",
     "errors_over_tolerances",
+    "fastest",
     "memory_over_window",
+    "published_figures",
     "read_asv",
+    "scaling_exponents",
     "speed_map",
     "startup_times",
     "summary_text",

@@ -35,9 +35,7 @@ def gallery(data: Frames) -> Gallery:
     cases = case_rows(data, groups)
     shown = pictures(data, cases)
     drawn = [
-        _drawn(data, cases, picture, groups, number)
-        for picture in shown.drawn.values()
-        for number in range(len(groups.labels[picture.sweep]) if picture.sweep else 1)
+        _drawn(data, cases, picture, groups, number) for picture in shown.drawn.values() for number in _numbers(picture, groups)
     ]
     return Gallery(drawn, list(shown.left_out.values()))
 
@@ -94,12 +92,19 @@ def errors_over_tolerances(data: Frames) -> alt.TopLevelMixin:
 
 
 def _one(data: Frames, name: str, sweep: int) -> alt.TopLevelMixin:
-    found = gallery(data)
-    present = {one.name: one for one in found.drawn}
+    groups = sweeps(data.cases)
+    cases = case_rows(data, groups)
+    shown = pictures(data, cases).drawn
+    present = {_file_name(one.name, number): one for one in shown.values() for number in _numbers(one, groups)}
     wanted = _file_name(name, sweep)
     if wanted not in present:
         raise ArgumentError(f"this run has no chart {wanted!r}; it has {', '.join(present) or 'none'}")
-    return _chart(present[wanted])
+    return _chart(_drawn(data, cases, present[wanted], groups, sweep))
+
+
+def _numbers(picture: Picture, groups: Sweeps) -> range:
+    """The numbers of the sweeps that a picture shows one at a time."""
+    return range(len(groups.labels[picture.sweep]) if picture.sweep else 1)
 
 
 def _chart(drawn: Drawn) -> alt.TopLevelMixin:

@@ -25,6 +25,7 @@ from rnnbench.commands.plan import add_arguments as add_plan_arguments
 from rnnbench.commands.plan import dry_run, plan_of
 from rnnbench.commands.report import add_arguments as add_report_arguments
 from rnnbench.commands.show import show
+from rnnbench.commands.suites import suites
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -61,24 +62,6 @@ def backends(options: argparse.Namespace) -> int:
         for entry in entries:
             about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
             print(f"{entry.name:<{width}}  {about}")
-    return OK
-
-
-def suites(options: argparse.Namespace) -> int:
-    """List the suites in the package, or the cases of one."""
-    from rnnbench.suite import load_suite, suite_names
-
-    if options.suite:
-        suite = load_suite(options.suite)
-        print(f"{suite.name}: {suite.description}\nsource: {suite.source}")
-        for case in suite.cases:
-            print(f"  {case.label()}")
-        return OK
-    names = suite_names()
-    width = max(map(len, names))
-    for name in names:
-        suite = load_suite(name)
-        print(f"{name:<{width}}  {len(suite.cases):4d} cases  {suite.description}")
     return OK
 
 

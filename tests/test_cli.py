@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,14 +247,17 @@ def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
             assert lines[entry.name] == f"unavailable: {entry.reason}"
 
 
-def test_suites_lists_each_with_the_number_of_its_cases(command):
+def test_suites_lists_each_with_its_cases_its_time_and_its_source(command):
     code, text, stderr = command("suites")
     assert (code, stderr) == (0, "")
-    lines = [line.split(maxsplit=3) for line in text.splitlines()]
-    assert [name for name, *_ in lines] == suite_names()
-    for name, count, _, description in lines:
+    listed = text.split("\n\n")[0]
+    heads = re.findall(r"^(\S+) +(\d+) cases +(\S.*?)  (.*)$", listed, re.MULTILINE)
+    assert [name for name, *_ in heads] == suite_names()
+    for name, count, took, description in heads:
         suite = load_suite(name)
         assert (int(count), description) == (len(suite.cases), suite.description)
+        assert re.fullmatch(r"[\d.]+ m?s|\d+ min|\d+ h \d+ min", took)
+        assert " ".join(f"source: {suite.source}".split()) in " ".join(listed.split())
 
 
 def test_a_suite_is_shown_with_its_source_and_every_case(command, tiny):
