@@ -17,6 +17,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.reports.answers import answers
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.gallery import gallery
+from rnnbench.reports.published import beside_published, published_rows
 from rnnbench.reports.winners import winners
 from rnnbench.reports.words import duration, printable, times
 from rnnbench.words import spreadsheet_safe
@@ -51,7 +52,7 @@ def to_json(data: Frames) -> str:
     """Everything that the page is made from as one JSON document; what has no number (NaN, infinite) is null.
 
     ``cases`` holds the fields of each case; the rows of ``times``, ``summary``, ``pairs``, ``gates``, ``failures``,
-    ``truncation`` and ``startup`` (``Frames``) name theirs by its key in ``case``.
+    ``truncation``, ``startup`` (``Frames``) and ``published`` (``beside_published``) name theirs by its key in ``case``.
     """
     run = {name: getattr(data.run, name) for name in data.run.__struct_fields__ if name != "cases"}
     frames = ("times", "summary", "pairs", "gates", "failures", "truncation", "startup")
@@ -62,6 +63,7 @@ def to_json(data: Frames) -> str:
         "answers": [answer._asdict() for answer in answers(data)],
         "cases": _rows(data.cases),
         **{name: _rows(getattr(data, name).drop(columns=[*CASE_FIELDS])) for name in frames},
+        "published": _rows(beside_published(data)),
         "problems": data.problems,
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
@@ -88,7 +90,7 @@ def to_markdown(data: Frames) -> str:
         lines += [f"- {escaped(answer.text)}", *(f"  - {escaped(detail)}" for detail in answer.details)]
     lines += ["", "## Times", "", _legend(data), "", *_times_table(data)]
     lines += ["", "## Failures", "", *_failures_table(data)]
-    lines += ["", "## How it was measured", "", *_provenance(data)]
+    lines += ["", *_published(data), "## How it was measured", "", *_provenance(data)]
     return "\n".join(lines) + "\n"
 
 
@@ -148,6 +150,13 @@ def _failures_table(data: Frames) -> list[str]:
     if rows:
         lines += ["", *_table(["Case", "Backend", "Reason", "While", "Message"], rows)]
     return lines or ["None."]
+
+
+def _published(data: Frames) -> list[str]:
+    names = ("label", "own", "time", "library", "hardware", "dtype", "source", "note")
+    rows = [[*(escaped(str(row[name])) for name in names), f"<{row['url']}>"] for row in published_rows(data)]
+    heads = ["Case", "Least time here", "Published", "Library", "Hardware", "dtype", "Source", "Note", "Link"]
+    return ["## Published figures", "", *_table(heads, rows), ""] if rows else []
 
 
 def _provenance(data: Frames) -> list[str]:

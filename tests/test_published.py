@@ -3,12 +3,13 @@
 About 5 s, most of it imports and two pages.
 """
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from rnnbench.reports import beside_published, page, published_figures, to_pandas
+from rnnbench.reports import beside_published, page, published_figures, to_json, to_markdown, to_pandas
 from rnnbench.reports.published import SHAPE
 from rnnbench.store import Case, Failure, Run, Time, Writer
 from rnnbench.suite import estimate, load_suite, suite_names
@@ -119,7 +120,7 @@ def test_the_page_shows_them_with_their_source_and_is_otherwise_the_same(
 ) -> None:
     data = to_pandas(written(tmp_path, [GLAMPLE]))
     shown = page.render(data)
-    monkeypatch.setattr(page, "published_rows", lambda data: [])
+    monkeypatch.setattr(page, "published_rows", lambda _: [])
     without = page.render(data)
     start = shown.index('<section aria-labelledby="published">')
     end = shown.index("</section>", start) + len("</section>")
@@ -129,3 +130,6 @@ def test_the_page_shows_them_with_their_source_and_is_otherwise_the_same(
     assert "19.5 ms" in section  # 610.7 microseconds per sequence, 32 of them
     assert "quick, 1 s" in section
     assert "no ratio on this page uses them" in section
+    (line, *_) = [line for line in to_markdown(data).splitlines() if "| Torch |" in line]
+    assert line.startswith("| lstm step T30 B32 I512 H512 | quick, 1 s | 19.5 ms |")
+    assert len(json.loads(to_json(data))["published"]) == len(beside_published(data)) == 4
