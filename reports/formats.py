@@ -109,9 +109,8 @@ def escaped(text: str) -> str:
 def _legend(data: Frames) -> str:
     if data.baseline is None:
         return "No backend completed a case."
-    fewest = "the median over rounds, and how many times as fast as"
     signs = "≈: a tie; ?: unclear; in bold: clearly the fastest"
-    return f"Time of one call, {fewest} {escaped(data.baseline)} ({signs})."
+    return f"Time of a call, the median over rounds, and how many times as fast as {escaped(data.baseline)} that is ({signs})."
 
 
 def _times_table(data: Frames) -> list[str]:
@@ -171,11 +170,10 @@ def _provenance(data: Frames) -> list[str]:
         "uncommitted changes": "yes" if environment.get("dirty") else None,
         "run": data.run.run,
     }
-    command = printable(shlex.join(data.run.command))
-    fence = "`" * (max(map(len, re.findall("`+", command)), default=0) + 3)
+    command = printable(shlex.join(data.run.command))  # one line, in which no backticks stand alone: they are quoted
     lines = [f"- {name}: {escaped(str(value))}" for name, value in facts.items() if value is not None]
     lines += [f"- {escaped(problem)}" for problem in data.problems]
-    return [*lines, "", "Repeat it:", "", fence, command, fence]
+    return [*lines, "", "Repeat it:", "", "```", command, "```"]
 
 
 def _table(heads: list[str], rows: Iterable[list[str]], *, numbers: bool = False) -> list[str]:
