@@ -26,7 +26,7 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     left_out: dict[str, str] = {}
 
     def add(picture: Picture, present: bool, suite: str) -> None:
-        if present:
+        if present and names:  # without a backend a chart has no height
             drawn[picture.name] = picture
         else:
             left_out[picture.name] = f"{picture.title}: nothing to draw in this run; the suite {suite} would fill it."
@@ -44,8 +44,8 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     add(curves(data, names, WINDOW_TIME), timed and swept("window"), "truncation")
     add(window_error(data), swept("window") and bool(data.truncation["relative_error"].notna().any()), "truncation")
     add(curves(data, names, WINDOW_MEMORY), swept("window") and bool(data.truncation["peak_bytes"].notna().any()), "truncation")
-    add(startup(data, names), bool(names) and not data.startup.empty, "startup")
-    add(gates(data, names), bool(names) and not data.gates.empty, "quick")
+    add(startup(data, names), not data.startup.empty, "startup")
+    add(gates(data, names), not data.gates.empty, "quick")
     return Pictures(drawn, left_out)
 
 
