@@ -18,6 +18,7 @@ from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import Picture
+from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, shown_backends
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
@@ -87,6 +88,7 @@ def render(data: Frames) -> str:
         pictures=shown.drawn,
         left_out=shown.left_out,
         losses=_losses(data),
+        published=published_rows(data),
         baseline=data.baseline,
         band=f"{TIE_BAND:.0%}",
         shown=shown_backends(data),
