@@ -187,16 +187,9 @@ def run(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Write the HTML report of a results file, or of asv's results."""
-    reports = _reports()
-    if (options.results is None) == (options.asv is None):
-        raise ArgumentError("expected either a results file or --asv DIR")
-    output = Path(options.output)
-    if options.asv:
-        written = reports.write_asv_html(Path(options.asv), output)
-    else:
-        written = reports.write_html(_one_results_file(Path(options.results)), output)
-    print(written)
-    return OK
+    from rnnbench.commands.report import report
+
+    return report(options, _reports())
 
 
 def bars(options: argparse.Namespace) -> int:
