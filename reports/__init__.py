@@ -6,6 +6,7 @@ try:
     from rnnbench.reports.bars import bar_points, bar_table, bar_text
     from rnnbench.reports.frames import Frames, to_pandas
     from rnnbench.reports.page import write_html, write_svg
+    from rnnbench.reports.side_by_side import write_side_by_side
 except ModuleNotFoundError as error:
     if error.name and error.name.startswith("rnnbench"):
         raise
@@ -21,5 +22,6 @@ __all__ = [
     "to_pandas",
     "write_asv_html",
     "write_html",
+    "write_side_by_side",
     "write_svg",
 ]

@@ -23,6 +23,7 @@ from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
 from rnnbench.commands.plan import add_arguments as add_plan_arguments
 from rnnbench.commands.plan import dry_run, plan_of
+from rnnbench.commands.report import add_arguments as add_report_arguments
 from rnnbench.commands.show import show
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
@@ -186,7 +187,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the HTML report of a results file, or of asv's results."""
+    """Write the HTML report of a results file, of several side by side, or of asv's results."""
     from rnnbench.commands.report import report
 
     return report(options, _reports())
@@ -391,10 +392,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-roofs", action="store_true", help="only facts and what is wrong; measure nothing")
     sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where results go (default: results)")
 
-    sub = add(report)
-    sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
-    sub.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)")
-    sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+    add_report_arguments(add(report))
 
     sub = add(bars)
     sub.add_argument("results", help="a results file, or a folder: its newest one")

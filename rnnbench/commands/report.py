@@ -8,14 +8,34 @@ from rnnbench.errors import ArgumentError
 from rnnbench.store import results_files
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results",
+        nargs="*",
+        metavar="FILE",
+        help="a results file, or a folder: its newest one; several are laid side by side, compared with the first",
+    )
+    parser.add_argument(
+        "-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)"
+    )
+    parser.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+
+
 def report(options: argparse.Namespace, reports: Any) -> int:
     """Write the page and print its path; ``reports`` is the report package.  Returns the exit code."""
-    if (options.results is None) == (options.asv is None):
+    if bool(options.results) == (options.asv is not None):
         raise ArgumentError("expected either a results file or --asv DIR")
     output = Path(options.output)
     if options.asv:
         written = reports.write_asv_html(Path(options.asv), output)
+    elif len(options.results) == 1:
+        written = reports.write_html(newest(options.results[0]), output)
     else:
-        written = reports.write_html(results_files(Path(options.results))[-1], output)
+        written = reports.write_side_by_side([newest(path) for path in options.results], output)
     print(written)
     return 0
+
+
+def newest(path: str) -> Path:
+    """The file itself, or the newest one of a folder."""
+    return results_files(Path(path))[-1]
