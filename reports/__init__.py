@@ -5,6 +5,7 @@ try:
     from rnnbench.reports.asv import read_asv, write_asv_html
     from rnnbench.reports.bars import bar_points, bar_table, bar_text
     from rnnbench.reports.frames import Frames, to_pandas
+    from rnnbench.reports.history import write_history
     from rnnbench.reports.page import write_html, write_svg
     from rnnbench.reports.side_by_side import write_side_by_side
 except ModuleNotFoundError as error:
@@ -21,6 +22,7 @@ __all__ = [
     "summary_text",
     "to_pandas",
     "write_asv_html",
+    "write_history",
     "write_html",
     "write_side_by_side",
     "write_svg",
