@@ -21,10 +21,9 @@ from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
-from rnnbench.reports.roofline import kinds
+from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, samples, shown_backends
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
-from rnnbench.reports.words import count
 
 PROTOCOL = (
     "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
@@ -86,7 +85,7 @@ def render(data: Frames) -> str:
         "rows": {name: columns(of_set) for name, of_set in rows.items()},
         "scaling": columns(records(scaling(data.summary, groups))),
         "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES}
-        | {"roofline": {"labels": [f"{dtype}, {count(threads, 'thread')}" for dtype, threads in kinds(data)], "common": ""}},
+        | {"roofline": {"labels": kind_labels(data), "common": ""}},
     }
     return template("report.html").render(
         **page(f"rnnbench: {data.run.suite} on {data.run.environment.get('machine', 'this machine')}", shown.drawn, payload),

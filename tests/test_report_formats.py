@@ -218,7 +218,7 @@ def test_a_run_that_ended_before_it_timed_anything_has_no_chart(tmp_path: Path) 
         writer.append(Gate(CASE, "a", True, {"y": (1e-7, 1e-6)}, 0.1))
     charts = write_charts(to_pandas(tmp_path / "early.jsonl"), tmp_path)
     assert charts.written == []
-    assert len(charts.left_out) == len(ALL_CHARTS)
+    assert len(charts.left_out) == len({*ALL_CHARTS, "roofline"})
 
 
 def test_two_sweeps_of_a_chart_hold_different_cases(data: Frames) -> None:
@@ -283,7 +283,7 @@ def test_the_example_for_notebooks_runs_as_it_is_written(grid: Path, tmp_path: P
     assert (tmp_path / "length.svg").read_bytes().startswith(b"<svg")
     assert list((tmp_path / "charts").glob("*.png"))
     named = set(re.findall(r"`(\w+)(?:\(|`)", text)) & set(dir(reports))
-    assert {name for name in reports._HOMES["gallery"] if name != "all_charts"} <= named
+    assert set(reports._HOMES["gallery"]) <= named
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) <= set(Frames._fields)
 
 
@@ -358,6 +358,8 @@ def test_charts_are_listed_and_those_without_data_named(tmp_path: Path, capsys: 
         (["--as", "png"], "--as is 'png' without --charts; expected both"),
         (["--charts", "c", "--format", "md"], "--charts and --format were given; expected one of them"),
         (["--charts", "c", "-o", "x"], "-o is 'x' with --charts; expected none: the charts go into 'c'"),
+        (["--charts", "c", "--history"], "--history and --charts were given; expected one of them"),
+        (["again", "--format", "md"], "--format is given with 2 results files; expected one"),
         (["--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
     ],
 )
