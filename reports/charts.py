@@ -7,8 +7,14 @@ from rnnbench.reports.curves import HIDDEN, LENGTH, WINDOW_MEMORY, WINDOW_TIME, 
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.heatmap import heatmap
 from rnnbench.reports.parts import Picture
-from rnnbench.reports.rows import Rows, chart_rows, joined, shown_backends
+from rnnbench.reports.roofline import roofline
+from rnnbench.reports.rows import Rows, chart_rows, intensities, joined, shown_backends
 from rnnbench.reports.strips import gates, startup
+
+NO_ROOFS = (
+    "Roofline: this machine's roofs are not stored beside these results; `rnnbench machine` measures and stores them, and the "
+    "next report has them."
+)
 
 
 class Pictures(NamedTuple):
@@ -44,16 +50,23 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     add(curves(data, names, WINDOW_TIME), timed and swept("window"), "truncation")
     add(window_error(data), swept("window") and bool(data.truncation["relative_error"].notna().any()), "truncation")
     add(curves(data, names, WINDOW_MEMORY), swept("window") and bool(data.truncation["peak_bytes"].notna().any()), "truncation")
+    under = intensities(cases)
+    if under and bool(measured["gflops"].notna().any()):
+        drawn["roofline"] = roofline(data, names, under)
+    else:
+        left_out["roofline"] = NO_ROOFS
     add(startup(data, names), not data.startup.empty, "startup")
     add(gates(data, names), not data.gates.empty, "quick")
     return Pictures(drawn, left_out)
 
 
-def static(data: Frames, cases: Rows, picture: Picture) -> dict[str, Any]:
-    """A picture with its rows inside and its first sweep shown, for vl-convert."""
-    rows = joined(data, cases, chart_rows(data)[picture.dataset])
+def static(data: Frames, cases: Rows, picture: Picture, sweep: int = 0) -> dict[str, Any]:
+    """A picture with its rows inside and one of its sweeps shown, for vl-convert."""
+    rows = chart_rows(data, cases)
+    names = [name for name in (picture.dataset, picture.beside) if name]
+    sets = {name: joined(data, cases, rows[name]) for name in names}
     if picture.sweep:
-        rows = [row for row in rows if row[f"sweep_{picture.sweep}"] == 0]
+        sets = {name: [row for row in of_set if row[f"sweep_{picture.sweep}"] == sweep] for name, of_set in sets.items()}
     if picture.phase:
-        rows = [row for row in rows if row["phase"] == picture.phase]
-    return picture.chart.to_dict() | {"datasets": {picture.dataset: rows}, "config": theme.config("light")}
+        sets[picture.dataset] = [row for row in sets[picture.dataset] if row["phase"] == picture.phase]
+    return picture.chart.to_dict() | {"datasets": sets, "config": theme.config("light")}

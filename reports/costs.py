@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
-from rnnbench.reports.words import Answer, count, duration, percent
+from rnnbench.reports.words import Answer, count, duration, listed, percent
 
 SMALL_ERROR = 0.1
 STARTUP = ["import_s", "load_s", "first_call_s"]
@@ -31,13 +31,18 @@ def truncation_answers(data: Frames) -> list[Answer]:
                 f"{name}: no measured window below T keeps the gradient within {SMALL_ERROR:.0%} of full BPTT; "
                 f"{errors.index[-1]} is off by {percent(errors.iloc[-1])}."
             )
+        if len(errors):
+            every = [f"{percent(error)} at {window}" for window, error in errors.items()]
+            details.append(f"{name}: the gradient is off from that of full BPTT by {listed(every)} steps of window.")
     if not details:
         return []
     near = f"within {SMALL_ERROR:.0%} of full BPTT"
     if not smallest:
-        return [Answer(f"No measured truncation window below T keeps the gradient {near}.", details)]
+        return [Answer(f"No measured truncation window below T keeps the gradient {near}.", details, "Cost of truncation")]
     sizes = f"{min(smallest)}" if min(smallest) == max(smallest) else f"{min(smallest)} to {max(smallest)}"
-    return [Answer(f"Truncated BPTT keeps the gradient {near} from a window of {sizes} steps on.", details)]
+    return [
+        Answer(f"Truncated BPTT keeps the gradient {near} from a window of {sizes} steps on.", details, "Cost of truncation")
+    ]
 
 
 def _bought(data: Frames, group: pd.DataFrame, window: int) -> str:
@@ -72,7 +77,7 @@ def startup_answers(data: Frames) -> list[Answer]:
     claim = ", ".join(f"{duration(value)} for {backend}" for backend, value in first.sort_values().items())
     details.append("Import, load and first call together; the median over cases.")
     cache = "an empty" if cold else "a warm"
-    return [Answer(f"The first result with {cache} JIT cache takes {claim}.", details + break_even(data))]
+    return [Answer(f"The first result with {cache} JIT cache takes {claim}.", details + break_even(data), "Start-up")]
 
 
 def break_even(data: Frames) -> list[str]:

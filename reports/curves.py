@@ -102,8 +102,7 @@ def window_error(data: Frames) -> Picture:
     positive = errors[errors > 0]
     floor = float(positive.min()) / 5 if len(positive) else 1e-16
     x = log_x("window", "window", values_of(data, "window"))
-    ticks = [float(f"1e{power}") for power in range(-16, 4)]
-    y = log_y("relative gradient error", "drawn:Q", ticks=ticks)
+    y = log_y("relative gradient error", "drawn:Q", ticks=decades(floor, positive.max()) if len(positive) else [])
     tooltip = [alt.Tooltip("window:Q"), alt.Tooltip("relative_error:Q", format=".3~g"), alt.Tooltip("label:N", title="case")]
     base = alt.Chart().encode(x=x, y=y, tooltip=tooltip)
     zero = base.transform_filter("datum.relative_error === 0")
@@ -120,7 +119,7 @@ def window_error(data: Frames) -> Picture:
         )
         .facet(BY_CELL, columns=3)
         .transform_filter("isValid(datum.relative_error)")
-        .transform_aggregate(groupby=["cell_order", "window", "relative_error", "label"], backends="count()")
+        .transform_aggregate(groupby=["case", "cell_order", "window", "relative_error", "label"], backends="count()")
         .transform_calculate(drawn=f"max(datum.relative_error, {floor!r})")
         .add_params(lookup("cells", data.cases["cell"]), lookup("backends", data.backends))
     )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rnnbench.errors import ArgumentError, SpecError, StoreError
 from rnnbench.intervals import median_interval
+from rnnbench.measure.machine_file import Machine, Roofs, load_machine, load_roofs
 from rnnbench.reports.intervals import verdict
 from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
 
@@ -54,6 +55,11 @@ class Frames(NamedTuple):
     ``run`` and ``end``: the file's first row, and its last ``End`` (a run that went on after an interruption has
     several; None where it was cut off).
     ``problems``: a sentence for every line or row of the file that could not be used.
+
+    ``samples``: by case and backend, the samples of each round, in seconds per call.
+
+    ``look`` and ``roofs``: the newest that ``rnnbench machine`` stored of the run's machine, beside its results; None
+    where there is none.
     """
 
     run: Run
@@ -69,6 +75,9 @@ class Frames(NamedTuple):
     truncation: pd.DataFrame
     startup: pd.DataFrame
     problems: list[str]
+    samples: dict[tuple[str, str], list[list[float]]]
+    look: Machine | None = None
+    roofs: Roofs | None = None
 
 
 def to_pandas(results: Path | str, baseline: str | None = None) -> Frames:
@@ -89,7 +98,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     """The frames of what was read; ``baseline`` defaults to the backend that is fastest in most cases."""
     cases = _all_cases(contents)
     backends = list(dict.fromkeys([*contents.run.backends, *(name for row in contents.rows if (name := _backend(row)))]))
-    times, problems = _times(contents)
+    times, samples, problems = _times(contents)
     pairs = _pairs(times, backends)
     summary = _summary(contents, cases, backends, times)
     if baseline is None:
@@ -97,6 +106,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     elif baseline not in backends:
         raise ArgumentError(f"baseline is {baseline!r}; expected one of {', '.join(backends)}")
     with_fields = _Fields(cases)
+    look, roofs = _machine(contents)
     summary = with_fields(_compared(summary, pairs, baseline))
     return Frames(
         run=contents.run,
@@ -112,7 +122,19 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
         truncation=_truncation(contents, summary),
         startup=with_fields(_startup(contents)),
         problems=[*contents.problems, *problems],
+        samples=samples,
+        look=look,
+        roofs=roofs,
     )
+
+
+def _machine(contents: Contents) -> tuple[Machine | None, Roofs | None]:
+    """What was stored beside the results, where that is of the machine that they come from."""
+    folder = contents.path.parent
+    look = load_machine(folder)
+    if look is None or look.environment.get("machine") != contents.run.environment.get("machine"):
+        return None, None
+    return look, load_roofs(folder)
 
 
 def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:
@@ -171,8 +193,9 @@ def _flops(case: Case) -> float:
     return float(spec.forward_flops(case.T, case.B) if case.phase == "forward" else spec.step_flops(case.T, case.B))
 
 
-def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
+def _times(contents: Contents) -> tuple[pd.DataFrame, dict[tuple[str, str], list[list[float]]], list[str]]:
     rows: dict[tuple[str, str, int], tuple] = {}
+    samples: dict[tuple[str, str, int], list[float]] = {}
     disturbed: set[tuple[str, str, int]] = set()
     problems = []
     for row in _rows(contents, Time):
@@ -187,8 +210,12 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
         if row.disturbed:
             disturbed.add(key)
         rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
+        samples[key] = row.samples
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
-    return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), problems
+    by_pair: dict[tuple[str, str], list[list[float]]] = {}
+    for (case, backend, _), of_round in sorted(samples.items()):
+        by_pair.setdefault((case, backend), []).append(of_round)
+    return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), by_pair, problems
 
 
 def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from rnnbench.reports import theme
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import BACKEND_HEADER, CELL_HEADER, Picture, lookup
+from rnnbench.reports.trust import NOISY
 
 TILE = 46
 TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"
@@ -46,8 +47,15 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         .then(alt.ColorValue(alt.expr("muted")))
         .otherwise(alt.ColorValue(alt.expr("ink"))),
     )
+    noisy = base.transform_filter("datum.noisy && isValid(datum.gain)").mark_text(
+        text="!",
+        fontWeight="bold",
+        fontSize=alt.expr("tile > 36 ? 11 : 8"),
+        dx=alt.expr("tile * 0.42"),
+        dy=alt.expr("-tile * 0.18"),
+    )
     chart = (
-        alt.layer(tiles, *hatches, text, width=alt.Step(TILE), height=alt.Step(TILE * 0.66), data=alt.NamedData("pairs"))
+        alt.layer(tiles, *hatches, text, noisy, width=alt.Step(TILE), height=alt.Step(TILE * 0.66), data=alt.NamedData("pairs"))
         .facet(
             row=alt.Row("backend_order:O", header=BACKEND_HEADER),
             column=alt.Column("cell_order:O", header=CELL_HEADER),
@@ -93,7 +101,8 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
         "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the 95% interval lies within "
         f"{TIE_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
-        f"there were fewer than {FEWEST_ROUNDS} rounds). ✕ failed, n/a not supported, · the baseline has no time there."
+        f"there were fewer than {FEWEST_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over {NOISY:.0%} of "
+        "the rounds. ✕ failed, n/a not supported, · the baseline has no time there."
     )
     return Picture(
         f"map_{across}", f"Speed against the baseline over H and {across}", caption, "pairs", chart, sweep=f"map_{across}"

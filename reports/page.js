@@ -1,11 +1,13 @@
 "use strict";
-// Shared by all pages: rows, theme and charts.  A page sets `rowsOf` before it calls `drawAll`.
+// Shared by all pages: rows, theme and charts.  A page sets `rowsOf`, and what else it needs, before it calls `drawAll`.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const MANY_MARKS = 5000;
 const views = new Map();
 let rowsOf = chart => rows[chart.dataset];
 let signalsOf = () => ({});
+let besideOf = () => ({});
+let afterDraw = () => {};
 
 // the inverse of page.columns
 function expand(set) {
@@ -78,7 +80,7 @@ async function draw(name) {
   const theme = currentTheme(), spec = fitted(chart, name, figure.clientWidth, list);
   const signals = {...data.ink[theme], ...signalsOf()};
   for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
-  spec.datasets = {[chart.dataset]: list};
+  spec.datasets = {[chart.dataset]: list, ...besideOf(chart)};
   const config = structuredClone(data.themes[theme]);
   config.legend.columns = clamp(Math.floor(figure.clientWidth / 170), 1, 6);
   const result = await vegaEmbed(holder, spec, {
@@ -86,6 +88,7 @@ async function draw(name) {
     renderer: list.length > MANY_MARKS ? "canvas" : "svg", tooltip: {theme},
   });
   views.set(name, result);
+  afterDraw(name, result, figure, holder);
 }
 
 // one after the other, the latest call wins: a redraw that was overtaken stops

@@ -15,12 +15,14 @@ from rnnbench.errors import StoreError
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
+from rnnbench.reports.costs import break_even
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
-from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, shown_backends
+from rnnbench.reports.roofline import kind_labels
+from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, samples, shown_backends
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
 
 PROTOCOL = (
@@ -69,6 +71,8 @@ def render(data: Frames) -> str:
     failures = data.failures.merge(data.cases[["case", "label"]], on="case")
     gates = data.gates.merge(data.cases[["case", "label"]], on="case")
     worst = gates.sort_values("error_over_tolerance", ascending=False, na_position="first").head(20)
+    rows = chart_rows(data, cases)
+    drawn_samples, whole = samples(data, rows["times"])
     payload = {
         "backends": data.backends,
         "shown": shown_backends(data),
@@ -77,9 +81,11 @@ def render(data: Frames) -> str:
         "templates": TEMPLATES,
         "seed": repr(data.run.settings.get("seed", 0)),
         "cases": columns(cases),
-        "rows": {name: columns(rows) for name, rows in chart_rows(data).items()},
+        "samples": {"rows": drawn_samples, "whole": whole},
+        "rows": {name: columns(of_set) for name, of_set in rows.items()},
         "scaling": columns(records(scaling(data.summary, groups))),
-        "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES},
+        "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES}
+        | {"roofline": {"labels": kind_labels(data), "common": ""}},
     }
     return template("report.html").render(
         **page(f"rnnbench: {data.run.suite} on {data.run.environment.get('machine', 'this machine')}", shown.drawn, payload),
@@ -87,6 +93,7 @@ def render(data: Frames) -> str:
         answers=answers(data),
         pictures=shown.drawn,
         left_out=shown.left_out,
+        break_even=break_even(data) if len(data.startup) else [],
         losses=_losses(data),
         published=published_rows(data),
         baseline=data.baseline,
@@ -123,6 +130,7 @@ def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> d
             "dataset": picture.dataset,
             "sweep": picture.sweep,
             "phase": picture.phase,
+            "beside": picture.beside,
         }
         for name, picture in drawn.items()
     }

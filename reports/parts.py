@@ -23,8 +23,9 @@ OFFSET = alt.YOffset("backend_order:O")
 
 
 class Picture(NamedTuple):
-    """A chart with its words.  ``sweep`` names the sweeps of which it shows one at a time (``sweeps.AXES``); ``phase`` is
-    the only phase that it is about; ``dataset`` is the set of rows that it reads."""
+    """A chart with its words.  ``dataset`` is the set of rows that it reads, and ``beside`` a second one that is not of cases;
+    ``sweep`` names the sweeps of which it shows one at a time (``sweeps.AXES``, or "roofline"); ``phase`` is the only phase
+    that it is about."""
 
     name: str
     title: str
@@ -33,6 +34,7 @@ class Picture(NamedTuple):
     chart: alt.FacetChart | alt.LayerChart
     sweep: str | None = None
     phase: str | None = None
+    beside: str | None = None
 
 
 def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
@@ -60,11 +62,11 @@ def rows_of(size: int) -> alt.Step:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Ticks 1, 2, 5 in each decade, or the powers of ten alone where there are many."""
+    """Ticks 1, 2, 5 in each decade, the powers of ten alone where there are many, and more of them within one decade."""
     if not (0 < low <= high < math.inf):
         return []
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if last - first <= 5 else (1,)
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 8 * low else (1, 2, 5) if last - first <= 5 else (1,)
     return [step * 10.0**power for power in range(first, last + 1) for step in steps]
 
 

@@ -2,7 +2,8 @@
 // The report's filters, the sweep that each chart shows, the fitted exponents and the table of cases.
 
 const form = document.getElementById("filters");
-const FILTERS = ["phase", "cell", "dtype", "threads"];
+const FILTERS = ["phase", "cell", "T", "B", "H", "dtype", "threads"];
+const COARSE = new Set(["T", "B", "H"]);  // the worst errors are stored for all sizes together
 const ALL = "";
 
 function option(select, value, text) {
@@ -14,6 +15,7 @@ function option(select, value, text) {
 
 for (const name of FILTERS) {
   const values = [...new Set(cases.map(row => row[name]))], select = form.elements[name];
+  if (values.every(value => typeof value === "number")) values.sort((a, b) => a - b);
   if (values.length > 1) option(select, ALL, "all");
   for (const value of values) option(select, value, value);
   select.parentElement.hidden = values.length < 2;
@@ -24,7 +26,8 @@ form.elements.baseline.value = data.baseline ?? "";
 form.elements.baseline.parentElement.hidden = data.shown.length < 2;
 
 // `phase`: the only phase that a chart is about, in place of the one that is picked
-const passes = (row, phase = null) => FILTERS.every(name => {
+const passes = (row, phase = null, coarse = false) => FILTERS.every(name => {
+  if (coarse && COARSE.has(name)) return true;
   const wanted = name === "phase" && phase ? phase : form.elements[name].value;
   return wanted === ALL || String(row[name]) === wanted;
 });
@@ -32,15 +35,19 @@ const passes = (row, phase = null) => FILTERS.every(name => {
 const scaling = expand(data.scaling);
 const chosen = {};
 rowsOf = (chart, name) => {
-  let list = rows[chart.dataset].filter(row => passes(row, chart.phase));
+  let list = rows[chart.dataset].filter(row => passes(row, chart.phase, chart.dataset === "gates"));
   if (chart.sweep) {
     const field = `sweep_${chart.sweep}`;
     const number = pickSweep(name, chart.sweep, new Set(list.map(row => row[field]).filter(value => value !== null)));
     list = list.filter(row => row[field] === number);
     fits(name, chart.sweep, number, list);
+    if (chart.beside) besides[chart.beside] = rows[chart.beside].filter(row => row[field] === number);
   }
+  if (name === "window_time") showWindows(list, form.elements.baseline.value);
   return name.startsWith("map_") ? compared(list) : list;
 };
+const besides = {};
+besideOf = chart => chart.beside ? {[chart.beside]: besides[chart.beside]} : {};
 signalsOf = () => ({baseline: form.elements.baseline.value});
 
 const compared = list => {
@@ -105,13 +112,6 @@ const FIELDS = ["cell", "phase", "T", "B", "I", "H", "layers", "bidirectional", 
   "window", "stride", "dtype", "threads"];
 const ALWAYS = ["cell", "phase", "T", "B", "I", "H"];
 
-function duration(seconds) {
-  if (seconds === null) return "";
-  const [unit, size] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e-3] : ["µs", 1e-6];
-  return `${(seconds / size).toPrecision(3)} ${unit}`;
-}
-
-const short = value => value === null || value === undefined ? "" : value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 const fields = FIELDS.filter(name => ALWAYS.includes(name) || new Set(cases.map(row => row[name])).size > 1);
 const showTable = makeTable([
   ...fields.map(name => ({title: name, value: row => row[name], number: typeof cases[0]?.[name] === "number"})),
@@ -120,10 +120,12 @@ const showTable = makeTable([
   {title: "per call", value: row => row.seconds, text: row => duration(row.seconds), number: true},
   {title: "per step", value: row => row.step, text: row => duration(row.step), number: true},
   {title: "GFLOP/s", value: row => row.gflops, text: row => short(row.gflops), number: true},
+  ...(cases.some(row => row.peak) ? [{title: "of peak", value: row => row.gflops !== null && row.peak ? row.gflops / row.peak : null,
+    text: row => row.gflops !== null && row.peak ? percent(row.gflops / row.peak) : "", number: true}] : []),
   {title: "memory, MB", value: row => row.peak_bytes, text: row => row.peak_bytes === null ? "" : short(row.peak_bytes / 1e6), number: true},
   {title: "speed", value: row => row.speed, text: row => row.speed === null ? "" : `${short(row.speed)}×`, number: true},
   {title: "95% interval", value: row => row.speedLow, text: row => row.speed === null ? "" : `${short(row.speedLow)} to ${short(row.speedHigh)}`, number: true},
-  {title: "source", button: sourceButton},
+  {title: "samples, Python", button: openButton},
 ]);
 
 // what a pair says about the backend that is not the baseline
@@ -137,46 +139,54 @@ function turned(pair, baseline) {
 function tableRows() {
   const baseline = form.elements.baseline.value;
   const pairs = new Map(compared(rows.pairs).map(pair => [`${pair.case} ${pair.a === baseline ? pair.b_order : pair.a_order}`, pair]));
-  return rows.times.filter(row => passes(row)).map(row => {
+  return rows.times.map((row, number) => {
     const against = turned(pairs.get(`${row.case} ${row.backend_order}`), baseline);
     const result = row.status !== "measured" ? row.status : row.backend === baseline ? "baseline" : against.verdict;
-    return {...row, ...against, result, step: row.seconds === null ? null : row.seconds / row.T};
+    const found = {...row, ...against, result, baseline, number, step: row.seconds === null ? null : row.seconds / row.T};
+    rowOf.set(`${row.case} ${row.backend}`, found);
+    return found;
   });
 }
 
-function python(row) {
-  const literal = value => value === null ? "None" : String(value);
-  const values = {backend: data.sources[row.backend], spec: row.spec, seed: data.seed};
-  for (const name of ["T", "B", "I", "window", "stride", "threads"]) values[name] = literal(row[name]);
-  return data.templates[row.phase].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const rowOf = new Map();  // the table's row by case and backend
+
+function openRow(datum) {
+  const backend = datum.backend ?? form.elements.baseline.value;
+  showCase(rowOf.get(`${datum.case} ${backend}`));
 }
 
-const dialog = document.getElementById("source"), code = dialog.querySelector("code"), said = dialog.querySelector("[role=status]");
+function describe(datum) {
+  const row = rowOf.get(`${datum.case} ${datum.backend ?? form.elements.baseline.value}`);
+  const error = datum.tensor === undefined ? "" : `, ${datum.tensor}, error over tolerance ${short(datum.ratio) || "no number"}`;
+  return `${row.label}, ${row.backend}${error}, ${row.status === "measured" ? `${duration(row.seconds)} per call, ${row.result ?? "not compared"}` : row.status}`;
+}
 
-function sourceButton(row) {
+function openButton(row) {
   const button = document.createElement("button");
   button.type = "button";
-  button.textContent = "Python";
-  button.setAttribute("aria-label", `Python for ${row.label} with ${row.backend}`);
-  button.addEventListener("click", () => {
-    code.textContent = python(row);
-    said.textContent = "";
-    dialog.showModal();
-  });
+  button.textContent = "Open";
+  button.setAttribute("aria-label", `Open ${row.label} with ${row.backend}`);
+  button.addEventListener("click", () => showCase(row));
   return button;
 }
 
-document.getElementById("copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    said.textContent = "Copied.";
-  } catch (error) {
-    window.getSelection().selectAllChildren(code);
-    said.textContent = "The browser keeps the clipboard closed here; the text is selected: copy it with the keyboard.";
-  }
-});
+afterDraw = (name, result, figure, holder) => {
+  if (data.charts[name].dataset !== "startup") makePoints(figure, holder, result.view, openRow);
+};
 
-form.addEventListener("change", () => { showTable(tableRows()); drawAll(); });
+function pickedWords() {
+  const words = FILTERS.filter(name => form.elements[name].value !== ALL && form.elements[name].options.length > 1)
+    .map(name => COARSE.has(name) ? `${name} = ${form.elements[name].value}` : name === "threads" ? counted(Number(form.elements[name].value), "thread") : form.elements[name].value);
+  return words.length ? words.join(", ") : "All cases";
+}
+
+function showAll() {
+  const list = tableRows();
+  showTable(list.filter(row => passes(row)));
+  showLeaders(pickedWords(), list.filter(row => passes(row)), form.elements.baseline.value);
+  drawAll();
+}
+
+form.addEventListener("change", showAll);
 form.addEventListener("submit", event => event.preventDefault());
-showTable(tableRows());
-drawAll();
+showAll();

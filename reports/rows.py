@@ -7,7 +7,10 @@ import pandas as pd
 
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.reproduce import spec_source
+from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps
+from rnnbench.reports.trust import NOISY
+from rnnbench.reports.winners import winners
 from rnnbench.store import Case
 
 Rows = list[dict[str, Any]]
@@ -32,28 +35,73 @@ def records(frame: pd.DataFrame) -> Rows:
 
 
 def case_rows(data: Frames, groups: Sweeps) -> Rows:
-    """One row per case: its fields, its label, its Spec as source, its sweeps and the window's gradient error."""
+    """One row per case: its fields, its label, its Spec as source, its sweeps, the window's gradient error, its operations
+    per byte, the peak of its dtype and threads in 10^9 operations per second, and who is fastest."""
+    roofs = {kind: (number, data.roofs.peak(*kind)) for number, kind in enumerate(kinds(data))} if data.roofs else {}
+    fastest = winners(data).set_index("case")[["backend", "tied", "outcome"]].to_dict("index")
     errors = data.truncation.drop_duplicates("case").set_index("case")["relative_error"]
     rows = []
     cells: dict[str, int] = {}
     for row in records(data.cases):
         key = row.pop("case")
-        row.pop("flops")
+        flops = row.pop("flops")
         case = Case(**{name: row[name] for name in CASE_FIELDS})
+        row["noisy"] = bool(row.pop("disturbed") > NOISY)
+        roof, peak = roofs.get((case.dtype, case.threads), (None, None))
+        row |= {"sweep_roofline": roof, "peak": peak and plain(peak / 1e9)}
+        row["intensity"] = None if flops is None else plain(intensity(case, flops))
+        row |= _leaders(data, fastest.get(key))
         row |= {f"sweep_{name}": index.get(key) for name, index in groups.index.items()}
         row["cell_order"] = cells.setdefault(case.cell, len(cells))
         rows.append(row | {"spec": spec_source(case), "relative_error": plain(errors.get(key))})
     return rows
 
 
-def chart_rows(data: Frames) -> dict[str, Rows]:
-    """The datasets of the charts; ``case`` is an index into ``case_rows``, whose fields belong to each row too."""
+def _leaders(data: Frames, winner: dict[str, Any] | None) -> dict[str, str | None]:
+    """The places of the fastest backend and of those that tie with it, and whether that is clear, a tie, unclear or alone."""
+    if winner is None:
+        return {"leaders": None, "outcome": None}
+    places = [str(data.backends.index(name)) for name in (winner["backend"], *winner["tied"])]
+    return {"leaders": " ".join(places), "outcome": "clear" if winner["outcome"] == winner["backend"] else winner["outcome"]}
+
+
+def intensities(cases: Rows) -> list[float]:
+    """The operations per byte of the cases that have a roof."""
+    return [case["intensity"] for case in cases if case["sweep_roofline"] is not None and case["intensity"] is not None]
+
+
+def chart_rows(data: Frames, cases: Rows) -> dict[str, Rows]:
+    """The datasets of the charts; ``case`` is an index into ``cases`` (``case_rows``), whose fields belong to each row too."""
     number = {key: index for index, key in enumerate(data.cases["case"])}
     sets = {"pairs": _pairs(data), "times": _times(data), "startup": _startup(data), "gates": _gates(data)}
     for frame in sets.values():
         if "case" in frame:
             frame["case"] = frame["case"].map(number)
-    return {name: records(frame) for name, frame in sets.items()}
+    under = intensities(cases)
+    roofs = {"roofs": roof_rows(data, *span(data, under)) if under else []}
+    return {name: records(frame) for name, frame in sets.items()} | roofs
+
+
+MOST_SAMPLES = 60_000
+"""A page with more samples would grow by more than 300 kB; it holds the median of each round instead."""
+
+
+def samples(data: Frames, times: Rows) -> tuple[list[list[list[int]] | None], bool]:
+    """The samples of each row of ``times``, round by round, and whether each round's are there or their median alone.
+
+    Each is its difference from the row's ``seconds`` in ten-thousandths of them: short to write, and finer than a clock.
+    """
+    keys = list(data.cases["case"])
+    found = [data.samples.get((keys[row["case"]], row["backend"]), []) for row in times]
+    whole = sum(len(of_round) for rounds in found for of_round in rounds) <= MOST_SAMPLES
+    drawn: list[list[list[int]] | None] = []
+    for row, rounds in zip(times, found, strict=True):
+        if not rounds or row["seconds"] is None:
+            drawn.append(None)
+            continue
+        kept = rounds if whole else [[float(np.median(of_round))] for of_round in rounds]
+        drawn.append([[round(1e4 * (seconds / row["seconds"] - 1)) for seconds in of_round] for of_round in kept])
+    return drawn, whole
 
 
 def joined(data: Frames, cases: Rows, rows: Rows) -> Rows:
@@ -120,12 +168,12 @@ def _startup(data: Frames) -> pd.DataFrame:
 def _gates(data: Frames) -> pd.DataFrame:
     """Per backend and tensor the worst error over tolerance in each kind of case; an error without a number is worst."""
     by = ["phase", "cell", "dtype", "threads", "backend", "tensor"]
-    gates = data.gates.merge(data.cases[["case", "label"]], on="case")
+    gates = data.gates.copy()
     gates["number"] = gates["error_over_tolerance"].replace(np.inf, np.nan)
     gates["rank"] = gates["number"].fillna(np.inf)
     gates["count"] = gates.groupby(by)["tensor"].transform("size")
     worst = gates.sort_values("rank", ascending=False, kind="stable").drop_duplicates(by)
     tensors = {name: place for place, name in enumerate(tensor_order(data))}
     worst = worst.assign(tensor_order=worst["tensor"].map(tensors))
-    columns = [*by, "label", "error", "tolerance", "number", "count", "tensor_order"]
+    columns = ["case", "backend", "tensor", "error", "tolerance", "number", "count", "tensor_order"]
     return worst[columns].rename(columns={"number": "ratio"})

@@ -14,6 +14,7 @@ PHASE_WORDS = {
     "step": "a training step (forward and BPTT)",
     "tbptt": "truncated BPTT over a whole sequence",
 }
+TOPICS = {"forward": "Inference", "step": "Training", "tbptt": "Truncated BPTT"}
 VERDICTS = {"faster": "faster in", "slower": "slower in", "tie": "tied in", "unclear": "unclear in"}
 MOST_NAMED = 4
 USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
@@ -57,7 +58,7 @@ def speed_answers(data: Frames) -> list[Answer]:
     """One answer per phase: who is fastest in how many cases, by cell, and every backend against the baseline."""
     fastest = winners(data)
     if fastest.empty:
-        return [Answer("Nothing was timed in this run: no backend completed a case.", [])]
+        return [Answer("Nothing was timed in this run: no backend completed a case.", [], "Speed")]
     return [_speed(data, fastest[fastest["phase"] == phase], phase) for phase in PHASES if (fastest["phase"] == phase).any()]
 
 
@@ -66,6 +67,7 @@ def _speed(data: Frames, part: pd.DataFrame, phase: str) -> Answer:
         f"For {PHASE_WORDS[phase]}, {_outcomes(part)}.",
         [f"{cell}: {_outcomes(group, named=True)}." for cell, group in part.groupby("cell", sort=False)]
         + _against_baseline(data, phase),
+        TOPICS[phase],
     )
 
 

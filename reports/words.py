@@ -12,10 +12,11 @@ LONGEST_WORD = 60
 
 
 class Answer(NamedTuple):
-    """A sentence, and the sentences that carry it out."""
+    """A sentence, the sentences that carry it out, and what it is about in a word or two."""
 
     text: str
     details: list[str]
+    topic: str = ""
 
 
 def clipped(text: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rnnbench.measure.machine_file import Finding, Machine, Roof, Roofs, write_machine
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
 
 BACKENDS = ("numpy_ref", "numba_cpu", "torch_nn", "torch_eager", "numba_cuda")
@@ -96,6 +97,26 @@ def write(path: Path, *, hostile: bool = True, rounds: int = ROUNDS) -> Path:
         with path.open("ab") as file:
             file.write(b'{"kind":"time","case":null}\n\xff\xfe not json\n{"kind":"ti')
     return path
+
+
+def write_roofs(folder: Path) -> Path:
+    """What ``rnnbench machine`` would store of the made-up machine: numba_cpu reaches 45 of 60 GFLOP/s with one thread."""
+    reads = {"L1": 200e9, "L2": 100e9, "L3": 50e9, "memory": 10e9}
+    roofs = Roofs(
+        vectors="AVX2",
+        multiply_adds=[Roof("float32", 1, 60e9, 59e9, 80), Roof("float64", 1, 30e9, 29e9, 80)],
+        reads=[Roof(name, 1, best, best, 80, 2**14) for name, best in reads.items()],
+        barrier=[],
+        empty_call=Roof("empty call", 1, 3e-8, 3e-8, 80),
+        clock_step=4e-8,
+        missing=["barrier: with one core no two threads can meet at the same time"],
+    )
+    findings = [
+        Finding("load average", "wrong", "2.5 threads wanted to run", "Wait until it has fallen."),
+        Finding("swap", "fine", "none"),
+    ]
+    look = Machine("2025-01-02T03:00:00+00:00", {"machine": "example"}, None, None, [], findings, roofs)
+    return write_machine(look, folder)
 
 
 def _failures() -> dict[tuple[Case, str], Failure]:

@@ -31,12 +31,13 @@ FLAGS = [
     "--disable-quic",
     "--no-first-run",
 ]
-CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "startup", "gates"]
+CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
+    synthetic_results.write_roofs(folder)
     return write_html(synthetic_results.write(folder / "grid.jsonl"), folder / "grid.html")
 
 
@@ -180,10 +181,10 @@ def test_a_row_gives_the_python_that_reproduces_it(opened: Opened) -> None:
     assert opened.page.locator("#table tbody tr").count() == 1
     opened.page.locator("#table tbody button").focus()
     opened.page.keyboard.press("Enter")
-    shown = opened.page.locator("#source code").inner_text()
+    shown = opened.page.locator("#case code").inner_text()
     assert shown.strip() == source(Case("gru", "step", 64, 16, 64, 128), "numba_cpu").strip()
     opened.page.keyboard.press("Escape")
-    assert not opened.page.locator("#source").is_visible()
+    assert not opened.page.locator("#case").is_visible()
 
 
 def test_dark_mode_follows_the_system_and_the_button_redraws(browser: Any, file: Path) -> None:

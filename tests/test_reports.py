@@ -29,13 +29,15 @@ from rnnbench.reports.rows import case_rows, shown_backends
 from rnnbench.reports.sweeps import scaling, sweeps
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
 
-ALL_CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "startup", "gates"]
+ALL_CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
 CASE = Case("lstm", "step", 4, 2, 3, 5)
 
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic_results.write(tmp_path_factory.mktemp("results") / "grid.jsonl")
+    folder = tmp_path_factory.mktemp("results")
+    synthetic_results.write_roofs(folder)
+    return synthetic_results.write(folder / "grid.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +395,7 @@ def test_every_chart_draws_its_marks(data: Frames, name: str) -> None:
     shown = pictures(data, cases)
     assert list(shown.drawn) == ALL_CHARTS
     spec = static(data, cases, shown.drawn[name])
-    (rows,) = spec["datasets"].values()
+    rows = next(iter(spec["datasets"].values()))
     counts = marks(vl_convert.vegalite_to_svg(spec))
     if name == "map_T":
         # 3 cells x 4 H x 4 T and the hostile case, 4 backends beside the baseline, without the 9 that have no time
@@ -408,6 +410,10 @@ def test_every_chart_draws_its_marks(data: Frames, name: str) -> None:
         assert counts["mark-text"] == 3
     elif name == "startup":
         assert counts["mark-symbol"] == 5 * 5
+    elif name == "roofline":
+        assert counts["mark-symbol"] == sum(row["status"] == "measured" and row["gflops"] is not None for row in rows)
+        # L1 to L3 and memory whose ridge lies in the picture, and the peak
+        assert counts["mark-rule"] == len(spec["datasets"]["roofs"])
     else:
         assert counts["mark-symbol"] == len(rows)
 
@@ -488,7 +494,7 @@ def test_hostile_names_stay_text(html: str) -> None:
     elements = Elements(html)
     tags = [tag for tag, _ in elements.found]
     assert "img" not in tags
-    assert len(elements.scripts) == 5  # rows, library, page, table, report
+    assert len(elements.scripts) == 8  # rows, library, page, table, case, points, summaries, report
     assert not [attributes for _, attributes in elements.found if any(name.startswith("on") for name in attributes)]
     payload = json.loads(elements.scripts[0])
     assert HOSTILE in payload["backends"]

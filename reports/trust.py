@@ -1,0 +1,88 @@
+"""Whether the numbers of a run can be trusted: what speaks for them and what against, in a sentence."""
+
+import numpy as np
+
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.intervals import FEWEST_ROUNDS
+from rnnbench.reports.words import Answer, count, listed, percent
+
+NOISY = 0.2
+"""A case of whose rounds the machine disturbed more than this part is noisy, and is named."""
+
+MOST_NOISY = 3
+WIDE = 0.05
+"""Where half of the speeds are known no better than this, the run cannot tell small differences."""
+
+
+def trust(data: Frames) -> Answer:
+    """What speaks against the numbers, or, where nothing does, what they rest on."""
+    against = [*_cut_short(data), *_disturbed(data), *_unusable(data)]
+    basis = _basis(data)
+    if against:
+        claims, details = zip(*against, strict=True)
+        return Answer(f"Read these numbers with care: {'; '.join(claims)}.", [*details, basis], "Trust")
+    return Answer(f"Nothing in this run speaks against its numbers. {basis}", [], "Trust")
+
+
+def half_width(data: Frames) -> float:
+    """Half of the speeds against the baseline are known to within this part of themselves; NaN where there are none."""
+    known = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
+    widths = np.log(known["speedup_high"] / known["speedup_low"]).dropna() / 2
+    return float(np.expm1(widths.median())) if len(widths) else np.nan
+
+
+def _basis(data: Frames) -> str:
+    rounds = data.summary.loc[data.summary["status"] == "measured", "rounds"]
+    if rounds.empty:
+        return "No time was stored."
+    least, most = int(rounds.min()), int(rounds.max())
+    parts = [f"{count(most, 'round') if least == most else f'{least} to {most} rounds'} of fresh processes"]
+    width = half_width(data)
+    if np.isfinite(width):
+        parts.append(f"half of the speeds against {data.baseline} are known to within {percent(width)}")
+    disturbed = float(data.cases["disturbed"].mean())
+    parts.append(f"the machine disturbed {percent(disturbed)} of the rounds" if disturbed else "no round was disturbed")
+    return f"These numbers rest on {listed(parts)}."
+
+
+def _cut_short(data: Frames) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    if data.end is None or data.end.interrupted:
+        found.append(("the run was interrupted", "What an interrupted run did not reach is missing."))
+    if "--quick" in data.run.command:
+        found.append(("it was a quick run", "A quick run has few rounds and short samples, for a first look."))
+    rounds = int(data.summary["rounds"].max()) if len(data.summary) else 0
+    if 0 < rounds < 6:
+        worth = 100 * (1 - 2.0 ** (1 - rounds))
+        detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
+        detail += f" Below {FEWEST_ROUNDS} rounds every comparison is unclear." if rounds < FEWEST_ROUNDS else ""
+        found.append((f"{count(rounds, 'round')} at most", detail))
+    return found
+
+
+def _disturbed(data: Frames) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    width = half_width(data)
+    if width > WIDE:
+        claim = f"half of the speeds are known no better than to {percent(width)}"
+        found.append((claim, "More rounds, or a quieter machine, would narrow the intervals."))
+    noisy = data.cases.loc[data.cases["disturbed"] > NOISY, "label"]
+    if len(noisy):
+        shown = list(noisy[:MOST_NOISY]) + ([f"{len(noisy) - MOST_NOISY} more"] if len(noisy) > MOST_NOISY else [])
+        which = "every case" if len(noisy) == len(data.cases) else listed(shown)
+        claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {which}"
+        detail = "Processor time was stolen or waited for, or the clock changed; such rounds were measured again, until three "
+        found.append((claim, detail + "repeats on end were disturbed too."))
+    wrong = [finding for finding in data.look.findings if finding.state == "wrong"] if data.look else []
+    if wrong:
+        claim = f"rnnbench machine found {count(len(wrong), 'thing')} wrong for measuring"
+        found.append((claim, f"{listed(finding.check for finding in wrong)}: see how it was measured."))
+    return found
+
+
+def _unusable(data: Frames) -> list[tuple[str, str]]:
+    if not data.problems:
+        return []
+    lines = count(len(data.problems), "line")
+    claim = f"{lines} of the results file could not be used"
+    return [(claim, "Each is named under how it was measured.")]
