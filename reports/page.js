@@ -88,6 +88,8 @@ async function draw(name) {
     renderer: list.length > MANY_MARKS ? "canvas" : "svg", tooltip: {theme},
   });
   views.set(name, result);
+  holder.querySelector(".marks").setAttribute("aria-hidden", "true");  // the figure is named, and its points by keyboard
+  holder.querySelector("summary").setAttribute("aria-label", "Save this chart");
   afterDraw(name, result, figure, holder);
 }
 

@@ -12,7 +12,7 @@ function fill(table, heads, lines, caption) {
     for (const text of others) {
       const cell = line.insertCell();
       cell.textContent = text;
-      if (/^[\d.]/.test(text)) cell.className = "n";
+      if (/^([\d.]|none$)/.test(text)) cell.className = "n";
     }
   }
 }
@@ -27,7 +27,7 @@ const median = values => {
 // "torch_nn is fastest in 3, numba_cpu in 1; 2 are tied between ..."
 function leaders(list) {
   const timed = list.filter(row => row.outcome), clear = timed.filter(row => row.outcome === "clear"), parts = [];
-  if (!timed.length) return "No backend completed a case under these filters.";
+  if (!timed.length) return "no backend completed a case.";
   const names = row => row.leaders.split(" ").map(place => data.backends[place]);
   const wins = Map.groupBy(clear, row => names(row)[0]), order = [...wins].sort((a, b) => b[1].length - a[1].length);
   if (timed.length === 1 && clear.length === 1) return `${names(clear[0])[0]} is fastest.`;
@@ -37,8 +37,7 @@ function leaders(list) {
   if (ties.length) sentence.push(`${ties.length} tied between ${listed([...new Set(ties.flatMap(names))])}`);
   if (unclear.length) sentence.push(`${unclear.length} unclear`);
   if (alone.length) sentence.push(`in ${alone.length} only one backend completed (${listed([...new Set(alone.flatMap(names))])})`);
-  const text = sentence.join("; ");
-  return `${text[0].toUpperCase() === text[0] || parts.length ? text : text[0].toUpperCase() + text.slice(1)}.`;
+  return `${sentence.join("; ")}.`;
 }
 
 // `picked`: the filters in words; `list`: the rows of the table of cases
