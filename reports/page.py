@@ -25,7 +25,7 @@ from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records,
 from rnnbench.reports.shortfalls import shortfalls
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
 from rnnbench.reports.thinned import thinned
-from rnnbench.reports.words import count, percent
+from rnnbench.reports.words import clipped, count, percent
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:
@@ -84,7 +84,7 @@ def render(data: Frames) -> str:
         answers=answers(data),
         pictures=shown.drawn,
         left_out=shown.left_out,
-        break_even=break_even(data) if len(data.startup) else [],
+        break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],
         baseline=data.baseline,
         shown=shown_backends(data),
         rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,

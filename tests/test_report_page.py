@@ -114,7 +114,11 @@ def opened(first_opened: tuple[Opened, dict[str, str]]) -> Opened:
     """The one page of most tests, with no search and the filters that it had at first."""
     opened, filters = first_opened
     opened.page.fill("#find", "")
-    script = "filters => { for (const [name, value] of Object.entries(filters)) form.elements[name].value = value; showAll(); }"
+    script = """filters => {
+        const changed = Object.entries(filters).filter(([name, value]) => form.elements[name].value !== value);
+        for (const [name, value] of changed) form.elements[name].value = value;
+        if (changed.length) showAll();
+    }"""
     opened.page.evaluate(script, filters)
     opened.wait()
     return opened
@@ -252,7 +256,7 @@ def test_the_filters_name_the_fastest_backend(opened: Opened) -> None:
     opened.pick("cell", "lstm")
     opened.pick("H", "64")
     here = opened.page.locator("#here")
-    assert here.locator("p").inner_text() == "step, lstm, H = 64: numba_cpu is fastest in 4 of 4 cases."
+    assert here.locator("p").inner_text() == "step, lstm, H = 64: numba_cpu is fastest in all 4 cases."
     opened.pick("T", "1024")
     assert here.locator("p").inner_text() == "step, lstm, T = 1024, H = 64: numba_cpu is fastest."
     first = here.locator("tbody tr").first.inner_text().split("\t")

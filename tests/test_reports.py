@@ -417,7 +417,7 @@ def test_the_roofs_of_another_machine_are_left_alone(tmp_path: Path) -> None:
     synthetic_results.write_roofs(tmp_path)
     frames = to_pandas(written(tmp_path, [*times("a", [1.0] * 6), END]))
     assert (frames.look, frames.roofs) == (None, None)
-    assert "`rnnbench machine` measures and stores them" in Elements(page.render(frames)).whole()
+    assert "rnnbench machine measures and stores them" in Elements(page.render(frames)).whole()
 
 
 # charts
