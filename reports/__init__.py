@@ -1,25 +1,100 @@
-"""From results to pictures: pandas frames, charts and one HTML page that opens from disk with no network."""
+"""From results to tables, charts and pages that open from disk with no network: what notebooks import.
 
-try:
+``to_pandas`` reads a results file into ``Frames``, pandas frames that everything else here takes.  A name is loaded when it
+is first used, with the libraries that it needs; where one is absent it raises MissingLibrary, which says what to install.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rnnbench.errors import MissingLibrary
+
+if TYPE_CHECKING:
     from rnnbench.reports.answers import summary_text
     from rnnbench.reports.asv import read_asv, write_asv_html
     from rnnbench.reports.bars import bar_points, bar_table, bar_text
+    from rnnbench.reports.formats import to_csv, to_json, to_markdown, write_charts
     from rnnbench.reports.frames import Frames, to_pandas
+    from rnnbench.reports.gallery import (
+        all_charts,
+        error_over_window,
+        errors_over_tolerances,
+        memory_over_window,
+        speed_map,
+        startup_times,
+        time_over_hidden_size,
+        time_over_length,
+        time_over_window,
+    )
     from rnnbench.reports.page import write_html, write_svg
-except ModuleNotFoundError as error:
-    if error.name and error.name.startswith("rnnbench"):
-        raise
-    raise ModuleNotFoundError(f"reports need {error.name}: pip install 'rnnbench[report]'", name=error.name) from error
+    from rnnbench.reports.published import beside_published, published_figures
+    from rnnbench.reports.tables import fastest, scaling_exponents
+
+_HOMES = {
+    "answers": ("summary_text",),
+    "asv": ("read_asv", "write_asv_html"),
+    "bars": ("bar_points", "bar_table", "bar_text"),
+    "formats": ("to_csv", "to_json", "to_markdown", "write_charts"),
+    "frames": ("Frames", "to_pandas"),
+    "gallery": (
+        "all_charts",
+        "error_over_window",
+        "errors_over_tolerances",
+        "memory_over_window",
+        "speed_map",
+        "startup_times",
+        "time_over_hidden_size",
+        "time_over_length",
+        "time_over_window",
+    ),
+    "page": ("write_html", "write_svg"),
+    "published": ("beside_published", "published_figures"),
+    "tables": ("fastest", "scaling_exponents"),
+}
+"""The module of each public name."""
 
 __all__ = [
     "Frames",
+    "all_charts",
     "bar_points",
     "bar_table",
     "bar_text",
+    "beside_published",
+    "error_over_window",
+    "errors_over_tolerances",
+    "fastest",
+    "memory_over_window",
+    "published_figures",
     "read_asv",
+    "scaling_exponents",
+    "speed_map",
+    "startup_times",
     "summary_text",
+    "time_over_hidden_size",
+    "time_over_length",
+    "time_over_window",
+    "to_csv",
+    "to_json",
+    "to_markdown",
     "to_pandas",
     "write_asv_html",
+    "write_charts",
     "write_html",
     "write_svg",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            try:
+                return getattr(import_module(f"{__name__}.{home}"), name)
+            except ModuleNotFoundError as error:
+                if error.name and error.name.startswith("rnnbench"):
+                    raise
+                raise MissingLibrary(f"reports need {error.name}: pip install 'rnnbench[report]'") from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -32,7 +32,7 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     left_out: dict[str, str] = {}
 
     def add(picture: Picture, present: bool, suite: str) -> None:
-        if present:
+        if present and names:  # without a backend a chart has no height
             drawn[picture.name] = picture
         else:
             left_out[picture.name] = f"{picture.title}: nothing to draw in this run; the suite {suite} would fill it."

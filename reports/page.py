@@ -19,6 +19,7 @@ from rnnbench.reports.costs import break_even
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.provenance import provenance
+from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kinds
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
@@ -85,6 +86,7 @@ def render(data: Frames) -> str:
         pictures=shown.drawn,
         left_out=shown.left_out,
         break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],
+        published=published_rows(data),
         baseline=data.baseline,
         shown=shown_backends(data),
         rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,

@@ -23,7 +23,9 @@ from rnnbench.commands.machine import machine
 from rnnbench.commands.merge import merge
 from rnnbench.commands.plan import add_arguments as add_plan_arguments
 from rnnbench.commands.plan import dry_run, plan_of
+from rnnbench.commands.report import add_arguments as add_report_arguments
 from rnnbench.commands.show import show
+from rnnbench.commands.suites import suites
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -60,24 +62,6 @@ def backends(options: argparse.Namespace) -> int:
         for entry in entries:
             about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
             print(f"{entry.name:<{width}}  {about}")
-    return OK
-
-
-def suites(options: argparse.Namespace) -> int:
-    """List the suites in the package, or the cases of one."""
-    from rnnbench.suite import load_suite, suite_names
-
-    if options.suite:
-        suite = load_suite(options.suite)
-        print(f"{suite.name}: {suite.description}\nsource: {suite.source}")
-        for case in suite.cases:
-            print(f"  {case.label()}")
-        return OK
-    names = suite_names()
-    width = max(map(len, names))
-    for name in names:
-        suite = load_suite(name)
-        print(f"{name:<{width}}  {len(suite.cases):4d} cases  {suite.description}")
     return OK
 
 
@@ -186,17 +170,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the HTML report of a results file, or of asv's results."""
-    reports = _reports()
-    if (options.results is None) == (options.asv is None):
-        raise ArgumentError("expected either a results file or --asv DIR")
-    output = Path(options.output)
-    if options.asv:
-        written = reports.write_asv_html(Path(options.asv), output)
-    else:
-        written = reports.write_html(_one_results_file(Path(options.results)), output)
-    print(written)
-    return OK
+    """Write the report of a results file as a page, text or charts, or a page of asv's results."""
+    from rnnbench.commands.report import report
+
+    return report(options, _reports())
 
 
 def bars(options: argparse.Namespace) -> int:
@@ -283,11 +260,9 @@ def _one_results_file(path: Path) -> Path:
 
 
 def _reports() -> Any:
-    """The report package, which needs libraries that the core does not; raises MissingLibrary."""
-    try:
-        from rnnbench import reports
-    except ModuleNotFoundError as error:
-        raise MissingLibrary(str(error)) from error
+    """The report package; what needs a library that the core does not raises MissingLibrary when it is used."""
+    from rnnbench import reports
+
     return reports
 
 
@@ -400,8 +375,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add(report)
     sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
-    sub.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page to write (default: report.html)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="the file to write (default of a page: report.html)")
     sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
+    add_report_arguments(sub)
 
     sub = add(bars)
     sub.add_argument("results", help="a results file, or a folder: its newest one")

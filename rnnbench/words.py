@@ -1,5 +1,13 @@
 """Numbers, counts and names as words, for tables and sentences."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+"""What makes a spreadsheet run a text, in half and full width, and what marks it as a text (OWASP, "CSV injection")."""
+
+
+def spreadsheet_safe(text: str) -> str:
+    """With a quote before what a spreadsheet would run as a formula."""
+    return "'" + text if text.startswith(FORMULA) else text
+
 
 def printable(text: str) -> str:
     """With control characters escaped, so that a name cannot steer a terminal."""

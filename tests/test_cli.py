@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,14 +247,17 @@ def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
             assert lines[entry.name] == f"unavailable: {entry.reason}"
 
 
-def test_suites_lists_each_with_the_number_of_its_cases(command):
+def test_suites_lists_each_with_its_cases_its_time_and_its_source(command):
     code, text, stderr = command("suites")
     assert (code, stderr) == (0, "")
-    lines = [line.split(maxsplit=3) for line in text.splitlines()]
-    assert [name for name, *_ in lines] == suite_names()
-    for name, count, _, description in lines:
+    listed = text.split("\n\n")[0]
+    heads = re.findall(r"^(\S+) +(\d+) cases +(\S.*?)  (.*)$", listed, re.MULTILINE)
+    assert [name for name, *_ in heads] == suite_names()
+    for name, count, took, description in heads:
         suite = load_suite(name)
         assert (int(count), description) == (len(suite.cases), suite.description)
+        assert re.fullmatch(r"[\d.]+ m?s|\d+ min|\d+ h \d+ min", took)
+        assert " ".join(f"source: {suite.source}".split()) in " ".join(listed.split())
 
 
 def test_a_suite_is_shown_with_its_source_and_every_case(command, tiny):
@@ -463,18 +467,18 @@ def test_python_m_rnnbench_is_the_command_line(tmp_path):
     assert_one_line((wrong.returncode, wrong.stdout, wrong.stderr), 2, "unknown suite 'nope'")
 
 
-WITHOUT_ALTAIR = "import sys; sys.modules['altair'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+WITHOUT_PANDAS = "import sys; sys.modules['pandas'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_what_to_install(tmp_path, tiny):
-    run = in_a_process("-c", WITHOUT_ALTAIR, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
-    needs = "reports need altair: pip install 'rnnbench[report]'"
+    run = in_a_process("-c", WITHOUT_PANDAS, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
+    needs = "reports need pandas: pip install 'rnnbench[report]'"
     assert run.returncode == 0, run.stderr
     (line,) = run.stdout.splitlines()
     path = line.removeprefix("results: ")
     assert store.read(tmp_path / path).problems == []
     assert without_progress(run.stderr) == [f"rnnbench: no summary: {needs}"]
-    report = in_a_process("-c", WITHOUT_ALTAIR, "report", path, cwd=tmp_path)
+    report = in_a_process("-c", WITHOUT_PANDAS, "report", path, cwd=tmp_path)
     assert (report.returncode, report.stdout, report.stderr) == (4, "", f"rnnbench: {needs}\n")
 
 

@@ -78,7 +78,7 @@ def test_a_wheel_holds_nothing_that_the_repository_does_not(names):
 def test_the_data_that_code_reads_is_there(names):
     assert "rnnbench/suites/quick.toml" in names
     assert {"rnnbench/data/shakespeare.txt", "rnnbench/data/ORIGIN.txt"} <= names
-    assert {name.rpartition(".")[2] for name in names if name.startswith("rnnbench/reports/")} >= {"html", "css", "js"}
+    assert {name.rpartition(".")[2] for name in names if name.startswith("rnnbench/reports/")} >= {"html", "css", "js", "csv"}
 
 
 def test_the_command_and_the_backends_are_entry_points_that_load(wheel, names):

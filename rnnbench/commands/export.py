@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rnnbench.disk import save
 from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.store import read, results_files
-from rnnbench.words import printable
+from rnnbench.words import printable, spreadsheet_safe
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("csv", "parquet", "asv", "pyperf", "bencher")
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-"""What makes a spreadsheet run a text, in half and full width, and what marks it as a text (OWASP, "CSV injection")."""
 
 
 def export(options: argparse.Namespace) -> int:
@@ -58,7 +55,7 @@ def csv(frame: "pd.DataFrame") -> bytes:
     safe = frame.copy(deep=False)
     for name in frame.columns[frame.dtypes == "category"]:
         column = frame[name].cat
-        safe[name] = column.rename_categories(["'" + text if text.startswith(FORMULA) else text for text in column.categories])
+        safe[name] = column.rename_categories([spreadsheet_safe(text) for text in column.categories])
     return safe.to_csv(index=False, lineterminator="\n").encode()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.choice import Measurements
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.plan import Plan
+from rnnbench.measure.plan import Plan, Settings
 from rnnbench.store import Case
 from rnnbench.suite import estimate
 from rnnbench.words import duration, printable
@@ -55,8 +55,18 @@ def budget(plan: Plan, stored: Measurements) -> Budget:
         least = estimate(case)
         seconds = {name: expected.get(name) or max(SHORTEST_CALL, least.flops / RATE) for name in names}
         known, calls = known + len(seconds.keys() & expected.keys()), calls + len(seconds)
-        costs.append(_cost(plan, case, seconds, least.flops, least.memory))
+        costs.append(_cost(plan.settings, case, seconds, least.flops, least.memory))
     return Budget(costs, known, calls)
+
+
+def alone(cases: Sequence[Case], settings: Settings) -> Budget:
+    """What cases take on one backend that runs at the stated rate, without asking any backend or stored result."""
+    costs = []
+    for case in cases:
+        least = estimate(case)
+        seconds = {"one": max(SHORTEST_CALL, least.flops / RATE)}
+        costs.append(_cost(settings, case, seconds, least.flops, least.memory))
+    return Budget(costs, 0, len(costs))
 
 
 def _takes_part(plan: Plan, name: str, case: Case) -> bool:
@@ -68,8 +78,7 @@ def _takes_part(plan: Plan, name: str, case: Case) -> bool:
         return False
 
 
-def _cost(plan: Plan, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
-    settings = plan.settings
+def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
     fastest = min(seconds.values(), default=1.0)
     loops = 2 ** max(0, math.ceil(math.log2(settings.shortest_sample / fastest)))
     calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * loops

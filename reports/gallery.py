@@ -1,0 +1,128 @@
+"""Every chart of the page by itself, with its rows inside: Altair charts for notebooks, specifications for files."""
+
+from typing import Any, NamedTuple
+
+import altair as alt
+
+from rnnbench.errors import ArgumentError
+from rnnbench.reports.charts import pictures, static
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.parts import Picture
+from rnnbench.reports.rows import Rows, case_rows
+from rnnbench.reports.sweeps import Sweeps, sweeps
+from rnnbench.reports.words import clipped
+
+
+class Drawn(NamedTuple):
+    """One chart: ``name`` is safe as a file's name; ``specification`` is Vega-Lite with its rows, on light."""
+
+    name: str
+    title: str
+    subtitle: str
+    specification: dict[str, Any]
+
+
+class Gallery(NamedTuple):
+    """The charts of a run in the page's order, and a sentence for each one that has nothing to draw."""
+
+    drawn: list[Drawn]
+    left_out: list[str]
+
+
+def gallery(data: Frames) -> Gallery:
+    """Every chart of the page, once for each sweep that the page lets its reader pick: ``length``, ``length-2`` and so on."""
+    groups = sweeps(data.cases)
+    cases = case_rows(data, groups)
+    shown = pictures(data, cases)
+    drawn = [
+        _drawn(data, cases, picture, groups, number) for picture in shown.drawn.values() for number in _numbers(picture, groups)
+    ]
+    return Gallery(drawn, list(shown.left_out.values()))
+
+
+def all_charts(data: Frames) -> dict[str, alt.TopLevelMixin]:
+    """Every chart of the page that has something to draw, by name, as Altair charts that stand alone."""
+    return {one.name: _chart(one) for one in gallery(data).drawn}
+
+
+def speed_map(data: Frames, across: str = "T", sweep: int = 0) -> alt.TopLevelMixin:
+    """Speed of every backend against ``data.baseline`` over H and ``across`` ("T" or "B"), one map per backend and cell.
+
+    ``sweep`` numbers the groups of cases that differ in nothing else, most cases first.  Raises ArgumentError, as all
+    functions for one chart do, where the run has nothing to draw or no sweep of that number.
+    """
+    if across not in ("T", "B"):
+        raise ArgumentError(f"across is {across!r}; expected 'T' or 'B'")
+    return _one(data, f"map_{across}", sweep)
+
+
+def time_over_length(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """Microseconds per time step over the sequence length T, a line per backend, a panel per cell, with 95% intervals."""
+    return _one(data, "length", sweep)
+
+
+def time_over_hidden_size(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """Microseconds per time step over the hidden size H, a line per backend, a panel per cell, with 95% intervals."""
+    return _one(data, "hidden", sweep)
+
+
+def time_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """Microseconds per time step over the truncation window, a line per backend, a panel per cell, with 95% intervals."""
+    return _one(data, "window_time", sweep)
+
+
+def error_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """The gradient's relative error against full BPTT over the truncation window, a panel per cell."""
+    return _one(data, "window_error", sweep)
+
+
+def memory_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """Peak memory of one call in MB over the truncation window, a line per backend, a panel per cell."""
+    return _one(data, "window_memory", sweep)
+
+
+def startup_times(data: Frames) -> alt.TopLevelMixin:
+    """Seconds of import, load, first calls and a steady call, per backend: median and range over the cases."""
+    return _one(data, "startup", 0)
+
+
+def errors_over_tolerances(data: Frames) -> alt.TopLevelMixin:
+    """The largest error over its tolerance, per tensor and backend, worst tensor first."""
+    return _one(data, "gates", 0)
+
+
+def _one(data: Frames, name: str, sweep: int) -> alt.TopLevelMixin:
+    groups = sweeps(data.cases)
+    cases = case_rows(data, groups)
+    shown = pictures(data, cases).drawn
+    present = {_file_name(one.name, number): one for one in shown.values() for number in _numbers(one, groups)}
+    wanted = _file_name(name, sweep)
+    if wanted not in present:
+        raise ArgumentError(f"this run has no chart {wanted!r}; it has {', '.join(present) or 'none'}")
+    return _chart(_drawn(data, cases, present[wanted], groups, sweep))
+
+
+def _numbers(picture: Picture, groups: Sweeps) -> range:
+    """The numbers of the sweeps that a picture shows one at a time."""
+    return range(len(groups.labels[picture.sweep]) if picture.sweep else 1)
+
+
+def _chart(drawn: Drawn) -> alt.TopLevelMixin:
+    return alt.Chart.from_dict(drawn.specification)
+
+
+def _drawn(data: Frames, cases: Rows, picture: Picture, groups: Sweeps, number: int) -> Drawn:
+    """A picture of one sweep; ``static`` draws the first, so this one is made the first."""
+    fixed = [f"baseline {data.baseline}"] if picture.dataset == "pairs" else []
+    if picture.sweep:
+        field = f"sweep_{picture.sweep}"
+        cases = [case | {field: 0 if case[field] == number else None} for case in cases]
+        fixed += [groups.labels[picture.sweep][number], groups.common[picture.sweep]]
+    subtitle = clipped(", ".join(part for part in fixed if part))
+    specification = static(data, cases, picture)
+    specification["title"] = {"text": picture.title, "subtitle": subtitle, "anchor": "start"}
+    return Drawn(_file_name(picture.name, number), picture.title, subtitle, specification)
+
+
+def _file_name(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}-{number + 1}"

@@ -1,0 +1,32 @@
+"""What the page says in sentences and captions, as frames for notebooks."""
+
+import pandas as pd
+
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.sweeps import scaling, sweeps
+from rnnbench.reports.winners import winners
+
+
+def fastest(data: Frames) -> pd.DataFrame:
+    """One row per case that has a time: who is fastest, and whether that is clear.
+
+    ``case``, ``backend`` (the least median time), ``tied`` (those that tie with it), ``outcome`` (its name, or why no name
+    is given: "tie", "unclear" or "alone"), and the columns of ``Frames.cases``.
+    """
+    return winners(data)
+
+
+def scaling_exponents(data: Frames) -> pd.DataFrame:
+    """The fitted exponent of the time per step over T, H and window, of each line that the page draws.
+
+    ``picture`` ("T", "H" or "window"), ``sweep`` (its number), ``fixed`` (what all cases of the sweep share), ``cell``,
+    ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN below three points), ``points``.
+    """
+    groups = sweeps(data.cases)
+    table = scaling(data.summary, groups)
+    fixed = [
+        ", ".join(part for part in (groups.labels[str(picture)][sweep], groups.common[str(picture)]) if part)
+        for picture, sweep in zip(table["picture"], table["sweep"], strict=True)
+    ]
+    table.insert(2, "fixed", pd.Series(fixed, index=table.index, dtype="object"))
+    return table
