@@ -21,13 +21,16 @@ if TYPE_CHECKING:
         errors_over_tolerances,
         memory_over_window,
         speed_map,
+        speed_under_roofs,
         startup_times,
         time_over_hidden_size,
         time_over_length,
         time_over_window,
     )
+    from rnnbench.reports.history import write_history
     from rnnbench.reports.page import write_html, write_svg
     from rnnbench.reports.published import beside_published, published_figures
+    from rnnbench.reports.side_by_side import write_side_by_side
     from rnnbench.reports.tables import fastest, scaling_exponents
 
 _HOMES = {
@@ -42,13 +45,16 @@ _HOMES = {
         "errors_over_tolerances",
         "memory_over_window",
         "speed_map",
+        "speed_under_roofs",
         "startup_times",
         "time_over_hidden_size",
         "time_over_length",
         "time_over_window",
     ),
+    "history": ("write_history",),
     "page": ("write_html", "write_svg"),
     "published": ("beside_published", "published_figures"),
+    "side_by_side": ("write_side_by_side",),
     "tables": ("fastest", "scaling_exponents"),
 }
 """The module of each public name."""
@@ -68,6 +74,7 @@ __all__ = [
     "read_asv",
     "scaling_exponents",
     "speed_map",
+    "speed_under_roofs",
     "startup_times",
     "summary_text",
     "time_over_hidden_size",
@@ -79,7 +86,9 @@ __all__ = [
     "to_pandas",
     "write_asv_html",
     "write_charts",
+    "write_history",
     "write_html",
+    "write_side_by_side",
     "write_svg",
 ]
 

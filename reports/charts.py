@@ -60,13 +60,13 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     return Pictures(drawn, left_out)
 
 
-def static(data: Frames, cases: Rows, picture: Picture) -> dict[str, Any]:
-    """A picture with its rows inside and its first sweep shown, for vl-convert."""
+def static(data: Frames, cases: Rows, picture: Picture, sweep: int = 0) -> dict[str, Any]:
+    """A picture with its rows inside and one of its sweeps shown, for vl-convert."""
     rows = chart_rows(data, cases)
     names = [name for name in (picture.dataset, picture.beside) if name]
     sets = {name: joined(data, cases, rows[name]) for name in names}
     if picture.sweep:
-        sets = {name: [row for row in of_set if row[f"sweep_{picture.sweep}"] == 0] for name, of_set in sets.items()}
+        sets = {name: [row for row in of_set if row[f"sweep_{picture.sweep}"] == sweep] for name, of_set in sets.items()}
     if picture.phase:
         sets[picture.dataset] = [row for row in sets[picture.dataset] if row["phase"] == picture.phase]
     return picture.chart.to_dict() | {"datasets": sets, "config": theme.config("light")}

@@ -8,6 +8,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.parts import Picture
+from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows
 from rnnbench.reports.sweeps import Sweeps, sweeps
 from rnnbench.reports.words import clipped
@@ -35,7 +36,9 @@ def gallery(data: Frames) -> Gallery:
     cases = case_rows(data, groups)
     shown = pictures(data, cases)
     drawn = [
-        _drawn(data, cases, picture, groups, number) for picture in shown.drawn.values() for number in _numbers(picture, groups)
+        _drawn(data, cases, picture, groups, number)
+        for picture in shown.drawn.values()
+        for number in _numbers(data, picture, groups)
     ]
     return Gallery(drawn, list(shown.left_out.values()))
 
@@ -81,6 +84,11 @@ def memory_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
     return _one(data, "window_memory", sweep)
 
 
+def speed_under_roofs(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
+    """GFLOP/s of every case and backend over operations per byte, under the roofs that ``rnnbench machine`` measured."""
+    return _one(data, "roofline", sweep)
+
+
 def startup_times(data: Frames) -> alt.TopLevelMixin:
     """Seconds of import, load, first calls and a steady call, per backend: median and range over the cases."""
     return _one(data, "startup", 0)
@@ -95,16 +103,16 @@ def _one(data: Frames, name: str, sweep: int) -> alt.TopLevelMixin:
     groups = sweeps(data.cases)
     cases = case_rows(data, groups)
     shown = pictures(data, cases).drawn
-    present = {_file_name(one.name, number): one for one in shown.values() for number in _numbers(one, groups)}
+    present = {_file_name(one.name, number): one for one in shown.values() for number in _numbers(data, one, groups)}
     wanted = _file_name(name, sweep)
     if wanted not in present:
         raise ArgumentError(f"this run has no chart {wanted!r}; it has {', '.join(present) or 'none'}")
     return _chart(_drawn(data, cases, present[wanted], groups, sweep))
 
 
-def _numbers(picture: Picture, groups: Sweeps) -> range:
+def _numbers(data: Frames, picture: Picture, groups: Sweeps) -> range:
     """The numbers of the sweeps that a picture shows one at a time."""
-    return range(len(groups.labels[picture.sweep]) if picture.sweep else 1)
+    return range(len(_labels(data, picture.sweep, groups)) if picture.sweep else 1)
 
 
 def _chart(drawn: Drawn) -> alt.TopLevelMixin:
@@ -112,16 +120,18 @@ def _chart(drawn: Drawn) -> alt.TopLevelMixin:
 
 
 def _drawn(data: Frames, cases: Rows, picture: Picture, groups: Sweeps, number: int) -> Drawn:
-    """A picture of one sweep; ``static`` draws the first, so this one is made the first."""
     fixed = [f"baseline {data.baseline}"] if picture.dataset == "pairs" else []
     if picture.sweep:
-        field = f"sweep_{picture.sweep}"
-        cases = [case | {field: 0 if case[field] == number else None} for case in cases]
-        fixed += [groups.labels[picture.sweep][number], groups.common[picture.sweep]]
+        fixed += [_labels(data, picture.sweep, groups)[number], groups.common.get(picture.sweep, "")]
     subtitle = clipped(", ".join(part for part in fixed if part))
-    specification = static(data, cases, picture)
+    specification = static(data, cases, picture, number)
     specification["title"] = {"text": picture.title, "subtitle": subtitle, "anchor": "start"}
     return Drawn(_file_name(picture.name, number), picture.title, subtitle, specification)
+
+
+def _labels(data: Frames, sweep: str, groups: Sweeps) -> list[str]:
+    """What is held fixed in each sweep of a picture."""
+    return kind_labels(data) if sweep == "roofline" else groups.labels[sweep]
 
 
 def _file_name(name: str, number: int) -> str:

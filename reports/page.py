@@ -21,12 +21,12 @@ from rnnbench.reports.parts import Picture
 from rnnbench.reports.provenance import provenance
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
-from rnnbench.reports.roofline import kinds
+from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
 from rnnbench.reports.shortfalls import shortfalls
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
 from rnnbench.reports.thinned import thinned
-from rnnbench.reports.words import clipped, count, percent
+from rnnbench.reports.words import clipped, percent
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:
@@ -75,7 +75,7 @@ def render(data: Frames) -> str:
         "rows": {name: columns(of_set) for name, of_set in rows.items()},
         "scaling": columns(records(scaling(part.summary, groups))),
         "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES}
-        | {"roofline": {"labels": [f"{dtype}, {count(threads, 'thread')}" for dtype, threads in kinds(data)], "common": ""}},
+        | {"roofline": {"labels": kind_labels(data), "common": ""}},
     }
     return template("report.html").render(
         **page(f"rnnbench: {data.run.suite} on {data.run.environment.get('machine', 'this machine')}", shown.drawn, payload),

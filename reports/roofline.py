@@ -12,7 +12,7 @@ import pandas as pd
 from rnnbench.measure.machine_file import Roofs
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.parts import NUMBER, Picture, decades, lookup, scales
-from rnnbench.reports.words import Answer, listed, percent
+from rnnbench.reports.words import Answer, count, listed, percent
 from rnnbench.store import Case
 
 KIND = ("dtype", "threads")
@@ -38,6 +38,11 @@ def kinds(data: Frames) -> list[tuple[str, int]]:
     counts = data.cases.groupby(list(KIND), sort=False).size().sort_values(ascending=False, kind="stable")
     every = ((str(dtype), int(threads)) for dtype, threads in counts.index)
     return [kind for kind in every if data.roofs.peak(*kind)]
+
+
+def kind_labels(data: Frames) -> list[str]:
+    """The names of ``kinds``."""
+    return [f"{dtype}, {count(threads, 'thread')}" for dtype, threads in kinds(data)]
 
 
 def peaks(data: Frames) -> pd.Series:

@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the report of a results file as a page, text or charts, or a page of asv's results."""
+    """Write the report of a results file as a page, text or charts, or a page of several side by side or of asv's results."""
     from rnnbench.commands.report import report
 
     return report(options, _reports())
@@ -373,11 +373,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-roofs", action="store_true", help="only facts and what is wrong; measure nothing")
     sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where results go (default: results)")
 
-    sub = add(report)
-    sub.add_argument("results", nargs="?", help="a results file, or a folder: its newest one")
-    sub.add_argument("-o", "--output", metavar="FILE", help="the file to write (default of a page: report.html)")
-    sub.add_argument("--asv", metavar="DIR", help="asv's results folder instead of a results file")
-    add_report_arguments(sub)
+    add_report_arguments(add(report))
 
     sub = add(bars)
     sub.add_argument("results", help="a results file, or a folder: its newest one")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pandas as pd
 import pytest
 
 from rnnbench.reports import beside_published, page, published_figures, to_json, to_markdown, to_pandas
@@ -52,9 +53,15 @@ def test_every_figure_is_of_a_network_that_exists_and_says_where_it_is_from() ->
 
 
 def test_no_figure_has_slipped_by_its_unit() -> None:
-    """Between the slowest CPU told (1.7e8 operations a second) and a V100's peak in float16 (1.25e14, NVIDIA's data sheet)."""
-    for case, seconds in zip(cases_of_figures(), published_figures()["seconds"], strict=True):
-        assert 1e8 < estimate(case).flops / seconds < 1.25e14, (case.label(), seconds)
+    """A wrong prefix is a factor of 1000; on one machine small shapes and slow libraries are within 100 of the median.
+
+    All lie between the slowest told (1.7e8 operations a second) and a V100's peak in float16 (1.25e14, NVIDIA's data sheet).
+    """
+    figures = published_figures()
+    speeds = pd.Series([estimate(case).flops for case in cases_of_figures()], index=figures.index) / figures["seconds"]
+    assert speeds.between(1e8, 1.25e14).all()
+    ratios = speeds / speeds.groupby(figures["hardware"]).transform("median")
+    assert ratios.between(0.01, 100).all()
 
 
 def test_training_takes_longer_than_inference_in_every_source() -> None:

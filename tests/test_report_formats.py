@@ -32,7 +32,7 @@ from rnnbench.store import Case, Failure, Gate, Run, Time, Writer
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "'=1"]  # noqa: RUF001  # full width
 NAMES = [*FORMULAS, "a,b", 'a"b', "a\rb", "a\nb", "a\u2028b", "a\x1b[31mb", "a|b", "`a`", "*a*", "<b>a</b>", HOSTILE]
 CASE = Case("lstm", "step", 4, 2, 3, 5)
-ALL_CHARTS = {"map_T", "length", "hidden", "window_time", "window_error", "window_memory", "startup", "gates"}
+ALL_CHARTS = {"map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "WINDOWS": (8, 1024),
         }.items():
             patch.setattr(synthetic_results, name, part)
-        return synthetic_results.write(tmp_path_factory.mktemp("results") / "grid.jsonl", rounds=5)
+        folder = tmp_path_factory.mktemp("results")
+        synthetic_results.write_roofs(folder)
+        return synthetic_results.write(folder / "grid.jsonl", rounds=5)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +262,7 @@ def test_png_files_are_png_on_white(named: Frames, tmp_path: Path) -> None:
         (reports.time_over_window, ("window",)),
         (reports.error_over_window, ("relative_error",)),
         (reports.memory_over_window, ("peak memory",)),
+        (reports.speed_under_roofs, ("roofs",)),
         (reports.startup_times, ("stage_order",)),
         (reports.errors_over_tolerances, ("tensor_order",)),
     ],
@@ -358,6 +361,8 @@ def test_charts_are_listed_and_those_without_data_named(tmp_path: Path, capsys: 
         (["--as", "png"], "--as is 'png' without --charts; expected both"),
         (["--charts", "c", "--format", "md"], "--charts and --format were given; expected one of them"),
         (["--charts", "c", "-o", "x"], "-o is 'x' with --charts; expected none: the charts go into 'c'"),
+        (["--charts", "c", "--history"], "--history and --charts were given; expected one of them"),
+        (["again", "--format", "md"], "--format is given with 2 results files; expected one"),
         (["--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
     ],
 )

@@ -216,13 +216,14 @@ def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, 
 
 def _differing(a: Run, b: Run, backends: set[str]) -> Iterator[str]:
     """A clause for every fact about machine, packages and backends, other than rnnbench itself, that is not the same."""
-    one, other = (_facts(run, backends) for run in (a, b))
+    one, other = (facts_of(run, backends) for run in (a, b))
     for name in one | other:
         if one.get(name) != other.get(name):
             yield f"{name} is {one.get(name)!r} in A and {other.get(name)!r} in B"
 
 
-def _facts(run: Run, backends: set[str]) -> dict[str, Any]:
+def facts_of(run: Run, backends: set[str]) -> dict[str, Any]:
+    """The facts by which two runs are measured alike: machine, packages other than rnnbench, and what backends say."""
     versions = {name: value for name, value in run.environment.get("versions", {}).items() if name != "rnnbench"}
     facts = {name: run.environment.get(name) for name in MACHINE} | versions
     for backend in sorted(backends):

@@ -1,0 +1,20 @@
+"use strict";
+// The selects of a page's form of filters, filled from rows; one with a single value is hidden.
+
+function makeFilters(form, list, changed) {
+  const names = [...form.elements].map(element => element.name).filter(Boolean);
+  for (const name of names) {
+    const select = form.elements[name], values = [...new Set(list.map(row => row[name]))].sort((a, b) =>
+      typeof a === "number" ? a - b : String(a).localeCompare(String(b)));
+    for (const [value, text] of [["", "all"], ...values.map(value => [value, value])]) {
+      const option = document.createElement("option");
+      option.value = value;
+      option.textContent = text;
+      select.append(option);
+    }
+    select.parentElement.hidden = values.length < 2;
+  }
+  form.addEventListener("change", changed);
+  form.addEventListener("submit", event => event.preventDefault());
+  return row => names.every(name => form.elements[name].value === "" || String(row[name]) === form.elements[name].value);
+}
