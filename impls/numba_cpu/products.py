@@ -19,6 +19,9 @@ from rnnbench.impls.numba_cpu.target import Target
 from rnnbench.spec import BFLOAT16
 
 
+_Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Callable[..., None]]
+
+
 class Products(NamedTuple):
     """Functions for compiled code, for one dtype and target; matrices are two-dimensional arrays with contiguous rows.
 
@@ -74,7 +77,7 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
     return product
 
 
-def _of_elements(product: Callable[..., None], dtype: np.dtype) -> list[Callable[..., None]]:
+def _of_elements(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = dtype.itemsize
 
     @register_jitable
@@ -105,10 +108,10 @@ def _of_elements(product: Callable[..., None], dtype: np.dtype) -> list[Callable
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
-    return [plus_row, added, plus_row_transposed, added_transposed]
+    return plus_row, added, plus_row_transposed, added_transposed
 
 
-def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> list[Callable[..., None]]:
+def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = 2 * dtype.itemsize
 
     @register_jitable
@@ -145,7 +148,7 @@ def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> list[Callable[..
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
-    return [plus_row, added, plus_row_transposed, added_transposed]
+    return plus_row, added, plus_row_transposed, added_transposed
 
 
 def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
