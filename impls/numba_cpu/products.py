@@ -18,7 +18,6 @@ from rnnbench.impls.numba_cpu.microkernel import tiles
 from rnnbench.impls.numba_cpu.target import Target
 from rnnbench.spec import BFLOAT16
 
-
 _Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Callable[..., None]]
 
 
