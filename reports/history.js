@@ -45,13 +45,13 @@ const showTable = makeTable([
   {title: "case", value: row => row.label},
   ...(machines > 1 ? [{title: "machine", value: row => row.machine}] : []),
   {title: "backend", value: row => row.backend},
+  {title: "chart", button: showButton},
   {title: "runs", value: row => row.runs, number: true},
   {title: "failed", value: row => row.failed, number: true},
   {title: "newest, s", value: row => row.seconds, text: row => row.seconds.toPrecision(3), number: true},
   {title: "newest / first", value: row => row.whole, text: row => three(row.whole), number: true},
   {title: "found", value: row => row.said},
   {title: "steps", value: row => row.steps},
-  {title: "chart", button: showButton},
 ]);
 showTable(rows.timelines);
 drawAll();
