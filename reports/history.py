@@ -70,6 +70,7 @@ def render(found: History, repository: str | None = None) -> str:
         steps=commit_steps(found, repository),
         judged=len(judged),
         short=short_sentence(found),
+        order=order_sentence(found),
         failing=failing_sentences(found),
         by_chance=f"{len(judged) / 100:.2g}",
         problems=[problem for place in found.places for problem in place.times.problems],
@@ -158,6 +159,17 @@ def short_sentence(found: History) -> str | None:
         f"{len(short)} of {count(len(found.timelines), 'timeline')} {'has' if len(short) == 1 else 'have'} too few runs to "
         f"judge: at most {most}; a step can be told from noise from {FEWEST_POINTS} on."
     )
+
+
+def order_sentence(found: History) -> str:
+    """How the runs are ordered, and what has timelines of its own."""
+    order = (
+        "Commits stand in the order of the git repository in this folder."
+        if found.by_commit
+        else "Runs stand in the order in which they were made: the git repository in this folder has not all of their commits."
+    )
+    apart = " What was measured on another machine or with another input has timelines of its own."
+    return order + (apart if len(found.series) > 1 else "")
 
 
 def failing_sentences(found: History) -> list[str]:

@@ -36,9 +36,8 @@ FACTS = {"cpu": "Some CPU", "os": "Linux 6.1", "versions": {"rnnbench": "0.1", "
 NOISE = 0.003
 
 
-@pytest.fixture
-def run(tmp_path: Path):
-    """Write a run of two backends from how much slower each case is than 1 ms; gives its path."""
+def writer(folder: Path):
+    """Writes runs into a folder, from how much slower than 1 ms each backend is in each case; gives their paths."""
     number = 0
 
     def write(factors: dict[str, list[float]], others: tuple = (), *, cases: list[Case] = CASES, **options: Any) -> Path:
@@ -52,9 +51,14 @@ def run(tmp_path: Path):
         }
         whole = {"machine": "some-2c", "settings": {"input": "text", "rounds": 12}} | options
         whole["environment"] = FACTS | whole.get("environment", {})
-        return stored_results.write(tmp_path / f"{number}.jsonl", seconds, others, **whole)
+        return stored_results.write(folder / f"{number}.jsonl", seconds, others, **whole)
 
     return write
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    return writer(tmp_path)
 
 
 def words(side: Any) -> dict[tuple[str, int, int], str]:
@@ -128,7 +132,6 @@ def test_runs_with_other_numbers_of_threads_meet_case_by_case(run) -> None:
     assert states(found) == [(CASES[3].label(), "x", ["measured", "crashed (killed)"])]
     table = fact_table([side.times for side in found])
     assert table["Threads"] == [("threads", ["1", "2"], True)]
-    assert "B used another number of threads than A" in Elements(render(found)).text
 
 
 def test_cases_that_only_one_run_has_and_failures_are_named_failures_first(run) -> None:
@@ -164,9 +167,10 @@ def test_hostile_names_make_no_elements(run) -> None:
     failed = Failure(CASES[1], HOSTILE, "time", "crashed", HOSTILE)
     options = {"cases": [CASES[0], case], "commit": HOSTILE, "environment": {"cpu": HOSTILE, HOSTILE: HOSTILE}}
     html = render(sides([run({HOSTILE: [1, 1]}, (failed,), **options), run({HOSTILE: [1, 1.1]}, **options | {"commit": "a"})]))
-    plain = render(sides([run({"x": [1, 1]}), run({"x": [1, 1.1]})]))
-    assert set(Elements(html).names) <= set(Elements(plain).names) | {"ul", "li"}  # where something became slower
-    assert HOSTILE in Elements(html).text
+    found = Elements(html)
+    assert "img" not in found.names
+    assert found.names.count("script") == 6  # the data, the bundle of the charts, page.js and three of this page
+    assert HOSTILE in found.text
 
 
 # the command
@@ -213,13 +217,15 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.fixture
-def page(run, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs of two backends, one of them with a hostile name."""
+    folder = tmp_path_factory.mktemp("results")
+    run = writer(folder)
     a = run({"x": [1, 1, 1, 1], HOSTILE: [1, 1, 1, 1]})
     b = run({"x": [1.1, 1, 1, 1], HOSTILE: [1, 0.9, 1]}, commit=HOSTILE)
     c = run({"x": [2, 2, 2, 2]}, machine=HOSTILE)
-    return write_side_by_side([a, b, c], tmp_path / "page.html")
+    return write_side_by_side([a, b, c], folder / "page.html")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 400)])
