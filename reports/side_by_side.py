@@ -5,6 +5,7 @@ packages or another number of threads is compared as well, but no difference to 
 """
 
 import math
+import shlex
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import altair as alt
 import msgspec
 
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts_of, times
+from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts_of, times, too_few_rounds
 from rnnbench.measure.statistics import BAND, CONFIDENCE, FEWEST
 from rnnbench.reports import page
 from rnnbench.reports.parts import NUMBER, Picture, lookup, rows_of
@@ -89,7 +90,7 @@ def render(found: list[Side]) -> str:
         differences=difference_sentences(found),
         answers=answers(found),
         facts=fact_table([side.times for side in found]),
-        states=_states(found),
+        states=states(found),
         threads=[side.letter for side in found if "threads" in side.differing],
         problems=[f"{side.letter}: {problem}" for side in found for problem in side.times.problems],
         band=f"{BAND:.0%}",
@@ -107,9 +108,16 @@ def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
     for one in runs:
         environment = dict(one.run.environment)
         versions = environment.pop("versions", {})
-        code = {name: environment.pop(name, None) for name in ("commit", "dirty")} | {"rnnbench": versions.get("rnnbench")}
+        commit, dirty = (environment.pop(name, None) for name in ("commit", "dirty"))
+        changed = "unknown" if dirty is None else "yes" if dirty else "no"
+        code = {"commit": commit, "changes in no commit": changed, "rnnbench": versions.get("rnnbench")}
         cases = {"threads": sorted({case.threads for case in one.run.cases})}
-        run = {"results file": one.path.name, "started": one.run.started, "suite": one.run.suite, "command": one.run.command}
+        run = {
+            "results file": one.path.name,
+            "started": one.run.started,
+            "suite": one.run.suite,
+            "command": shlex.join(one.run.command),
+        }
         groups = {
             "Code": code,
             "Machine": environment,
@@ -141,7 +149,7 @@ def difference_sentences(found: list[Side]) -> list[str]:
             where = f"{other} against {one}" if one != other else f"other {listed(machine)}"
             said = f"{side.letter} was measured on a different machine than A ({where})"
         elif side.differing:
-            said = f"{side.letter} was measured on the same machine as A, but not alike: {listed(side.differing)} differ"
+            said = f"{side.letter} was measured on the same machine as A, but not alike: other {listed(side.differing)}"
         else:
             said = (
                 f"{side.letter} was measured on the same machine as A, with the same packages; {_code_difference(first, own)}"
@@ -185,6 +193,8 @@ def answers(found: list[Side]) -> list[Answer]:
             if row.verdict in NEUTRAL
         ]
         more = [f"And {len(details) - MOST_NAMED} more, in the table."] if len(details) > MOST_NAMED else []
+        if hint := too_few_rounds(side.rows):
+            more.append(f"{hint}.")
         result.append(Answer(text, details[:MOST_NAMED] + more))
     return result
 
@@ -193,7 +203,7 @@ def verdict_word(side: Side, row: Row) -> str:
     return NEUTRAL.get(row.verdict, row.verdict) if side.differing else row.verdict
 
 
-def _states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
+def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
     """(case, backend, its state in each run) where a run has no time that counts and another has one, or it failed."""
     keys = dict.fromkeys(key for side in found for key in [*side.times.seconds, *side.times.failed])
     result = []
@@ -257,7 +267,7 @@ def _forest(found: list[Side], rows: Rows) -> Picture:
     ).add_params(lookup("lines", labels))
     caption = (
         "Right of the dashed line slower than A, left of it faster; the bar is the interval of the ratio. What became slower "
-        f"stands on top, then what became faster; logarithmic.{f' All: {shared}.' if shared else ''}"
+        f"stands on top, then what became faster; logarithmic.{f' All have {shared}.' if shared else ''}"
     )
     return Picture("ratios", "Time as a ratio to A's", caption, "ratios", chart)
 
