@@ -42,5 +42,5 @@ def blas_limits(threads: int | None) -> Limits:
 def blas_info() -> dict[str, Any]:
     """``blas``, names and versions of the BLAS libraries in this process, and ``threads``, the most that one uses."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    names = dict.fromkeys(f"{pool['internal_api']} {pool['version']}" for pool in pools)
+    names = sorted({f"{pool['internal_api']} {pool['version']}" for pool in pools})  # they are listed as they were loaded
     return {"blas": ", ".join(names), "threads": max((pool["num_threads"] for pool in pools), default=1)}
