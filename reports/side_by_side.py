@@ -20,6 +20,7 @@ from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts
 from rnnbench.measure.statistics import BAND, CONFIDENCE, FEWEST
 from rnnbench.reports import page
 from rnnbench.reports.parts import NUMBER, Picture, lookup, rows_of
+from rnnbench.reports.provenance import flat
 from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.words import Answer, clipped, count, listed
 from rnnbench.store import read
@@ -128,7 +129,7 @@ def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
             "Run": run,
         }
         for subject, values in groups.items():
-            subjects.setdefault(subject, []).append(page.flat(values))
+            subjects.setdefault(subject, []).append(flat(values))
     table = {}
     for subject, columns in subjects.items():
         lines = [(name, [column.get(name, "") for column in columns]) for name in dict.fromkeys(n for c in columns for n in c)]

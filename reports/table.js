@@ -12,8 +12,10 @@ function makeTable(columns) {
   for (const column of columns) {
     const cell = document.createElement("th");
     cell.scope = "col";
-    if (column.button) cell.textContent = column.title;
-    else {
+    if (column.button) {
+      cell.textContent = column.title;
+      cell.className = "action";
+    } else {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = column.title;
@@ -47,8 +49,10 @@ function makeTable(columns) {
       const line = body.insertRow();
       for (const column of columns) {
         const cell = line.insertCell();
-        if (column.button) cell.append(column.button(row));
-        else {
+        if (column.button) {
+          cell.append(column.button(row));
+          cell.className = "action";
+        } else {
           const text = column.text ? column.text(row) : column.value(row);
           cell.textContent = text ?? "";
           if (cell.textContent.length > 30) cell.title = cell.textContent;

@@ -1,5 +1,6 @@
 """Pages in a real browser, for the tests: Chromium through Playwright, whatever it complains of, and what it asks for."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,16 @@ FLAGS = [
 
 @contextmanager
 def launched() -> Iterator[Any]:
-    """A browser; skips the test where Playwright or Chromium is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the path")
+    """A browser; skips the test where Playwright, axe or Chromium is missing, but not where CI is set: there it fails."""
+    if os.environ.get("CI"):
+        from playwright import sync_api as playwright
+
+        assert CHROMIUM, "no Chromium on the path: .ci/chromium installs it"
+    else:
+        playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+        if CHROMIUM is None:
+            pytest.skip("no Chromium on the path")
     with playwright.sync_playwright() as control:
         browser = control.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -55,7 +62,7 @@ class Opened:
 
     def wait(self) -> None:
         """Until all charts are drawn."""
-        self.page.wait_for_function("document.body.dataset.drawn")
+        self.page.wait_for_function("document.body.dataset.drawn", polling=20)
 
     def pick(self, name: str, value: str) -> None:
         """Set a filter."""
@@ -65,6 +72,23 @@ class Opened:
     def marks(self, kind: str = "") -> int:
         """How many marks the charts show; axes and legends are none."""
         return self.page.locator(f".chart svg g.role-mark{kind} > *").count()
+
+    def marks_of(self, chart: str, kind: str = "") -> int:
+        """How many marks one chart shows."""
+        return self.page.locator(f"[data-chart={chart}] .chart svg g.role-mark{kind} > *").count()
+
+    def violations(self) -> list[str]:
+        """What axe finds serious or critical."""
+        from axe_playwright_python.base import AXE_SCRIPT
+
+        self.page.evaluate(AXE_SCRIPT)  # not by a script element, which would need another policy
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        return [
+            f"{v['id']}: {node['target']} {node['html'][:200]}"
+            for v in found
+            for node in v["nodes"]
+            if v["impact"] in ("serious", "critical")
+        ]
 
     def column(self, title: str) -> list[str]:
         """The texts of a column of the table."""

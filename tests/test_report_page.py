@@ -5,40 +5,20 @@ them, but not where CI is set: there they are missing by mistake.
 """
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import synthetic_results
+from browser import Opened, launched
 from synthetic_results import HOSTILE
 
 from rnnbench.reports import to_pandas, write_asv_html, write_html
 from rnnbench.reports.reproduce import source
 from rnnbench.store import Case
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if os.environ.get("CI"):
-    from axe_playwright_python import base as axe
-    from playwright import sync_api as playwright
-else:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
-    pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--no-first-run",
-]
 CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
 
 
@@ -51,53 +31,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    assert CHROMIUM, "no Chromium on the path: .ci/chromium installs it"
-    with playwright.sync_playwright() as control:
-        browser = control.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
-
-
-class Opened:
-    """A page with what it said on the console and asked for."""
-
-    def __init__(self, browser: Any, file: Path, *, width: int = 1280, theme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-        self.wait()
-
-    def wait(self) -> None:
-        self.page.wait_for_function("document.body.dataset.drawn", polling=20)
-
-    def pick(self, name: str, value: str) -> None:
-        self.page.select_option(f"#filters [name={name}]", value)
-        self.wait()
-
-    def marks(self, chart: str, kind: str = "") -> int:
-        """How many marks a chart shows; axes and legends are none."""
-        return self.page.locator(f"[data-chart={chart}] .chart svg g.role-mark{kind} > *").count()
-
-    def violations(self) -> list[str]:
-        """What axe finds serious or critical."""
-        self.page.evaluate(axe.AXE_SCRIPT)  # not by a script element, which would need another policy
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        return [
-            f"{v['id']}: {node['target']} {node['html'][:200]}"
-            for v in found
-            for node in v["nodes"]
-            if v["impact"] in ("serious", "critical")
-        ]
-
-    def column(self, title: str) -> list[str]:
-        heads = self.page.locator("#table thead th").all_inner_texts()
-        index = [head.strip(" ▲▼\n") for head in heads].index(title)
-        return self.page.locator(f"#table tbody tr td:nth-child({index + 1})").all_inner_texts()
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +60,7 @@ def opened(first_opened: tuple[Opened, dict[str, str]]) -> Opened:
 
 
 def test_it_opens_from_disk_with_every_chart_drawn_and_asks_for_nothing(opened: Opened, file: Path) -> None:
-    assert {name: opened.marks(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
+    assert {name: opened.marks_of(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
     assert opened.complaints == []
     assert opened.requests == [file.as_uri()]
 
@@ -134,20 +69,20 @@ def test_hostile_names_make_no_elements(opened: Opened) -> None:
     assert opened.page.locator("img").count() == 0
     assert HOSTILE in opened.page.locator("#filters [name=cell]").evaluate("select => [...select.options].map(o => o.value)")
     opened.pick("baseline", HOSTILE)
-    assert opened.marks("map_T", ".mark-rect") > 0
+    assert opened.marks_of("map_T", ".mark-rect") > 0
     assert opened.complaints == []
 
 
 def test_a_filter_changes_charts_and_table(opened: Opened) -> None:
-    before = {name: opened.marks(name) for name in CHARTS}
+    before = {name: opened.marks_of(name) for name in CHARTS}
     opened.pick("cell", "lstm")
-    after = {name: opened.marks(name) for name in CHARTS}
+    after = {name: opened.marks_of(name) for name in CHARTS}
     assert all(0 < after[name] < before[name] for name in CHARTS if name != "startup")  # start-up shows medians over cases
     assert set(opened.column("cell")) == {"lstm"}
     opened.pick("phase", "tbptt")
-    assert opened.marks("map_T") == 0
+    assert opened.marks_of("map_T") == 0
     assert opened.page.locator("[data-chart=map_T] .empty").is_visible()
-    assert opened.marks("window_time") == after["window_time"]
+    assert opened.marks_of("window_time") == after["window_time"]
     assert opened.complaints == []
 
 
@@ -188,7 +123,7 @@ def test_another_sweep_can_be_shown(opened: Opened) -> None:
     figure.locator(".sweep select").select_option(label=options[-1])
     opened.wait()
     assert figure.locator(".fits").inner_text() != before
-    assert opened.marks("length") > 0
+    assert opened.marks_of("length") > 0
 
 
 def test_the_table_sorts_and_finds(opened: Opened) -> None:
@@ -307,7 +242,7 @@ def test_dark_mode_follows_the_system_and_the_button_redraws(browser: Any, file:
     assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
     light = opened.page.locator(ink).first.get_attribute("fill")
     assert (dark, light) == ("#e8eaed", "#1b1f24")
-    assert {name: opened.marks(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
+    assert {name: opened.marks_of(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
     assert opened.complaints == []
     opened.context.close()
 
@@ -330,16 +265,9 @@ def test_the_first_screen_answers(opened: Opened) -> None:
 
 
 def test_controls_have_names_and_are_reached_by_keyboard(opened: Opened) -> None:
-    nameless = opened.page.evaluate(
-        """[...document.querySelectorAll("button, select, input")].filter(e => e.checkVisibility() &&
-           !(e.textContent.trim() || e.labels?.length || e.getAttribute("aria-label"))).length"""
-    )
-    assert nameless == 0
+    assert opened.nameless_controls() == 0
     opened.page.locator(".skip").focus()
-    reached = set()
-    for _ in range(40):
-        opened.page.keyboard.press("Tab")
-        reached.add(opened.page.evaluate("(e => e.name || e.id || String(e.className).split(' ')[0])(document.activeElement)"))
+    reached = opened.reached_by_tab(40)
     assert {"theme", "baseline", "phase", "cell", "chart"} <= reached
 
 
@@ -360,7 +288,7 @@ def test_the_asv_page_draws_and_sorts(browser: Any, tmp_path: Path) -> None:
         (folder / f"{number}-env.json").write_text(json.dumps(content | {"result_columns": columns, "results": values}))
     file = write_asv_html(tmp_path / "asv", tmp_path / "asv.html")
     opened = Opened(browser, file)
-    assert opened.marks("asv", ".mark-symbol") == 3 + 3
+    assert opened.marks_of("asv", ".mark-symbol") == 3 + 3
     opened.page.locator("#table thead button", has_text="value").click()
     values = [float(value) for value in opened.column("value") if value]
     assert values == sorted(values)
