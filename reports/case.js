@@ -20,7 +20,7 @@ function python(row) {
 }
 
 function outcome(row) {
-  if (row.status !== "measured") return row.message ? `No result: ${row.status}. ${row.message}` : `No result: ${row.status}.`;
+  if (row.status !== "measured") return `No result: ${row.status}. ${data.reasons[row.number] ?? ""}`;
   const time = `${duration(row.seconds)} per call, 95% interval ${duration(row.low)} to ${duration(row.high)}, ${row.rounds} round${row.rounds === 1 ? "" : "s"}.`;
   if (row.speed === null) return time;
   const verdict = {tie: "a tie", unclear: "unclear which is faster"}[row.result] ?? row.result;
@@ -36,7 +36,7 @@ const svg = (name, attributes, parent) => {
 
 // one column of dots per round, and the median of all as a line
 function samplesChart(row, rounds) {
-  const width = 460, height = 130, left = 62, bottom = 22, all = rounds.flat(), seconds = value => row.seconds * (1 + value / 1e4);
+  const width = clamp(window.innerWidth - 70, 240, 460), height = 130, left = 62, bottom = 22, all = rounds.flat(), seconds = value => row.seconds * (1 + value / 1e4);
   const low = Math.min(...all, 0), high = Math.max(...all, 0), spread = high - low || 1;
   const x = i => left + (width - left - 10) * (i + 0.5) / rounds.length, y = value => 10 + (height - bottom - 16) * (1 - (value - low) / spread);
   const picture = svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img"});

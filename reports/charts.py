@@ -12,7 +12,7 @@ from rnnbench.reports.rows import Rows, chart_rows, intensities, joined, shown_b
 from rnnbench.reports.strips import gates, startup
 
 NO_ROOFS = (
-    "Roofline: this machine's roofs are not stored beside these results; `rnnbench machine` measures and stores them, and the "
+    "Roofline: this machine's roofs are not stored beside these results; rnnbench machine measures and stores them, and the "
     "next report has them."
 )
 

@@ -59,6 +59,7 @@ WINDOW_MEMORY = WINDOW_TIME._replace(
 def curves(data: Frames, backends: list[str], line: Curve) -> Picture:
     """One line per backend, with the interval of each point where the curve has one."""
     measured = data.summary[data.summary["status"] == "measured"]
+    measured = measured[measured["phase"] == line.phase] if line.phase else measured
     values = measured["peak_bytes"] / 1e6 if line.low is None else measured["step_seconds"] * 1e6
     x = log_x(line.field, line.x_title, values_of(data, line.field))
     y = log_y(line.y_title, ticks=decades(values.min(), values.max()))

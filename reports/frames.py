@@ -1,5 +1,7 @@
 """Tidy pandas frames from a results file: what notebooks read, and what the report's charts and sentences are made from."""
 
+import math
+import statistics
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -199,14 +201,13 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, dict[tuple[str, str], list
     disturbed: set[tuple[str, str, int]] = set()
     problems = []
     for row in _rows(contents, Time):
-        seconds = float(np.median(row.samples)) if row.samples else np.nan
-        where = f"{row.backend} on {row.case.label()}, round {row.round}"
-        if not (np.isfinite(seconds) and seconds > 0):
-            problems.append(f"{where}: a time of {seconds} s from {len(row.samples)} samples was left out")
+        seconds = statistics.median(row.samples) if row.samples else math.nan
+        if not (math.isfinite(seconds) and seconds > 0):
+            problems.append(f"{_where(row)}: a time of {seconds} s from {len(row.samples)} samples was left out")
             continue
         key = (row.case.key(), row.backend, row.round)
         if key in rows and key not in disturbed:
-            problems.append(f"{where}: timed twice; the later one counts")
+            problems.append(f"{_where(row)}: timed twice; the later one counts")
         if row.disturbed:
             disturbed.add(key)
         rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
@@ -218,17 +219,24 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, dict[tuple[str, str], list
     return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), by_pair, problems
 
 
+def _where(row: Time) -> str:
+    return f"{row.backend} on {row.case.label()}, round {row.round}"
+
+
 def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:
     rows = []
-    for case, group in times.groupby("case", sort=False):
-        seconds = group.pivot(index="round", columns="backend", values="seconds")
-        present = [name for name in backends if name in seconds]
-        for backend, other in combinations(present, 2):
-            ratios = (seconds[other] / seconds[backend]).dropna()
-            if len(ratios):
-                middle, low, high, coverage = median_interval(np.log(ratios))
+    seconds: dict[str, dict[str, dict[int, float]]] = {}
+    for case, backend, number, value in times[["case", "backend", "round", "seconds"]].itertuples(index=False, name=None):
+        seconds.setdefault(case, {}).setdefault(backend, {})[number] = value
+    for case, of_case in seconds.items():
+        for backend, other in combinations([name for name in backends if name in of_case], 2):
+            own, others = of_case[backend], of_case[other]
+            logarithms = [math.log(others[number] / own[number]) for number in own if number in others]
+            if logarithms:
+                middle, low, high, coverage = median_interval(logarithms)
                 speedup, low, high = np.exp([middle, low, high])
-                rows.append((case, backend, other, len(ratios), speedup, low, high, coverage, verdict(low, high, len(ratios))))
+                found = verdict(low, high, len(logarithms))
+                rows.append((case, backend, other, len(logarithms), speedup, low, high, coverage, found))
     types = {"case": "object", "backend": "object", "other": "object", "rounds": "int64"}
     numbers = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "coverage"), "float64")
     return _frame(rows, types | numbers | {"verdict": "object"})

@@ -6,6 +6,7 @@ const label = figure.querySelector(".sweep"), select = label.querySelector("sele
 label.firstChild.textContent = "Case ";
 const passes = makeFilters(form, rows.timelines, () => { showTable(rows.timelines.filter(passes)); drawAll(); });
 const place = row => `${row.label}, ${row.machine}`, machines = new Set(rows.timelines.map(row => row.machine)).size;
+const layers = data.charts.timeline.spec.layer;
 let picked = null;
 
 // all backends of one case on one machine; the first of those that pass unless one is picked
@@ -23,7 +24,10 @@ rowsOf = chart => {
   label.hidden = cases.size < 2;
   figure.querySelector(".fixed").textContent = picked === null ? "" : machines > 1 ? picked : cases.get(picked).label;
   const lines = new Set(list.filter(row => place(row) === picked).map(row => row.line));
-  return rows[chart.dataset].filter(row => lines.has(row.line));
+  const shown = rows[chart.dataset].filter(row => lines.has(row.line));
+  // the last layer draws the levels between steps: without any, Vega warns of a scale that is empty
+  chart.spec.layer = shown.some(row => row.end !== null) ? layers : layers.slice(0, -1);
+  return shown;
 };
 select.addEventListener("change", () => { picked = select.value; drawAll(); });
 
@@ -45,13 +49,13 @@ const showTable = makeTable([
   {title: "case", value: row => row.label},
   ...(machines > 1 ? [{title: "machine", value: row => row.machine}] : []),
   {title: "backend", value: row => row.backend},
+  {title: "chart", button: showButton},
   {title: "runs", value: row => row.runs, number: true},
   {title: "failed", value: row => row.failed, number: true},
   {title: "newest, s", value: row => row.seconds, text: row => row.seconds.toPrecision(3), number: true},
   {title: "newest / first", value: row => row.whole, text: row => three(row.whole), number: true},
   {title: "found", value: row => row.said},
   {title: "steps", value: row => row.steps},
-  {title: "chart", button: showButton},
 ]);
 showTable(rows.timelines);
 drawAll();

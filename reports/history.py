@@ -12,12 +12,20 @@ import altair as alt
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.statistics import BAND
 from rnnbench.reports import page
-from rnnbench.reports.parts import NUMBER, Picture, lookup
+from rnnbench.reports.parts import Picture, lookup
 from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.steps import FEWEST_POINTS, MOST_STEPS, Step
 from rnnbench.reports.timelines import History, Timeline, changes, commits_between, history
 from rnnbench.reports.words import clipped, count, listed
 from rnnbench.store import results_files
+
+MOST_LISTED = 5
+"""Steps of one run that are listed at once; the others unfold."""
+
+DURATION = (
+    "datum.value < 9.99e-4 ? format(datum.value * 1e6, '~r') + ' µs'"
+    " : datum.value < 0.999 ? format(datum.value * 1e3, '~r') + ' ms' : format(datum.value, '~r') + ' s'"
+)
 
 
 class CommitSteps(NamedTuple):
@@ -62,12 +70,14 @@ def render(found: History, repository: str | None = None) -> str:
         steps=commit_steps(found, repository),
         judged=len(judged),
         short=short_sentence(found),
+        order=order_sentence(found),
         failing=failing_sentences(found),
         by_chance=f"{len(judged) / 100:.2g}",
         problems=[problem for place in found.places for problem in place.times.problems],
         commits=len({place.commit for place in found.places}),
         fewest=FEWEST_POINTS,
         most=MOST_STEPS,
+        listed=MOST_LISTED,
         band=f"{BAND:.0%}",
     )
 
@@ -90,13 +100,21 @@ def commit_steps(found: History, repository: str | None = None) -> list[CommitSt
         own = found.places[place]
         series = {timeline.series for timeline, _ in pairs}
         judged = sum(timeline.judged and timeline.series in series for timeline in found.timelines)
-        text = f"{listed(parts)} of {count(judged, 'timeline')}"
+        text = f"{listed(parts)} of {count(judged, 'timeline')}, {_extent(pairs)}"
         earlier = dict.fromkeys(_before(*pair) for pair in pairs)
         besides = list(dict.fromkeys(said for before in earlier for said in cause_sentences(found, before, place)))
         link = f"{repository.rstrip('/')}/commit/{own.commit}" if repository and own.named else None
         details = [clipped(step_sentence(found, *pair)) for pair in pairs]
         result.append(CommitSteps(own.code, found.subjects.get(own.commit, ""), link, text, details, besides))
     return result
+
+
+def _extent(pairs: list[tuple[Timeline, Step]]) -> str:
+    """Of whom, and by how much: ``all of numba_cpu, 1.07 to 1.12 times the time before``."""
+    backends = dict.fromkeys(timeline.backend for timeline, _ in pairs)
+    ratios = sorted(f"{step.ratio:.2f}" for _, step in pairs)
+    span = ratios[0] if ratios[0] == ratios[-1] else f"{ratios[0]} to {ratios[-1]}"
+    return clipped(f"of {listed(backends)}, {span} times the time before")
 
 
 def step_sentence(found: History, timeline: Timeline, step: Step) -> str:
@@ -141,6 +159,17 @@ def short_sentence(found: History) -> str | None:
         f"{len(short)} of {count(len(found.timelines), 'timeline')} {'has' if len(short) == 1 else 'have'} too few runs to "
         f"judge: at most {most}; a step can be told from noise from {FEWEST_POINTS} on."
     )
+
+
+def order_sentence(found: History) -> str:
+    """How the runs are ordered, and what has timelines of its own."""
+    order = (
+        "Commits stand in the order of the git repository in this folder."
+        if found.by_commit
+        else "Runs stand in the order in which they were made: the git repository in this folder has not all of their commits."
+    )
+    apart = " What was measured on another machine or with another input has timelines of its own."
+    return order + (apart if len(found.series) > 1 else "")
 
 
 def failing_sentences(found: History) -> list[str]:
@@ -229,8 +258,8 @@ def _chart(found: History, backends: list[str]) -> Picture:
     axis = alt.Axis(labelExpr="places[datum.value]", labelAngle=-45, labelOverlap=True, labelLimit=110)
     x = alt.X("place:O", title=None, axis=axis)
     scale = alt.Scale(type="log", nice=False, padding=12)
-    ticks = alt.Axis(labelExpr=NUMBER, labelOverlap="greedy")
-    y, low = (alt.Y(f"{name}:Q", title="time per call, s", scale=scale, axis=ticks) for name in ("seconds", "low"))
+    ticks = alt.Axis(labelExpr=DURATION, labelOverlap="greedy")
+    y, low = (alt.Y(f"{name}:Q", title="time per call", scale=scale, axis=ticks) for name in ("seconds", "low"))
     domain = alt.Scale(domain=list(range(len(backends))))
     legend = alt.Legend(orient="top", labelExpr="backends[datum.value]")
     colour = alt.Color("backend_order:N", title=None, scale=domain, legend=legend)

@@ -63,7 +63,7 @@ function fitted(chart, name, width, list) {
     spec.columns = clamp(Math.floor(width / 330), 1, panels);
     spec.spec.width = clamp((width - 70) / spec.columns - 25, 190, 420);
   } else {
-    spec.width = clamp(width - 190, 180, 760);
+    spec.width = clamp(width - (chart.beside ? 90 : 190), 180, 760);
   }
   return spec;
 }
@@ -82,12 +82,15 @@ async function draw(name) {
   for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
   spec.datasets = {[chart.dataset]: list, ...besideOf(chart)};
   const config = structuredClone(data.themes[theme]);
-  config.legend.columns = clamp(Math.floor(figure.clientWidth / 170), 1, 6);
+  const besideLabels = spec.facet || chart.beside ? 0 : 130;  // a legend begins where the axis does
+  config.legend.columns = clamp(Math.floor((figure.clientWidth - besideLabels) / 170), 1, 6);
   const result = await vegaEmbed(holder, spec, {
     ast: true, actions: {export: true, source: false, compiled: false, editor: false}, config,
     renderer: list.length > MANY_MARKS ? "canvas" : "svg", tooltip: {theme},
   });
   views.set(name, result);
+  holder.querySelector(".marks").setAttribute("aria-hidden", "true");  // the figure is named, and its points by keyboard
+  holder.querySelector("summary").setAttribute("aria-label", "Save this chart");
   afterDraw(name, result, figure, holder);
 }
 

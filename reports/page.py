@@ -1,7 +1,7 @@
 """The page: one HTML file that holds the answer, the charts, every number and the scripts that draw them."""
 
+import functools
 import json
-import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,25 +17,16 @@ from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.costs import break_even
 from rnnbench.reports.frames import Frames, to_pandas
-from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
 from rnnbench.reports.parts import Picture
+from rnnbench.reports.provenance import provenance
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kind_labels
-from rnnbench.reports.rows import Rows, case_rows, chart_rows, records, samples, shown_backends
+from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
+from rnnbench.reports.shortfalls import shortfalls
 from rnnbench.reports.sweeps import AXES, scaling, sweeps
-
-PROTOCOL = (
-    "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
-    "take turns within a case in an order that changes from round to round. Compiling and warming up lie outside the timed "
-    "calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the baseline is "
-    "the median over rounds of the ratio within a round, with the exact interval of the sign test at 95%. A comparison is a "
-    f"tie where that interval lies within {TIE_BAND:.0%} of 1, and unclear where it contains 1 but reaches further, or where "
-    f"there are fewer than {FEWEST_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
-    "over many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
-    "cases. "
-)
-CHECKED = "Results were checked against the reference; what failed the check counts as wrong, not as fast."
+from rnnbench.reports.thinned import thinned
+from rnnbench.reports.words import clipped, percent
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:
@@ -66,13 +57,11 @@ def save(text: str, output: Path | str) -> Path:
 def render(data: Frames) -> str:
     """The report as HTML."""
     groups = sweeps(data.cases)
-    cases = case_rows(data, groups)
-    shown = pictures(data, cases)
-    failures = data.failures.merge(data.cases[["case", "label"]], on="case")
-    gates = data.gates.merge(data.cases[["case", "label"]], on="case")
-    worst = gates.sort_values("error_over_tolerance", ascending=False, na_position="first").head(20)
-    rows = chart_rows(data, cases)
-    drawn_samples, whole = samples(data, rows["times"])
+    part = thinned(data, groups)
+    cases = case_rows(part, groups)
+    rows = chart_rows(part, cases)
+    shown = pictures(part, cases)
+    drawn_samples, whole = samples(part, rows["times"])
     payload = {
         "backends": data.backends,
         "shown": shown_backends(data),
@@ -82,44 +71,28 @@ def render(data: Frames) -> str:
         "seed": repr(data.run.settings.get("seed", 0)),
         "cases": columns(cases),
         "samples": {"rows": drawn_samples, "whole": whole},
+        "reasons": reasons(part, rows["times"]),
         "rows": {name: columns(of_set) for name, of_set in rows.items()},
-        "scaling": columns(records(scaling(data.summary, groups))),
+        "scaling": columns(records(scaling(part.summary, groups))),
         "sweeps": {name: {"labels": groups.labels[name], "common": groups.common[name]} for name in AXES}
         | {"roofline": {"labels": kind_labels(data), "common": ""}},
     }
     return template("report.html").render(
         **page(f"rnnbench: {data.run.suite} on {data.run.environment.get('machine', 'this machine')}", shown.drawn, payload),
         run=data.run,
+        kept=len(cases),
+        total=len(data.cases),
         answers=answers(data),
         pictures=shown.drawn,
         left_out=shown.left_out,
-        break_even=break_even(data) if len(data.startup) else [],
-        losses=_losses(data),
+        break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],
         published=published_rows(data),
         baseline=data.baseline,
-        band=f"{TIE_BAND:.0%}",
         shown=shown_backends(data),
-        failures=failures.to_dict("records"),
-        worst=records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
-        unavailable={name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info},
-        environment=flat(data.run.environment),
-        settings=flat(data.run.settings),
-        backends={name: flat(info) for name, info in data.run.backends.items()},
-        command=shlex.join(data.run.command),
-        problems=data.problems,
-        protocol=PROTOCOL + (CHECKED if len(data.gates) else "No result was checked against the reference."),
         rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,
-        end=data.end,
+        **shortfalls(data),
+        **provenance(data),
     )
-
-
-def _losses(data: Frames) -> Rows:
-    """The cases in which the baseline is not the fastest, the largest loss first: its best rival there and by how much."""
-    rivals = data.summary[(data.summary["verdict"] == "faster") & (data.summary["status"] == "measured")]
-    standing = data.summary[(data.summary["backend"] == data.baseline) & (data.summary["status"] == "measured")]
-    rivals = rivals[rivals["case"].isin(standing["case"])].sort_values("speedup", ascending=False).drop_duplicates("case")
-    rivals = rivals.merge(data.cases[["case", "label"]], on="case")
-    return records(rivals[["label", "backend", "speedup", "speedup_low", "speedup_high"]])
 
 
 def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> dict[str, Any]:
@@ -138,12 +111,15 @@ def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> d
     return {
         "title": title,
         "payload": script_json(payload | {"charts": specifications, "themes": themes, "ink": theme.TILE_INK}),
-        "bundle": Markup(
-            vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-            .replace("</script", "<\\/script")
-            .replace("<!--", "<\\!--")
-        ),
+        "bundle": _bundle(),
     }
+
+
+@functools.cache
+def _bundle() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed; making it takes a second."""
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return Markup(script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 def template(name: str) -> jinja2.Template:
@@ -156,6 +132,7 @@ def template(name: str) -> jinja2.Template:
     )
     environment.globals["part"] = lambda file: Markup(part(file))
     environment.filters["number"] = lambda value: "no number" if value is None else f"{value:.3g}"
+    environment.filters["percent"] = percent
     return environment.get_template(name)
 
 
@@ -192,15 +169,3 @@ def _indexed(values: list[Any]) -> Any:
         return values
     place = {name: index for index, name in enumerate(names)}
     return {"names": names, "index": [place[value] for value in values]}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and text."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            parts = value if isinstance(value, list | tuple) else [value]
-            found[prefix + name] = ", ".join("none" if part is None else str(part) for part in parts)
-    return found

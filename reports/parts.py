@@ -62,11 +62,11 @@ def rows_of(size: int) -> alt.Step:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Ticks 1, 2, 5 in each decade, the powers of ten alone where there are many, and more of them within one decade."""
+    """Ticks 1, 2, 5 in each decade, the powers of ten alone where there are many, and more of them within about one decade."""
     if not (0 < low <= high < math.inf):
         return []
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 8 * low else (1, 2, 5) if last - first <= 5 else (1,)
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 12 * low else (1, 2, 5) if last - first <= 5 else (1,)
     return [step * 10.0**power for power in range(first, last + 1) for step in steps]
 
 

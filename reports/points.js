@@ -5,14 +5,14 @@ const HINT = "Arrow keys go from point to point, Enter opens the case.";
 
 // the items of a drawn chart that stand for a case, from left to right, each with its box in the chart
 function pointsOf(view) {
-  const found = new Map(), [left, top] = view.origin();
+  const found = new Map(), padding = view.padding(), [left, top] = view.origin();
   (function walk(item, x, y) {
     if (item.marktype === "group") for (const group of item.items) for (const mark of group.items) walk(mark, x + (group.x ?? 0), y + (group.y ?? 0));
     else if (["symbol", "rect", "text"].includes(item.marktype)) for (const each of item.items) {
       const datum = each.datum, key = `${datum?.case} ${datum?.backend} ${datum?.tensor}`;
       if (datum?.case === undefined || found.has(key)) continue;
       const {x1, y1, x2, y2} = each.bounds;
-      found.set(key, {datum, x: (x1 + x2) / 2 + x + left, y: (y1 + y2) / 2 + y + top, width: x2 - x1, height: y2 - y1});
+      found.set(key, {datum, x: (x1 + x2) / 2 + x + left + padding.left, y: (y1 + y2) / 2 + y + top + padding.top, width: x2 - x1, height: y2 - y1});
     }
   })(view.scenegraph().root, 0, 0);
   return [...found.values()].sort((a, b) => a.x - b.x || a.y - b.y);
@@ -22,6 +22,8 @@ function makePoints(figure, holder, view, open) {
   const status = figure.querySelector(".picked"), ring = document.createElement("div");
   let points = null, place = -1;
   status.textContent = HINT;
+  holder.setAttribute("role", "application");
+  holder.setAttribute("aria-roledescription", "chart");
   ring.className = "ring";
   ring.hidden = true;
   holder.append(ring);
@@ -34,7 +36,7 @@ function makePoints(figure, holder, view, open) {
     if (!points.length) return;
     place = clamp(to, 0, points.length - 1);
     const {datum, x, y, width, height} = points[place], size = [Math.max(width, 12) + 6, Math.max(height, 12) + 6];
-    const origin = holder.querySelector("svg, canvas").getBoundingClientRect(), box = holder.getBoundingClientRect();
+    const origin = holder.querySelector(".marks").getBoundingClientRect(), box = holder.getBoundingClientRect();
     ring.hidden = false;
     ring.style.width = `${size[0]}px`;
     ring.style.height = `${size[1]}px`;

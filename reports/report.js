@@ -77,7 +77,7 @@ const signed = value => value.toFixed(2).replace(/^-(0\.00)$/, "$1").replace("-"
 
 // time per step ~ size^exponent, one row per backend and one column per cell
 function fits(name, sweep, number, list) {
-  const holder = document.querySelector(`[data-chart="${name}"] .fits`);
+  const figure = document.querySelector(`[data-chart="${name}"]`), holder = figure.querySelector(".fits");
   holder.textContent = "";
   if (!["length", "hidden", "window_time"].includes(name)) return;
   const found = scaling.filter(row => row.picture === sweep && row.sweep === number && row.exponent !== null);
@@ -85,7 +85,7 @@ function fits(name, sweep, number, list) {
   if (!backends.length) return;
   const table = document.createElement("table"), caption = table.createCaption(), head = table.createTHead().insertRow();
   caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e, with its 95% interval`;
-  for (const text of ["", ...cells]) {
+  for (const text of ["backend", ...cells]) {
     const cell = document.createElement("th");
     cell.scope = "col";
     cell.textContent = text;
@@ -104,6 +104,9 @@ function fits(name, sweep, number, list) {
   }
   const scroll = document.createElement("div");
   scroll.className = "scroll";
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "region");
+  scroll.setAttribute("aria-label", `${figure.querySelector("h3").textContent}: fitted exponents`);
   scroll.append(table);
   holder.append(scroll);
 }

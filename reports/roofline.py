@@ -18,6 +18,9 @@ from rnnbench.store import Case
 KIND = ("dtype", "threads")
 """What a roof is measured for; one kind is shown at a time."""
 
+SHORTEST = 1.5
+"""A slope that spans less than this in the picture has no room for its name and is left out."""
+
 BEYOND = 1.02
 """A result that reaches this part of a roof shows that the roof was measured too low."""
 
@@ -65,7 +68,7 @@ def _lines(roofs: Roofs, kind: tuple[str, int], least: float, most: float) -> li
     lines = []
     for name, speed in speeds.items():
         ridge = peak / speed
-        if ridge > least:
+        if ridge > SHORTEST * least:
             label = f"{name}: {speed:.3g} GB/s"
             lines.append({"x": least, "y": speed * least, "x2": ridge, "y2": peak, "name": label, "slope": True})
     first = max(least, min((peak / speed for speed in speeds.values()), default=least))

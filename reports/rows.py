@@ -1,5 +1,6 @@
 """The rows behind the charts and the table: plain JSON values, each fact once, the same for the page and for static SVG."""
 
+import statistics
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps
 from rnnbench.reports.trust import NOISY
 from rnnbench.reports.winners import winners
+from rnnbench.reports.words import cut
 from rnnbench.store import Case
 
 Rows = list[dict[str, Any]]
@@ -38,7 +40,8 @@ def case_rows(data: Frames, groups: Sweeps) -> Rows:
     """One row per case: its fields, its label, its Spec as source, its sweeps, the window's gradient error, its operations
     per byte, the peak of its dtype and threads in 10^9 operations per second, and who is fastest."""
     roofs = {kind: (number, data.roofs.peak(*kind)) for number, kind in enumerate(kinds(data))} if data.roofs else {}
-    fastest = winners(data).set_index("case")[["backend", "tied", "outcome"]].to_dict("index")
+    best = winners(data)
+    fastest = dict(zip(best["case"], zip(best["backend"], best["tied"], best["outcome"], strict=True), strict=True))
     errors = data.truncation.drop_duplicates("case").set_index("case")["relative_error"]
     rows = []
     cells: dict[str, int] = {}
@@ -57,12 +60,13 @@ def case_rows(data: Frames, groups: Sweeps) -> Rows:
     return rows
 
 
-def _leaders(data: Frames, winner: dict[str, Any] | None) -> dict[str, str | None]:
+def _leaders(data: Frames, winner: tuple[str, tuple[str, ...], str] | None) -> dict[str, str | None]:
     """The places of the fastest backend and of those that tie with it, and whether that is clear, a tie, unclear or alone."""
     if winner is None:
         return {"leaders": None, "outcome": None}
-    places = [str(data.backends.index(name)) for name in (winner["backend"], *winner["tied"])]
-    return {"leaders": " ".join(places), "outcome": "clear" if winner["outcome"] == winner["backend"] else winner["outcome"]}
+    backend, tied, outcome = winner
+    places = [str(data.backends.index(name)) for name in (backend, *tied)]
+    return {"leaders": " ".join(places), "outcome": "clear" if outcome == backend else outcome}
 
 
 def intensities(cases: Rows) -> list[float]:
@@ -99,9 +103,19 @@ def samples(data: Frames, times: Rows) -> tuple[list[list[list[int]] | None], bo
         if not rounds or row["seconds"] is None:
             drawn.append(None)
             continue
-        kept = rounds if whole else [[float(np.median(of_round))] for of_round in rounds]
+        kept = rounds if whole else [[statistics.median(of_round)] for of_round in rounds]
         drawn.append([[round(1e4 * (seconds / row["seconds"] - 1)) for seconds in of_round] for of_round in kept])
     return drawn, whole
+
+
+def reasons(data: Frames, times: Rows) -> dict[int, str]:
+    """The message of the failure behind a row of ``times``, by its place; the longest are cut."""
+    keys = list(data.cases["case"])
+    first = data.failures.drop_duplicates(["case", "backend"])
+    pairs = zip(first["case"], first["backend"], strict=True)
+    said = dict(zip(pairs, map(cut, first["message"]), strict=True))
+    found = ((place, said.get((keys[row["case"]], row["backend"]))) for place, row in enumerate(times))
+    return {place: message for place, message in found if message}
 
 
 def joined(data: Frames, cases: Rows, rows: Rows) -> Rows:

@@ -89,7 +89,7 @@ def render(found: list[Side]) -> str:
         differences=difference_sentences(found),
         answers=answers(found),
         facts=fact_table([side.times for side in found]),
-        states=_states(found),
+        states=states(found),
         threads=[side.letter for side in found if "threads" in side.differing],
         problems=[f"{side.letter}: {problem}" for side in found for problem in side.times.problems],
         band=f"{BAND:.0%}",
@@ -107,7 +107,9 @@ def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
     for one in runs:
         environment = dict(one.run.environment)
         versions = environment.pop("versions", {})
-        code = {name: environment.pop(name, None) for name in ("commit", "dirty")} | {"rnnbench": versions.get("rnnbench")}
+        commit, dirty = (environment.pop(name, None) for name in ("commit", "dirty"))
+        changed = "unknown" if dirty is None else "yes" if dirty else "no"
+        code = {"commit": commit, "changes in no commit": changed, "rnnbench": versions.get("rnnbench")}
         cases = {"threads": sorted({case.threads for case in one.run.cases})}
         run = {"results file": one.path.name, "started": one.run.started, "suite": one.run.suite, "command": one.run.command}
         groups = {
@@ -141,7 +143,7 @@ def difference_sentences(found: list[Side]) -> list[str]:
             where = f"{other} against {one}" if one != other else f"other {listed(machine)}"
             said = f"{side.letter} was measured on a different machine than A ({where})"
         elif side.differing:
-            said = f"{side.letter} was measured on the same machine as A, but not alike: {listed(side.differing)} differ"
+            said = f"{side.letter} was measured on the same machine as A, but not alike: other {listed(side.differing)}"
         else:
             said = (
                 f"{side.letter} was measured on the same machine as A, with the same packages; {_code_difference(first, own)}"
@@ -193,7 +195,7 @@ def verdict_word(side: Side, row: Row) -> str:
     return NEUTRAL.get(row.verdict, row.verdict) if side.differing else row.verdict
 
 
-def _states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
+def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
     """(case, backend, its state in each run) where a run has no time that counts and another has one, or it failed."""
     keys = dict.fromkeys(key for side in found for key in [*side.times.seconds, *side.times.failed])
     result = []

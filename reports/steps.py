@@ -77,7 +77,8 @@ def _cuts(values: np.ndarray) -> list[int]:
     import ruptures
 
     n = len(values)
-    search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST).fit(values.reshape(-1, 1))
+    search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST)
+    search.fit(values.reshape(-1, 1))
     found: dict[tuple[int, ...], float] = {}
     for steps in range(min(MOST_STEPS, n // SHORTEST - 1) + 1):
         cuts = tuple(search.predict(n_bkps=steps)[:-1]) if steps else ()
@@ -92,4 +93,5 @@ def _step(values: np.ndarray, start: int, place: int, end: int) -> tuple[Step, b
     threshold = statistics.threshold()
     interval, slower, faster = statistics.unpaired(before, after, threshold)
     counts = statistics.verdict(interval, threshold, slower, faster) in ("regression", "improvement")
-    return Step(place, *(math.exp(value) for value in interval[:3]), interval.coverage), counts
+    ratio, low, high = (math.exp(value) for value in interval[:3])
+    return Step(place, ratio, low, high, interval.coverage), counts

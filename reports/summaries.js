@@ -12,12 +12,14 @@ function fill(table, heads, lines, caption) {
     for (const text of others) {
       const cell = line.insertCell();
       cell.textContent = text;
-      if (/^[\d.]/.test(text)) cell.className = "n";
+      if (/^([\d.]|none$)/.test(text)) cell.className = "n";
     }
   }
 }
 
 const listed = names => names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names.join("");
+const LONGEST_NAME = 60;
+const clip = name => name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name;
 const counted = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 const median = values => {
   const sorted = values.toSorted((a, b) => a - b), half = sorted.length >> 1;
@@ -27,18 +29,17 @@ const median = values => {
 // "torch_nn is fastest in 3, numba_cpu in 1; 2 are tied between ..."
 function leaders(list) {
   const timed = list.filter(row => row.outcome), clear = timed.filter(row => row.outcome === "clear"), parts = [];
-  if (!timed.length) return "No backend completed a case under these filters.";
-  const names = row => row.leaders.split(" ").map(place => data.backends[place]);
+  if (!timed.length) return "no backend completed a case.";
+  const names = row => row.leaders.split(" ").map(place => clip(data.backends[place]));
   const wins = Map.groupBy(clear, row => names(row)[0]), order = [...wins].sort((a, b) => b[1].length - a[1].length);
   if (timed.length === 1 && clear.length === 1) return `${names(clear[0])[0]} is fastest.`;
-  order.forEach(([name, won], i) => parts.push(i ? `${name} in ${won.length}` : `${name} is fastest in ${won.length} of ${counted(timed.length, "case")}`));
+  order.forEach(([name, won], i) => parts.push(i ? `${name} in ${won.length}` : `${name} is fastest in ${won.length === timed.length ? "all" : `${won.length} of`} ${counted(timed.length, "case")}`));
   const sentence = [parts.join(", ") || `no backend is clearly fastest in ${counted(timed.length, "case")}`];
   const ties = timed.filter(row => row.outcome === "tie"), unclear = timed.filter(row => row.outcome === "unclear"), alone = timed.filter(row => row.outcome === "alone");
   if (ties.length) sentence.push(`${ties.length} tied between ${listed([...new Set(ties.flatMap(names))])}`);
   if (unclear.length) sentence.push(`${unclear.length} unclear`);
   if (alone.length) sentence.push(`in ${alone.length} only one backend completed (${listed([...new Set(alone.flatMap(names))])})`);
-  const text = sentence.join("; ");
-  return `${text[0].toUpperCase() === text[0] || parts.length ? text : text[0].toUpperCase() + text.slice(1)}.`;
+  return `${sentence.join("; ")}.`;
 }
 
 // `picked`: the filters in words; `list`: the rows of the table of cases

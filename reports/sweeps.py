@@ -89,8 +89,14 @@ def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
     measured = summary[summary["status"] == "measured"]
     rows = []
     for picture in ("T", "H", "window"):
-        numbered = measured.assign(sweep=measured["case"].map(groups.index[picture])).dropna(subset=["sweep"])
-        for (_, cell, backend), line in numbered.groupby(["sweep", "cell", "backend"], sort=False):
-            fit = scaling_exponent(line[picture].astype(float), line["step_seconds"])
-            rows.append((picture, int(line["sweep"].iloc[0]), cell, backend, *fit))
+        numbers = measured["case"].map(groups.index[picture])
+        on_line = measured.assign(sweep=numbers)[numbers.notna()]
+        lines: dict[tuple[int, str, str], tuple[list[float], list[float]]] = {}
+        for sweep, cell, backend, x, y in on_line[["sweep", "cell", "backend", picture, "step_seconds"]].itertuples(
+            index=False
+        ):
+            xs, ys = lines.setdefault((int(sweep), cell, backend), ([], []))
+            xs.append(float(x))
+            ys.append(y)
+        rows += [(picture, *line, *scaling_exponent(xs, ys)) for line, (xs, ys) in lines.items()]
     return pd.DataFrame(rows, columns=["picture", "sweep", "cell", "backend", "exponent", "low", "high", "points"])

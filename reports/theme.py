@@ -30,6 +30,7 @@ def config(theme: str) -> dict[str, Any]:
     ink, faint, grid = _INK[theme]
     text = {"labelColor": ink, "titleColor": ink}
     return {
+        "aria": False,  # a page names the whole chart, and its points one by one by keyboard
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},

@@ -27,8 +27,8 @@ def trust(data: Frames) -> Answer:
 def half_width(data: Frames) -> float:
     """Half of the speeds against the baseline are known to within this part of themselves; NaN where there are none."""
     known = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
-    widths = np.log(known["speedup_high"] / known["speedup_low"]).dropna() / 2
-    return float(np.expm1(widths.median())) if len(widths) else np.nan
+    ratios = (known["speedup_high"] / known["speedup_low"]).dropna()
+    return float(np.sqrt(ratios.median())) - 1 if len(ratios) else np.nan
 
 
 def _basis(data: Frames) -> str:

@@ -35,10 +35,11 @@ def winners(data: Frames) -> pd.DataFrame:
     measured = data.summary[data.summary["status"] == "measured"]
     both = oriented(data.pairs)
     verdicts = dict(zip(zip(both["case"], both["backend"], both["other"], strict=True), both["verdict"], strict=True))
-    rows = []
-    for case, group in measured.groupby("case", sort=False):
-        ordered = [str(name) for name in group.sort_values("seconds", kind="stable")["backend"]]
-        rows.append(_winner(str(case), ordered, verdicts))
+    ordered: dict[str, list[str]] = {case: [] for case in data.cases["case"]}
+    by_time = measured.sort_values("seconds", kind="stable")
+    for case, backend in zip(by_time["case"], by_time["backend"], strict=True):
+        ordered[case].append(backend)
+    rows = [_winner(case, names, verdicts) for case, names in ordered.items() if names]
     return pd.DataFrame(rows, columns=list(Winner._fields)).merge(data.cases, on="case")
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from rnnbench.words import count, duration, printable
 
-__all__ = ["Answer", "clipped", "count", "duration", "listed", "percent", "printable", "share", "times"]
+__all__ = ["Answer", "clipped", "count", "cut", "duration", "listed", "percent", "printable", "share", "times"]
 
 LONGEST_WORD = 60
+LONGEST_MESSAGE = 600
 
 
 class Answer(NamedTuple):
@@ -22,6 +23,11 @@ class Answer(NamedTuple):
 def clipped(text: str) -> str:
     """Without the tails of words that are too long for a sentence; the tables have them whole."""
     return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda match: match[0][:LONGEST_WORD] + "…", text)
+
+
+def cut(message: str) -> str:
+    """A message without the end of one that is too long for a page."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}… ({len(message)} characters)"
 
 
 def share(number: int, total: int) -> str:

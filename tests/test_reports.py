@@ -3,6 +3,7 @@
 About 15 s.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -25,8 +26,9 @@ from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import scaling_exponent, verdict
 from rnnbench.reports.reproduce import source
-from rnnbench.reports.rows import case_rows, shown_backends
+from rnnbench.reports.rows import case_rows, chart_rows, samples, shown_backends
 from rnnbench.reports.sweeps import scaling, sweeps
+from rnnbench.reports.thinned import thinned
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
 
 ALL_CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
@@ -50,10 +52,17 @@ def html(grid: Path) -> str:
     return write_html(grid, grid.with_suffix(".html")).read_text(encoding="utf-8")
 
 
-def written(path: Path, rows: Sequence[Row], *, cases: Sequence[Case] = (CASE,), backends: Sequence[str] = ("a", "b")) -> Path:
+def written(
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    cases: Sequence[Case] = (CASE,),
+    backends: Sequence[str] = ("a", "b"),
+    machine: str = "m",
+) -> Path:
     """A results file of one run with these rows."""
     info: dict = {name: {} for name in backends}
-    run = Run("r", "2025-01-01T00:00:00Z", "own", ["rnnbench", "run"], {"seed": 3}, {"machine": "m"}, info, list(cases))
+    run = Run("r", "2025-01-01T00:00:00Z", "own", ["rnnbench", "run"], {"seed": 3}, {"machine": machine}, info, list(cases))
     with Writer(path / "own.jsonl") as writer:
         for row in (run, *rows):
             writer.append(row)
@@ -376,6 +385,41 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert "red\\x1b[31m" in text
 
 
+def test_a_quiet_run_says_what_its_numbers_rest_on(tmp_path: Path) -> None:
+    case = Case("lstm", "step", 10, 1, 1, 1)
+    # the ratios' interval is from 1.9 to 2.1: half of its width on logarithms is sqrt(2.1 / 1.9) - 1 = 5.1% ...
+    rows = [*times("a", [1.0] * 12, case), *times("b", [1.9, 2.1] * 6, case)]
+    assert "half of the speeds are known no better than to 5.1%" in said(written(tmp_path, [*rows, END], cases=[case]))
+    # ... and from 1.98 to 2.02 it is 1.0%
+    (tmp_path / "quiet").mkdir()
+    rows = [*times("a", [1.0] * 12, case), *times("b", [1.98, 2.02] * 6, case)]
+    text = said(written(tmp_path / "quiet", [*rows, END], cases=[case]))
+    assert "Nothing in this run speaks against its numbers. These numbers rest on 12 rounds of fresh processes," in text
+    assert "half of the speeds against a are known to within 1% and no round was disturbed." in text
+
+
+def test_what_rnnbench_machine_found_wrong_is_told(grid: Path) -> None:
+    assert "rnnbench machine found 1 thing wrong for measuring" in summary_text(grid)
+
+
+def test_the_part_of_the_peak_is_told_and_a_roof_that_is_too_low_is_called_so(tmp_path: Path) -> None:
+    case = Case("lstm", "step", 10, 16, 64, 128)
+    flops = 3 * 8 * 16 * 10 * 128 * (64 + 128)
+    synthetic_results.write_roofs(tmp_path)  # 60 GFLOP/s with one thread in float32
+    rows = [*times("a", [flops / 30e9] * 6, case), *times("b", [flops / 90e9] * 6, case), END]
+    text = said(written(tmp_path, rows, cases=[case], machine="example"))
+    assert "At best b reaches 150% of the machine's measured multiply-add peak (float32, 1 thread)." in text
+    assert "the roof was measured too low (float32, 1 thread): measure it again." in text
+    assert "float32, 1 thread, peak 60 GFLOP/s: b 150% (lstm step T10 B16 I64 H128) and a 50% (" in text
+
+
+def test_the_roofs_of_another_machine_are_left_alone(tmp_path: Path) -> None:
+    synthetic_results.write_roofs(tmp_path)
+    frames = to_pandas(written(tmp_path, [*times("a", [1.0] * 6), END]))
+    assert (frames.look, frames.roofs) == (None, None)
+    assert "rnnbench machine measures and stores them" in Elements(page.render(frames)).whole()
+
+
 # charts
 
 
@@ -433,6 +477,55 @@ def test_a_tie_and_an_unclear_case_have_marks_of_their_own_in_the_map(data: Fram
     assert {text.get("fill") for text in unclear} == {theme.TILE_INK["light"]["muted"]}
 
 
+def test_a_point_of_the_roofline_is_its_operations_over_the_bytes_moved_once(data: Frames) -> None:
+    cases = case_rows(data, sweeps(data.cases))
+    (row,) = [row for row in cases if row["label"] == "lstm step T64 B16 I64 H128"]
+    weights, traffic = 4 * 128 * (64 + 128), 64 * 16 * (64 + 128)
+    biases = 2 * 4 * 128
+    # float32, each with its gradient; four digits are kept
+    assert row["intensity"] == pytest.approx(3 * 2 * weights * 64 * 16 / (2 * 4 * (weights + biases + traffic)), rel=1e-3)
+    assert row["peak"] == 60.0
+    lines = {line["name"]: line for line in chart_rows(data, cases)["roofs"] if line["dtype"] == "float32"}
+    memory = lines["memory: 10 GB/s"]
+    assert memory["y"] == pytest.approx(10 * memory["x"], rel=1e-3)
+    assert (memory["x2"], memory["y2"]) == (6.0, 60.0)  # the ridge: 60 GFLOP/s over 10 GB/s
+
+
+def test_a_noisy_case_is_marked_in_the_map(tmp_path: Path) -> None:
+    cases = [Case("gru", "forward", T, 2, 16, H) for T in (8, 16) for H in (16, 32)]
+    rows = [row for case in cases for row in (*times("a", [1.0] * 6, case), *times("b", [2.0] * 6, case))]
+    disturbed = [Time(cases[0], name, i, 0, 1, [9.0], None, True) for name in "ab" for i in range(2)]
+    frames = to_pandas(written(tmp_path, [*disturbed, *rows, END], cases=cases))
+    cases_shown = case_rows(frames, sweeps(frames.cases))
+    svg = vl_convert.vegalite_to_svg(static(frames, cases_shown, pictures(frames, cases_shown).drawn["map_T"]))
+    assert [text.text for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")].count("!") == 1
+    assert "gru forward T8 B2 I16 H16" in Elements(page.render(frames)).whole().split("Noisy", 1)[1]
+
+
+def test_the_page_has_every_sample(data: Frames) -> None:
+    cases = case_rows(data, sweeps(data.cases))
+    rows = chart_rows(data, cases)["times"]
+    drawn, whole = samples(data, rows)
+    assert whole
+    keys = list(data.cases["case"])
+    for row, rounds in zip(rows[:200], drawn, strict=False):
+        stored = data.samples.get((keys[row["case"]], row["backend"]), [])
+        if rounds is None:
+            assert row["seconds"] is None or not stored
+            continue
+        # half of a ten-thousandth of the time of the row
+        again = [[row["seconds"] * (1 + sample / 1e4) for sample in of_round] for of_round in rounds]
+        np.testing.assert_allclose(again, stored, rtol=0, atol=0.51e-4 * row["seconds"])
+
+
+def test_a_page_of_too_many_samples_has_the_median_of_each_round(data: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnbench.reports.rows.MOST_SAMPLES", 1000)
+    rows = chart_rows(data, case_rows(data, sweeps(data.cases)))["times"]
+    drawn, whole = samples(data, rows)
+    assert not whole
+    assert {len(of_round) for rounds in drawn if rounds for of_round in rounds} == {1}
+
+
 def test_charts_are_written_without_a_browser(grid: Path, tmp_path: Path) -> None:
     files = write_svg(grid, tmp_path / "charts")
     assert [file.stem for file in files] == ALL_CHARTS
@@ -483,6 +576,9 @@ class Elements(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
 
+    def whole(self) -> str:
+        return "".join(self.text)
+
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
             self.scripts[-1] += data
@@ -512,10 +608,37 @@ def test_the_page_is_one_file_below_its_limit_and_asks_for_nothing(html: str) ->
     assert policy == ["default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"]
 
 
+def test_a_page_of_too_many_results_has_a_part_of_the_cases_and_says_so(data: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "thinned", functools.partial(thinned, most=600))
+    text = page.render(data)
+    payload = json.loads(Elements(text).scripts[0])
+    kept = payload["cases"]["length"]
+    assert kept == 600 * len(data.cases) // (len(data.summary) + len(data.pairs))
+    assert f"The charts and the table have {kept} of its {len(data.cases)} cases" in Elements(text).whole()
+    # sentences and worst errors are of the whole run
+    assert answers(data)[1].text in Elements(text).whole()
+    worst = data.gates.loc[data.gates["error_over_tolerance"].idxmax(), "case"]
+    label = data.cases.set_index("case").loc[worst, "label"]
+    labels = payload["cases"]["columns"]["label"]
+    assert label in (labels if isinstance(labels, list) else labels["names"])
+
+
+def test_long_tables_say_how_much_they_leave_out(tmp_path: Path) -> None:
+    cases = [Case("gru", "step", T, 1, 1, 1) for T in range(1, 251)]
+    rows = [Failure(case, "a", "load", "error", "x" * 5000) for case in cases]
+    text = page.render(to_pandas(written(tmp_path, rows, cases=cases)))
+    assert "And 50 more, which are in the table of cases" in Elements(text).whole()
+    assert len(text.encode()) < 1.5e6
+    assert "… (5000 characters)" in text
+
+
 def test_the_page_tells_where_its_numbers_come_from(html: str) -> None:
     text = "".join(Elements(html).text)
     for part in (
         "rnnbench run grid --rounds 12",
+        "rnnbench report results",
+        "60 GFLOP/s",
+        "Wait until it has fallen.",
         "0123456789abcdef",
         "Example CPU, 2 cores",
         "0.68.1",

@@ -1,0 +1,52 @@
+"""Which cases a page holds where a run has more results than a browser should be asked to open."""
+
+import pandas as pd
+
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.sweeps import Sweeps
+
+MOST = 40_000
+"""Results and comparisons of two backends in one page, of some 35 bytes each."""
+
+WORST = 100
+"""So many cases with the largest errors over tolerance stay in any case."""
+
+
+def thinned(data: Frames, groups: Sweeps, most: int = MOST) -> Frames:
+    """The same frames where they hold no more than ``most`` results and comparisons, else those of a part of the cases.
+
+    Kept are the cases with the largest errors, then whole sweeps: the largest one of each picture, then the next ones.
+    """
+    size = len(data.summary) + len(data.pairs)
+    if size <= most:
+        return data
+    number = most * len(data.cases) // size
+    kept = set(_in_order(data, groups)[:number])
+
+    def part(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["case"].isin(kept)].reset_index(drop=True)
+
+    return data._replace(
+        cases=part(data.cases),
+        times=part(data.times),
+        summary=part(data.summary),
+        pairs=part(data.pairs),
+        gates=part(data.gates),
+        failures=part(data.failures),
+        truncation=part(data.truncation),
+        startup=part(data.startup),
+    )
+
+
+def _in_order(data: Frames, groups: Sweeps) -> list[str]:
+    """All cases, those to keep first."""
+    errors = data.gates.sort_values("error_over_tolerance", ascending=False, na_position="first", kind="stable")
+    ordered = dict.fromkeys(errors["case"].drop_duplicates()[:WORST])
+    members: dict[tuple[int, str], list[str]] = {}
+    for picture, index in groups.index.items():
+        for case, number in index.items():
+            members.setdefault((number, picture), []).append(case)
+    for number in range(max((number for number, _ in members), default=-1) + 1):
+        for picture in groups.index:
+            ordered |= dict.fromkeys(members.get((number, picture), []))
+    return list(ordered | dict.fromkeys(data.cases["case"]))
