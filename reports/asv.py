@@ -81,7 +81,7 @@ def write_asv_html(directory: Path | str, output: Path | str) -> Path:
     shown = shown.sort_values("commit_order", ascending=False, kind="stable")
     newest = shown[shown["state"] == "measured"].drop_duplicates(_SERIES).dropna(subset=["x"])
     titles = [_title(name, unit) for name, unit in frame.drop_duplicates("benchmark")[["benchmark", "unit"]].to_numpy()]
-    series = list(shown["series"].drop_duplicates())
+    series = list(shown.loc[shown["state"] == "measured", "series"].drop_duplicates())
     drawn = {}
     if len(newest):
         drawn["asv_parameter"] = _over_parameter(titles, series, sorted(newest["x"].unique()))
