@@ -20,6 +20,10 @@ VERSION = 2
 """The format of asv 0.6, of results and of benchmarks.json."""
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
+_COLUMNS = [
+    *("machine", "commit", "date", "environment", "benchmark", "params", "arguments"),
+    *("state", "value", "low", "high", "names", "unit"),
+]
 _SERIES = ["machine", "environment", "benchmark", "params"]
 
 
@@ -36,15 +40,11 @@ def read_asv(directory: Path | str) -> pd.DataFrame:
     files = sorted(path for path in directory.glob("*/*.json") if path.name not in _NOT_RESULTS)
     if not files:
         raise StoreError(f"no asv results at {directory}; expected {directory}/<machine>/<commit>-<environment>.json")
-    rows = [row for path in files for row in _rows(path)]
-    names = ["machine", "commit", "date", "environment", "benchmark", "params", "arguments", "state", "value", "low", "high"]
-    frame = pd.DataFrame(rows, columns=names)
     about = _described(directory / "benchmarks.json")
-    facts = [about.get(name, ((), "")) for name in frame["benchmark"]]
+    rows = [(*row, *about.get(row[4], ((), ""))) for path in files for row in _rows(path)]
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
     return frame.astype(dict.fromkeys(("value", "low", "high"), "float64")).assign(
-        date=pd.to_datetime(frame["date"], unit="ms", utc=True),
-        names=[names for names, _ in facts],
-        unit=[unit for _, unit in facts],
+        date=pd.to_datetime(frame["date"], unit="ms", utc=True)
     )
 
 
@@ -57,12 +57,12 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """
     measured = frame[frame["state"] == "measured"].sort_values("date", kind="stable")
     before = measured.groupby(_SERIES, sort=False)[["value", "low", "high"]].shift()
-    known = np.isfinite(measured[["low", "high"]]).all(axis=1) & np.isfinite(before[["low", "high"]]).all(axis=1)
+    edges = pd.concat([measured[["low", "high"]], before[["low", "high"]]], axis=1)
+    known = edges.replace([math.inf, -math.inf], math.nan).notna().all(axis=1)
     words = np.select([measured["low"] > before["high"], measured["high"] < before["low"]], ["worse", "better"], "unclear")
-    change = dict(zip(measured.index[known], words[known], strict=True))
-    return frame.assign(
-        ratio=measured["value"] / before["value"], change=pd.Series([change.get(place) for place in frame.index], dtype=object)
-    )
+    found = {place: word for place, word, has in zip(measured.index, words, known, strict=True) if has}
+    change = pd.Series([found.get(place) for place in frame.index], frame.index, dtype=object)
+    return frame.assign(ratio=measured["value"] / before["value"], change=change)
 
 
 def write_asv_html(directory: Path | str, output: Path | str) -> Path:
@@ -81,7 +81,7 @@ def write_asv_html(directory: Path | str, output: Path | str) -> Path:
     shown = shown.sort_values("commit_order", ascending=False, kind="stable")
     newest = shown[shown["state"] == "measured"].drop_duplicates(_SERIES).dropna(subset=["x"])
     titles = [_title(name, unit) for name, unit in frame.drop_duplicates("benchmark")[["benchmark", "unit"]].to_numpy()]
-    series = list(shown["series"].drop_duplicates())
+    series = list(shown.loc[shown["state"] == "measured", "series"].drop_duplicates())
     drawn = {}
     if len(newest):
         drawn["asv_parameter"] = _over_parameter(titles, series, sorted(newest["x"].unique()))
@@ -170,10 +170,12 @@ def _across(frame: pd.DataFrame) -> dict[str, Any]:
     xs: list[float | None] = []
     series: list[str] = []
     several = frame.groupby(["machine", "environment"]).ngroups > 1
-    for row in frame.itertuples():
-        values, place = list(row.arguments), axis[row.benchmark]
+    for machine, environment, benchmark, arguments in zip(
+        frame["machine"], frame["environment"], frame["benchmark"], frame["arguments"], strict=True
+    ):
+        values, place = list(arguments), axis[benchmark]
         xs.append(None if place is None else _number(values.pop(place)))
-        where = [row.machine, row.environment] if several else []
+        where = [machine, environment] if several else []
         series.append(", ".join([*(value.strip("'") for value in values), *where]))
     return {"x": xs, "series": series}
 
@@ -234,7 +236,8 @@ def _lines(base: alt.Chart, series: list[str], dataset: str) -> alt.LayerChart:
             alt.Tooltip("value:Q", format=".4~g"),
         ],
     )
-    return alt.layer(base.mark_line(strokeWidth=1.4), points, width=300, height=200, data=alt.NamedData(dataset))
+    lines = base.mark_line(strokeWidth=1.4)
+    return alt.LayerChart(layer=[lines, points], width=300, height=200, data=alt.NamedData(dataset))
 
 
 def _over_parameter(titles: list[str], series: list[str], ticks: list[float]) -> Picture:

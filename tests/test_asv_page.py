@@ -222,6 +222,9 @@ def test_the_page_draws_in_a_browser_that_reaches_this_machine_alone(served: str
         page.goto(served)
         page.wait_for_selector("#summarygrid-display canvas")
         assert page.locator("#summarygrid-display .benchmark-plot").count() == len(CASES)
+        plugins = page.evaluate("$.plot.plugins.map(plugin => plugin.name)")
+        assert {"time", "selection", "categories", "orderBars", "axisLabels"} <= set(plugins)
+        assert page.evaluate("[md5, $.fn.stupidtable, $.fn.modal].map(tool => typeof tool)") == ["function"] * 3
         page.goto(f"{served}#{BENCHMARK}")
         page.wait_for_selector("#main-graph .legendLabel")
         assert page.locator("#main-graph .legendLabel").all_inner_texts() == ["backend-numba_cpu", "backend-torch_nn"]

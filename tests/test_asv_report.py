@@ -17,6 +17,12 @@ BACKENDS, STEPS = ["'numba_cpu'", "'torch_nn'"], ["16", "64"]
 STEP, START = "sequence_length.SequenceLength.time_step", "start_up.StartUp.timeraw_import"
 
 
+@pytest.fixture(autouse=True)
+def no_libraries(monkeypatch):
+    """The page without what draws it, which takes 2 s to bundle and which nothing here runs."""
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "")
+
+
 def write(folder: Path, commit: str, values: dict[str, list], *, day: int = 1, machine: str = "m", width: float = 0.01) -> None:
     """Results as asv writes them; each interval reaches ``width`` of the value to both sides."""
     results: dict[str, Any] = {}
