@@ -19,9 +19,10 @@ from rnnbench.backend import CHOOSERS
 from rnnbench.errors import StoreError
 from rnnbench.intervals import median_interval
 from rnnbench.prediction import predict
-from rnnbench.store import Case, Contents, Failure, Gate, Time, read
+from rnnbench.rounds import failures, medians, times
+from rnnbench.store import Case, Contents, read
 from rnnbench.suite import estimate
-from rnnbench.words import count
+from rnnbench.words import count, duration
 
 NEAREST = 3
 """A backend that failed on one of so many shapes nearest to the wanted one is not chosen for it."""
@@ -167,33 +168,19 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
     return Measurements(contents, problems)
 
 
-def in_words(seconds: float) -> str:
-    """Three digits with a unit: ``12.3 ms``."""
-    unit, factor = next(((unit, f) for unit, f in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)) if seconds >= f), ("ns", 1e-9))
-    return f"{seconds / factor:.3g} {unit}"
-
-
 def _measured(content: Contents) -> list[Measured]:
     """What a file says of each case and backend; a failure to measure memory leaves the times alone."""
-    failures: dict[tuple[Case, str], str] = {}
-    rounds: dict[tuple[Case, str], dict[int, float]] = {}
-    for row in content.rows:
-        if isinstance(row, Gate) and not row.passed:
-            failures.setdefault((row.case, row.backend), "failed the gate")
-        elif isinstance(row, Failure) and row.stage != "memory":
-            failures.setdefault((row.case, row.backend), f"{row.reason}: {row.message}")
-        elif isinstance(row, Time) and row.samples and math.isfinite(seconds := statistics.median(row.samples)) and seconds > 0:
-            rounds.setdefault((row.case, row.backend), {})[row.round] = seconds
+    found, failed = times(content), failures(content)
     choosers = {entry.name for entry in entry_points(group=CHOOSERS)}
     return [
         Measured(
             _usual(case),
             backend,
-            tuple(rounds.get((case, backend), {}).values()),
-            failures.get((case, backend)),
+            tuple(medians(found.get((case, backend), {}))),
+            failed.get((case, backend)),
             content.run.run,
         )
-        for case, backend in dict.fromkeys([*failures, *rounds])
+        for case, backend in dict.fromkeys([*failed, *found])
         if backend not in choosers
     ]
 
@@ -242,7 +229,7 @@ def _noise(rounds: tuple[float, ...]) -> float:
 
 
 def _why(first: Prediction, second: Prediction | None) -> str:
-    said = f"{first.backend} takes {in_words(first.seconds)} ({in_words(first.low)} to {in_words(first.high)}; {first})"
+    said = f"{first.backend} takes {duration(first.seconds)} ({duration(first.low)} to {duration(first.high)}; {first})"
     if second is None:
         return f"{said}; no other backend has results for this."
     lead = f"{second.seconds / first.seconds:.2f} times as fast as {second.backend} ({second.how})"

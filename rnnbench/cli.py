@@ -201,10 +201,12 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def self_test(options: argparse.Namespace) -> int:
-    """Try the comparisons themselves: intervals on simulated times, and backends compared with themselves."""
-    from rnnbench.commands.self_test import aa, statistics
+    """Try what comparisons rest on: intervals on simulated times, backends compared with themselves, the store's speed."""
+    from rnnbench.commands.self_test import aa, statistics, store
 
-    return statistics(options) if options.what == "statistics" else aa(options, _Progress("measuring"))
+    if options.what == "aa":
+        return aa(options, _Progress("measuring"))
+    return store(options) if options.what == "store" else statistics(options)
 
 
 def _stored_roofs(folder: Path) -> dict[tuple[str, int], float]:
@@ -433,6 +435,8 @@ def _parser() -> argparse.ArgumentParser:
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
     sub = kinds.add_parser("statistics", help="the coverage of the intervals, by simulation")
     sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the draws (default: 0)")
+    sub = kinds.add_parser("store", help="how fast results are stored and loaded, and in how much memory")
+    sub.add_argument("--rows", type=_positive(int), metavar="N", help="made-up times (default: a million, of 500 MB)")
     sub = kinds.add_parser("aa", help="false alarms where a backend is compared with itself, or slowdowns that are found")
     sub.add_argument("--comparisons", type=_positive(int), metavar="N", help="how many, of small cases (default: 200)")
     sub.add_argument("--suite", metavar="SUITE", help="the cases of a suite instead, for compare --aa")

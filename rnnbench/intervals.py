@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 
+FEWEST, MOST = 12, 40
+"""Rounds: a run does not stop before the one, nor goes on after the other."""
+
 
 class Interval(NamedTuple):
     """A median with its interval; ``coverage`` is the exact probability with which the interval holds the true median."""

@@ -1,5 +1,6 @@
 """The times of one results file by round, and which of them count: what tables and exports of one run are made from."""
 
+import math
 import statistics
 
 from rnnbench.store import Case, Contents, Failure, Gate, Time
@@ -11,12 +12,14 @@ Key = tuple[Case, str]
 def times(contents: Contents) -> dict[Key, dict[int, Time]]:
     """The times that count, by round; of those stored twice the later one.
 
-    Left out: what ``reasons`` names, and rows without samples or with samples that are not positive.
+    Left out: what ``reasons`` names, and rows without samples or with samples that are no positive number.
     """
     found: dict[Key, dict[int, Time]] = {}
     excluded = reasons(contents)
     for row in contents.rows:
-        if isinstance(row, Time) and (row.case, row.backend) not in excluded and row.samples and min(row.samples) > 0:
+        if not isinstance(row, Time) or (row.case, row.backend) in excluded:
+            continue
+        if row.samples and min(row.samples) > 0 and max(row.samples) < math.inf:
             found.setdefault((row.case, row.backend), {})[row.round] = row
     return found
 
@@ -27,6 +30,15 @@ def reasons(contents: Contents) -> dict[Key, str]:
     for row in contents.rows:
         if isinstance(row, Failure) and row.stage != "memory":
             found.setdefault((row.case, row.backend), row.reason)
+    return found
+
+
+def failures(contents: Contents) -> dict[Key, str]:
+    """The same with the failure's own words, the first ones where there are several."""
+    found = dict.fromkeys(reasons(contents), "failed the gate")
+    for row in reversed(contents.rows):
+        if isinstance(row, Failure) and row.stage != "memory":
+            found[row.case, row.backend] = f"{row.reason}: {row.message}"
     return found
 
 

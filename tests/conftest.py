@@ -1,10 +1,13 @@
 """What several files of tests use, and how files are shared out among processes."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wrapped_reference import backend_file
+
+from rnnbench.cli import main
 
 pytest.register_assert_rewrite("conversion_cases")  # so that what it asserts is shown with its values
 
@@ -24,6 +27,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def planted(tmp_path):
     """Write a backend with methods or functions of its own to a file; gives the file's name."""
     return lambda methods="pass", module="": backend_file(tmp_path / "planted.py", methods, module)
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

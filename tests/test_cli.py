@@ -14,7 +14,6 @@ from wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench import store
-from rnnbench.cli import main
 from rnnbench.measure.plan import Settings, quicker
 from rnnbench.suite import load_suite, suite_names
 
@@ -55,27 +54,6 @@ def tiny(tmp_path) -> str:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return str(path)
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = main(arguments)
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 def in_a_process(*arguments: str, **options) -> subprocess.CompletedProcess:

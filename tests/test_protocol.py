@@ -22,11 +22,12 @@ from rnnbench.choice import Measurements, stored
 from rnnbench.cli import _parser, main
 from rnnbench.commands.merge import merge_contents
 from rnnbench.commands.plan import plan_of, seconds
+from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure import events, references, verified
 from rnnbench.measure import run as run_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, resumed_plan, rigorous, until_narrow
-from rnnbench.measure.statistics import FEWEST, MOST, enough, worth_a_look
+from rnnbench.measure.statistics import enough, worth_a_look
 from rnnbench.measure.worker import Worker
 from rnnbench.process import WorkerFailure
 from rnnbench.reports import summary_text, to_pandas

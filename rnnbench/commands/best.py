@@ -10,6 +10,7 @@ from typing import Any
 from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.spec import DTYPES
+from rnnbench.words import duration
 
 REQUIRED = {"cell": "--cell", "T": "-T", "B": "-B", "H": "-H"}
 
@@ -116,12 +117,10 @@ def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
 
 
 def _table(choice: Any) -> str:
-    from rnnbench.choice import in_words
-
     rows = [("backend", "expected", "interval", "from")]
     for prediction in choice.predictions:
-        interval = f"{in_words(prediction.low)} to {in_words(prediction.high)}"
-        rows.append((prediction.backend, in_words(prediction.seconds), interval, str(prediction)))
+        interval = f"{duration(prediction.low)} to {duration(prediction.high)}"
+        rows.append((prediction.backend, duration(prediction.seconds), interval, str(prediction)))
     rows += [(backend, "-", "-", f"not chosen: {reason}") for backend, reason in choice.excluded.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]

@@ -21,6 +21,17 @@ def statistics(options: argparse.Namespace) -> int:
     return OK if all(result.passed for result in results) else CHECK_FAILED
 
 
+def store(options: argparse.Namespace) -> int:
+    """Print how fast results are stored and loaded here, and in how much memory; returns the exit code."""
+    from rnnbench.cli import CHECK_FAILED, OK
+    from rnnbench.measure.store_bars import measure
+
+    with tempfile.TemporaryDirectory(prefix="rnnbench-") as folder:
+        bars = measure(options.rows or 10**6, Path(folder))
+    print(bars.text())
+    return OK if bars.met else CHECK_FAILED
+
+
 def aa(options: argparse.Namespace, progress: Any) -> int:
     """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK

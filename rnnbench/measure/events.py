@@ -64,8 +64,8 @@ class Watch:
         """
         delay, clock, now = run_delay(self._proc), time.perf_counter(), self._stolen()
         found = {}
-        for stolen, whole in reversed(self._looks) if now else ():
-            if now[1] - whole >= LONG_ENOUGH:
+        for stolen, whole in reversed(self._looks):
+            if now and now[1] - whole >= LONG_ENOUGH:
                 found["steal"] = round((now[0] - stolen) / (now[1] - whole), 6)  # of whole ticks; their seconds are not exact
                 break
         if self._delay is not None and delay is not None:

@@ -15,6 +15,7 @@ from rnnbench.backend import load_backend
 from rnnbench.backend import peers as list_peers
 from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure.affinity import checked
 from rnnbench.measure.machine import environment
 from rnnbench.store import Case
@@ -25,7 +26,7 @@ from rnnbench.suite import Suite
 class Settings:
     """How a run measures: ``time_limit`` is in seconds for one request to a worker, a gate or a handful of samples."""
 
-    rounds: int = 12
+    rounds: int = FEWEST
     most_rounds: int | None = None  # None: as many as ``rounds`` for every case; else more where ratios are not yet known
     samples: int = 5
     shortest_sample: float = 5e-3  # seconds that the fastest backend's sample lasts
@@ -47,18 +48,14 @@ class Settings:
         return Problem(case, source=self.input, text_file=self.text_file, seed=self.seed)
 
 
-MOST_ROUNDS = 40
-"""``statistics.MOST``, whose module would take a second to import."""
-
-
 def until_narrow(settings: Settings) -> Settings:
     """The same with up to 40 rounds for cases whose ratios are not known to 1.5%."""
-    return replace(settings, most_rounds=MOST_ROUNDS)
+    return replace(settings, most_rounds=MOST)
 
 
 def rigorous(settings: Settings) -> Settings:
     """The same with 20 to 40 rounds, whatever a suite asks for."""
-    return replace(settings, rounds=20, most_rounds=MOST_ROUNDS)
+    return replace(settings, rounds=20, most_rounds=MOST)
 
 
 def quicker(settings: Settings) -> Settings:

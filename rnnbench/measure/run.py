@@ -253,7 +253,7 @@ class _Session:
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
-        asked = {"loops": loops, "count": settings.samples}
+        asked: dict[str, Any] = {"loops": loops, "count": settings.samples}
         if settings.affinity is not None:
             asked["processors"] = settings.affinity
         rows: list[Time] = []

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from rnnbench.intervals import Interval, median_interval, order_statistic
-from rnnbench.measure.statistics import FEWEST, MOST, enough, shift_interval
+from rnnbench.intervals import FEWEST, MOST, Interval, median_interval, order_statistic
+from rnnbench.measure.statistics import enough, shift_interval
 
 DRAWS = 10_000
 BAR = (0.94, 0.97)

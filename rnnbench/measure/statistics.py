@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from rnnbench.intervals import CONFIDENCE, Interval, median_interval, order_statistic
+from rnnbench.intervals import CONFIDENCE, FEWEST, MOST, Interval, median_interval, order_statistic
 
 NARROW = 0.015
 """Half-width of a ratio's interval at which a case has been measured long enough."""
-
-FEWEST, MOST = 12, 40
-"""Rounds: a run does not stop before the one, nor goes on after the other."""
 
 BAND = 0.02
 """A difference no larger than this is none: the least that ``compare`` calls a regression."""
