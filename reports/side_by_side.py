@@ -5,6 +5,7 @@ packages or another number of threads is compared as well, but no difference to 
 """
 
 import math
+import shlex
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import altair as alt
 import msgspec
 
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts_of, times
+from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts_of, times, too_few_rounds
 from rnnbench.measure.statistics import BAND, CONFIDENCE, FEWEST
 from rnnbench.reports import page
 from rnnbench.reports.parts import NUMBER, Picture, lookup, rows_of
@@ -112,7 +113,12 @@ def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
         changed = "unknown" if dirty is None else "yes" if dirty else "no"
         code = {"commit": commit, "changes in no commit": changed, "rnnbench": versions.get("rnnbench")}
         cases = {"threads": sorted({case.threads for case in one.run.cases})}
-        run = {"results file": one.path.name, "started": one.run.started, "suite": one.run.suite, "command": one.run.command}
+        run = {
+            "results file": one.path.name,
+            "started": one.run.started,
+            "suite": one.run.suite,
+            "command": shlex.join(one.run.command),
+        }
         groups = {
             "Code": code,
             "Machine": environment,
@@ -188,6 +194,8 @@ def answers(found: list[Side]) -> list[Answer]:
             if row.verdict in NEUTRAL
         ]
         more = [f"And {len(details) - MOST_NAMED} more, in the table."] if len(details) > MOST_NAMED else []
+        if hint := too_few_rounds(side.rows):
+            more.append(f"{hint}.")
         result.append(Answer(text, details[:MOST_NAMED] + more))
     return result
 
@@ -260,7 +268,7 @@ def _forest(found: list[Side], rows: Rows) -> Picture:
     ).add_params(lookup("lines", labels))
     caption = (
         "Right of the dashed line slower than A, left of it faster; the bar is the interval of the ratio. What became slower "
-        f"stands on top, then what became faster; logarithmic.{f' All: {shared}.' if shared else ''}"
+        f"stands on top, then what became faster; logarithmic.{f' All have {shared}.' if shared else ''}"
     )
     return Picture("ratios", "Time as a ratio to A's", caption, "ratios", chart)
 

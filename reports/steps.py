@@ -11,7 +11,7 @@ before it.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -80,8 +80,8 @@ def _cuts(values: np.ndarray) -> list[int]:
     search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST)
     search.fit(values.reshape(-1, 1))
     found: dict[tuple[int, ...], float] = {}
-    for steps in range(min(MOST_STEPS, n // SHORTEST - 1) + 1):
-        cuts = tuple(search.predict(n_bkps=steps)[:-1]) if steps else ()
+    for steps in reversed(range(min(MOST_STEPS, n // SHORTEST - 1) + 1)):  # what the most takes holds all others
+        cuts = tuple(cast("list[int]", search.predict(n_bkps=steps))[:-1]) if steps else ()
         squares = sum(float(np.var(values[a:b])) * (b - a) for a, b in pairwise([0, *cuts, n]))
         found[cuts] = n * math.log(squares / n + RESOLUTION**2) + PENALTY * steps * math.log(n)
     return list(min(found, key=lambda cuts: found[cuts]))

@@ -40,12 +40,14 @@ def writer(folder: Path):
     """Writes runs into a folder, from how much slower than 1 ms each backend is in each case; gives their paths."""
     number = 0
 
-    def write(factors: dict[str, list[float]], others: tuple = (), *, cases: list[Case] = CASES, **options: Any) -> Path:
+    def write(
+        factors: dict[str, list[float]], others: tuple = (), *, cases: list[Case] = CASES, rounds: int = 12, **options: Any
+    ) -> Path:
         nonlocal number
         number += 1
         random = np.random.default_rng(number)
         seconds = {
-            (backend, case): [1e-3 * factor * random.lognormal(0, NOISE) for _ in range(12)]
+            (backend, case): [1e-3 * factor * random.lognormal(0, NOISE) for _ in range(rounds)]
             for backend, of in factors.items()
             for case, factor in zip(cases, of, strict=False)
         }
@@ -100,6 +102,12 @@ def test_the_verdicts_are_those_of_compare_and_regressions_stand_first(run) -> N
         "B was measured on the same machine as A, with the same packages; "
         "the code differs: commit ffffffffff against 0123456789."
     )
+
+
+def test_too_few_rounds_are_said_to_be(run) -> None:
+    (answer,) = answers(sides([run({"x": [1]}, rounds=2), run({"x": [2]}, rounds=2)]))
+    assert answer.text == "B against A, 1 comparison: 1 inconclusive."
+    assert answer.details[0].startswith("1 of 1 intervals have too few rounds to hold the ratio with 95%: the least is 66.7%")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def _measured(options: argparse.Namespace, progress: Any) -> "tuple[list[Times],
 
 def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
     """The table, a line with counts, and what has to be known to read them."""
+    from rnnbench.measure.comparison import too_few_rounds
     from rnnbench.measure.statistics import BAND
 
     lines = [f"{name}: {what}" for name, what in zip("AB", backends or map(_described, files), strict=True)]
@@ -105,7 +106,7 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
     lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {BAND:.0%}{more}")
     lines += [f"failed since: {sentence}" for sentence in outcome.newly_failed]
     lines += [f"not compared: {sentence}" for sentence in outcome.left_out]
-    if hint := _too_few_rounds(outcome.rows):
+    if hint := too_few_rounds(outcome.rows):
         lines.append(hint)
     if backends:
         lines.append(f"results: {_described(files[0])}")
@@ -148,17 +149,3 @@ def _described(one: "Times") -> str:
 def _shown(row: "Row") -> tuple[str, str, str]:
     ratio, low, high = (f"{value:.3f}" for value in (row.ratio, row.low, row.high))
     return ratio, f"{low} to {high}", row.verdict
-
-
-def _too_few_rounds(rows: "list[Row]") -> str | None:
-    """A sentence where there are too few rounds for intervals of 95%."""
-    from rnnbench.measure.statistics import CONFIDENCE, FEWEST
-
-    short = [row for row in rows if row.coverage < CONFIDENCE]
-    if not short:
-        return None
-    worst = min(short, key=lambda row: row.coverage)
-    return (
-        f"{len(short)} of {len(rows)} intervals have too few rounds to hold the ratio with 95%: the least is "
-        f"{worst.coverage:.1%}, of {min(worst.rounds)} rounds; expected {FEWEST} or more"
-    )

@@ -161,6 +161,18 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
     return Comparisons(_judged(pairs, _paired), left_out, newly_failed)
 
 
+def too_few_rounds(rows: list[Row]) -> str | None:
+    """A sentence where there are too few rounds for intervals of 95%."""
+    short = [row for row in rows if row.coverage < statistics.CONFIDENCE]
+    if not short:
+        return None
+    worst = min(short, key=lambda row: row.coverage)
+    return (
+        f"{len(short)} of {len(rows)} intervals have too few rounds to hold the ratio with 95%: the least is "
+        f"{worst.coverage:.1%}, of {min(worst.rounds)} rounds; expected {statistics.FEWEST} or more"
+    )
+
+
 def aa_noise(run: Times) -> Noise:
     """How far each backend of a ``rnnbench self-test aa`` lies from itself; raises ArgumentError where there is none."""
     twins = [
