@@ -103,7 +103,7 @@ def escaped(text: str) -> str:
     text = re.sub(r"[\\`*_{}\[\]|~$#]", r"\\\g<0>", text)
     text = text.replace("://", "\\://").replace("www.", "www\\.")
     text = re.sub(r"^[-+=]", r"\\\g<0>", text)
-    return re.sub(r"^(\d+)([.)])", r"\1\\\2", text)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
 
 
 def _legend(data: Frames) -> str:

@@ -164,7 +164,7 @@ def test_markdown_shows_every_name_letter_by_letter_and_none_becomes_markup(name
 @pytest.mark.parametrize(
     "text",
     [
-        *NAMES, "# a", "1. a", "12) a", "- a", "+ a", "> a", "a  \\", "[a](http://b)", "![a](b)", "<http://a.b>", "&lt;",
+        *NAMES, "# a", "1. a", "12) a", "1.", "- a", "+ a", "> a", "a  \\", "[a](http://b)", "![a](b)", "<http://a.b>", "&lt;",
         "a~~b~~", "http://a.b", "www.a.b", "__a__", "_a_", "\\*", "a\\|b", "***", "===", "    a", "$x$", "[^1]",
         "<!-- a", "&#42;",
     ],
