@@ -287,7 +287,7 @@ def test_the_example_for_notebooks_runs_as_it_is_written(grid: Path, tmp_path: P
     assert list((tmp_path / "charts").glob("*.png"))
     named = set(re.findall(r"`(\w+)(?:\(|`)", text)) & set(dir(reports))
     assert {name for name in reports._HOMES["gallery"] if name != "all_charts"} <= named
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) <= set(Frames._fields)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) <= {*Frames._fields, *dir(reports)}
 
 
 def test_scaling_exponents_name_what_is_fixed(data: Frames) -> None:
