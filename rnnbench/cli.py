@@ -89,7 +89,7 @@ def check(options: argparse.Namespace) -> int:
         return _self_test(options)
     names, todo = _to_check(options)
     if options.device == "simulator":
-        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # for the processes that import the backends
+        os.environ["RNNBENCH_SIMULATE_CUDA"] = "1"  # for the processes that import the backends
     progress = _Progress("checking")
 
     def unavailable(name: str, error: BackendUnavailable) -> None:

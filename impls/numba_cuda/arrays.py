@@ -7,16 +7,36 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rnnbench.impls.numba_cuda.kernels import copy, fill, launch, plus
+from rnnbench.impls.numba_cuda.device import simulated
+from rnnbench.impls.numba_cuda.kernels import copy, fill, plus
+from rnnbench.impls.numba_cuda.launching import launch
 
 Allocate = Callable[[tuple[int, ...]], Any]
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """A new array on the device, whatever is in it; NaN in the simulator."""
+    if simulated():
+        from rnnbench.impls.numba_cuda.simulator import allocate as simulated_allocate
+
+        return simulated_allocate(shape, dtype)
+    return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+
+
+def on_device(array: np.ndarray) -> Any:
+    """A copy of an array in C order."""
+    if simulated():
+        copied = allocate(array.shape, array.dtype)
+        copied[...] = array
+        return copied
+    return cuda.to_device(array)
 
 
 def contiguous(array: Any) -> Any:
     """The array itself if it lies in C order, else a copy that does; a strided array has three axes."""
     if array.is_c_contiguous():
         return array
-    flat = cuda.device_array(array.size, array.dtype)
+    flat = allocate((array.size,), array.dtype)
     place(flat, array)
     return flat.reshape(tuple(array.shape))
 
@@ -33,7 +53,7 @@ class DeviceArrays:
         self.dtype = dtype
 
     def empty(self, shape: tuple[int, ...]) -> Any:
-        return cuda.device_array(shape, self.dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+        return allocate(shape, self.dtype)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:
         return self.filled(shape, 0)

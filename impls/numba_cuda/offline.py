@@ -24,6 +24,11 @@ HOPPER = (9, 0, "a")
 INSTALL = "pip install 'rnnbench[cuda-offline]'"
 
 
+def target(capability: tuple[int, int]) -> tuple[Any, ...]:
+    """What to compile for on a device: with what only its own generation has, where that is Hopper."""
+    return HOPPER if capability == HOPPER[:2] else tuple(capability)
+
+
 class Binary(NamedTuple):
     """One kernel's machine code.  ``spilled`` is in bytes stored and loaded, ``stack`` and ``shared`` (static) in bytes."""
 

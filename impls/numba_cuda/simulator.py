@@ -37,6 +37,26 @@ class Deadlock(SimulationError):
     """All threads that have not ended wait for each other; the message says which wait where."""
 
 
+class SimulatedArray(np.ndarray):
+    """An array of the simulated device, which behaves like Numba's device arrays; strided, it cannot be reshaped."""
+
+    def copy_to_host(self) -> np.ndarray:
+        return np.array(self)
+
+    def is_c_contiguous(self) -> bool:
+        return self.flags.c_contiguous
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        if not self.is_c_contiguous():
+            raise NotImplementedError("a strided device array cannot be reshaped")
+        return super().reshape(*shape, **options)
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype) -> SimulatedArray:
+    """Memory that nothing has been written to: NaN."""
+    return np.full(shape, np.nan, dtype).view(SimulatedArray)
+
+
 class Index(NamedTuple):
     """``cuda.threadIdx`` and its like."""
 
@@ -411,8 +431,9 @@ class _Later:
 
 def _argument(value: Any, number: int) -> Any:
     """Arrays with checked indices, in tuples too."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        return Memory(value.view(np.ndarray), f"argument {number}")
+    if isinstance(value, np.ndarray):
+        plain = value.view(np.ndarray)
+        return Memory(plain, f"argument {number}") if value.ndim == 1 else plain
     if isinstance(value, tuple):
         parts = [_argument(part, number) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

@@ -1,0 +1,82 @@
+"""The two ways to start a kernel: many independent threads through Numba, clusters of blocks through cuda.core; or simulated.
+
+Numba cannot ask for clusters, nor for more than 48 KB of dynamic shared memory.  What is launched through cuda.core is the
+same binary that ``offline`` compiles and proves.  That path is written from the documentation of cuda.core 1.x
+(``LaunchConfig``: with clusters, ``grid`` counts clusters; ``KernelAttributes``); it has not run on a GPU yet.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from rnnbench.impls.numba_cuda.device import simulated
+from rnnbench.impls.numba_cuda.layout import Shape
+
+THREADS = 128
+
+PORTABLE_CLUSTER = 8
+"""Larger clusters have to be allowed for a kernel, and not every GPU has room for them."""
+
+
+def launch(kernel: Any, work: int, *args: Any) -> None:
+    """Start one thread per item of ``work``, in blocks no larger than the work."""
+    threads = min(THREADS, work)
+    blocks = -(-work // threads)
+    if simulated():
+        from rnnbench.impls.numba_cuda import simulator
+
+        simulator.run(kernel, args, blocks=blocks, threads=threads)
+    else:
+        kernel[blocks, threads](*args)
+
+
+class ClusterKernel:
+    """A kernel of flat float32 arrays, then integers, for clusters of one shape; ``shared`` counts float32 of a block."""
+
+    def __init__(self, function: Callable[..., None], shape: Shape, shared: int) -> None:
+        self.function, self.shape, self.shared = function, shape, shared
+
+    @property
+    def signature(self) -> Any:
+        """The kernel's Numba signature: its last three arguments are integers."""
+        from numba.cuda.types import CPointer, float32, int64, void
+
+        arrays = self.function.__code__.co_argcount - 3
+        return void(*[CPointer(float32)] * arrays, int64, int64, int64)
+
+    def __call__(self, batch: int, *args: Any) -> None:
+        """Run the rows of a batch, as many clusters as they need."""
+        clusters = -(-batch // self.shape.rows)
+        if simulated():
+            from rnnbench.impls.numba_cuda import simulator
+
+            blocks, threads = clusters * self.shape.blocks, self.shape.threads
+            simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=self.shape.blocks, shared=self.shared)
+        else:
+            self._launch(clusters, args)
+
+    def _launch(self, clusters: int, args: tuple[Any, ...]) -> None:
+        from cuda.core import LEGACY_DEFAULT_STREAM, LaunchConfig, launch
+
+        config = LaunchConfig(grid=clusters, cluster=self.shape.blocks, block=self.shape.threads, shmem_size=4 * self.shared)
+        launch(LEGACY_DEFAULT_STREAM, config, self._loaded, *(_passed(value) for value in args))
+
+    @cached_property
+    def _loaded(self) -> Any:
+        """The kernel on the current device, compiled for it."""
+        from cuda.core import Device, ObjectCode
+
+        from rnnbench.impls.numba_cuda.offline import compile_kernel, target
+
+        device = Device()
+        device.set_current()
+        binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
+        loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
+        loaded.attributes.max_dynamic_shared_size_bytes = 4 * self.shared
+        loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
+        return loaded
+
+
+def _passed(value: Any) -> int:
+    """A device array's address, or an integer."""
+    return value if isinstance(value, int) else value.__cuda_array_interface__["data"][0]

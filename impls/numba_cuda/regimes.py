@@ -1,0 +1,93 @@
+"""Which kernels run a network: the table of regimes, by cell, hidden size, dtype and the device's limits.
+
+| regime             | which networks of float32                                     | how                                  |
+| ------------------ | ------------------------------------------------------------- | ------------------------------------ |
+| small              | whose weights the registers of one block hold                 | one block runs all steps of its rows |
+| cluster-persistent | whose weights a cluster holds, in registers and shared memory | so does a cluster, of few blocks     |
+| per step           | all others, float64 and GPUs without clusters too             | a few launches per time step         |
+
+A thread keeps at most ``Limits.resident`` weights in registers.  Weights that find no register in the largest cluster lie
+in shared memory.  The batch is cut into clusters that know nothing of each other: any batch size fits in every regime.
+"""
+
+from typing import NamedTuple
+
+from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products, places
+from rnnbench.spec import Spec
+
+SMALL, CLUSTER, PER_STEP = "small", "cluster-persistent", "per step"
+
+WARP = 32
+BYTES = 4
+
+
+class Limits(NamedTuple):
+    """What a device offers: threads of a block and weights that each keeps in registers, bytes of shared memory of a
+    block, blocks of a cluster (0: it knows no clusters), multiprocessors."""
+
+    threads: int
+    resident: int
+    shared: int
+    cluster: int
+    multiprocessors: int
+
+
+HOPPER = Limits(threads=256, resident=128, shared=227 * 1024, cluster=16, multiprocessors=132)
+"""The H100 and H200.  128 of the 255 registers of a thread hold weights; a cluster of 16 blocks has to be asked for."""
+
+SIMULATED = Limits(threads=32, resident=16, shared=2048, cluster=2, multiprocessors=4)
+"""So small that networks of a few units come into every regime."""
+
+
+class Regime(NamedTuple):
+    """``forward`` and ``backward`` are the clusters' shapes with one row of the batch each, None where steps are launched."""
+
+    name: str
+    forward: Shape | None
+    backward: Shape | None
+
+
+def choose(spec: Spec, limits: Limits) -> Regime:
+    """The first regime of the table that a network's layers fit in."""
+    if spec.dtype == "float32":
+        forward, backward = (fitting(products, limits) for products in (forward_products(spec), backward_products(spec)))
+        if forward and backward:
+            return Regime(SMALL if forward.blocks == backward.blocks == 1 else CLUSTER, forward, backward)
+    return Regime(PER_STEP, None, None)
+
+
+def fitting(products: tuple[Product, ...], limits: Limits) -> Shape | None:
+    """The fewest blocks that keep all weights in registers, else as many as there can be, if shared memory takes the rest."""
+    largest = None
+    blocks = 1
+    while blocks <= limits.cluster:
+        shape = _shape(products, blocks, limits)
+        if shape:
+            largest = shape
+            found, floats = places(products, shape)
+            if floats * BYTES <= limits.shared and all(place.resident == place.quads for place in found):
+                return shape
+        blocks *= 2
+    return largest if largest and places(products, largest)[1] * BYTES <= limits.shared else None
+
+
+def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: Limits) -> Shape:
+    """As many rows of the batch to a cluster as make all clusters run at once, a power of two, as lanes and memory allow."""
+    at_once = max(1, limits.multiprocessors // shape.blocks)
+    while shape.rows * at_once < batch and 2 * shape.rows <= shape.lanes:
+        larger = shape._replace(rows=2 * shape.rows)
+        if places(products, larger)[1] * BYTES > limits.shared:
+            break
+        shape = larger
+    return shape
+
+
+def _shape(products: tuple[Product, ...], blocks: int, limits: Limits) -> Shape | None:
+    """A unit gets as many lanes as there are, but none that would have nothing to multiply."""
+    units = -(-max(product.units for product in products) // blocks)
+    lanes = 1
+    longest = max(product.length for product in products)
+    while 2 * lanes * units <= limits.threads and lanes < WARP and 4 * lanes < longest:
+        lanes *= 2
+    threads = -(-units * lanes // WARP) * WARP
+    return Shape(blocks, threads, lanes, 1, limits.resident) if threads <= limits.threads else None
