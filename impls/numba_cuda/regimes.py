@@ -61,7 +61,7 @@ def fitting(products: tuple[Product, ...], limits: Limits) -> Shape | None:
     largest = None
     blocks = 1
     while blocks <= limits.cluster:
-        shape = _shape(products, blocks, limits)
+        shape = cluster_of(products, blocks, limits)
         if shape:
             largest = shape
             found, floats = places(products, shape)
@@ -82,12 +82,15 @@ def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: L
     return shape
 
 
-def _shape(products: tuple[Product, ...], blocks: int, limits: Limits) -> Shape | None:
-    """A unit gets as many lanes as there are, but none that would have nothing to multiply."""
-    units = -(-max(product.units for product in products) // blocks)
+def cluster_of(products: tuple[Product, ...], blocks: int, limits: Limits) -> Shape | None:
+    """A unit gets as many lanes as there are, but none that would have nothing to multiply; None where a block would have
+    too many units, or none."""
+    most = max(product.units for product in products)
+    units = -(-most // blocks)
     lanes = 1
     longest = max(product.length for product in products)
     while 2 * lanes * units <= limits.threads and lanes < WARP and 4 * lanes < longest:
         lanes *= 2
     threads = -(-units * lanes // WARP) * WARP
-    return Shape(blocks, threads, lanes, 1, limits.resident) if threads <= limits.threads else None
+    shape = Shape(blocks, threads, lanes, 1, limits.resident)
+    return shape if threads <= limits.threads and (blocks - 1) * shape.units < most else None
