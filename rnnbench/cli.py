@@ -223,6 +223,13 @@ def compare(options: argparse.Namespace) -> int:
     return compare(options, _Progress("measuring"))
 
 
+def cuda_audit(options: argparse.Namespace) -> int:
+    """Compile the CUDA kernels to machine code, without a GPU, and check it: registers, spills, memory, instructions."""
+    from rnnbench.commands.cuda_audit import cuda_audit
+
+    return cuda_audit(options, _Progress("compiling"))
+
+
 def self_test(options: argparse.Namespace) -> int:
     """Try the comparisons themselves: intervals on simulated times, and backends compared with themselves."""
     from rnnbench.commands.self_test import aa, statistics
@@ -450,6 +457,10 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_positive(int), metavar="N", help="with --commits: rounds of fresh processes (default: 12)"
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="with --commits: where results go (default: results)")
+
+    sub = add(cuda_audit)
+    sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
 
     sub = add(self_test)
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)

@@ -63,28 +63,6 @@ def _shared_address(context: Any, builder: Any, signature: Any, values: Any) -> 
 
 
 @intrinsic
-def load_quad(typing_context, array, index):
-    """Four neighbouring float32 of a shared array in one load; ``index`` is a multiple of 4."""
-    signature = types.UniTuple(types.float32, 4)(array, index)
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        address = _shared_address(context, builder, signature, values)
-        kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [_WORD])
-        code = "ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];"
-        quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,r,~{memory}", side_effect=True), [address])
-        return context.make_tuple(builder, signature.return_type, [builder.extract_value(quad, i) for i in range(4)])
-
-    return signature, generate
-
-
-@twin_of(load_quad)
-def _load_quad(thread: Any, array: Any, index: int) -> tuple[Any, ...]:
-    if index % 4:
-        raise thread.fault(f"load_quad reads from element {index}; expected a multiple of 4")
-    return tuple(array[index + i] for i in range(4))
-
-
-@intrinsic
 def shared_address(typing_context, array, index):
     """The address, in bytes, of an element of a shared array; for ``peer_address``."""
     return types.uint32(array, index), _shared_address
@@ -232,7 +210,7 @@ def load_quads(count: int, stride: int) -> Any:
     @twin_of(load)
     def twin(thread: Any, array: Any, first: int) -> tuple[Any, ...]:
         if first % 4:
-            raise thread.fault(f"load_quads reads from element {first}; expected a multiple of 4")
+            raise thread.fault(f"reads four elements from {first} on; expected a multiple of 4")
         return tuple(array[first + i * stride + q] for i in range(count) for q in range(4))
 
     return load
@@ -276,13 +254,13 @@ def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) 
     def twin(thread: Any, weights: tuple[Any, ...], shared: Any, operand: int, more: int) -> tuple[Any, ...]:
         sums = [[shared.dtype.type(0)] * 4 for _ in range(gates)]
         for j in range(quads):
-            h = _load_quad(thread, shared, operand + 4 * lanes * j)
+            h = _shared_quad(thread, shared, operand + 4 * lanes * j)
             for g in range(gates):
                 number = j * gates + g
                 if j < resident:
                     w = weights[4 * number : 4 * number + 4]
                 else:
-                    w = _load_quad(thread, shared, more + (number - resident * gates) * stride)
+                    w = _shared_quad(thread, shared, more + (number - resident * gates) * stride)
                 sums[g] = [sums[g][q] + w[q] * h[q] for q in range(4)]
         totals = [(s[0] + s[1]) + (s[2] + s[3]) for s in sums]
         distance = 1
@@ -293,6 +271,12 @@ def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) 
         return tuple(totals)
 
     return multiply
+
+
+def _shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
+    if first % 4:
+        raise thread.fault(f"reads four elements from {first} on; expected a multiple of 4")
+    return [shared[first + q] for q in range(4)]
 
 
 def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable[[Any, int], list[Any]]:

@@ -15,21 +15,21 @@ WARP = 32
 
 
 class Shape(NamedTuple):
-    """A cluster: so many ``blocks`` of ``threads`` threads, ``lanes`` to a unit, for ``rows`` <= lanes rows of the batch.
+    """A cluster: so many ``blocks`` of ``units`` units, ``lanes`` threads to a unit, for ``rows`` <= lanes rows of the batch.
 
     ``resident``: how many weights a thread keeps in registers at most; the others lie in shared memory.
     """
 
     blocks: int
-    threads: int
+    units: int
     lanes: int
     rows: int
     resident: int
 
     @property
-    def units(self) -> int:
-        """Of a block."""
-        return self.threads // self.lanes
+    def threads(self) -> int:
+        """Of a block: whole warps, so that some may have nothing to do."""
+        return -(-self.units * self.lanes // WARP) * WARP
 
 
 class Product(NamedTuple):
@@ -94,5 +94,7 @@ def pack(weights: np.ndarray, place: Place, shape: Shape) -> np.ndarray:
     units, gates, length = weights.shape
     padded = np.zeros((shape.blocks * shape.units, gates, place.padded), weights.dtype)
     padded[:units, :, :length] = weights
-    parts = padded.reshape(shape.blocks, shape.units, gates, place.quads, shape.lanes, 4)
-    return np.ascontiguousarray(parts.transpose(0, 3, 2, 1, 4, 5)).reshape(-1)
+    parts = padded.reshape(shape.blocks, shape.units, gates, place.quads, shape.lanes, 4).transpose(0, 3, 2, 1, 4, 5)
+    packed = np.zeros((shape.blocks, place.quads, gates, shape.threads, 4), weights.dtype)
+    packed[:, :, :, : shape.units * shape.lanes] = parts.reshape(*parts.shape[:3], shape.units * shape.lanes, 4)
+    return packed.reshape(-1)

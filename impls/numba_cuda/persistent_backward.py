@@ -53,8 +53,9 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     def kernel(saved, states, dstates, da, db, packed, steps, batch, reverse):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
-        lane, unit = tid % lanes, rank * per_block + tid // lanes
-        row, valid = cuda.blockIdx.x // blocks * rows + lane, unit < units
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
+        row, valid = cuda.blockIdx.x // blocks * rows + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
         clear(shared)
@@ -106,9 +107,10 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     def kernel(saved, states, dstates, da, db, packed, packed_2, steps, batch, reverse):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
-        lane, unit = tid % lanes, rank * per_block + tid // lanes
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
         row = cuda.blockIdx.x // blocks * rows + lane
-        valid, valid_2 = unit < units, unit < size
+        valid, valid_2 = own < per_block and unit < units, own < per_block and unit < size
         own_row = lane < rows and row < batch
         active, active_2 = own_row and valid, own_row and valid_2
         weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)

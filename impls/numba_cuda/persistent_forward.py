@@ -45,7 +45,14 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     gates, saved_values, carried_from = len(cell.gates), cell.saved, _carried_state(spec)
     read_gates, read_carried = read_values(gates), read_values(int(cell.carries is not None))
     write_state, write_saved = write_values(len(cell.states)), write_values(saved_values if keeps else 0)
-    lanes, rows, threads, blocks, per_block, padded = *shape[2:4], shape.threads, shape.blocks, shape.units, place.padded
+    lanes, rows, threads, blocks, per_block, padded = (
+        shape.lanes,
+        shape.rows,
+        shape.threads,
+        shape.blocks,
+        shape.units,
+        place.padded,
+    )
     no_gates, not_carried = _zeros(gates), _zeros(int(cell.carries is not None))
     step_forward, next_carried = cuda.jit(device=True, forceinline=True)(equations.forward), _next_carried(spec)
     begin = _begin(send_from, padded, units, rows, threads)
@@ -53,9 +60,10 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     def kernel(a, states, saved, packed, bias, steps, batch, reverse):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
-        lane, unit = tid % lanes, rank * per_block + tid // lanes
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
         first_row = cuda.blockIdx.x // blocks * rows
-        row, valid = first_row + lane, unit < units
+        row, valid = first_row + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
         begin(shared, states, reverse * steps, first_row, batch)
@@ -97,7 +105,14 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     read_gates, read_outer, read_one = read_values(gates), read_values(outer), read_values(1)
     read_carried = read_values(int(cell.carries is not None))
     write_state, write_saved, write_operand = write_values(1), write_values(saved_values * keeps), write_values(int(keeps))
-    lanes, rows, threads, blocks, per_block, padded = *shape[2:4], shape.threads, shape.blocks, shape.units, place.padded
+    lanes, rows, threads, blocks, per_block, padded = (
+        shape.lanes,
+        shape.rows,
+        shape.threads,
+        shape.blocks,
+        shape.units,
+        place.padded,
+    )
     no_gates, no_outer, no_one, not_carried = (_zeros(n) for n in (gates, outer, 1, int(cell.carries is not None)))
     middle, finish = _stages(spec, equations)
     next_carried = _next_carried(spec)
@@ -107,10 +122,11 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     def kernel(a, states, saved, operand, packed, packed_2, bias, bias_2, steps, batch, reverse):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
-        lane, unit = tid % lanes, rank * per_block + tid // lanes
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
         first_row = cuda.blockIdx.x // blocks * rows
         row = first_row + lane
-        valid, valid_2 = unit < units, unit < size
+        valid, valid_2 = own < per_block and unit < units, own < per_block and unit < size
         own_row = lane < rows and row < batch
         active, active_2 = own_row and valid, own_row and valid_2
         weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)

@@ -12,12 +12,11 @@ in shared memory.  The batch is cut into clusters that know nothing of each othe
 
 from typing import NamedTuple
 
-from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products, places
+from rnnbench.impls.numba_cuda.layout import WARP, Product, Shape, backward_products, forward_products, places
 from rnnbench.spec import Spec
 
 SMALL, CLUSTER, PER_STEP = "small", "cluster-persistent", "per step"
 
-WARP = 32
 BYTES = 4
 
 
@@ -91,6 +90,5 @@ def cluster_of(products: tuple[Product, ...], blocks: int, limits: Limits) -> Sh
     longest = max(product.length for product in products)
     while 2 * lanes * units <= limits.threads and lanes < WARP and 4 * lanes < longest:
         lanes *= 2
-    threads = -(-units * lanes // WARP) * WARP
-    shape = Shape(blocks, threads, lanes, 1, limits.resident)
-    return shape if threads <= limits.threads and (blocks - 1) * shape.units < most else None
+    shape = Shape(blocks, units, lanes, 1, limits.resident)
+    return shape if shape.threads <= limits.threads and (blocks - 1) * units < most else None

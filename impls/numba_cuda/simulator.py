@@ -2,8 +2,9 @@
 
 Every CUDA thread is a greenlet that runs until it has to wait.  Barriers of block, cluster and grid, shuffles and the
 shared memory of peers behave as on a GPU, in one process and at any order of threads that is asked for.  Shared memory
-holds NaN until it is written; an index out of bounds, a store to a block that has ended, and a deadlock are errors that
-name thread and line.  What it cannot find are faults of memory order and of alignment: compute-sanitizer on a GPU does.
+holds NaN until it is written; uses of shared memory without a barrier between them, an index out of bounds, a store to a
+block that has ended, and a deadlock are errors that name thread and line.  What it cannot find are faults of the order of
+global memory and of alignment: compute-sanitizer on a GPU does.
 """
 
 import functools
@@ -12,6 +13,7 @@ import random
 import sys
 import traceback
 import types
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,8 +70,8 @@ class Index(NamedTuple):
 class Barrier:
     """Lets its threads go on when all that have not ended have arrived."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self.name, self._present, self._generation = name, threads, 0
+    def __init__(self, scope: str, name: str, threads: int) -> None:
+        self.scope, self.name, self._present, self._generation = scope, name, threads, 0
         self._tickets: dict[Thread, int] = {}
         self._arrived = 0
 
@@ -77,6 +79,7 @@ class Barrier:
         if thread in self._tickets:
             raise thread.fault(f"arrives at the {self.name} again before it has waited")
         self._tickets[thread] = self._generation
+        thread.arrived[self.scope] += 1
         self._arrived += 1
         self._open()
 
@@ -86,6 +89,7 @@ class Barrier:
         ticket = self._tickets[thread]
         thread.wait_while(lambda: self._generation == ticket, self.name)
         del self._tickets[thread]
+        thread.waited[self.scope] += 1
 
     def leave(self, thread: "Thread") -> None:
         """A thread that has ended is waited for no longer."""
@@ -125,6 +129,50 @@ class Memory:
             raise running().fault(f"uses element {index} of {self.name}, which has {len(self.values)}")
 
 
+class Access(NamedTuple):
+    """Who used an element, and at how many barriers of its block and its cluster it had arrived before."""
+
+    thread: "Thread"
+    block: int
+    cluster: int
+
+    @classmethod
+    def by(cls, thread: "Thread") -> "Access":
+        return cls(thread, thread.arrived["block"], thread.arrived["cluster"])
+
+    def precedes(self, thread: "Thread") -> bool:
+        """Whether a barrier, or the order of its own program, puts the access before what a thread does now."""
+        together = thread.block is self.thread.block and thread.waited["block"] > self.block
+        return thread is self.thread or together or thread.waited["cluster"] > self.cluster
+
+
+class SharedMemory(Memory):
+    """A block's shared memory, NaN at first; uses of an element that no barrier puts in an order are an error."""
+
+    def __init__(self, size: int, block: int) -> None:
+        super().__init__(np.full(size, np.nan, np.float32), f"the shared memory of block {block}")
+        self._written: list[Access | None] = [None] * size
+        self._read: list[list[Access]] = [[] for _ in range(size)]
+
+    def __getitem__(self, index: int) -> Any:
+        value = super().__getitem__(index)
+        thread, written, reads = running(), self._written[index], self._read[index]
+        if written and not written.precedes(thread):
+            raise thread.fault(f"reads element {index} of {self.name} while {written.thread.shown} writes it")
+        access = Access.by(thread)
+        if access not in reads:
+            reads.append(access)
+        return value
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        super().__setitem__(index, value)
+        thread = running()
+        for other in (self._written[index], *self._read[index]):
+            if other and not other.precedes(thread):
+                raise thread.fault(f"writes element {index} of {self.name} while {other.thread.shown} uses it")
+        self._written[index], self._read[index] = Access.by(thread), []
+
+
 class Address(NamedTuple):
     """A place in the shared memory of a block."""
 
@@ -147,7 +195,7 @@ class Warp:
     """Up to 32 threads and what they exchange."""
 
     def __init__(self, threads: int) -> None:
-        self.barrier = Barrier("shuffle of the warp", threads)
+        self.barrier = Barrier("warp", "shuffle of the warp", threads)
         self.values = ([math.nan] * WARP, [math.nan] * WARP)
 
 
@@ -156,7 +204,7 @@ class Cluster:
 
     def __init__(self, size: int, threads: int) -> None:
         self.blocks: list[Block] = []
-        self.barrier = Barrier("cluster barrier", size * threads)
+        self.barrier = Barrier("cluster", "cluster barrier", size * threads)
 
 
 class Block:
@@ -165,9 +213,9 @@ class Block:
     def __init__(self, number: int, blocks: int, threads: int, cluster: Cluster, shared: int) -> None:
         self.number, self.blocks, self.threads, self.running = number, blocks, threads, threads
         self.cluster, self.rank = cluster, len(cluster.blocks)
-        self.barrier = Barrier("barrier of the block", threads)
+        self.barrier = Barrier("block", "barrier of the block", threads)
         self.warps = [Warp(min(WARP, threads - first)) for first in range(0, threads, WARP)]
-        self.shared = Memory(np.full(shared, np.nan, np.float32), f"the shared memory of block {number}")
+        self.shared = SharedMemory(shared, number)
         cluster.blocks.append(self)
 
 
@@ -181,6 +229,11 @@ class Thread(greenlet.greenlet):
         self.held: Callable[[], bool] | None = None
         self.waits_at = ""
         self.shuffles = 0
+        self.arrived, self.waited = Counter(), Counter()
+
+    @property
+    def shown(self) -> str:
+        return f"thread {self.number} of block {self.block.number}"
 
     def _execute(self) -> None:
         with np.errstate(all="ignore"):  # as on a GPU: infinity and NaN are results
@@ -227,7 +280,7 @@ class Thread(greenlet.greenlet):
         return Address(blocks[rank], blocks[rank].shared, address.offset)
 
     def fault(self, what: str) -> SimulationError:
-        return SimulationError(f"thread {self.number} of block {self.block.number} {what} ({_line(sys._getframe(1))})")
+        return SimulationError(f"{self.shown} {what} ({_line(sys._getframe(1))})")
 
 
 def running() -> Thread:
@@ -288,7 +341,7 @@ def _go_on(thread: Thread) -> None:
     except Exception as error:  # whatever a kernel raises is its fault
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
-        what = f"thread {thread.number} of block {thread.block.number} raised {type(error).__name__}: {error} ({where})"
+        what = f"{thread.shown} raised {type(error).__name__}: {error} ({where})"
         raise SimulationError(what) from error
 
 
