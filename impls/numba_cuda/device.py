@@ -10,6 +10,7 @@ from rnnbench.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from rnnbench.impls.numba_cuda.regimes import Limits
+    from rnnbench.spec import Spec
 
 INSTALL = "pip install 'rnnbench[cuda]'"
 SIMULATE = "rnnbench check --device simulator"
@@ -71,15 +72,20 @@ def missing_compiler() -> str | None:
     return None
 
 
-def info() -> dict[str, Any]:
-    """Versions of numba and numba-cuda, and the device's name, or "simulator"."""
+def info(spec: "Spec | None" = None) -> dict[str, Any]:
+    """Versions of numba and numba-cuda, the device's name, or "simulator", and for a spec the regime that runs it."""
     cuda = require()
     if simulated():
         device = "simulator"
     else:
         name = cuda.get_current_device().name
         device = name.decode() if isinstance(name, bytes) else name
-    return {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+    facts = {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+    if spec is None:
+        return facts
+    from rnnbench.impls.numba_cuda.regimes import choose
+
+    return facts | {"regime": choose(spec, device_limits()).name}
 
 
 def synchronize() -> None:

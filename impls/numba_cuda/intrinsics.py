@@ -5,8 +5,8 @@ An intrinsic is called in a kernel like a function.  Its twin does the same to t
 "st.shared::cluster", "red.release", "ld.acquire".
 """
 
-# an intrinsic's arguments are known to Numba alone:
-# pyright: reportArgumentType=false
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportMissingImports=false
 
 from collections.abc import Callable
 from functools import lru_cache

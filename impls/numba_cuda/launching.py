@@ -5,6 +5,9 @@ same binary that ``offline`` compiles and proves.  That path is written from the
 (``LaunchConfig``: with clusters, ``grid`` counts clusters; ``KernelAttributes``); it has not run on a GPU yet.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any

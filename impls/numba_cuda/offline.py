@@ -4,6 +4,9 @@ The way is the one that Numba takes on a GPU: NVVM makes LTO-IR, nvJitLink links
 of numba-cuda that this project calls are called here, which is why its version is pinned.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
 import re
 import subprocess
 import tempfile
@@ -88,7 +91,7 @@ def instructions(binary: Binary) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(binary.cubin)
-        done = subprocess.run([_disassembler(), "-c", path], capture_output=True, text=True, check=True)
+        done = subprocess.run([str(_disassembler()), "-c", path], capture_output=True, text=True, check=True)
     return Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)", done.stdout, re.MULTILINE))
 
 

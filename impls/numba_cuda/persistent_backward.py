@@ -6,8 +6,8 @@ completes the initial slot.  ``da`` and, for cells whose two parts of a pre-acti
 (T, B, G, H) are written.  ``packed`` are the transposed weights: a unit of the state reads all gates of all units.
 """
 
-# numba-cuda declares its functions as its compiler calls them:
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 from collections.abc import Callable
 from typing import Any
@@ -150,7 +150,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
 def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
     """Device functions ``middle(saved, carried, dnew) -> operand`` and ``finish(saved, carried, dnew, product)``, which
     gives da, db and dcarried."""
-    backward = cuda.jit(device=True, forceinline=True)(equations.backward)
+    backward: Any = cuda.jit(device=True, forceinline=True)(equations.backward)
     if spec.kind.feeds_back_output:
 
         @cuda.jit(device=True, forceinline=True)
@@ -162,7 +162,7 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
             return backward(saved, carried, product, ())
 
         return output, hidden
-    inner_backward = cuda.jit(device=True, forceinline=True)(equations.inner_backward)
+    inner_backward: Any = cuda.jit(device=True, forceinline=True)(equations.inner_backward)
     return inner_backward, backward
 
 

@@ -5,8 +5,8 @@ Their arrays are flat float32: ``a`` (T, B, G, H) the input products with their 
 needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``reverse`` is 1 where time runs backwards.
 """
 
-# numba-cuda declares its functions as its compiler calls them:
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 from collections.abc import Callable
 from typing import Any
@@ -171,7 +171,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
 
 def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
     """Device functions ``middle(a, b, carried) -> operand`` and ``finish(a, b, operand, product, carried) -> new, saved``."""
-    forward = cuda.jit(device=True, forceinline=True)(equations.forward)
+    forward: Any = cuda.jit(device=True, forceinline=True)(equations.forward)
     if spec.kind.feeds_back_output:
 
         @cuda.jit(device=True, forceinline=True)
@@ -183,7 +183,7 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
             return product, operand
 
         return hidden, output
-    inner = cuda.jit(device=True, forceinline=True)(equations.inner)
+    inner: Any = cuda.jit(device=True, forceinline=True)(equations.inner)
 
     @cuda.jit(device=True, forceinline=True)
     def reset(a, b, carried):

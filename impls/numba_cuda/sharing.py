@@ -1,7 +1,8 @@
 """Device functions with which the threads of a cluster share a product: fetch the weights, multiply, send what came out."""
 
-# numba-cuda declares its functions as its compiler calls them:
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
 
 from typing import Any, NamedTuple
 

@@ -7,6 +7,9 @@ block that has ended, and a deadlock are errors that name thread and line.  What
 global memory and of alignment: compute-sanitizer on a GPU does.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
 import functools
 import math
 import random
@@ -256,6 +259,7 @@ class Thread(greenlet.greenlet):
         """Let others run until ``held()`` is false."""
         if held():
             self.held, self.waits_at = held, where
+            assert self.parent is not None
             self.parent.switch()
             self.held = None
 
