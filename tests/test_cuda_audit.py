@@ -12,6 +12,7 @@ from rnnbench.cli import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
 from rnnbench.impls.numba_cuda.offline import Binary
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID
 
 MISSING = offline.missing_toolchain()
 needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
@@ -45,7 +46,11 @@ def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
     assert {(one.cell, one.nonlinearity) for one in todo} == {(c, n) for c, kind in CELLS.items() for n in kind.nonlinearities}
     for cell in CELLS:
         kinds = {(one.hidden, one.kind) for one in todo if one.cell == cell and one.nonlinearity == "tanh"}
-        assert kinds >= {(size, kind) for size in (32, 512, audit.largest_hidden(cell)) for kind in audit.KINDS}
+        assert kinds >= {
+            (size, kind)
+            for size in (32, 512, *(audit.largest_hidden(cell, regime) for regime in (CLUSTER, GRID)))
+            for kind in audit.KINDS
+        }
 
 
 RIGHT = Binary("kernel", b"", registers=200, spilled=0, stack=0, shared=0)
@@ -73,7 +78,7 @@ def test_each_fault_is_named(binary: Binary, found: Counter[str], shared: int, w
 def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = audit.Configuration("gru", "tanh", 100, "backward", 1)
     counts = dict.fromkeys(audit.COUNTED, 1)
-    spilling = audit.Audited(configuration, 2, 256, 1, 255, 8, 0, 900, counts, ["8 bytes spilled; expected none"])
+    spilling = audit.Audited(configuration, CLUSTER, 2, 256, 1, 255, 8, 0, 900, counts, ["8 bytes spilled; expected none"])
     monkeypatch.setattr(audit, "audit", lambda *_: [spilling])
     assert main(["cuda-audit"]) == 1
     *_, fault, summary = capsys.readouterr().out.splitlines()

@@ -114,3 +114,17 @@ def test_static_shared_memory_is_counted() -> None:
         y[0] = shared[255 - cuda.threadIdx.x]
 
     assert compiled(kernel)[0].shared == np.dtype("float32").itemsize * 256
+
+
+@needs_toolchain
+@pytest.mark.parametrize("name", ["copy_elements", "plus", "fill"])
+def test_kernels_of_bfloat16_round_with_one_instruction(name: str) -> None:
+    from numba.cuda.types import Array, bfloat16, float32, void
+
+    from rnnbench.impls.numba_cuda import kernels
+
+    half, single = Array(bfloat16, 1, "C"), Array(float32, 1, "C")
+    signatures = {"copy_elements": void(half, single), "plus": void(half, half, half), "fill": void(half, float32)}
+    found = offline.instructions(offline.compile_kernel(getattr(kernels, name).py_func, signatures[name], 128))
+    assert sum(count for instruction, count in found.items() if "BF16" in instruction) == 1
+    assert found["STG.E.U16"] == 1

@@ -11,7 +11,7 @@ from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import device
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, HOPPER, PER_STEP, SIMULATED, SMALL, Limits, choose, with_rows
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, PER_STEP, SIMULATED, SMALL, Limits, choose, with_rows
 from rnnbench.spec import Spec
 
 
@@ -22,14 +22,17 @@ from rnnbench.spec import Spec
         ("lstm", 128, "float32", CLUSTER, 2),
         ("lstm", 256, "float32", CLUSTER, 8),
         ("lstm", 512, "float32", CLUSTER, 16),
-        ("lstm", 1024, "float32", PER_STEP, None),
+        ("lstm", 1024, "float32", GRID, 128),
+        ("lstm", 2048, "float32", PER_STEP, None),
+        ("gru", 1500, "float32", GRID, 125),
         ("lstm", 256, "float64", PER_STEP, None),
         ("gru", 512, "float32", CLUSTER, 16),
         ("gru_reset_before", 512, "float32", CLUSTER, 16),
         ("elman", 128, "float32", SMALL, 1),
         ("elman", 1000, "float32", CLUSTER, 16),
-        ("jordan", 256, "float32", CLUSTER, 4),
-        ("jordan", 2048, "float32", PER_STEP, None),
+        ("jordan", 256, "float32", CLUSTER, 8),
+        ("lstm", 256, "bfloat16", CLUSTER, 8),
+        ("jordan", 1000, "float32", GRID, 125),
     ],
 )
 def test_the_table_on_hopper(cell: str, hidden: int, dtype: str, regime: str, blocks: int | None) -> None:
@@ -39,8 +42,10 @@ def test_the_table_on_hopper(cell: str, hidden: int, dtype: str, regime: str, bl
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_without_clusters_every_network_runs_step_by_step(cell: str) -> None:
-    assert choose(Spec(cell, 4, 8), HOPPER._replace(cluster=0)).name == PER_STEP
+def test_without_clusters_the_grid_takes_over(cell: str) -> None:
+    older = HOPPER._replace(cluster=0)
+    assert choose(Spec(cell, 4, 256), older).name == GRID
+    assert choose(Spec(cell, 4, 256), older._replace(multiprocessors=0)).name == PER_STEP
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -54,7 +59,7 @@ def test_shapes_stay_within_the_limits_and_no_block_is_idle(cell: str, limits: L
             for batch in (1, 2, 17, 1000):
                 chosen = with_rows(shape, products, batch, limits)
                 assert chosen.threads <= limits.threads
-                assert chosen.blocks <= limits.cluster
+                assert chosen.blocks <= (limits.multiprocessors if chosen.grid else limits.cluster)
                 assert 4 * places(products, chosen)[1] <= limits.shared
                 assert 1 <= chosen.rows <= chosen.lanes <= 32
                 assert (chosen.blocks - 1) * chosen.units < hidden <= chosen.blocks * chosen.units
@@ -88,7 +93,7 @@ def test_a_network_and_info_say_which_regime_runs_it(monkeypatch: pytest.MonkeyP
     for cached in (device.require, device.device_limits):
         cached.cache_clear()
     try:
-        sizes = {5: SMALL, 11: CLUSTER, 33: PER_STEP}
+        sizes = {5: CLUSTER, 20: GRID, 40: PER_STEP}
         specs = [Spec("lstm", 2, hidden) for hidden in sizes]
         networks = [numba_cuda.load(spec, rnnbench.init_params(spec, 0)) for spec in specs]
         assert [network.regime for network in networks] == list(sizes.values())

@@ -44,4 +44,5 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def supports(spec: Spec) -> str | None:
-    return "numba_cuda's kernels compute in float32 and float64." if spec.dtype == "bfloat16" else None
+    """Every spec."""
+    return None

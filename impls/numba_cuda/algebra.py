@@ -1,5 +1,7 @@
 """Matrices on the device, and the affine maps of a layer with their gradients."""
 
+from typing import Any
+
 import numpy as np
 
 from rnnbench.impls.numba_cuda.arrays import DeviceArrays, on_device
@@ -23,6 +25,9 @@ class Algebra:
 
     def empty(self, rows: int, columns: int) -> Matrix:
         return matrix(self._arrays.empty((rows * columns,)), rows, columns)
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        return self._arrays.zeros(shape)
 
     def product(self, a: Matrix, b: Matrix, out: Matrix) -> None:
         """out = a b"""

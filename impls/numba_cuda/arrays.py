@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from rnnbench.impls.numba_cuda.device import simulated
-from rnnbench.impls.numba_cuda.kernels import copy, fill, plus
+from rnnbench.impls.numba_cuda.kernels import copy, copy_elements, fill, plus
 from rnnbench.impls.numba_cuda.launching import launch
 
 Allocate = Callable[[tuple[int, ...]], Any]
@@ -41,13 +41,22 @@ def contiguous(array: Any) -> Any:
     return flat.reshape(tuple(array.shape))
 
 
+def converted(array: Any, dtype: np.dtype) -> Any:
+    """An array in C order itself if it has the dtype, else a new one, every element rounded to it."""
+    if array.dtype == dtype:
+        return array
+    out = allocate((array.size,), dtype)
+    launch(copy_elements, array.size, out, array.reshape(array.size))
+    return out.reshape(tuple(array.shape))
+
+
 def place(out: Any, source: Any, first: int = 0, row_stride: int | None = None) -> None:
     """Copy source (P, Q, R) into the flat ``out``, its rows p ``row_stride`` elements apart, from element ``first`` on."""
     launch(copy, source.size, out, source, first, math.prod(source.shape[1:]) if row_stride is None else row_stride)
 
 
 class DeviceArrays:
-    """Device arrays of one dtype, all in C order."""
+    """Device arrays in C order: new ones have ``dtype``, sums and joined ones the dtype of what they are made of."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
@@ -61,13 +70,13 @@ class DeviceArrays:
     def filled(self, shape: tuple[int, ...], value: float) -> Any:
         out = self.empty(shape)
         if out.size:
-            launch(fill, out.size, out.reshape(out.size), self.dtype.type(value))
+            launch(fill, out.size, out.reshape(out.size), np.float32(value))
         return out
 
     def concat(self, arrays: Sequence[Any], axis: int) -> Any:
         shape = list(arrays[0].shape)
         shape[axis] = sum(array.shape[axis] for array in arrays)
-        out = self.empty(tuple(shape))
+        out = allocate(tuple(shape), arrays[0].dtype)
         outer, row = math.prod(shape[:axis]), math.prod(shape[axis:])
         first = 0
         for array in arrays:
@@ -78,7 +87,7 @@ class DeviceArrays:
         return out
 
     def add(self, a: Any, b: Any) -> Any:
-        out = self.empty(tuple(a.shape))
+        out = allocate(tuple(a.shape), a.dtype)
         if out.size:
             launch(plus, out.size, *(contiguous(array).reshape(out.size) for array in (out, a, b)))
         return out

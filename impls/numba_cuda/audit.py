@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from typing import NamedTuple
 
 from rnnbench.cells import CELLS
@@ -17,14 +18,14 @@ from rnnbench.impls.numba_cuda.offline import (
     missing_toolchain,
     of_family,
 )
-from rnnbench.impls.numba_cuda.regimes import HOPPER, PER_STEP, choose, with_rows
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, choose, with_rows
 from rnnbench.spec import Spec
 
 REGISTERS = 65_536
 """Of a multiprocessor."""
 
-HIDDEN = (32, 100, 256, 512)
-"""Small, ragged, and in clusters of 8 and 16; the largest size that a cluster holds comes besides."""
+HIDDEN = (32, 256, 512, 1024)
+"""In all regimes; the largest sizes that a cluster and a grid hold, which are not round, come besides."""
 
 KINDS = ("forward", "record", "backward")
 
@@ -49,6 +50,7 @@ class Audited(NamedTuple):
     """What became of a configuration; ``shared`` is in bytes, ``counts`` are instructions by family, ``faults`` sentences."""
 
     configuration: Configuration
+    regime: str
     blocks: int
     threads: int
     rows: int
@@ -71,7 +73,7 @@ def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
 
 def _of_cell(cell: str) -> Iterator[Configuration]:
     usual, *others = CELLS[cell].nonlinearities
-    for hidden in sorted({size for size in HIDDEN if _persistent(cell, size)} | {largest_hidden(cell)}):
+    for hidden in sorted({*HIDDEN, largest_hidden(cell, CLUSTER), largest_hidden(cell, GRID)}):
         for kind in KINDS:
             yield Configuration(cell, usual, hidden, kind, 1 if kind == "forward" else 1 << 20)
     for nonlinearity in others:
@@ -79,16 +81,15 @@ def _of_cell(cell: str) -> Iterator[Configuration]:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
 
 
-def largest_hidden(cell: str) -> int:
-    """The largest hidden size that a cluster holds."""
-    hidden = max(HIDDEN)
-    while _persistent(cell, hidden + 1):
+@cache
+def largest_hidden(cell: str, regime: str) -> int:
+    """The largest hidden size in a regime; those of one regime follow each other without gaps."""
+    hidden = 1
+    while choose(Spec(cell, 1, hidden), HOPPER).name != regime:
+        hidden += 1
+    while choose(Spec(cell, 1, hidden + 1), HOPPER).name == regime:
         hidden += 1
     return hidden
-
-
-def _persistent(cell: str, hidden: int) -> bool:
-    return choose(Spec(cell, 1, hidden), HOPPER).name != PER_STEP
 
 
 def audit(todo: Sequence[Configuration], progress: Callable[[int, int], None]) -> list[Audited]:
@@ -123,6 +124,7 @@ def examine(configuration: Configuration) -> Audited:
     resident = sum(place.resident * place.product.gates for place in places(products, shape)[0])
     return Audited(
         configuration,
+        regime.name,
         shape.blocks,
         shape.threads,
         shape.rows,
@@ -154,7 +156,20 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
 
 def table(found: Sequence[Audited]) -> str:
     """One line per kernel, then the faults, then how many there are."""
-    names = ("cell", "H", "kernel", "cluster", "threads", "rows", "registers", "spilled", "shared", "instructions", *COUNTED)
+    names = (
+        "cell",
+        "H",
+        "kernel",
+        "regime",
+        "blocks",
+        "threads",
+        "rows",
+        "registers",
+        "spilled",
+        "shared",
+        "instructions",
+        *COUNTED,
+    )
     rows = [names, *(_line(one) for one in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
@@ -168,4 +183,4 @@ def _line(one: Audited) -> tuple[str, ...]:
     cell, nonlinearity, hidden, kind, _ = one.configuration
     shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
     numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions)
-    return (shown, str(hidden), kind, *map(str, numbers), *(str(count) for count in one.counts.values()))
+    return (shown, str(hidden), kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))

@@ -52,9 +52,11 @@ def device_limits() -> "Limits":
     if simulated():
         return SIMULATED
     device = cuda.get_current_device()
-    if device.compute_capability < (9, 0):
-        return HOPPER._replace(cluster=0)
-    return HOPPER._replace(multiprocessors=device.MULTIPROCESSOR_COUNT, shared=device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+    return HOPPER._replace(
+        cluster=HOPPER.cluster if device.compute_capability >= (9, 0) else 0,
+        multiprocessors=device.MULTIPROCESSOR_COUNT if device.compute_capability >= (7, 0) else 0,
+        shared=device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+    )
 
 
 def missing_compiler() -> str | None:

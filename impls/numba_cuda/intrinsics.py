@@ -132,6 +132,68 @@ def _cluster_wait(thread: Any) -> None:
     thread.wait(thread.block.cluster.barrier)
 
 
+@intrinsic
+def count_arrival(typing_context, counter):
+    """Add 1 to the uint32 at the beginning of an array in global memory; what the block stored before is seen with it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type])
+        code = "red.release.gpu.global.add.u32 [$0], 1;"
+        builder.call(ir.InlineAsm(kind, code, "l,~{memory}", side_effect=True), [pointer])
+        return context.get_dummy_value()
+
+    return types.void(counter), generate
+
+
+@twin_of(count_arrival)
+def _count_arrival(thread: Any, counter: Any) -> None:
+    counter[0] += 1
+
+
+@intrinsic
+def await_arrivals(typing_context, counter, count):
+    """Wait until the uint32 at the beginning of an array in global memory is ``count`` or more."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _WORD])
+        code = (
+            "{ .reg .pred less; .reg .u32 found; again: ld.acquire.gpu.global.u32 found, [$0]; "
+            "setp.lt.u32 less, found, $1; @less bra again; }"
+        )
+        builder.call(ir.InlineAsm(kind, code, "l,r,~{memory}", side_effect=True), [pointer, values[1]])
+        return context.get_dummy_value()
+
+    return types.void(counter, types.uint32), generate
+
+
+@twin_of(await_arrivals)
+def _await_arrivals(thread: Any, counter: Any, count: int) -> None:
+    thread.wait_while(lambda: counter[0] < count, "barrier of the grid")
+
+
+@intrinsic
+def load_mail(typing_context, array, index):
+    """Four neighbouring float32 of global memory as other blocks have left them; ``index`` is a multiple of 4."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, values[1])
+        kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [pointer.type])
+        code = "ld.relaxed.gpu.global.v4.f32 {$0, $1, $2, $3}, [$4];"
+        quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l,~{memory}", side_effect=True), [pointer])
+        return context.make_tuple(builder, signature.return_type, [builder.extract_value(quad, q) for q in range(4)])
+
+    return _floats(4)(array, types.int64), generate
+
+
+@twin_of(load_mail)
+def _load_mail(thread: Any, array: Any, index: int) -> tuple[Any, ...]:
+    if index % 4:
+        raise thread.fault(f"reads four elements from {index} on; expected a multiple of 4")
+    return tuple(array[index + q] for q in range(4))
+
+
 @lru_cache
 def read_values(count: int) -> Any:
     """``read(array, first, stride)``: a tuple of ``count`` values of an array in global memory, ``stride`` elements apart."""

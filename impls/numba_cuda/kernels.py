@@ -92,6 +92,14 @@ def fill(out, value):
 
 
 @cuda.jit
+def copy_elements(out, source):
+    """out (n,) = source (n,), rounded to the dtype of ``out``"""
+    index = cuda.grid(1)
+    if index < len(out):
+        out[index] = source[index]
+
+
+@cuda.jit
 def plus(out, a, b):
     """out (n,) = a (n,) + b (n,); ``out`` may be ``a``."""
     index = cuda.grid(1)

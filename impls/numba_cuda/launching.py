@@ -1,4 +1,4 @@
-"""The two ways to start a kernel: many independent threads through Numba, clusters of blocks through cuda.core; or simulated.
+"""The two ways to start a kernel: many independent threads through Numba, teams of blocks through cuda.core; or simulated.
 
 Numba cannot ask for clusters, nor for more than 48 KB of dynamic shared memory.  What is launched through cuda.core is the
 same binary that ``offline`` compiles and proves.  That path is written from the documentation of cuda.core 1.x
@@ -33,35 +33,52 @@ def launch(kernel: Any, work: int, *args: Any) -> None:
         kernel[blocks, threads](*args)
 
 
-class ClusterKernel:
-    """A kernel of flat float32 arrays, then integers, for clusters of one shape; ``shared`` counts float32 of a block."""
+class TeamKernel:
+    """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
 
-    def __init__(self, function: Callable[..., None], shape: Shape, shared: int) -> None:
-        self.function, self.shape, self.shared = function, shape, shared
+    The last array is the mail of a grid, ``mail`` float32, zero at first; the last integer is the first row of the batch.
+    """
+
+    def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
+        self.function, self.shape, self.shared, self.mail = function, shape, shared, mail
 
     @property
     def signature(self) -> Any:
-        """The kernel's Numba signature: its last three arguments are integers."""
+        """The kernel's Numba signature."""
         from numba.cuda.types import CPointer, float32, int64, void
 
-        arrays = self.function.__code__.co_argcount - 3
-        return void(*[CPointer(float32)] * arrays, int64, int64, int64)
+        arrays = self.function.__code__.co_argcount - 4
+        return void(*[CPointer(float32)] * arrays, int64, int64, int64, int64)
 
-    def __call__(self, batch: int, *args: Any) -> None:
-        """Run the rows of a batch, as many clusters as they need."""
-        clusters = -(-batch // self.shape.rows)
-        if simulated():
-            from rnnbench.impls.numba_cuda import simulator
+    def __call__(self, batch: int, new_mail: Callable[[tuple[int, ...]], Any], *args: Any) -> None:
+        """Run all rows of a batch: at once in as many clusters as they need, in grids one after the other.
 
-            blocks, threads = clusters * self.shape.blocks, self.shape.threads
-            simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=self.shape.blocks, shared=self.shared)
-        else:
-            self._launch(clusters, args)
+        ``args`` are the arrays but the mail, which ``new_mail(shape)`` makes, then the integers but the last.
+        """
+        arrays, sizes = args[:-3], args[-3:]
+        teams, rows = -(-batch // self.shape.rows), self.shape.rows
+        parts = [(1, first) for first in range(0, batch, rows)] if self.shape.grid else [(teams, 0)]
+        for count, first in parts:
+            given = (*arrays, new_mail((self.mail,)), *sizes, first)
+            if simulated():
+                self._simulate(count, given)
+            else:
+                self._launch(count, given)
 
-    def _launch(self, clusters: int, args: tuple[Any, ...]) -> None:
+    def _simulate(self, teams: int, args: tuple[Any, ...]) -> None:
+        from rnnbench.impls.numba_cuda import simulator
+
+        blocks, threads, cluster = teams * self.shape.blocks, self.shape.threads, 1 if self.shape.grid else self.shape.blocks
+        simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=cluster, shared=self.shared)
+
+    def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
         from cuda.core import LEGACY_DEFAULT_STREAM, LaunchConfig, launch
 
-        config = LaunchConfig(grid=clusters, cluster=self.shape.blocks, block=self.shape.threads, shmem_size=4 * self.shared)
+        threads, shared = self.shape.threads, 4 * self.shared
+        if self.shape.grid:  # cooperative: refused unless all blocks have room at once
+            config = LaunchConfig(grid=self.shape.blocks, block=threads, shmem_size=shared, is_cooperative=True)
+        else:
+            config = LaunchConfig(grid=teams, cluster=self.shape.blocks, block=threads, shmem_size=shared)
         launch(LEGACY_DEFAULT_STREAM, config, self._loaded, *(_passed(value) for value in args))
 
     @cached_property
@@ -76,7 +93,8 @@ class ClusterKernel:
         binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
         loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
         loaded.attributes.max_dynamic_shared_size_bytes = 4 * self.shared
-        loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
+        if not self.shape.grid:
+            loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
         return loaded
 
 

@@ -13,11 +13,15 @@ from rnnbench.spec import Spec
 
 WARP = 32
 
+MAIL = 32
+"""Where mail begins: the barrier's count has a cache line of its own."""
+
 
 class Shape(NamedTuple):
-    """A cluster: so many ``blocks`` of ``units`` units, ``lanes`` threads to a unit, for ``rows`` <= lanes rows of the batch.
+    """A team: so many ``blocks`` of ``units`` units, ``lanes`` threads to a unit, for ``rows`` <= lanes rows of the batch.
 
-    ``resident``: how many weights a thread keeps in registers at most; the others lie in shared memory.
+    ``resident``: how many weights a thread keeps in registers at most; the others lie in shared memory.  With ``grid`` the
+    team is all there is on the device at a time, and blocks exchange through global memory; otherwise it is a cluster.
     """
 
     blocks: int
@@ -25,6 +29,7 @@ class Shape(NamedTuple):
     lanes: int
     rows: int
     resident: int
+    grid: bool = False
 
     @property
     def threads(self) -> int:
@@ -41,7 +46,8 @@ class Product(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One product on a cluster.  ``operand`` and ``weights`` are where its parts of shared memory begin, in elements.
+    """One product on a team.  ``operand`` and ``weights`` are where its parts of shared memory begin, in elements, and
+    ``mail`` where the buffers begin through which the blocks of a grid exchange the operand.
 
     A lane multiplies ``quads`` times four elements per gate, of which the first ``resident`` quads are in registers.
     """
@@ -52,6 +58,7 @@ class Place(NamedTuple):
     padded: int
     operand: int
     weights: int
+    mail: int
 
 
 def forward_products(spec: Spec) -> tuple[Product, ...]:
@@ -75,18 +82,27 @@ def _second(spec: Spec, product: Product) -> tuple[Product, ...]:
 def places(products: tuple[Product, ...], shape: Shape) -> tuple[tuple[Place, ...], int]:
     """Where each product lies, and how many float32 of shared memory a block needs.
 
-    The first product's operand has two buffers, one is read while the other is written; the second's has one.
+    The first product's operand has two buffers, one is read while the other is written; the second's has one.  In a grid
+    the two are mail, and shared memory has a copy of one.
     """
-    found, first, left = [], 0, shape.resident
+    found, first, mail, left = [], 0, MAIL, shape.resident
     for number, product in enumerate(products):
         quads = -(-product.length // (4 * shape.lanes))
         padded = 4 * shape.lanes * quads
         resident = min(quads, left // (4 * product.gates))
         left -= 4 * product.gates * resident
-        weights = first + (1 if number else 2) * shape.rows * padded
-        found.append(Place(product, quads, resident, padded, first, weights))
+        buffers = 1 if number else 2
+        weights = first + (1 if shape.grid else buffers) * shape.rows * padded
+        found.append(Place(product, quads, resident, padded, first, weights, mail))
+        mail += buffers * shape.rows * padded
         first = weights + (quads - resident) * product.gates * shape.threads * 4
     return tuple(found), first
+
+
+def mail_size(products: tuple[Product, ...], shape: Shape) -> int:
+    """How many float32 of global memory the blocks of a grid exchange through, the barrier's count included."""
+    last = places(products, shape)[0][-1]
+    return last.mail + (1 if len(products) > 1 else 2) * shape.rows * last.padded if shape.grid else 1
 
 
 def pack(weights: np.ndarray, place: Place, shape: Shape) -> np.ndarray:

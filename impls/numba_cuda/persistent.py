@@ -1,4 +1,4 @@
-"""The regimes in which one launch runs all time steps, the weights resident in a block or a cluster of blocks."""
+"""The regimes in which one launch runs all time steps, the weights resident in a block, a cluster or the whole grid."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from rnnbench.impls.numba_cuda.algebra import Algebra, Weights
 from rnnbench.impls.numba_cuda.arrays import on_device
 from rnnbench.impls.numba_cuda.cell_kernels import activations
 from rnnbench.impls.numba_cuda.kernels import Matrix
-from rnnbench.impls.numba_cuda.launching import ClusterKernel
-from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
+from rnnbench.impls.numba_cuda.launching import TeamKernel
+from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, mail_size, pack, places
 from rnnbench.impls.numba_cuda.persistent_backward import backward_kernel
 from rnnbench.impls.numba_cuda.persistent_forward import forward_kernel
 from rnnbench.impls.numba_cuda.regimes import Limits, Regime, with_rows
@@ -28,14 +28,14 @@ class Resident(NamedTuple):
 
 
 @lru_cache
-def kernel(kind: str, spec: Spec, shape: Shape) -> ClusterKernel:
-    """The kernel "forward", "record" or "backward" of a spec's layers on one shape of cluster, made once in a process."""
+def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
+    """The kernel "forward", "record" or "backward" of a spec's layers on one shape of team, made once in a process."""
     equations = spec.kind.equations(activations(spec.numpy_dtype), spec.nonlinearity)
     if kind == "backward":
         function, products = backward_kernel(spec, shape, equations), backward_products(spec)
     else:
         function, products = forward_kernel(spec, shape, equations, keeps=kind == "record"), forward_products(spec)
-    return ClusterKernel(function, shape, places(products, shape)[1])
+    return TeamKernel(function, shape, places(products, shape)[1], mail_size(products, shape))
 
 
 def layer_spec(spec: Spec) -> Spec:
@@ -87,7 +87,7 @@ class Persistent:
         operand = self._algebra.empty(rows, self._units if keeps else 1) if self._two else None
         kept = (saved.array, operand.array) if operand else (saved.array,)
         run = self._kernel("record" if keeps else "forward", 0, states.batch)
-        run(states.batch, a.array, states.array, *kept, *packed.forward, *packed.biases, *_sizes(states))
+        run(states.batch, self._algebra.zeros, a.array, states.array, *kept, *packed.forward, *packed.biases, *_sizes(states))
         return saved, operand
 
     def backward(
@@ -96,10 +96,20 @@ class Persistent:
         da = self._algebra.empty(states.steps * states.batch, len(self._cell.gates) * self._units)
         db = da if self._cell.reads_sums else self._algebra.empty(da.rows, da.columns)
         run = self._kernel("backward", 1, states.batch)
-        run(states.batch, saved.array, states.array, dstates.array, da.array, db.array, *packed.backward, *_sizes(states))
+        run(
+            states.batch,
+            self._algebra.zeros,
+            saved.array,
+            states.array,
+            dstates.array,
+            da.array,
+            db.array,
+            *packed.backward,
+            *_sizes(states),
+        )
         return da, db
 
-    def _kernel(self, kind: str, which: int, batch: int) -> ClusterKernel:
+    def _kernel(self, kind: str, which: int, batch: int) -> TeamKernel:
         shape = with_rows(self._shapes[which], self._products[which], batch, self._limits)
         return kernel(kind, self._spec, shape)
 

@@ -17,9 +17,9 @@ from numba import cuda
 from numba.cuda.types import float32, int64
 
 from rnnbench.cells import Equations
-from rnnbench.impls.numba_cuda.intrinsics import cluster_arrive, cluster_rank, cluster_wait, read_values, write_values
+from rnnbench.impls.numba_cuda.intrinsics import read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, places
-from rnnbench.impls.numba_cuda.sharing import sharing
+from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
 from rnnbench.spec import Spec
 
 Kernel = Callable[..., None]
@@ -35,7 +35,8 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     cell, units = spec.kind, spec.hidden_size
     products = backward_products(spec)
     (place,), _ = places(products, shape)
-    fetch, multiply, sending = sharing(place, shape, units)
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
@@ -45,17 +46,17 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     lanes, rows, threads, blocks, per_block = shape.lanes, shape.rows, shape.threads, shape.blocks, shape.units
     step_backward = cuda.jit(device=True, forceinline=True)(equations.backward)
     received, passed_on = _received(states_count), _passed_on(spec)
-    clear = _clear(0, 2 * rows * place.padded, threads)
+    clear = clearing(place, threads)
     none_saved, one, not_carried, no_states = (
         (np.float32(0),) * count for count in (saved_values, 1, int(cell.carries is not None), states_count)
     )
 
-    def kernel(saved, states, dstates, da, db, packed, steps, batch, reverse):
+    def kernel(saved, states, dstates, da, db, packed, mail, steps, batch, reverse, first):
         shared = cuda.shared.array(0, float32, 16)
-        tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
         unit = rank * per_block + own
-        row, valid = cuda.blockIdx.x // blocks * rows + lane, own < per_block and unit < units
+        row, valid = first + cuda.blockIdx.x // blocks * rows + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
         clear(shared)
@@ -65,8 +66,8 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         if active:
             # what flows into h comes with dy; what flows into c from outside is there at the end alone
             dnew = read_states(dstates, ((t + 1 - reverse) * batch + row) * units + unit, between)
-        cluster_arrive()
-        cluster_wait()
+        arrive(mail)
+        wait(mail, 1)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -74,12 +75,13 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 carried = read_carried(states, carried_from * between + position, between)
                 dy = read_one(dstates, position, 0)
             da_values, db_values, dcarried = step_backward(kept, carried, dnew, ())
-            send(shared, s & 1, unit, valid, db_values)
-            cluster_arrive()
+            send(shared, mail, s & 1, unit, valid, db_values)
+            arrive(mail)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
                 write_db(db, (t * batch + row) * gates * units + unit, units, db_values)
-            cluster_wait()
+            wait(mail, s + 2)
+            collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, s & 1), dcarried), dy)
             t += step
         if active:
@@ -92,8 +94,9 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     """First ``middle`` makes the operand of the second product, then ``finish`` the cotangents of the pre-activations."""
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(backward_products(spec), shape)
-    fetch, multiply, sending = sharing(place, shape, units)
-    fetch_2, multiply_2, sending_2 = sharing(place_2, shape, size)
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
+    fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
     read_saved, read_one, read_carried = read_values(saved_values), read_values(1), read_values(int(cell.carries is not None))
@@ -101,15 +104,15 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     lanes, rows, threads, blocks, per_block = shape.lanes, shape.rows, shape.threads, shape.blocks, shape.units
     middle, finish = _stages(spec, equations)
     received, passed_on = _received(1), _passed_on(spec)
-    clear, clear_2 = _clear(0, 2 * rows * place.padded, threads), _clear(place_2.operand, rows * place_2.padded, threads)
+    clear, clear_2 = clearing(place, threads), clearing(place_2, threads)
     none_saved, one, not_carried = ((np.float32(0),) * count for count in (saved_values, 1, int(cell.carries is not None)))
 
-    def kernel(saved, states, dstates, da, db, packed, packed_2, steps, batch, reverse):
+    def kernel(saved, states, dstates, da, db, packed, packed_2, mail, steps, batch, reverse, first):
         shared = cuda.shared.array(0, float32, 16)
-        tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
         unit = rank * per_block + own
-        row = cuda.blockIdx.x // blocks * rows + lane
+        row = first + cuda.blockIdx.x // blocks * rows + lane
         valid, valid_2 = own < per_block and unit < units, own < per_block and unit < size
         own_row = lane < rows and row < batch
         active, active_2 = own_row and valid, own_row and valid_2
@@ -120,25 +123,27 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         kept, carried, dy, dnew = none_saved, not_carried, one, one
         if active_2:
             dnew = read_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0)
-        cluster_arrive()
-        cluster_wait()
+        arrive(mail)
+        wait(mail, 1)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
                 carried = read_carried(states, ((t + reverse) * batch + row) * size + unit, 0)
             between = middle(kept, carried, dnew)
-            send_2(shared, 0, unit, valid_2, between)
-            cluster_arrive()
+            send_2(shared, mail, 0, unit, valid_2, between)
+            arrive(mail)
             if active_2:
                 write_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0, dnew)
                 dy = read_one(dstates, ((t + reverse) * batch + row) * size + unit, 0)
-            cluster_wait()
+            wait(mail, 2 * s + 2)
+            collect_2(shared, mail, 0)
             da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, 0))
-            send(shared, s & 1, unit, valid, db_values)
-            cluster_arrive()
+            send(shared, mail, s & 1, unit, valid, db_values)
+            arrive(mail)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
-            cluster_wait()
+            wait(mail, 2 * s + 3)
+            collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, s & 1), dcarried), dy)
             t += step
         if active_2:
@@ -205,14 +210,3 @@ def _passed_on(spec: Spec) -> Any:
         return product + dcarried
 
     return apart
-
-
-def _clear(first: int, count: int, threads: int) -> Any:
-    """``clear(shared)``: zero, also where an operand is shorter than the quads that read it."""
-
-    @cuda.jit(device=True, forceinline=True)
-    def clear(shared):
-        for i in range(int64(cuda.threadIdx.x), count, threads):
-            shared[first + i] = np.float32(0)
-
-    return clear

@@ -16,16 +16,9 @@ from numba import cuda
 from numba.cuda.types import float32, int64
 
 from rnnbench.cells import Equations
-from rnnbench.impls.numba_cuda.intrinsics import (
-    added,
-    cluster_arrive,
-    cluster_rank,
-    cluster_wait,
-    read_values,
-    write_values,
-)
-from rnnbench.impls.numba_cuda.layout import Shape, forward_products, places
-from rnnbench.impls.numba_cuda.sharing import sharing
+from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
+from rnnbench.impls.numba_cuda.layout import Place, Shape, forward_products, places
+from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
 from rnnbench.spec import Spec
 
 Kernel = Callable[..., None]
@@ -40,29 +33,23 @@ def forward_kernel(spec: Spec, shape: Shape, equations: Equations, *, keeps: boo
 def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -> Kernel:
     cell, units = spec.kind, spec.hidden_size
     (place,), _ = places(forward_products(spec), shape)
-    fetch, multiply, sending = sharing(place, shape, units)
-    send, send_from = sending(1), place.operand
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
+    send = sending(1)
     gates, saved_values, carried_from = len(cell.gates), cell.saved, _carried_state(spec)
     read_gates, read_carried = read_values(gates), read_values(int(cell.carries is not None))
     write_state, write_saved = write_values(len(cell.states)), write_values(saved_values if keeps else 0)
-    lanes, rows, threads, blocks, per_block, padded = (
-        shape.lanes,
-        shape.rows,
-        shape.threads,
-        shape.blocks,
-        shape.units,
-        place.padded,
-    )
+    lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
     no_gates, not_carried = _zeros(gates), _zeros(int(cell.carries is not None))
     step_forward, next_carried = cuda.jit(device=True, forceinline=True)(equations.forward), _next_carried(spec)
-    begin = _begin(send_from, padded, units, rows, threads)
+    begin = _begin(place, shape, units)
 
-    def kernel(a, states, saved, packed, bias, steps, batch, reverse):
+    def kernel(a, states, saved, packed, bias, mail, steps, batch, reverse, first):
         shared = cuda.shared.array(0, float32, 16)
-        tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
         unit = rank * per_block + own
-        first_row = cuda.blockIdx.x // blocks * rows
+        first_row = first + cuda.blockIdx.x // blocks * rows
         row, valid = first_row + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
@@ -74,22 +61,23 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             carried = read_carried(states, carried_from * between + (reverse * steps * batch + row) * units + unit, between)
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
-        cluster_arrive()
-        cluster_wait()
+        arrive(mail)
+        wait(mail, 1)
         for s in range(steps):
             buffer = s & 1
             sums = multiply(weights, shared, buffer)
             new, kept = step_forward(ahead, added(sums, biases), carried)
             carried = next_carried(new)
-            send(shared, 1 - buffer, unit, valid, new)
-            cluster_arrive()
+            send(shared, mail, 1 - buffer, unit, valid, new)
+            arrive(mail)
             if active:
                 write_state(states, ((t + 1 - reverse) * batch + row) * units + unit, between, new)
                 write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
             t += step
-            cluster_wait()
+            wait(mail, s + 2)
+            collect(shared, mail, 1 - buffer)
 
     return kernel
 
@@ -98,40 +86,33 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     """First ``middle`` makes the operand of the second product, then ``finish`` the state."""
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(forward_products(spec), shape)
-    fetch, multiply, sending = sharing(place, shape, units)
-    fetch_2, multiply_2, sending_2 = sharing(place_2, shape, size)
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
+    fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
     read_gates, read_outer, read_one = read_values(gates), read_values(outer), read_values(1)
     read_carried = read_values(int(cell.carries is not None))
     write_state, write_saved, write_operand = write_values(1), write_values(saved_values * keeps), write_values(int(keeps))
-    lanes, rows, threads, blocks, per_block, padded = (
-        shape.lanes,
-        shape.rows,
-        shape.threads,
-        shape.blocks,
-        shape.units,
-        place.padded,
-    )
+    lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
     no_gates, no_outer, no_one, not_carried = (_zeros(n) for n in (gates, outer, 1, int(cell.carries is not None)))
     middle, finish = _stages(spec, equations)
     next_carried = _next_carried(spec)
-    begin = _begin(place.operand, padded, size, rows, threads)
-    zero_2, zero_count = place_2.operand, rows * place_2.padded
+    begin = _begin(place, shape, size)
+    clear_2 = clearing(place_2, shape.threads)
 
-    def kernel(a, states, saved, operand, packed, packed_2, bias, bias_2, steps, batch, reverse):
+    def kernel(a, states, saved, operand, packed, packed_2, bias, bias_2, mail, steps, batch, reverse, first):
         shared = cuda.shared.array(0, float32, 16)
-        tid, rank = int64(cuda.threadIdx.x), int64(cluster_rank())
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
         unit = rank * per_block + own
-        first_row = cuda.blockIdx.x // blocks * rows
+        first_row = first + cuda.blockIdx.x // blocks * rows
         row = first_row + lane
         valid, valid_2 = own < per_block and unit < units, own < per_block and unit < size
         own_row = lane < rows and row < batch
         active, active_2 = own_row and valid, own_row and valid_2
         weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)
-        for i in range(tid, zero_count, threads):
-            shared[zero_2 + i] = np.float32(0)
+        clear_2(shared)
         begin(shared, states, reverse * steps, first_row, batch)
         t, step = reverse * (steps - 1), 1 - 2 * reverse
         carried, biases, biases_2, ahead = not_carried, no_outer, no_one, no_gates
@@ -141,22 +122,23 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         if active_2:
             biases_2 = read_one(bias_2, unit, 0)
-        cluster_arrive()
-        cluster_wait()
+        arrive(mail)
+        wait(mail, 1)
         for s in range(steps):
             buffer = s & 1
             sums = added(multiply(weights, shared, buffer), biases)
             between = middle(ahead, sums, carried)
-            send_2(shared, 0, unit, valid, between)
-            cluster_arrive()
+            send_2(shared, mail, 0, unit, valid, between)
+            arrive(mail)
             if active:
                 write_operand(operand, (t * batch + row) * units + unit, 0, between)
-            cluster_wait()
+            wait(mail, 2 * s + 2)
+            collect_2(shared, mail, 0)
             sums_2 = added(multiply_2(weights_2, shared, 0), biases_2)
             new, kept = finish(ahead, sums, between, sums_2, carried)
             carried = next_carried(new)
-            send(shared, 1 - buffer, unit, valid_2, new)
-            cluster_arrive()
+            send(shared, mail, 1 - buffer, unit, valid_2, new)
+            arrive(mail)
             if active_2:
                 write_state(states, ((t + 1 - reverse) * batch + row) * size + unit, 0, new)
             if active:
@@ -164,7 +146,8 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
             t += step
-            cluster_wait()
+            wait(mail, 2 * s + 3)
+            collect(shared, mail, 1 - buffer)
 
     return kernel
 
@@ -196,17 +179,16 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
     return reset, finish
 
 
-def _begin(operand: int, padded: int, size: int, rows: int, threads: int) -> Any:
-    """``begin(shared, states, slot, first_row, batch)``: both buffers of the operand zero, then the state in the first."""
-    zeros = 2 * rows * padded
+def _begin(place: Place, shape: Shape, size: int) -> Any:
+    """``begin(shared, states, slot, first_row, batch)``: the operand zero, then the state in its first buffer."""
+    operand, padded, rows, threads = place.operand, place.padded, shape.rows, shape.threads
+    clear = clearing(place, threads)
 
     @cuda.jit(device=True, forceinline=True)
     def begin(shared, states, slot, first_row, batch):
-        tid = int64(cuda.threadIdx.x)
-        for i in range(tid, zeros, threads):
-            shared[operand + i] = np.float32(0)
+        clear(shared)
         cuda.syncthreads()
-        for i in range(tid, rows * size, threads):
+        for i in range(int64(cuda.threadIdx.x), rows * size, threads):
             b = i // size
             k = i - b * size
             if first_row + b < batch:

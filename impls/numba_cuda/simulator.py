@@ -307,34 +307,49 @@ def run(
     """Run a kernel, decorated or not, on ``blocks`` blocks of ``threads`` threads; it changes the arrays in ``arguments``.
 
     ``cluster`` blocks each form a cluster; ``shared`` is the number of float32 of dynamic shared memory of a block.
-    ``order`` says which thread goes first where several can: "ascending", "descending" or the seed of a random order.
+    ``order`` says who goes first where several can: "ascending" and "descending" are orders of the blocks and their threads,
+    and each block goes as far as it can before the next one does; a number is the seed of a random order of all threads.
     One-dimensional arrays have no negative index.  Raises SimulationError, Deadlock.
     """
     function = simulated(getattr(kernel, "py_func", kernel))
     given = tuple(_argument(value, number) for number, value in enumerate(arguments))
-    living: list[Thread] = []
+    by_block: list[list[Thread]] = []
     for number in range(blocks):
-        group = living[-1].block.cluster if number % cluster else Cluster(cluster, threads)
+        group = by_block[-1][0].block.cluster if number % cluster else Cluster(cluster, threads)
         block = Block(number, blocks, threads, group, shared)
-        living += [Thread(function, given, thread, block) for thread in range(threads)]
-    if order == "descending":
-        living.reverse()
-    elif order != "ascending":
-        random.Random(order).shuffle(living)
-    _schedule(living)
+        by_block.append([Thread(function, given, thread, block) for thread in range(threads)])
+    if order == "ascending":
+        _schedule(by_block, None)
+    elif order == "descending":
+        _schedule([group[::-1] for group in reversed(by_block)], None)
+    else:
+        _schedule([[thread for group in by_block for thread in group]], random.Random(order))
 
 
-def _schedule(everyone: list[Thread]) -> None:
-    living = everyone
+def _schedule(groups: list[list[Thread]], shuffled_by: random.Random | None) -> None:
+    everyone = [thread for group in groups for thread in group]
+    living = groups
     while living:
-        moved = False
-        for thread in living:
-            if thread.held is None or not thread.held():
-                moved = True
-                _go_on(thread)
-        living = [thread for thread in living if not thread.dead]
-        if living and not moved:
+        moved = [_go_on_until_stuck(group, shuffled_by) for group in living]
+        living = [alive for group in living if (alive := [thread for thread in group if not thread.dead])]
+        if living and not any(moved):
             raise Deadlock(_standstill(everyone))
+
+
+def _go_on_until_stuck(threads: list[Thread], shuffled_by: random.Random | None) -> bool:
+    """Whether any of them could."""
+    ever = False
+    while True:
+        if shuffled_by:
+            shuffled_by.shuffle(threads)
+        able = False
+        for thread in threads:
+            if not thread.dead and (thread.held is None or not thread.held()):
+                able = True
+                _go_on(thread)
+        if not able:
+            return ever
+        ever = True
 
 
 def _go_on(thread: Thread) -> None:
