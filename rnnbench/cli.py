@@ -230,6 +230,13 @@ def cuda_audit(options: argparse.Namespace) -> int:
     return cuda_audit(options, _Progress("compiling"))
 
 
+def gpu(options: argparse.Namespace) -> int:
+    """Ask a new GPU everything at once: facts, barriers, cuDNN, the check at full sizes, the sanitizer, times."""
+    from rnnbench.commands.gpu import gpu
+
+    return gpu(options)
+
+
 def self_test(options: argparse.Namespace) -> int:
     """Try the comparisons themselves: intervals on simulated times, and backends compared with themselves."""
     from rnnbench.commands.self_test import aa, statistics
@@ -461,6 +468,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = add(cuda_audit)
     sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
+
+    sub = add(gpu)
+    sub.add_argument("--minutes", type=_positive(float), required=True, metavar="N", help="the time that all of it may take")
+    sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where the results go (default: results)")
 
     sub = add(self_test)
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)

@@ -36,7 +36,7 @@ def launch(kernel: Any, work: int, *args: Any) -> None:
 class TeamKernel:
     """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
 
-    The last array is the mail of a grid, ``mail`` float32, zero at first; the last integer is the first row of the batch.
+    The last array is the mail of a grid, ``mail`` float32, zero at first, or any array; the last integer is the first row of the batch.
     """
 
     def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
@@ -59,7 +59,8 @@ class TeamKernel:
         teams, rows = -(-batch // self.shape.rows), self.shape.rows
         parts = [(1, first) for first in range(0, batch, rows)] if self.shape.grid else [(teams, 0)]
         for count, first in parts:
-            given = (*arrays, new_mail((self.mail,)), *sizes, first)
+            mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]  # which a cluster never looks at
+            given = (*arrays, mail, *sizes, first)
             if simulated():
                 self._simulate(count, given)
             else:
@@ -71,15 +72,24 @@ class TeamKernel:
         blocks, threads, cluster = teams * self.shape.blocks, self.shape.threads, 1 if self.shape.grid else self.shape.blocks
         simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=cluster, shared=self.shared)
 
+    def clusters_at_once(self) -> int:
+        """How many clusters of this kernel the current device has room for."""
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        return self._loaded.occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
+
     def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
-        from cuda.core import LEGACY_DEFAULT_STREAM, LaunchConfig, launch
+        from cuda.core import LEGACY_DEFAULT_STREAM, launch
+
+        launch(LEGACY_DEFAULT_STREAM, self._config(teams), self._loaded, *(_passed(value) for value in args))
+
+    def _config(self, teams: int) -> Any:
+        from cuda.core import LaunchConfig
 
         threads, shared = self.shape.threads, 4 * self.shared
         if self.shape.grid:  # cooperative: refused unless all blocks have room at once
-            config = LaunchConfig(grid=self.shape.blocks, block=threads, shmem_size=shared, is_cooperative=True)
-        else:
-            config = LaunchConfig(grid=teams, cluster=self.shape.blocks, block=threads, shmem_size=shared)
-        launch(LEGACY_DEFAULT_STREAM, config, self._loaded, *(_passed(value) for value in args))
+            return LaunchConfig(grid=self.shape.blocks, block=threads, shmem_size=shared, is_cooperative=True)
+        return LaunchConfig(grid=teams, cluster=self.shape.blocks, block=threads, shmem_size=shared)
 
     @cached_property
     def _loaded(self) -> Any:

@@ -102,7 +102,7 @@ def places(products: tuple[Product, ...], shape: Shape) -> tuple[tuple[Place, ..
 def mail_size(products: tuple[Product, ...], shape: Shape) -> int:
     """How many float32 of global memory the blocks of a grid exchange through, the barrier's count included."""
     last = places(products, shape)[0][-1]
-    return last.mail + (1 if len(products) > 1 else 2) * shape.rows * last.padded if shape.grid else 1
+    return last.mail + (1 if len(products) > 1 else 2) * shape.rows * last.padded if shape.grid else 0
 
 
 def pack(weights: np.ndarray, place: Place, shape: Shape) -> np.ndarray:
