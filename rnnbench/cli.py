@@ -73,7 +73,7 @@ def check(options: argparse.Namespace) -> int:
         return _self_test(options)
     names, todo = _to_check(options)
     if options.device == "simulator":
-        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # for the processes that import the backends
+        os.environ["RNNBENCH_SIMULATE_CUDA"] = "1"  # for the processes that import the backends
     progress = _Progress("checking")
 
     def unavailable(name: str, error: BackendUnavailable) -> None:
@@ -198,6 +198,20 @@ def compare(options: argparse.Namespace) -> int:
     from rnnbench.commands.compare import compare
 
     return compare(options, _Progress("measuring"))
+
+
+def cuda_audit(options: argparse.Namespace) -> int:
+    """Compile the CUDA kernels to machine code, without a GPU, and check it: registers, spills, memory, instructions."""
+    from rnnbench.commands.cuda_audit import cuda_audit
+
+    return cuda_audit(options, _Progress("compiling"))
+
+
+def gpu(options: argparse.Namespace) -> int:
+    """Ask a new GPU everything at once: facts, barriers, cuDNN, the check at full sizes, the sanitizer, times."""
+    from rnnbench.commands.gpu import gpu
+
+    return gpu(options)
 
 
 def self_test(options: argparse.Namespace) -> int:
@@ -430,6 +444,14 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_positive(int), metavar="N", help="with --commits: rounds of fresh processes (default: 12)"
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="with --commits: where results go (default: results)")
+
+    sub = add(cuda_audit)
+    sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
+    sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
+
+    sub = add(gpu)
+    sub.add_argument("--minutes", type=_positive(float), required=True, metavar="N", help="the time that all of it may take")
+    sub.add_argument("-o", "--output", default="results", metavar="DIR", help="where the results go (default: results)")
 
     sub = add(self_test)
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)

@@ -1,7 +1,7 @@
-"""Kernels in Numba CUDA, launched time step by time step on device arrays; right for every cell and shape.
+"""Kernels in Numba CUDA: one launch for all time steps where the weights fit on the chip, else a few launches per step.
 
-Arrays are ``numba.cuda`` device arrays.  On a machine without a GPU everything runs in Numba's simulator if
-``NUMBA_ENABLE_CUDASIM=1`` is set before Numba is imported.  Importing this package needs neither GPU nor numba-cuda:
+Arrays are ``numba.cuda`` device arrays.  On a machine without a GPU everything runs in the simulator (``simulator``) if
+``RNNBENCH_SIMULATE_CUDA=1`` is set before the first call.  Importing this package needs neither GPU nor numba-cuda:
 ``unavailable`` tells what is missing, and the functions that need it raise BackendUnavailable.
 """
 
@@ -29,8 +29,10 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 def asarray(array: np.ndarray) -> Any:
     """Copy to the device, in C order."""
-    cuda = require()
-    return cuda.to_device(np.ascontiguousarray(array))
+    require()
+    from rnnbench.impls.numba_cuda.arrays import on_device
+
+    return on_device(np.ascontiguousarray(array))
 
 
 def to_numpy(array: Any) -> np.ndarray:
@@ -42,4 +44,5 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def supports(spec: Spec) -> str | None:
-    return "numba_cuda's kernels compute in float32 and float64." if spec.dtype == "bfloat16" else None
+    """Every spec."""
+    return None

@@ -7,18 +7,47 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rnnbench.impls.numba_cuda.kernels import copy, fill, launch, plus
+from rnnbench.impls.numba_cuda.device import simulated
+from rnnbench.impls.numba_cuda.kernels import copy, copy_elements, fill, plus
+from rnnbench.impls.numba_cuda.launching import launch
 
 Allocate = Callable[[tuple[int, ...]], Any]
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """A new array on the device, whatever is in it; NaN in the simulator."""
+    if simulated():
+        from rnnbench.impls.numba_cuda.simulator import allocate as simulated_allocate
+
+        return simulated_allocate(shape, dtype)
+    return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+
+
+def on_device(array: np.ndarray) -> Any:
+    """A copy of an array in C order."""
+    if simulated():
+        copied = allocate(array.shape, array.dtype)
+        copied[...] = array
+        return copied
+    return cuda.to_device(array)
 
 
 def contiguous(array: Any) -> Any:
     """The array itself if it lies in C order, else a copy that does; a strided array has three axes."""
     if array.is_c_contiguous():
         return array
-    flat = cuda.device_array(array.size, array.dtype)
+    flat = allocate((array.size,), array.dtype)
     place(flat, array)
     return flat.reshape(tuple(array.shape))
+
+
+def converted(array: Any, dtype: np.dtype) -> Any:
+    """An array in C order itself if it has the dtype, else a new one, every element rounded to it."""
+    if array.dtype == dtype:
+        return array
+    out = allocate((array.size,), dtype)
+    launch(copy_elements, array.size, out, array.reshape(array.size))
+    return out.reshape(tuple(array.shape))
 
 
 def place(out: Any, source: Any, first: int = 0, row_stride: int | None = None) -> None:
@@ -27,13 +56,13 @@ def place(out: Any, source: Any, first: int = 0, row_stride: int | None = None) 
 
 
 class DeviceArrays:
-    """Device arrays of one dtype, all in C order."""
+    """Device arrays in C order: new ones have ``dtype``, sums and joined ones the dtype of what they are made of."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
 
     def empty(self, shape: tuple[int, ...]) -> Any:
-        return cuda.device_array(shape, self.dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+        return allocate(shape, self.dtype)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:
         return self.filled(shape, 0)
@@ -41,13 +70,13 @@ class DeviceArrays:
     def filled(self, shape: tuple[int, ...], value: float) -> Any:
         out = self.empty(shape)
         if out.size:
-            launch(fill, out.size, out.reshape(out.size), self.dtype.type(value))
+            launch(fill, out.size, out.reshape(out.size), np.float32(value))
         return out
 
     def concat(self, arrays: Sequence[Any], axis: int) -> Any:
         shape = list(arrays[0].shape)
         shape[axis] = sum(array.shape[axis] for array in arrays)
-        out = self.empty(tuple(shape))
+        out = allocate(tuple(shape), arrays[0].dtype)
         outer, row = math.prod(shape[:axis]), math.prod(shape[axis:])
         first = 0
         for array in arrays:
@@ -58,7 +87,7 @@ class DeviceArrays:
         return out
 
     def add(self, a: Any, b: Any) -> Any:
-        out = self.empty(tuple(a.shape))
+        out = allocate(tuple(a.shape), a.dtype)
         if out.size:
             launch(plus, out.size, *(contiguous(array).reshape(out.size) for array in (out, a, b)))
         return out

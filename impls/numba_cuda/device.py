@@ -2,13 +2,21 @@
 
 import functools
 import importlib.util
+import os
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnbench.errors import BackendUnavailable
 
+if TYPE_CHECKING:
+    from rnnbench.impls.numba_cuda.regimes import Limits
+    from rnnbench.spec import Spec
+
 INSTALL = "pip install 'rnnbench[cuda]'"
 SIMULATE = "rnnbench check --device simulator"
+
+SIMULATION = "RNNBENCH_SIMULATE_CUDA"
+"""The environment variable that is 1 where kernels run in the simulator, without a GPU."""
 
 
 def unavailable() -> str | None:
@@ -16,7 +24,7 @@ def unavailable() -> str | None:
     missing = _missing_package()
     if missing:
         return missing
-    return None if simulated() else _missing_gpu() or missing_compiler()
+    return _missing_simulator() if simulated() else _missing_gpu() or missing_compiler()
 
 
 @functools.cache  # an answer, not a refusal; ``synchronize`` is called around what is timed
@@ -31,10 +39,24 @@ def require() -> Any:
 
 
 def simulated() -> bool:
-    """Whether Numba's simulator stands in for the GPU, which its environment variable decides before Numba is imported."""
-    from numba import config
+    """Whether the simulator stands in for the GPU: what the environment says."""
+    return os.environ.get(SIMULATION) == "1"
 
-    return bool(config.ENABLE_CUDASIM)  # pyright: ignore[reportAttributeAccessIssue]  # Numba sets it while it loads
+
+@functools.cache
+def device_limits() -> "Limits":
+    """What the current device offers to kernels."""
+    from rnnbench.impls.numba_cuda.regimes import HOPPER, SIMULATED
+
+    cuda = require()
+    if simulated():
+        return SIMULATED
+    device = cuda.get_current_device()
+    return HOPPER._replace(
+        cluster=HOPPER.cluster if device.compute_capability >= (9, 0) else 0,
+        multiprocessors=device.MULTIPROCESSOR_COUNT if device.compute_capability >= (7, 0) else 0,
+        shared=device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+    )
 
 
 def missing_compiler() -> str | None:
@@ -52,29 +74,44 @@ def missing_compiler() -> str | None:
     return None
 
 
-def info() -> dict[str, Any]:
-    """Versions of numba and numba-cuda, and the device's name, or "simulator"."""
+def info(spec: "Spec | None" = None) -> dict[str, Any]:
+    """Versions of numba and numba-cuda, the device's name, or "simulator", and for a spec the regime that runs it."""
     cuda = require()
     if simulated():
         device = "simulator"
     else:
         name = cuda.get_current_device().name
         device = name.decode() if isinstance(name, bytes) else name
-    return {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+    facts = {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+    if spec is None:
+        return facts
+    from rnnbench.impls.numba_cuda.regimes import choose
+
+    return facts | {"regime": choose(spec, device_limits()).name}
 
 
 def synchronize() -> None:
-    require().synchronize()
+    cuda = require()
+    if not simulated():
+        cuda.synchronize()
 
 
 def _missing_package() -> str | None:
     # numba alone may still carry an old numba.cuda, so that importing it proves nothing
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is missing: {INSTALL}"
+    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+        return f"NUMBA_ENABLE_CUDASIM is 1, and Numba's own simulator knows no clusters: unset it, or {SIMULATE}"
     try:
         importlib.import_module("numba.cuda")
     except ImportError as error:
         return f"numba.cuda cannot be imported ({_one_line(error)}): {INSTALL}"
+    return None
+
+
+def _missing_simulator() -> str | None:
+    if importlib.util.find_spec("greenlet") is None:
+        return "the simulator needs greenlet: pip install 'rnnbench[cuda-offline]'"
     return None
 
 

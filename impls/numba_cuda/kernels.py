@@ -1,4 +1,4 @@
-"""Kernels that know no cell: the matrix product, copies, sums and fills; and the one way to launch a kernel."""
+"""Kernels that know no cell: the matrix product, copies, sums and fills."""
 
 # numba-cuda declares cuda.grid as its compiler calls it:
 # pyright: reportCallIssue=false
@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 
 from numba import config, cuda
 
+from rnnbench.impls.numba_cuda.launching import launch
+
 # Numba warns about every grid of fewer than 128 blocks; one time step of a small network is no larger.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # pyright: ignore[reportAttributeAccessIssue]
-
-THREADS = 128
-
-
-def launch(kernel: Any, work: int, *args: Any) -> None:
-    """Start one thread per item of ``work``, in blocks no larger than the work (simulated threads are dear)."""
-    threads = min(THREADS, work)
-    kernel[-(-work // threads), threads](*args)
 
 
 class Matrix(NamedTuple):
@@ -95,6 +89,14 @@ def fill(out, value):
     index = cuda.grid(1)
     if index < len(out):
         out[index] = value
+
+
+@cuda.jit
+def copy_elements(out, source):
+    """out (n,) = source (n,), rounded to the dtype of ``out``"""
+    index = cuda.grid(1)
+    if index < len(out):
+        out[index] = source[index]
 
 
 @cuda.jit

@@ -1,13 +1,10 @@
 """Compile the kernels of a network to PTX on a machine without GPU and driver: what the compiler made can be read."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda.device import missing_compiler, simulated
+from rnnbench.impls.numba_cuda.offline import assumed_device
 from rnnbench.spec import Spec
 
 
@@ -21,7 +18,7 @@ def compile_ptx(spec: Spec, compute_capability: tuple[int, int] = (9, 0)) -> dic
         raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
     from numba.cuda.compiler import compile_ptx as compile_kernel
 
-    with _assumed_device(compute_capability):
+    with assumed_device(compute_capability):
         return {
             name: compile_kernel(kernel.py_func, signature, cc=compute_capability)[0]
             for name, (kernel, signature) in _kernels(spec).items()
@@ -51,13 +48,3 @@ def _kernels(spec: Spec) -> dict[str, tuple[Any, tuple[Any, ...]]]:
             operands = kernel.py_func.__code__.co_argcount - 2
             found[f"cell_{name}"] = (kernel, (values,) * operands + (size, size))
     return found
-
-
-@contextmanager
-def _assumed_device(compute_capability: tuple[int, int]) -> Iterator[None]:
-    """Numba asks the current device for its capability when a kernel calls a device function: answer in its place."""
-    from numba.cuda import dispatcher
-
-    device = SimpleNamespace(compute_capability=compute_capability)
-    with mock.patch.object(dispatcher, "get_current_device", return_value=device):
-        yield

@@ -4,7 +4,8 @@ import math
 
 from rnnbench.backend import Array, State
 from rnnbench.impls.numba_cuda.arrays import Allocate
-from rnnbench.impls.numba_cuda.kernels import Matrix, Values, launch, plus
+from rnnbench.impls.numba_cuda.kernels import Matrix, Values, plus
+from rnnbench.impls.numba_cuda.launching import launch
 
 
 class Slots:
@@ -16,20 +17,20 @@ class Slots:
 
     def __init__(self, allocate: Allocate, states: int, steps: int, batch: int, size: int, reverse: bool) -> None:
         self.steps, self.batch, self.size = steps, batch, size
-        self._states, self._reverse = states, int(reverse)
+        self._states, self.reverse = states, reverse
         self.array = allocate((self.position(0, states),))
 
     def before(self, t: int) -> int:
         """The slot from which step t starts."""
-        return t + self._reverse
+        return t + self.reverse
 
     def after(self, t: int) -> int:
         """The slot that step t writes."""
-        return t + 1 - self._reverse
+        return t + 1 - self.reverse
 
     @property
     def initial(self) -> int:
-        return self.steps * self._reverse
+        return self.steps * self.reverse
 
     @property
     def final(self) -> int:

@@ -17,7 +17,7 @@ PASSED_ON = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
     "CUDA_VISIBLE_DEVICES",
-    "NUMBA_ENABLE_CUDASIM",
+    "RNNBENCH_SIMULATE_CUDA",
     "RNNBENCH_RESULTS",
 )
 """Of the user's environment, all that a worker sees."""

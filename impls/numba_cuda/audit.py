@@ -1,0 +1,186 @@
+"""Every persistent kernel that is shipped, compiled to machine code and held against what it has to be."""
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from typing import NamedTuple
+
+from rnnbench.cells import CELLS
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls.numba_cuda.offline import (
+    Binary,
+    compile_kernel,
+    double_precision,
+    instructions,
+    missing_toolchain,
+    of_family,
+)
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, choose, with_rows
+from rnnbench.spec import Spec
+
+REGISTERS = 65_536
+"""Of a multiprocessor."""
+
+HIDDEN = (32, 256, 512, 1024)
+"""In all regimes; the largest sizes that a cluster and a grid hold, which are not round, come besides."""
+
+KINDS = ("forward", "record", "backward")
+
+COUNTED = ("FFMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
+
+
+class Configuration(NamedTuple):
+    """One kernel: ``rows`` of the batch to a cluster, at most."""
+
+    cell: str
+    nonlinearity: str
+    hidden: int
+    kind: str
+    rows: int
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.cell, 1, self.hidden, nonlinearity=self.nonlinearity)
+
+
+class Audited(NamedTuple):
+    """What became of a configuration; ``shared`` is in bytes, ``counts`` are instructions by family, ``faults`` sentences."""
+
+    configuration: Configuration
+    regime: str
+    blocks: int
+    threads: int
+    rows: int
+    registers: int
+    spilled: int
+    shared: int
+    instructions: int
+    counts: dict[str, int]
+    faults: list[str]
+
+
+def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
+    """All cells and kernels at the sizes of ``HIDDEN`` and at the largest; inference with one row, training with many;
+    other nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
+    for cell in cells or ():
+        if cell not in CELLS:
+            raise ArgumentError(f"unknown cell {cell!r}; expected one of {', '.join(CELLS)}")
+    return [found for cell in cells or CELLS for found in _of_cell(cell)]
+
+
+def _of_cell(cell: str) -> Iterator[Configuration]:
+    usual, *others = CELLS[cell].nonlinearities
+    for hidden in sorted({*HIDDEN, largest_hidden(cell, CLUSTER), largest_hidden(cell, GRID)}):
+        for kind in KINDS:
+            yield Configuration(cell, usual, hidden, kind, 1 if kind == "forward" else 1 << 20)
+    for nonlinearity in others:
+        for kind in ("record", "backward"):
+            yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
+
+
+@cache
+def largest_hidden(cell: str, regime: str) -> int:
+    """The largest hidden size in a regime; those of one regime follow each other without gaps."""
+    hidden = 1
+    while choose(Spec(cell, 1, hidden), HOPPER).name != regime:
+        hidden += 1
+    while choose(Spec(cell, 1, hidden + 1), HOPPER).name == regime:
+        hidden += 1
+    return hidden
+
+
+def audit(todo: Sequence[Configuration], progress: Callable[[int, int], None]) -> list[Audited]:
+    """Compile and examine configurations, on all processors; raises BackendUnavailable without the tools."""
+    reason = missing_toolchain()
+    if reason:
+        raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
+    found: dict[Configuration, Audited] = {}
+    workers = min(len(os.sched_getaffinity(0)), len(todo))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(examine, configuration) for configuration in todo]
+        for done, future in enumerate(as_completed(futures), 1):
+            found[future.result().configuration] = future.result()
+            progress(done, len(todo))
+    return [found[configuration] for configuration in todo]
+
+
+def examine(configuration: Configuration) -> Audited:
+    """Compile one configuration for Hopper and look at what the compiler made."""
+    from rnnbench.impls.numba_cuda.layout import backward_products, forward_products, places
+    from rnnbench.impls.numba_cuda.persistent import kernel, layer_spec
+
+    spec, backward = configuration.spec, configuration.kind == "backward"
+    regime, products = choose(spec, HOPPER), (backward_products if backward else forward_products)(spec)
+    shape = regime.backward if backward else regime.forward
+    assert shape is not None, f"{configuration} runs step by step"
+    shape = with_rows(shape, products, configuration.rows, HOPPER)
+    made = kernel(configuration.kind, layer_spec(spec), shape)
+    binary = compile_kernel(made.function, made.signature, shape.threads)
+    counts = instructions(binary)
+    shared = binary.shared + 4 * made.shared
+    resident = sum(place.resident * place.product.gates for place in places(products, shape)[0])
+    return Audited(
+        configuration,
+        regime.name,
+        shape.blocks,
+        shape.threads,
+        shape.rows,
+        binary.registers,
+        binary.spilled,
+        shared,
+        counts.total(),
+        {family: of_family(counts, family) for family in COUNTED},
+        faults(binary, counts, shape.threads, shared, resident),
+    )
+
+
+def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resident: int) -> list[str]:
+    """What is wrong with a kernel that keeps ``resident`` quads of weights in the registers of each thread."""
+    local, doubles, quads = of_family(found, "LDL", "STL"), double_precision(found), found["LDG.E.128.CONSTANT"]
+    checks = {
+        f"{binary.spilled} bytes spilled; expected none": binary.spilled,
+        f"{local} accesses to local memory; expected none": local,
+        f"{binary.registers} registers in {threads} threads; expected at most {REGISTERS} in all": (
+            binary.registers * threads > REGISTERS
+        ),
+        f"{shared} bytes of shared memory; expected at most {HOPPER.shared}": shared > HOPPER.shared,
+        f"float64 instructions {', '.join(doubles)}; expected none": doubles,
+        f"{quads} loads of four weights; expected {resident}": quads != resident,
+        "no load of four elements from shared memory": not found["LDS.128"],
+    }
+    return [sentence for sentence, wrong in checks.items() if wrong]
+
+
+def table(found: Sequence[Audited]) -> str:
+    """One line per kernel, then the faults, then how many there are."""
+    names = (
+        "cell",
+        "H",
+        "kernel",
+        "regime",
+        "blocks",
+        "threads",
+        "rows",
+        "registers",
+        "spilled",
+        "shared",
+        "instructions",
+        *COUNTED,
+    )
+    rows = [names, *(_line(one) for one in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
+    lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    wrong = [(one, sentence) for one in found for sentence in one.faults]
+    lines += [f"FAILED  {one.configuration.cell} {one.configuration.hidden} {one.configuration.kind}: {s}" for one, s in wrong]
+    failed = sum(bool(one.faults) for one in found)
+    return "\n".join([*lines, f"{len(found)} kernels for sm_90a: {f'{failed} FAILED' if failed else 'ok'}"])
+
+
+def _line(one: Audited) -> tuple[str, ...]:
+    cell, nonlinearity, hidden, kind, _ = one.configuration
+    shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
+    numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions)
+    return (shown, str(hidden), kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))

@@ -1,0 +1,204 @@
+"""What a new GPU is asked first, stage by stage: ``python -m rnnbench.impls.numba_cuda.first_run STAGE``.
+
+Each finding is one JSON object on standard output, written as soon as it is known.  Times are medians of CUDA events on
+the stream of the work, in microseconds.  Written without a GPU: only the gate has been tried, in the simulator.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from rnnbench.cells import CELLS
+from rnnbench.impls.numba_cuda.layout import MAIL, Shape
+from rnnbench.store import Case
+
+MEETINGS = 1000
+"""Barriers of one launch."""
+
+HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
+BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
+STEPS = 256
+
+SANITIZED = """
+from rnnbench.check import Problem, expected, gate
+from rnnbench.impls import numba_cuda
+from rnnbench.store import Case
+for cell in ("lstm", "gru_reset_before"):
+    problem = Problem(Case(cell=cell, phase="step", T=2, B=2, I=3, H=70))
+    assert all(finding.passed for finding in gate(numba_cuda, problem, expected(problem))), cell
+"""
+
+
+def facts() -> Iterator[dict[str, Any]]:
+    """Versions, the device, and how many of the largest clusters it runs at once."""
+    from numba import cuda
+
+    from rnnbench.impls.numba_cuda.device import device_limits, info
+
+    device = cuda.get_current_device()
+    limits = device_limits()._asdict()
+    libraries = {name: version(name) for name in ("cuda-core", "cuda-bindings", "numpy")}
+    yield {"what": "device", **info(), **libraries, "capability": list(device.compute_capability), "limits": limits}
+    if limits["cluster"]:
+        for blocks, shared in ((8, 1), (8, 50_000), (16, 1), (16, 50_000)):
+            kernel = barriers(Shape(blocks, 32, 8, 1, 0), shared)
+            yield {"what": "clusters at once", "blocks": blocks, "shared": 4 * shared, "value": kernel.clusters_at_once()}
+
+
+def latency() -> Iterator[dict[str, Any]]:
+    """Of a barrier of a cluster and of the grid; microseconds each."""
+    from rnnbench.impls.numba_cuda.arrays import DeviceArrays
+    from rnnbench.impls.numba_cuda.device import device_limits
+
+    limits, zeros = device_limits(), DeviceArrays(np.dtype("float32")).zeros
+    nothing = zeros((1,))
+    shapes = [Shape(blocks, 32, 8, 1, 0) for blocks in (1, 2, 4, 8, 16) if blocks <= limits.cluster]
+    shapes += [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
+    for shape in shapes:
+        kernel = barriers(shape, 1)
+        time = microseconds(lambda run=kernel: run(1, zeros, nothing, MEETINGS, 1, 0)) / MEETINGS
+        yield {"what": "barrier of the grid" if shape.grid else "cluster barrier", "blocks": shape.blocks, "value": time}
+
+
+def peers() -> Iterator[dict[str, Any]]:
+    """cuDNN through torch.nn: microseconds a step of forward and of forward with BPTT, TF32 off."""
+    try:
+        import torch
+    except ImportError as error:
+        yield {"what": "no peer", "reason": str(error)}
+        return
+    if not torch.cuda.is_available():
+        yield {"what": "no peer", "reason": "this torch has no CUDA"}
+        return
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    for dtype in ("float32", "bfloat16"):
+        for cell, module in (("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU), ("elman", torch.nn.RNN)):
+            for hidden, batch in sizes():
+                net = module(hidden, hidden).to("cuda", getattr(torch, dtype))
+                x = torch.randn(STEPS, batch, hidden, device="cuda", dtype=getattr(torch, dtype), requires_grad=True)
+
+                def forward(net: Any = net, x: Any = x) -> None:
+                    with torch.no_grad():
+                        net(x)
+
+                def step(net: Any = net, x: Any = x) -> None:
+                    net(x)[0].sum().backward()
+
+                for phase, call in (("forward", forward), ("step", step)):
+                    yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+
+
+def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17) -> Iterator[dict[str, Any]]:
+    """Every cell, dtype and hidden size against the float64 reference."""
+    from rnnbench.check import Problem, expected, gate
+    from rnnbench.impls import numba_cuda
+
+    for size in hidden:
+        for cell in CELLS:
+            for dtype in ("float32", "bfloat16"):
+                case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
+                worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
+                regime = numba_cuda.info(case.spec())["regime"]
+                found = {"passed": worst.passed, "worst": str(worst), "regime": regime}
+                yield {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
+
+
+def sanitizer() -> Iterator[dict[str, Any]]:
+    """compute-sanitizer's tools on small networks of both loops over time."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        yield {"what": "no sanitizer", "reason": "compute-sanitizer is not on the path"}
+        return
+    for check in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        command = [tool, "--tool", check, "--error-exitcode", "1", sys.executable, "-c", SANITIZED]
+        done = subprocess.run(command, capture_output=True, text=True)
+        yield {"what": check, "passed": done.returncode == 0, "said": (done.stdout + done.stderr)[-2000:]}
+
+
+def timings() -> Iterator[dict[str, Any]]:
+    """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
+    import rnnbench
+    from rnnbench.impls import numba_cuda
+    from rnnbench.spec import Spec
+
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "bfloat16"):
+        for cell in ("lstm", "gru", "elman"):
+            for hidden, batch in sizes():
+                spec = Spec(cell, hidden, hidden, dtype=dtype)
+                net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+                x, dy = (
+                    numba_cuda.asarray(rng.standard_normal((STEPS, batch, hidden)).astype(spec.numpy_dtype)) for _ in range(2)
+                )
+
+                def step(net: Any = net, x: Any = x, dy: Any = dy) -> None:
+                    net.backward(net.record(x)[2], dy)
+
+                for phase, call in (("forward", lambda net=net, x=x: net.forward(x)), ("step", step)):
+                    yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+
+
+STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+    "facts": facts,
+    "latency": latency,
+    "peers": peers,
+    "gates": gates,
+    "sanitizer": sanitizer,
+    "timings": timings,
+}
+
+
+def sizes() -> list[tuple[int, int]]:
+    """Hidden size and batch; small batches, for which these kernels are, come first."""
+    return [(hidden, batch) for batch in BATCHES for hidden in HIDDEN]
+
+
+def timing(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str, value: float) -> dict[str, Any]:
+    return {"what": who, "cell": cell, "phase": phase, "H": hidden, "B": batch, "dtype": dtype, "value": value}
+
+
+def barriers(shape: Shape, shared: int) -> Any:
+    """A kernel that does nothing but meet, as often as it is told steps."""
+    from rnnbench.impls.numba_cuda.launching import TeamKernel
+    from rnnbench.impls.numba_cuda.sharing import meeting
+
+    _, arrive, wait = meeting(shape)
+
+    def kernel(nothing, mail, steps, batch, reverse, first):
+        for s in range(steps):
+            arrive(mail)
+            wait(mail, s + 1)
+
+    return TeamKernel(kernel, shape, shared, MAIL)
+
+
+def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:
+    """The median time of a call, of ten calls or as many as fill ``least`` seconds, after three to warm up."""
+    from numba import cuda
+
+    for _ in range(3):
+        call()
+    times: list[float] = []
+    while len(times) < 10 or sum(times) < least * 1e6:
+        start, end = cuda.event(), cuda.event()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(1e3 * cuda.event_elapsed_time(start, end))
+    return float(np.median(times))
+
+
+def main(stage: str) -> None:
+    for found in STAGES[stage]():
+        print(json.dumps({"stage": stage, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

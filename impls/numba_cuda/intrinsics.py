@@ -1,0 +1,374 @@
+"""What CUDA threads do beyond Numba's own functions: inline PTX for kernels, each with its twin for the simulator.
+
+An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
+(``simulator.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
+"st.shared::cluster", "red.release", "ld.acquire".
+"""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportMissingImports=false
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+Twin = Callable[..., Any]
+
+TWINS: dict[Any, Twin] = {}
+"""The simulated counterpart of each intrinsic."""
+
+_FLOAT, _WORD = ir.FloatType(), ir.IntType(32)
+_LLVM = {types.float32: _FLOAT, types.uint32: _WORD}
+_SHARED = 3
+
+
+def twin_of(function: Any) -> Callable[[Twin], Twin]:
+    """Register what the simulator calls in place of an intrinsic."""
+
+    def register(twin: Twin) -> Twin:
+        TWINS[function] = twin
+        return twin
+
+    return register
+
+
+def _assembly(code: str, constraints: str, result: Any, *arguments: Any) -> tuple[Any, Any]:
+    """Signature and code generator of one PTX statement on scalars; it is never moved, merged or dropped."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.VoidType() if result == types.void else _LLVM[result]
+        statement = ir.FunctionType(kind, [_LLVM[argument] for argument in arguments])
+        made = builder.call(ir.InlineAsm(statement, code, constraints, side_effect=True), values)
+        return context.get_dummy_value() if result == types.void else made
+
+    return result(*arguments), generate
+
+
+def _element(context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any) -> Any:
+    """The LLVM pointer to an element of a one-dimensional array or behind a pointer."""
+    position = context.cast(builder, index, index_type, types.int64)
+    if isinstance(kind, types.CPointer):
+        return builder.gep(array, [position])
+    return builder.gep(context.make_array(kind)(context, builder, value=array).data, [position])
+
+
+def _shared_address(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """The address of an element of a shared array within the shared memory of its block."""
+    pointer = _element(context, builder, signature.args[0], values[0], signature.args[1], values[1])
+    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(_FLOAT, _SHARED)), _WORD)
+
+
+@intrinsic
+def shared_address(typing_context, array, index):
+    """The address, in bytes, of an element of a shared array; for ``peer_address``."""
+    return types.uint32(array, index), _shared_address
+
+
+@twin_of(shared_address)
+def _shared_address_twin(thread: Any, array: Any, index: int) -> Any:
+    return thread.address(array, index)
+
+
+@intrinsic
+def cluster_rank(typing_context):
+    """The number of this block within its cluster."""
+    return _assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
+
+
+Intrinsic = type(cluster_rank)
+
+
+@twin_of(cluster_rank)
+def _cluster_rank(thread: Any) -> int:
+    return thread.block.rank
+
+
+@intrinsic
+def peer_address(typing_context, address, rank):
+    """What ``address`` of this block's shared memory is in the block ``rank`` of the cluster."""
+    return _assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
+
+
+@twin_of(peer_address)
+def _peer_address(thread: Any, address: Any, rank: int) -> Any:
+    return thread.peer(address, int(rank))
+
+
+@intrinsic
+def store_peer(typing_context, address, value):
+    """Store a float32 in the shared memory of a block of the cluster."""
+    code = "st.shared::cluster.f32 [$0], $1;"
+    return _assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
+
+
+@twin_of(store_peer)
+def _store_peer(thread: Any, address: Any, value: Any) -> None:
+    address.store(thread, value)
+
+
+@intrinsic
+def cluster_arrive(typing_context):
+    """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
+    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void)
+
+
+@twin_of(cluster_arrive)
+def _cluster_arrive(thread: Any) -> None:
+    thread.arrive(thread.block.cluster.barrier)
+
+
+@intrinsic
+def cluster_wait(typing_context):
+    """Wait until all threads of the cluster have arrived; their stores can be read then."""
+    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void)
+
+
+@twin_of(cluster_wait)
+def _cluster_wait(thread: Any) -> None:
+    thread.wait(thread.block.cluster.barrier)
+
+
+@intrinsic
+def count_arrival(typing_context, counter):
+    """Add 1 to the uint32 at the beginning of an array in global memory; what the block stored before is seen with it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type])
+        code = "red.release.gpu.global.add.u32 [$0], 1;"
+        builder.call(ir.InlineAsm(kind, code, "l,~{memory}", side_effect=True), [pointer])
+        return context.get_dummy_value()
+
+    return types.void(counter), generate
+
+
+@twin_of(count_arrival)
+def _count_arrival(thread: Any, counter: Any) -> None:
+    counter[0] += 1
+
+
+@intrinsic
+def await_arrivals(typing_context, counter, count):
+    """Wait until the uint32 at the beginning of an array in global memory is ``count`` or more."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _WORD])
+        code = (
+            "{ .reg .pred less; .reg .u32 found; again: ld.acquire.gpu.global.u32 found, [$0]; "
+            "setp.lt.u32 less, found, $1; @less bra again; }"
+        )
+        builder.call(ir.InlineAsm(kind, code, "l,r,~{memory}", side_effect=True), [pointer, values[1]])
+        return context.get_dummy_value()
+
+    return types.void(counter, types.uint32), generate
+
+
+@twin_of(await_arrivals)
+def _await_arrivals(thread: Any, counter: Any, count: int) -> None:
+    thread.wait_while(lambda: counter[0] < count, "barrier of the grid")
+
+
+@intrinsic
+def load_mail(typing_context, array, index):
+    """Four neighbouring float32 of global memory as other blocks have left them; ``index`` is a multiple of 4."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _element(context, builder, signature.args[0], values[0], types.int64, values[1])
+        kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [pointer.type])
+        code = "ld.relaxed.gpu.global.v4.f32 {$0, $1, $2, $3}, [$4];"
+        quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l,~{memory}", side_effect=True), [pointer])
+        return context.make_tuple(builder, signature.return_type, [builder.extract_value(quad, q) for q in range(4)])
+
+    return _floats(4)(array, types.int64), generate
+
+
+@twin_of(load_mail)
+def _load_mail(thread: Any, array: Any, index: int) -> tuple[Any, ...]:
+    if index % 4:
+        raise thread.fault(f"reads four elements from {index} on; expected a multiple of 4")
+    return tuple(array[index + q] for q in range(4))
+
+
+@lru_cache
+def read_values(count: int) -> Any:
+    """``read(array, first, stride)``: a tuple of ``count`` values of an array in global memory, ``stride`` elements apart."""
+
+    @intrinsic
+    def read(typing_context, array, first, stride):
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            pointers = _pointers(context, builder, signature, values, count)
+            return context.make_tuple(builder, signature.return_type, [builder.load(pointer) for pointer in pointers])
+
+        return _floats(count)(array, types.int64, types.int64), generate
+
+    @twin_of(read)
+    def twin(thread: Any, array: Any, first: int, stride: int) -> tuple[Any, ...]:
+        return tuple(array[first + i * stride] for i in range(count))
+
+    return read
+
+
+@lru_cache
+def write_values(count: int) -> Any:
+    """``write(array, first, stride, values)``: the first ``count`` entries of a tuple to an array in global memory."""
+
+    @intrinsic
+    def write(typing_context, array, first, stride, values):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            for i, pointer in enumerate(_pointers(context, builder, signature, arguments, count)):
+                builder.store(builder.extract_value(arguments[3], i), pointer)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, values), generate
+
+    @twin_of(write)
+    def twin(thread: Any, array: Any, first: int, stride: int, values: tuple[Any, ...]) -> None:
+        for i in range(count):
+            array[first + i * stride] = values[i]
+
+    return write
+
+
+@intrinsic
+def added(typing_context, a, b):
+    """The sums of the entries of two tuples of equal length."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pairs = ([builder.extract_value(value, i) for value in values] for i in range(len(signature.return_type)))
+        return context.make_tuple(builder, signature.return_type, [builder.fadd(*pair) for pair in pairs])
+
+    return a(a, b), generate
+
+
+@twin_of(added)
+def _added(thread: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@lru_cache
+def load_quads(count: int, stride: int) -> Any:
+    """``load(array, first)``: ``count`` quads of float32, ``stride`` elements apart, to be kept in registers."""
+
+    @intrinsic
+    def load(typing_context, array, first):
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            code, kind = "ld.global.nc.v4.f32 {$0, $1, $2, $3}, [$4];", None
+            entries = []
+            for i in range(count):
+                index = builder.add(values[1], ir.Constant(ir.IntType(64), i * stride))
+                pointer = _element(context, builder, signature.args[0], values[0], types.int64, index)
+                kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [pointer.type])
+                quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l"), [pointer])
+                entries += [builder.extract_value(quad, q) for q in range(4)]
+            return context.make_tuple(builder, signature.return_type, entries)
+
+        return _floats(4 * count)(array, types.int64), generate
+
+    @twin_of(load)
+    def twin(thread: Any, array: Any, first: int) -> tuple[Any, ...]:
+        if first % 4:
+            raise thread.fault(f"reads four elements from {first} on; expected a multiple of 4")
+        return tuple(array[first + i * stride + q] for i in range(count) for q in range(4))
+
+    return load
+
+
+@lru_cache
+def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) -> Any:
+    """``multiply(weights, shared, operand, more)``: what this thread's group of ``lanes`` lanes makes of one row.
+
+    The group multiplies ``gates`` rows of weights by the operand, which lies in shared memory from element ``operand``
+    on; lane l takes the quads l, l + lanes, ... of it.  The first ``resident`` of a lane's quads of weights are in the
+    tuple ``weights``, the others in shared memory from element ``more`` on, ``stride`` elements apart; quad j of gate g
+    is number j * gates + g.  All lanes get all sums, a tuple of ``gates``.
+    """
+
+    @intrinsic
+    def multiply(typing_context, weights, shared, operand, more):
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            weights, shared, operand, more = values
+            load = _quad_loader(context, builder, signature.args[1], shared)
+            sums = [[ir.Constant(_FLOAT, 0)] * 4 for _ in range(gates)]
+            for j in range(quads):
+                h = load(operand, 4 * lanes * j)
+                for g in range(gates):
+                    number = j * gates + g
+                    if j < resident:
+                        w = [builder.extract_value(weights, 4 * number + q) for q in range(4)]
+                    else:
+                        w = load(more, (number - resident * gates) * stride)
+                    sums[g] = [builder.fma(w[q], h[q], sums[g][q]) for q in range(4)]
+            totals = [builder.fadd(builder.fadd(s[0], s[1]), builder.fadd(s[2], s[3])) for s in sums]
+            distance = 1
+            while distance < lanes:
+                totals = [builder.fadd(total, _from_lane(builder, total, distance)) for total in totals]
+                distance *= 2
+            return context.make_tuple(builder, signature.return_type, totals)
+
+        return _floats(gates)(weights, shared, types.int64, types.int64), generate
+
+    @twin_of(multiply)
+    def twin(thread: Any, weights: tuple[Any, ...], shared: Any, operand: int, more: int) -> tuple[Any, ...]:
+        sums = [[shared.dtype.type(0)] * 4 for _ in range(gates)]
+        for j in range(quads):
+            h = _shared_quad(thread, shared, operand + 4 * lanes * j)
+            for g in range(gates):
+                number = j * gates + g
+                if j < resident:
+                    w = weights[4 * number : 4 * number + 4]
+                else:
+                    w = _shared_quad(thread, shared, more + (number - resident * gates) * stride)
+                sums[g] = [sums[g][q] + w[q] * h[q] for q in range(4)]
+        totals = [(s[0] + s[1]) + (s[2] + s[3]) for s in sums]
+        distance = 1
+        while distance < lanes:
+            others = thread.shuffle(totals, thread.lane ^ distance)
+            totals = [total + other for total, other in zip(totals, others, strict=True)]
+            distance *= 2
+        return tuple(totals)
+
+    return multiply
+
+
+def _shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
+    if first % 4:
+        raise thread.fault(f"reads four elements from {first} on; expected a multiple of 4")
+    return [shared[first + q] for q in range(4)]
+
+
+def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable[[Any, int], list[Any]]:
+    """Loads quads of a shared array at a variable index plus a constant one."""
+    code = "ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];"
+    statement = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [_WORD])
+    assembly = ir.InlineAsm(statement, code, "=f,=f,=f,=f,r,~{memory}", side_effect=True)
+
+    def load(index: Any, offset: int) -> list[Any]:
+        pointer = _element(context, builder, kind, shared, types.int64, index)
+        address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(_FLOAT, _SHARED)), _WORD)
+        quad = builder.call(assembly, [builder.add(address, ir.Constant(_WORD, 4 * offset))])
+        return [builder.extract_value(quad, q) for q in range(4)]
+
+    return load
+
+
+def _from_lane(builder: Any, value: Any, distance: int) -> Any:
+    """The same value of the lane whose number differs in the bit ``distance``; the whole warp takes part."""
+    kind = ir.FunctionType(_FLOAT, [_FLOAT])
+    code = f"shfl.sync.bfly.b32 $0, $1, {distance}, 31, -1;"
+    return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value])
+
+
+def _pointers(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[Any]:
+    """The places of an (array, first, stride)."""
+    array, first, stride = values[:3]
+    indices = [builder.add(first, builder.mul(stride, ir.Constant(ir.IntType(64), i))) for i in range(count)]
+    return [_element(context, builder, signature.args[0], array, types.int64, index) for index in indices]
+
+
+def _floats(count: int) -> Any:
+    return types.Tuple([types.float32] * count)

@@ -1,0 +1,113 @@
+"""The two ways to start a kernel: many independent threads through Numba, teams of blocks through cuda.core; or simulated.
+
+Numba cannot ask for clusters, nor for more than 48 KB of dynamic shared memory.  What is launched through cuda.core is the
+same binary that ``offline`` compiles and proves.  That path is written from the documentation of cuda.core 1.x
+(``LaunchConfig``: with clusters, ``grid`` counts clusters; ``KernelAttributes``); it has not run on a GPU yet.
+"""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from rnnbench.impls.numba_cuda.device import simulated
+from rnnbench.impls.numba_cuda.layout import Shape
+
+THREADS = 128
+
+PORTABLE_CLUSTER = 8
+"""Larger clusters have to be allowed for a kernel, and not every GPU has room for them."""
+
+
+def launch(kernel: Any, work: int, *args: Any) -> None:
+    """Start one thread per item of ``work``, in blocks no larger than the work."""
+    threads = min(THREADS, work)
+    blocks = -(-work // threads)
+    if simulated():
+        from rnnbench.impls.numba_cuda import simulator
+
+        simulator.run(kernel, args, blocks=blocks, threads=threads)
+    else:
+        kernel[blocks, threads](*args)
+
+
+class TeamKernel:
+    """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
+
+    The last array is the mail of a grid, ``mail`` float32, zero at first, or any array; the last integer is the first row of the batch.
+    """
+
+    def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
+        self.function, self.shape, self.shared, self.mail = function, shape, shared, mail
+
+    @property
+    def signature(self) -> Any:
+        """The kernel's Numba signature."""
+        from numba.cuda.types import CPointer, float32, int64, void
+
+        arrays = self.function.__code__.co_argcount - 4
+        return void(*[CPointer(float32)] * arrays, int64, int64, int64, int64)
+
+    def __call__(self, batch: int, new_mail: Callable[[tuple[int, ...]], Any], *args: Any) -> None:
+        """Run all rows of a batch: at once in as many clusters as they need, in grids one after the other.
+
+        ``args`` are the arrays but the mail, which ``new_mail(shape)`` makes, then the integers but the last.
+        """
+        arrays, sizes = args[:-3], args[-3:]
+        teams, rows = -(-batch // self.shape.rows), self.shape.rows
+        parts = [(1, first) for first in range(0, batch, rows)] if self.shape.grid else [(teams, 0)]
+        for count, first in parts:
+            mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]  # which a cluster never looks at
+            given = (*arrays, mail, *sizes, first)
+            if simulated():
+                self._simulate(count, given)
+            else:
+                self._launch(count, given)
+
+    def _simulate(self, teams: int, args: tuple[Any, ...]) -> None:
+        from rnnbench.impls.numba_cuda import simulator
+
+        blocks, threads, cluster = teams * self.shape.blocks, self.shape.threads, 1 if self.shape.grid else self.shape.blocks
+        simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=cluster, shared=self.shared)
+
+    def clusters_at_once(self) -> int:
+        """How many clusters of this kernel the current device has room for."""
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        return self._loaded.occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
+
+    def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
+        from cuda.core import LEGACY_DEFAULT_STREAM, launch
+
+        launch(LEGACY_DEFAULT_STREAM, self._config(teams), self._loaded, *(_passed(value) for value in args))
+
+    def _config(self, teams: int) -> Any:
+        from cuda.core import LaunchConfig
+
+        threads, shared = self.shape.threads, 4 * self.shared
+        if self.shape.grid:  # cooperative: refused unless all blocks have room at once
+            return LaunchConfig(grid=self.shape.blocks, block=threads, shmem_size=shared, is_cooperative=True)
+        return LaunchConfig(grid=teams, cluster=self.shape.blocks, block=threads, shmem_size=shared)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        """The kernel on the current device, compiled for it."""
+        from cuda.core import Device, ObjectCode
+
+        from rnnbench.impls.numba_cuda.offline import compile_kernel, target
+
+        device = Device()
+        device.set_current()
+        binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
+        loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
+        loaded.attributes.max_dynamic_shared_size_bytes = 4 * self.shared
+        if not self.shape.grid:
+            loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
+        return loaded
+
+
+def _passed(value: Any) -> int:
+    """A device array's address, or an integer."""
+    return value if isinstance(value, int) else value.__cuda_array_interface__["data"][0]

@@ -1,0 +1,116 @@
+"""How the threads of a cluster share the recurrent products of one layer: who holds which weights, and where operands lie.
+
+A cluster of blocks holds the weights of a layer and runs ``rows`` sequences of the batch through all time steps.  A group
+of ``lanes`` neighbouring threads computes one unit: each of them holds a part of the unit's weights, for all its gates.
+Operands lie in the shared memory of every block, each block brings those of its own units.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnbench.spec import Spec
+
+WARP = 32
+
+MAIL = 32
+"""Where mail begins: the barrier's count has a cache line of its own."""
+
+
+class Shape(NamedTuple):
+    """A team: so many ``blocks`` of ``units`` units, ``lanes`` threads to a unit, for ``rows`` <= lanes rows of the batch.
+
+    ``resident``: how many weights a thread keeps in registers at most; the others lie in shared memory.  With ``grid`` the
+    team is all there is on the device at a time, and blocks exchange through global memory; otherwise it is a cluster.
+    """
+
+    blocks: int
+    units: int
+    lanes: int
+    rows: int
+    resident: int
+    grid: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Of a block: whole warps, so that some may have nothing to do."""
+        return -(-self.units * self.lanes // WARP) * WARP
+
+
+class Product(NamedTuple):
+    """``gates`` sums for each of ``units`` units, each over ``length`` elements of the operand."""
+
+    length: int
+    units: int
+    gates: int
+
+
+class Place(NamedTuple):
+    """One product on a team.  ``operand`` and ``weights`` are where its parts of shared memory begin, in elements, and
+    ``mail`` where the buffers begin through which the blocks of a grid exchange the operand.
+
+    A lane multiplies ``quads`` times four elements per gate, of which the first ``resident`` quads are in registers.
+    """
+
+    product: Product
+    quads: int
+    resident: int
+    padded: int
+    operand: int
+    weights: int
+    mail: int
+
+
+def forward_products(spec: Spec) -> tuple[Product, ...]:
+    """The recurrent product of a step, and the second one of those cells that have two."""
+    units, size = spec.hidden_size, spec.state_size
+    first = Product(size, units, spec.kind.outer_gates)
+    return (first, *_second(spec, Product(units, size, 1)))
+
+
+def backward_products(spec: Spec) -> tuple[Product, ...]:
+    """The same with transposed weights: each unit of the state from all gates of all units."""
+    units, size = spec.hidden_size, spec.state_size
+    first = Product(spec.kind.outer_gates * units, size, 1)
+    return (first, *_second(spec, Product(size, units, 1)))
+
+
+def _second(spec: Spec, product: Product) -> tuple[Product, ...]:
+    return (product,) if spec.kind.inner_gates or spec.kind.feeds_back_output else ()
+
+
+def places(products: tuple[Product, ...], shape: Shape) -> tuple[tuple[Place, ...], int]:
+    """Where each product lies, and how many float32 of shared memory a block needs.
+
+    The first product's operand has two buffers, one is read while the other is written; the second's has one.  In a grid
+    the two are mail, and shared memory has a copy of one.
+    """
+    found, first, mail, left = [], 0, MAIL, shape.resident
+    for number, product in enumerate(products):
+        quads = -(-product.length // (4 * shape.lanes))
+        padded = 4 * shape.lanes * quads
+        resident = min(quads, left // (4 * product.gates))
+        left -= 4 * product.gates * resident
+        buffers = 1 if number else 2
+        weights = first + (1 if shape.grid else buffers) * shape.rows * padded
+        found.append(Place(product, quads, resident, padded, first, weights, mail))
+        mail += buffers * shape.rows * padded
+        first = weights + (quads - resident) * product.gates * shape.threads * 4
+    return tuple(found), first
+
+
+def mail_size(products: tuple[Product, ...], shape: Shape) -> int:
+    """How many float32 of global memory the blocks of a grid exchange through, the barrier's count included."""
+    last = places(products, shape)[0][-1]
+    return last.mail + (1 if len(products) > 1 else 2) * shape.rows * last.padded if shape.grid else 0
+
+
+def pack(weights: np.ndarray, place: Place, shape: Shape) -> np.ndarray:
+    """Weights (units, gates, length) as threads read them: flat, by block, quad, gate, thread and element of the quad."""
+    units, gates, length = weights.shape
+    padded = np.zeros((shape.blocks * shape.units, gates, place.padded), weights.dtype)
+    padded[:units, :, :length] = weights
+    parts = padded.reshape(shape.blocks, shape.units, gates, place.quads, shape.lanes, 4).transpose(0, 3, 2, 1, 4, 5)
+    packed = np.zeros((shape.blocks, place.quads, gates, shape.threads, 4), weights.dtype)
+    packed[:, :, :, : shape.units * shape.lanes] = parts.reshape(*parts.shape[:3], shape.units * shape.lanes, 4)
+    return packed.reshape(-1)

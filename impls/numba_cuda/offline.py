@@ -1,0 +1,136 @@
+"""Kernels compiled to machine code on a machine without GPU and driver, and what the compiler made, to be read and asserted.
+
+The way is the one that Numba takes on a GPU: NVVM makes LTO-IR, nvJitLink links it into a cubin.  All private functions
+of numba-cuda that this project calls are called here, which is why its version is pinned.
+"""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+from rnnbench.errors import BackendUnavailable
+from rnnbench.impls.numba_cuda.device import missing_compiler
+
+HOPPER = (9, 0, "a")
+"""Compute capability of the H100 and H200, with what only they have."""
+
+INSTALL = "pip install 'rnnbench[cuda-offline]'"
+
+
+def target(capability: tuple[int, int]) -> tuple[Any, ...]:
+    """What to compile for on a device: with what only its own generation has, where that is Hopper."""
+    return HOPPER if capability == HOPPER[:2] else tuple(capability)
+
+
+class Binary(NamedTuple):
+    """One kernel's machine code.  ``spilled`` is in bytes stored and loaded, ``stack`` and ``shared`` (static) in bytes."""
+
+    entry: str
+    cubin: bytes
+    registers: int
+    spilled: int
+    stack: int
+    shared: int
+
+
+def missing_toolchain() -> str | None:
+    """Why kernels cannot be compiled to machine code and read, in one sentence, or None."""
+    missing = missing_compiler()
+    if missing:
+        return missing
+    from cuda import pathfinder
+
+    try:
+        pathfinder.load_nvidia_dynamic_lib("nvJitLink")
+    except pathfinder.DynamicLibNotFoundError:
+        return f"the CUDA linker nvJitLink was not found: {INSTALL}"
+    return None if _disassembler() else f"the disassembler nvdisasm was not found: {INSTALL}"
+
+
+def compile_kernel(function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...] = HOPPER) -> Binary:
+    """Compile an undecorated kernel for blocks of ``threads`` threads, one block to a multiprocessor.
+
+    Needs numba-cuda and its compiler libraries, no driver; raises BackendUnavailable without them.
+    """
+    reason = missing_toolchain()
+    if reason:
+        raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
+    from cuda.core import Linker, LinkerOptions
+    from numba.cuda.compiler import compile_cuda, kernel_fixup
+    from numba.cuda.cudadrv import driver, nvvm
+    from numba.cuda.types import void
+
+    with assumed_device(capability):
+        options = {"fastmath": False, "opt": 3}
+        made = compile_cuda(function, void, signature.args, nvvm_options=options, cc=capability, lto=True)
+        entry = made.fndesc.llvm_func_name
+        kernel = made.library.get_function(entry)
+        made.library._entry_name = entry
+        kernel_fixup(kernel, False)
+        nvvm.set_launch_bounds(kernel, (threads, 1))
+        parts = driver._Linker(cc=capability, lto=True)
+        made.library._link_all(parts, capability)
+    asked = LinkerOptions(arch=parts.arch, link_time_optimization=True, ptxas_options=["-v"])
+    linker = Linker(*parts._object_codes, options=asked)
+    cubin = linker.link("cubin").code
+    return _described(entry, cubin, linker.get_info_log())
+
+
+def instructions(binary: Binary) -> Counter[str]:
+    """How often each instruction of the kernel occurs, by its full name, e.g. ``LDS.128``; disassembled by nvdisasm."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(binary.cubin)
+        done = subprocess.run([str(_disassembler()), "-c", path], capture_output=True, text=True, check=True)
+    return Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)", done.stdout, re.MULTILINE))
+
+
+def of_family(found: Counter[str], *families: str) -> int:
+    """How many instructions have a name that begins with one of ``families``: ``LDS`` counts ``LDS.128`` too."""
+    return sum(count for name, count in found.items() if name.split(".")[0] in families)
+
+
+def double_precision(found: Counter[str]) -> Counter[str]:
+    """Those instructions that compute in float64 or convert to or from it."""
+    families = {"DADD", "DMUL", "DFMA", "DSETP", "DMNMX", "DMMA"}
+    return Counter({n: c for n, c in found.items() if n.split(".")[0] in families or re.search(r"\.(F64|\w*64H)\b", n)})
+
+
+@contextmanager
+def assumed_device(capability: tuple[Any, ...]) -> Iterator[None]:
+    """Numba asks the current device for its capability when a kernel calls a device function: answer in its place."""
+    from numba.cuda import dispatcher
+
+    device = SimpleNamespace(compute_capability=capability[:2])
+    with mock.patch.object(dispatcher, "get_current_device", return_value=device):
+        yield
+
+
+def _described(entry: str, cubin: bytes, log: str) -> Binary:
+    """What ptxas says of the kernel; sums up the kernel and the functions that it did not inline."""
+
+    def numbers(pattern: str) -> list[int]:
+        return [int(number) for number in re.findall(pattern, log)]
+
+    registers = numbers(r"Used (\d+) registers")
+    assert len(registers) == 1, f"the linker tells of {len(registers)} kernels: {log}"
+    spilled = sum(numbers(r"(\d+) bytes spill (?:stores|loads)"))
+    return Binary(
+        entry, cubin, registers[0], spilled, sum(numbers(r"(\d+) bytes stack frame")), sum(numbers(r"(\d+) bytes smem"))
+    )
+
+
+def _disassembler() -> str | None:
+    from cuda import pathfinder
+
+    return pathfinder.find_nvidia_binary_utility("nvdisasm")

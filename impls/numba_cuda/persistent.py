@@ -1,0 +1,118 @@
+"""The regimes in which one launch runs all time steps, the weights resident in a block, a cluster or the whole grid."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnnbench.impls.numba_cuda.algebra import Algebra, Weights
+from rnnbench.impls.numba_cuda.arrays import on_device
+from rnnbench.impls.numba_cuda.cell_kernels import activations
+from rnnbench.impls.numba_cuda.kernels import Matrix
+from rnnbench.impls.numba_cuda.launching import TeamKernel
+from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, mail_size, pack, places
+from rnnbench.impls.numba_cuda.persistent_backward import backward_kernel
+from rnnbench.impls.numba_cuda.persistent_forward import forward_kernel
+from rnnbench.impls.numba_cuda.regimes import Limits, Regime, with_rows
+from rnnbench.impls.numba_cuda.slots import Slots
+from rnnbench.params import Params
+from rnnbench.spec import Spec
+
+
+class Resident(NamedTuple):
+    """A layer's recurrent weights, one flat array per product, and the biases that are added to the forward products."""
+
+    forward: list[Any]
+    biases: list[Any]
+    backward: list[Any]
+
+
+@lru_cache
+def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
+    """The kernel "forward", "record" or "backward" of a spec's layers on one shape of team, made once in a process."""
+    equations = spec.kind.equations(activations(spec.numpy_dtype), spec.nonlinearity)
+    if kind == "backward":
+        function, products = backward_kernel(spec, shape, equations), backward_products(spec)
+    else:
+        function, products = forward_kernel(spec, shape, equations, keeps=kind == "record"), forward_products(spec)
+    return TeamKernel(function, shape, places(products, shape)[1], mail_size(products, shape))
+
+
+def layer_spec(spec: Spec) -> Spec:
+    """What of a spec the kernels depend on; networks that differ in the rest share them."""
+    return Spec(spec.cell, 1, spec.hidden_size, nonlinearity=spec.nonlinearity, output_size=spec.output_size, dtype=spec.dtype)
+
+
+class Persistent:
+    """A recurrence (``recurrence.Recurrence``) of one launch per pass."""
+
+    def __init__(self, spec: Spec, algebra: Algebra, regime: Regime, limits: Limits) -> None:
+        assert regime.forward is not None
+        assert regime.backward is not None
+        self._spec, self._algebra, self._limits = layer_spec(spec), algebra, limits
+        self._cell, self._units = spec.kind, spec.hidden_size
+        self._shapes = (regime.forward, regime.backward)
+        self._products = (forward_products(spec), backward_products(spec))
+        self._two = len(self._products[0]) == 2
+
+    def pack(self, params: Params) -> Resident:
+        gates, units, size = len(self._cell.gates), self._units, self._spec.state_size
+        recurrent = params["weight_hh"].reshape(gates, units, size)
+        bias = params.get("bias_hh", np.zeros(gates * units, self._spec.dtype))
+        outer = self._cell.outer_gates
+        if self._cell.feeds_back_output:
+            second = params["weight_ho"]
+            biases = [bias, params.get("bias_ho", np.zeros(size, self._spec.dtype))]
+        else:
+            second = recurrent[-1]
+            biases = [bias[: outer * units], bias[outer * units :]]
+        forward = [recurrent[:outer].transpose(1, 0, 2), second[:, None, :]]
+        backward = [recurrent[:outer].reshape(outer * units, size).T[:, None, :], second.T[:, None, :]]
+        count = 1 + self._two
+        packed = [
+            [
+                on_device(pack(weights, place, shape))
+                for weights, place in zip(of_pass[:count], places(products, shape)[0], strict=True)
+            ]
+            for of_pass, products, shape in zip((forward, backward), self._products, self._shapes, strict=True)
+        ]
+        return Resident(packed[0], [on_device(np.ascontiguousarray(part)) for part in biases[:count]], packed[1])
+
+    def forward(
+        self, weights: Weights, packed: Resident, a: Matrix, states: Slots, keeps: bool
+    ) -> tuple[Matrix, Matrix | None]:
+        """Without ``keeps`` nothing is written of what BPTT needs, and there is room for no more than an element."""
+        rows = states.steps * states.batch if keeps else 1
+        saved = self._algebra.empty(rows, self._cell.saved * self._units if keeps else 1)
+        operand = self._algebra.empty(rows, self._units if keeps else 1) if self._two else None
+        kept = (saved.array, operand.array) if operand else (saved.array,)
+        run = self._kernel("record" if keeps else "forward", 0, states.batch)
+        run(states.batch, self._algebra.zeros, a.array, states.array, *kept, *packed.forward, *packed.biases, *_sizes(states))
+        return saved, operand
+
+    def backward(
+        self, weights: Weights, packed: Resident, saved: Matrix, states: Slots, dstates: Slots
+    ) -> tuple[Matrix, Matrix]:
+        da = self._algebra.empty(states.steps * states.batch, len(self._cell.gates) * self._units)
+        db = da if self._cell.reads_sums else self._algebra.empty(da.rows, da.columns)
+        run = self._kernel("backward", 1, states.batch)
+        run(
+            states.batch,
+            self._algebra.zeros,
+            saved.array,
+            states.array,
+            dstates.array,
+            da.array,
+            db.array,
+            *packed.backward,
+            *_sizes(states),
+        )
+        return da, db
+
+    def _kernel(self, kind: str, which: int, batch: int) -> TeamKernel:
+        shape = with_rows(self._shapes[which], self._products[which], batch, self._limits)
+        return kernel(kind, self._spec, shape)
+
+
+def _sizes(states: Slots) -> tuple[int, int, int]:
+    return states.steps, states.batch, int(states.reverse)

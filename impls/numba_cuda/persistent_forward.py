@@ -1,0 +1,223 @@
+"""Forward kernels that stay on the GPU for all time steps; one for cells with one recurrent product, one for those with two.
+
+Their arrays are flat float32: ``a`` (T, B, G, H) the input products with their bias, ``states`` (S, T + 1, B, H) as
+``slots.Slots`` lays them out, the initial one filled in, ``saved`` (T, B, values, H) and ``operand`` (T, B, H) what BPTT
+needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``reverse`` is 1 where time runs backwards.
+"""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.cuda.types import float32, int64
+
+from rnnbench.cells import Equations
+from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
+from rnnbench.impls.numba_cuda.layout import Place, Shape, forward_products, places
+from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.spec import Spec
+
+Kernel = Callable[..., None]
+
+
+def forward_kernel(spec: Spec, shape: Shape, equations: Equations, *, keeps: bool) -> Kernel:
+    """The kernel of a spec's cell; with ``keeps`` it writes ``saved`` and ``operand``, without it leaves them alone."""
+    build = _two_products if len(forward_products(spec)) == 2 else _one_product
+    return build(spec, shape, equations, keeps)
+
+
+def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -> Kernel:
+    cell, units = spec.kind, spec.hidden_size
+    (place,), _ = places(forward_products(spec), shape)
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
+    send = sending(1)
+    gates, saved_values, carried_from = len(cell.gates), cell.saved, _carried_state(spec)
+    read_gates, read_carried = read_values(gates), read_values(int(cell.carries is not None))
+    write_state, write_saved = write_values(len(cell.states)), write_values(saved_values if keeps else 0)
+    lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
+    no_gates, not_carried = _zeros(gates), _zeros(int(cell.carries is not None))
+    step_forward, next_carried = cuda.jit(device=True, forceinline=True)(equations.forward), _next_carried(spec)
+    begin = _begin(place, shape, units)
+
+    def kernel(a, states, saved, packed, bias, mail, steps, batch, reverse, first):
+        shared = cuda.shared.array(0, float32, 16)
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
+        first_row = first + cuda.blockIdx.x // blocks * rows
+        row, valid = first_row + lane, own < per_block and unit < units
+        active = valid and lane < rows and row < batch
+        weights = fetch(packed, rank, shared)
+        begin(shared, states, reverse * steps, first_row, batch)
+        between = (steps + 1) * batch * units
+        t, step = reverse * (steps - 1), 1 - 2 * reverse
+        carried, biases, ahead = not_carried, no_gates, no_gates
+        if active:
+            carried = read_carried(states, carried_from * between + (reverse * steps * batch + row) * units + unit, between)
+            biases = read_gates(bias, unit, units)
+            ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
+        arrive(mail)
+        wait(mail, 1)
+        for s in range(steps):
+            buffer = s & 1
+            sums = multiply(weights, shared, buffer)
+            new, kept = step_forward(ahead, added(sums, biases), carried)
+            carried = next_carried(new)
+            send(shared, mail, 1 - buffer, unit, valid, new)
+            arrive(mail)
+            if active:
+                write_state(states, ((t + 1 - reverse) * batch + row) * units + unit, between, new)
+                write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
+                if s + 1 < steps:
+                    ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
+            t += step
+            wait(mail, s + 2)
+            collect(shared, mail, 1 - buffer)
+
+    return kernel
+
+
+def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -> Kernel:
+    """First ``middle`` makes the operand of the second product, then ``finish`` the state."""
+    cell, units, size = spec.kind, spec.hidden_size, spec.state_size
+    (place, place_2), _ = places(forward_products(spec), shape)
+    fetch, multiply, sending, collect = sharing(place, shape, units)
+    rank_of_block, arrive, wait = meeting(shape)
+    fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
+    send, send_2 = sending(1), sending_2(1)
+    gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
+    read_gates, read_outer, read_one = read_values(gates), read_values(outer), read_values(1)
+    read_carried = read_values(int(cell.carries is not None))
+    write_state, write_saved, write_operand = write_values(1), write_values(saved_values * keeps), write_values(int(keeps))
+    lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
+    no_gates, no_outer, no_one, not_carried = (_zeros(n) for n in (gates, outer, 1, int(cell.carries is not None)))
+    middle, finish = _stages(spec, equations)
+    next_carried = _next_carried(spec)
+    begin = _begin(place, shape, size)
+    clear_2 = clearing(place_2, shape.threads)
+
+    def kernel(a, states, saved, operand, packed, packed_2, bias, bias_2, mail, steps, batch, reverse, first):
+        shared = cuda.shared.array(0, float32, 16)
+        tid, rank = int64(cuda.threadIdx.x), rank_of_block()
+        lane, own = tid % lanes, tid // lanes
+        unit = rank * per_block + own
+        first_row = first + cuda.blockIdx.x // blocks * rows
+        row = first_row + lane
+        valid, valid_2 = own < per_block and unit < units, own < per_block and unit < size
+        own_row = lane < rows and row < batch
+        active, active_2 = own_row and valid, own_row and valid_2
+        weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)
+        clear_2(shared)
+        begin(shared, states, reverse * steps, first_row, batch)
+        t, step = reverse * (steps - 1), 1 - 2 * reverse
+        carried, biases, biases_2, ahead = not_carried, no_outer, no_one, no_gates
+        if active:
+            carried = read_carried(states, (reverse * steps * batch + row) * size + unit, 0)
+            biases = read_outer(bias, unit, units)
+            ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
+        if active_2:
+            biases_2 = read_one(bias_2, unit, 0)
+        arrive(mail)
+        wait(mail, 1)
+        for s in range(steps):
+            buffer = s & 1
+            sums = added(multiply(weights, shared, buffer), biases)
+            between = middle(ahead, sums, carried)
+            send_2(shared, mail, 0, unit, valid, between)
+            arrive(mail)
+            if active:
+                write_operand(operand, (t * batch + row) * units + unit, 0, between)
+            wait(mail, 2 * s + 2)
+            collect_2(shared, mail, 0)
+            sums_2 = added(multiply_2(weights_2, shared, 0), biases_2)
+            new, kept = finish(ahead, sums, between, sums_2, carried)
+            carried = next_carried(new)
+            send(shared, mail, 1 - buffer, unit, valid_2, new)
+            arrive(mail)
+            if active_2:
+                write_state(states, ((t + 1 - reverse) * batch + row) * size + unit, 0, new)
+            if active:
+                write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
+                if s + 1 < steps:
+                    ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
+            t += step
+            wait(mail, 2 * s + 3)
+            collect(shared, mail, 1 - buffer)
+
+    return kernel
+
+
+def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
+    """Device functions ``middle(a, b, carried) -> operand`` and ``finish(a, b, operand, product, carried) -> new, saved``."""
+    forward: Any = cuda.jit(device=True, forceinline=True)(equations.forward)
+    if spec.kind.feeds_back_output:
+
+        @cuda.jit(device=True, forceinline=True)
+        def hidden(a, b, carried):
+            return forward(a, b, carried)[0]
+
+        @cuda.jit(device=True, forceinline=True)
+        def output(a, b, operand, product, carried):
+            return product, operand
+
+        return hidden, output
+    inner: Any = cuda.jit(device=True, forceinline=True)(equations.inner)
+
+    @cuda.jit(device=True, forceinline=True)
+    def reset(a, b, carried):
+        return (inner(a, b, carried),)
+
+    @cuda.jit(device=True, forceinline=True)
+    def finish(a, b, operand, product, carried):
+        return forward(a, b + product, carried)  # Numba concatenates tuples
+
+    return reset, finish
+
+
+def _begin(place: Place, shape: Shape, size: int) -> Any:
+    """``begin(shared, states, slot, first_row, batch)``: the operand zero, then the state in its first buffer."""
+    operand, padded, rows, threads = place.operand, place.padded, shape.rows, shape.threads
+    clear = clearing(place, threads)
+
+    @cuda.jit(device=True, forceinline=True)
+    def begin(shared, states, slot, first_row, batch):
+        clear(shared)
+        cuda.syncthreads()
+        for i in range(int64(cuda.threadIdx.x), rows * size, threads):
+            b = i // size
+            k = i - b * size
+            if first_row + b < batch:
+                shared[operand + b * padded + k] = states[(slot * batch + first_row + b) * size + k]
+
+    return begin
+
+
+def _next_carried(spec: Spec) -> Any:
+    """Of the new state, what the equations read in the next step."""
+    if spec.kind.carries is None:
+
+        @cuda.jit(device=True, forceinline=True)
+        def nothing(new):
+            return ()
+
+        return nothing
+    index = _carried_state(spec)
+
+    @cuda.jit(device=True, forceinline=True)
+    def one(new):
+        return (new[index],)
+
+    return one
+
+
+def _carried_state(spec: Spec) -> int:
+    return spec.kind.states.index(spec.kind.carries) if spec.kind.carries else 0
+
+
+def _zeros(count: int) -> tuple[np.float32, ...]:
+    return (np.float32(0),) * count

@@ -1,0 +1,118 @@
+"""Which kernels run a network: the table of regimes, by cell, hidden size, dtype and the device's limits.
+
+| regime             | which networks of float32 or bfloat16                         | how                                     |
+| ------------------ | ------------------------------------------------------------- | --------------------------------------- |
+| small              | whose weights the registers of one block hold                 | one block runs all steps of its rows    |
+| cluster-persistent | whose weights a cluster holds, in registers and shared memory | so does a cluster, of few blocks        |
+| grid-persistent    | whose weights all multiprocessors hold                        | all blocks do, through global memory    |
+| per step           | all others, and float64                                       | a few launches per time step            |
+
+A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; those
+that find none in the largest team lie in shared memory.  The batch is cut into parts that know nothing of each other, one
+to a cluster, or one after the other where the grid works on one: any batch size fits in every regime.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from rnnbench.impls.numba_cuda.layout import WARP, Product, Shape, backward_products, forward_products, places
+from rnnbench.spec import Spec
+
+SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
+
+BYTES = 4
+
+
+class Limits(NamedTuple):
+    """What a device offers: threads of a block and weights that each keeps in registers, bytes of shared memory of a
+    block, blocks of a cluster (0: it knows no clusters), multiprocessors that can wait for each other (0: it is too old)."""
+
+    threads: int
+    resident: int
+    shared: int
+    cluster: int
+    multiprocessors: int
+
+
+HOPPER = Limits(threads=256, resident=128, shared=227 * 1024, cluster=16, multiprocessors=132)
+"""The H100 and H200.  128 of the 255 registers of a thread hold weights; a cluster of 16 blocks has to be asked for."""
+
+SIMULATED = Limits(threads=32, resident=4, shared=6144, cluster=2, multiprocessors=3)
+"""So small that networks of a few units come into every regime."""
+
+
+class Regime(NamedTuple):
+    """``forward`` and ``backward`` are the clusters' shapes with one row of the batch each, None where steps are launched."""
+
+    name: str
+    forward: Shape | None
+    backward: Shape | None
+
+
+def computed_spec(spec: Spec) -> Spec:
+    """The network that kernels compute: bfloat16 in float32, everything else as it is."""
+    return replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec
+
+
+def choose(spec: Spec, limits: Limits) -> Regime:
+    """The first regime of the table that a network's layers fit in."""
+    if computed_spec(spec).dtype == "float32":
+        forward, backward = (fitting(products, limits) for products in (forward_products(spec), backward_products(spec)))
+        if forward and backward:
+            return Regime(SMALL if forward.blocks == backward.blocks == 1 else CLUSTER, forward, backward)
+        forward, backward = (grid_of(products, limits) for products in (forward_products(spec), backward_products(spec)))
+        if forward and backward:
+            return Regime(GRID, forward, backward)
+    return Regime(PER_STEP, None, None)
+
+
+def fitting(products: tuple[Product, ...], limits: Limits) -> Shape | None:
+    """The fewest blocks that keep all weights in registers, else as many as there can be, if shared memory takes the rest."""
+    largest = None
+    blocks = 1
+    while blocks <= limits.cluster:
+        shape = cluster_of(products, blocks, limits)
+        if shape:
+            largest = shape
+            found, floats = places(products, shape)
+            if floats * BYTES <= limits.shared and all(place.resident == place.quads for place in found):
+                return shape
+        blocks *= 2
+    return largest if largest and places(products, largest)[1] * BYTES <= limits.shared else None
+
+
+def grid_of(products: tuple[Product, ...], limits: Limits) -> Shape | None:
+    """One block to a multiprocessor, if all of them hold the weights; None if not."""
+    if not limits.multiprocessors:
+        return None
+    most = max(product.units for product in products)
+    blocks = -(-most // -(-most // limits.multiprocessors))
+    team = cluster_of(products, blocks, limits)
+    shape = team._replace(grid=True) if team else None
+    return shape if shape and places(products, shape)[1] * BYTES <= limits.shared else None
+
+
+def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: Limits) -> Shape:
+    """As many rows of the batch to a team as make all teams run at once, a power of two, as lanes and memory allow."""
+    at_once = 1 if shape.grid else max(1, limits.multiprocessors // shape.blocks)
+    while shape.rows * at_once < batch and 2 * shape.rows <= shape.lanes:
+        larger = shape._replace(rows=2 * shape.rows)
+        if places(products, larger)[1] * BYTES > limits.shared:
+            break
+        shape = larger
+    return shape
+
+
+def cluster_of(products: tuple[Product, ...], blocks: int, limits: Limits) -> Shape | None:
+    """A unit gets as many lanes as there are, but none that would have nothing to multiply; None where a block would have
+    too many units, or none."""
+    most = max(product.units for product in products)
+    units = -(-most // blocks)
+    lanes = 1
+    longest = max(product.length for product in products)
+    while 2 * lanes * units <= limits.threads and lanes < WARP and 4 * lanes < longest:
+        lanes *= 2
+    # a second product takes registers of its own: addresses, sums, an operand
+    resident = limits.resident if len(products) == 1 else limits.resident * 7 // 8
+    shape = Shape(blocks, units, lanes, 1, resident)
+    return shape if shape.threads <= limits.threads and (blocks - 1) * units < most else None

@@ -1,0 +1,215 @@
+"""Device functions with which the threads of a team share a product, and meet: in a cluster, or in the whole grid."""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda
+from numba.cuda.types import int64, uint32
+
+from rnnbench.impls.numba_cuda.intrinsics import (
+    await_arrivals,
+    cluster_arrive,
+    cluster_rank,
+    cluster_wait,
+    count_arrival,
+    load_mail,
+    load_quads,
+    peer_address,
+    row_product,
+    shared_address,
+    store_peer,
+)
+from rnnbench.impls.numba_cuda.layout import WARP, Place, Shape
+
+DeviceFunction = Any
+
+_WHOLE_WARP = 0xFFFFFFFF
+
+
+class Meeting(NamedTuple):
+    """``rank()``: this block's number in its team.  ``arrive(mail)``: what this block has sent is sent; ``wait(mail, n)``:
+    until the n-th meeting, counted from 1, when all blocks have arrived."""
+
+    rank: DeviceFunction
+    arrive: DeviceFunction
+    wait: DeviceFunction
+
+
+class Sharing(NamedTuple):
+    """What threads do for one product.
+
+    ``fetch(packed, rank, shared)``: the weights that this thread keeps; ``multiply(weights, shared, buffer)``: the sums of
+    the batch row that is this lane's own, lane b having row b; ``send(n)``: by how many entries there are, a function
+    ``(shared, mail, buffer, position, valid, values)`` that brings every row's values to the operand of every block, entry
+    g at ``position + g * stride``; ``collect(shared, mail, buffer)``: after the meeting, take in what was sent.
+    """
+
+    fetch: DeviceFunction
+    multiply: DeviceFunction
+    send: Any
+    collect: DeviceFunction
+
+
+def meeting(shape: Shape) -> Meeting:
+    """How the blocks of a team meet."""
+    return _meeting_of_grid(shape.blocks) if shape.grid else _meeting_of_cluster()
+
+
+def sharing(place: Place, shape: Shape, stride: int) -> Sharing:
+    """Device functions of one product; the buffers of its operand begin ``rows * padded`` elements apart."""
+    lanes, rows, threads, gates, padded = shape.lanes, shape.rows, shape.threads, place.product.gates, place.padded
+    operand, more = place.operand, place.weights
+    kept, whole = place.resident * gates * threads * 4, place.quads * gates * threads * 4
+    load = load_quads(place.resident * gates, 4 * threads)
+    row = row_product(gates, place.quads, place.resident, lanes, 4 * threads)
+    nothing = (np.float32(0),) * gates
+    apart = 0 if shape.grid else rows * padded
+
+    @cuda.jit(device=True, forceinline=True)
+    def fetch(packed, rank, shared):
+        tid = int64(cuda.threadIdx.x)
+        first = rank * whole
+        for i in range(tid, whole - kept, threads):
+            shared[more + i] = packed[first + kept + i]
+        return load(packed, first + 4 * tid)
+
+    @cuda.jit(device=True, forceinline=True)
+    def multiply(weights, shared, buffer):
+        tid = int64(cuda.threadIdx.x)
+        lane = tid % lanes
+        mine = nothing
+        for b in range(rows):
+            sums = row(weights, shared, operand + buffer * apart + b * padded + 4 * lane, more + 4 * tid)
+            if lane == b:
+                mine = sums
+        return mine
+
+    send, collect = (_through_mail if shape.grid else _to_peers)(place, shape)
+    return Sharing(fetch, multiply, _send(send, stride), collect)
+
+
+def clearing(place: Place, threads: int) -> DeviceFunction:
+    """``clear(shared)``: a product's operand zero, also where it is shorter than the quads that read it."""
+    first, end = place.operand, place.weights
+
+    @cuda.jit(device=True, forceinline=True)
+    def clear(shared):
+        for i in range(first + int64(cuda.threadIdx.x), end, threads):
+            shared[i] = np.float32(0)
+
+    return clear
+
+
+def _to_peers(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
+    """Each lane of a group stores in other blocks of the cluster; nothing is left to collect."""
+    operand, padded, lanes, rows, blocks = place.operand, place.padded, shape.lanes, shape.rows, shape.blocks
+    rounds = -(-blocks // lanes)
+
+    @cuda.jit(device=True, forceinline=True)
+    def send(shared, mail, buffer, position, valid, value):
+        lane = cuda.threadIdx.x % lanes
+        first = cuda.threadIdx.x % WARP - lane
+        for b in range(rows):
+            shown = cuda.shfl_sync(_WHOLE_WARP, value, first + b)
+            here = shared_address(shared, operand + (buffer * rows + b) * padded + position)
+            for p in range(rounds):
+                rank = p * lanes + lane
+                if valid and rank < blocks:
+                    store_peer(peer_address(here, uint32(rank)), shown)
+
+    @cuda.jit(device=True, forceinline=True)
+    def collect(shared, mail, buffer):
+        pass
+
+    return send, collect
+
+
+def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
+    """Each lane posts its own row; every block copies all rows to its shared memory."""
+    operand, padded, lanes, rows, threads, box = place.operand, place.padded, shape.lanes, shape.rows, shape.threads, place.mail
+    copied = rows * padded
+
+    @cuda.jit(device=True, forceinline=True)
+    def send(shared, mail, buffer, position, valid, value):
+        lane = cuda.threadIdx.x % lanes
+        if valid and lane < rows:
+            mail[box + (buffer * rows + lane) * padded + position] = value
+
+    @cuda.jit(device=True, forceinline=True)
+    def collect(shared, mail, buffer):
+        for i in range(4 * int64(cuda.threadIdx.x), copied, 4 * threads):
+            quad = load_mail(mail, box + buffer * copied + i)
+            shared[operand + i] = quad[0]
+            shared[operand + i + 1] = quad[1]
+            shared[operand + i + 2] = quad[2]
+            shared[operand + i + 3] = quad[3]
+        cuda.syncthreads()
+
+    return send, collect
+
+
+def _meeting_of_cluster() -> Meeting:
+    @cuda.jit(device=True, forceinline=True)
+    def rank():
+        return int64(cluster_rank())
+
+    @cuda.jit(device=True, forceinline=True)
+    def arrive(mail):
+        cluster_arrive()
+
+    @cuda.jit(device=True, forceinline=True)
+    def wait(mail, number):
+        cluster_wait()
+
+    return Meeting(rank, arrive, wait)
+
+
+def _meeting_of_grid(blocks: int) -> Meeting:
+    """One thread counts its block as arrived and waits for the others: their stores come before the count, and the reads
+    of its own block after the barrier that lets its other threads go on."""
+
+    @cuda.jit(device=True, forceinline=True)
+    def rank():
+        return int64(cuda.blockIdx.x)
+
+    @cuda.jit(device=True, forceinline=True)
+    def arrive(mail):
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            count_arrival(mail)
+
+    @cuda.jit(device=True, forceinline=True)
+    def wait(mail, number):
+        if cuda.threadIdx.x == 0:
+            await_arrivals(mail, uint32(number * blocks))
+        cuda.syncthreads()
+
+    return Meeting(rank, arrive, wait)
+
+
+def _send(one: DeviceFunction, stride: int) -> Any:
+    """By how many entries a tuple has: a device function that sends them all."""
+
+    def sending(count: int) -> DeviceFunction:
+        if count == 0:
+
+            @cuda.jit(device=True, forceinline=True)
+            def nothing(shared, mail, buffer, position, valid, values):
+                pass
+
+            return nothing
+        before, last = sending(count - 1), count - 1
+        offset = last * stride
+
+        @cuda.jit(device=True, forceinline=True)
+        def send(shared, mail, buffer, position, valid, values):
+            before(shared, mail, buffer, position, valid, values)
+            one(shared, mail, buffer, position + offset, valid, values[last])
+
+        return send
+
+    return sending

@@ -1,0 +1,19 @@
+"""``rnnbench cuda-audit``: is the machine code of the CUDA kernels what it has to be?  Without a GPU."""
+
+import argparse
+import json
+from typing import Any
+
+
+def cuda_audit(options: argparse.Namespace, progress: Any) -> int:
+    """Print the table of all kernels; returns the exit code."""
+    from rnnbench.cli import CHECK_FAILED, OK
+    from rnnbench.impls.numba_cuda.audit import audit, configurations, table
+
+    found = audit(configurations(options.cell), progress.count)
+    progress.clear()
+    if options.json:
+        print(json.dumps([one._asdict() | {"configuration": one.configuration._asdict()} for one in found], indent=1))
+    else:
+        print(table(found))
+    return CHECK_FAILED if any(one.faults for one in found) else OK

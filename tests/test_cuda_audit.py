@@ -1,0 +1,94 @@
+"""The machine code of every shipped persistent kernel: no spill, no local memory, no float64, and it fits on the chip.
+
+The proof compiles all configurations, on all processors: about 80 s of one processor, a must of the offline proof.
+"""
+
+import json
+from collections import Counter
+
+import pytest
+
+from rnnbench.cli import main
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls.numba_cuda import audit, offline
+from rnnbench.impls.numba_cuda.offline import Binary
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID
+
+MISSING = offline.missing_toolchain()
+needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
+
+
+@needs_toolchain
+def test_every_shipped_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["cuda-audit"])
+    table = capsys.readouterr().out
+    assert code == 0, table
+    todo = audit.configurations()
+    assert len(table.splitlines()) == len(todo) + 2
+    assert table.splitlines()[-1] == f"{len(todo)} kernels for sm_90a: ok"
+
+
+@needs_toolchain
+def test_json_has_what_the_table_has(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = audit.Configuration("elman", "tanh", 32, "record", 1)
+    monkeypatch.setattr(audit, "configurations", lambda cells: [one] if cells == ["elman"] else [])
+    assert main(["cuda-audit", "--cell", "elman", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["configuration"] == one._asdict()
+    assert (found["blocks"], found["threads"], found["spilled"], found["faults"]) == (1, 256, 0, [])
+    assert found["counts"]["FFMA"] > 0
+
+
+def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
+    from rnnbench.cells import CELLS
+
+    todo = audit.configurations()
+    assert {(one.cell, one.nonlinearity) for one in todo} == {(c, n) for c, kind in CELLS.items() for n in kind.nonlinearities}
+    for cell in CELLS:
+        kinds = {(one.hidden, one.kind) for one in todo if one.cell == cell and one.nonlinearity == "tanh"}
+        assert kinds >= {
+            (size, kind)
+            for size in (32, 512, *(audit.largest_hidden(cell, regime) for regime in (CLUSTER, GRID)))
+            for kind in audit.KINDS
+        }
+
+
+RIGHT = Binary("kernel", b"", registers=200, spilled=0, stack=0, shared=0)
+FINE = Counter({"LDG.E.128.CONSTANT": 8, "LDS.128": 4, "FFMA": 32})
+
+
+@pytest.mark.parametrize(
+    ("binary", "found", "shared", "words"),
+    [
+        (RIGHT._replace(spilled=24), FINE, 0, "24 bytes spilled; expected none"),
+        (RIGHT, FINE + Counter({"STL.64": 2, "LDL": 1}), 0, "3 accesses to local memory; expected none"),
+        (RIGHT._replace(registers=255), FINE, 0, "255 registers in 288 threads; expected at most 65536 in all"),
+        (RIGHT, FINE, 227 * 1024 + 4, "232452 bytes of shared memory; expected at most 232448"),
+        (RIGHT, FINE + Counter({"DFMA": 1}), 0, "float64 instructions DFMA; expected none"),
+        (RIGHT, FINE + Counter({"F2F.F64.F32": 1}), 0, "float64 instructions F2F.F64.F32; expected none"),
+        (RIGHT, FINE - Counter({"LDG.E.128.CONSTANT": 1}), 0, "7 loads of four weights; expected 8"),
+        (RIGHT, FINE - Counter({"LDS.128": 4}), 0, "no load of four elements from shared memory"),
+    ],
+)
+def test_each_fault_is_named(binary: Binary, found: Counter[str], shared: int, words: str) -> None:
+    assert audit.faults(RIGHT, FINE, 288, 0, 8) == []
+    assert audit.faults(binary, found, 288, shared, 8) == [words]
+
+
+def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = audit.Configuration("gru", "tanh", 100, "backward", 1)
+    counts = dict.fromkeys(audit.COUNTED, 1)
+    spilling = audit.Audited(configuration, CLUSTER, 2, 256, 1, 255, 8, 0, 900, counts, ["8 bytes spilled; expected none"])
+    monkeypatch.setattr(audit, "audit", lambda *_: [spilling])
+    assert main(["cuda-audit"]) == 1
+    *_, fault, summary = capsys.readouterr().out.splitlines()
+    assert fault == "FAILED  gru 100 backward: 8 bytes spilled; expected none"
+    assert summary == "1 kernels for sm_90a: 1 FAILED"
+
+
+def test_what_is_asked_for_must_exist_and_be_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match=r"unknown cell 'lst'; expected one of elman, jordan, lstm"):
+        audit.configurations(["lst"])
+    monkeypatch.setattr(audit, "missing_toolchain", lambda: "no linker")
+    with pytest.raises(BackendUnavailable, match="numba_cuda cannot compile here: no linker"):
+        audit.audit([], lambda *_: None)

@@ -1,0 +1,111 @@
+"""``rnnbench gpu`` without a GPU: it says so; stages are limited in time, and what they found is kept.  About 5 s.
+
+Stages that need a GPU are not run here; the gate and the barriers are, in the simulator.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
+pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+
+from rnnbench.cells import CELLS
+from rnnbench.cli import main
+from rnnbench.commands import gpu
+from rnnbench.impls.numba_cuda import device, first_run, offline
+from rnnbench.impls.numba_cuda.layout import Shape
+
+STAND_IN = """
+import json, sys, time
+stage = sys.argv[-1]
+print(json.dumps({"stage": stage, "what": "cluster barrier", "blocks": 8, "value": 0.125}), flush=True)
+if stage == "peers":
+    print('{"stage": "peers", "what": "torn', end="", flush=True)
+    time.sleep(60)
+if stage == "gates":
+    sys.exit("the driver | has gone")
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Stages that need no GPU: one finds something and hangs, one fails, the others end well."""
+    script = tmp_path / "stage.py"
+    script.write_text(STAND_IN)
+    start = gpu.subprocess.Popen
+    monkeypatch.setattr(gpu.subprocess, "Popen", lambda command, **how: start([sys.executable, script, command[-1]], **how))
+    monkeypatch.setattr(gpu, "_require_gpu", lambda: None)
+    return tmp_path
+
+
+def test_what_was_found_outlives_a_stage_that_hangs_or_fails(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "SHARES", gpu.SHARES | {"peers": 0.1})
+    assert main(["gpu", "--minutes", "0.2", "-o", str(stand_in / "results")]) == 3
+    printed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    rows = [json.loads(line) for line in Path(printed["results"]).read_text().splitlines()]
+    ends = {row["stage"]: row["how"] for row in rows if row["what"] == "ended"}
+    failed = {"peers": "out of time", "gates": "failed: the driver | has gone"}
+    assert ends == dict.fromkeys(gpu.SHARES, "done") | failed
+    assert [row["stage"] for row in rows if row["what"] == "cluster barrier"] == list(gpu.SHARES)
+    page = Path(printed["page"]).read_text()
+    assert "## peers: out of time\n" in page
+    assert "| blocks | value |\n| --- | --- | \n| 8 | 0.125 |\n" in page
+
+
+def test_stages_for_which_no_time_is_left_are_not_begun(stand_in: Path) -> None:
+    path = stand_in / "found.jsonl"
+    path.touch()
+    gpu.run_stages(path, 0.0)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{"stage": stage, "what": "ended", "how": "not reached"} for stage in gpu.SHARES]
+
+
+def test_a_failed_gate_is_a_failed_check(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = json.dumps({"stage": "gates", "what": "gate", "cell": "lstm", "passed": False})
+    monkeypatch.setattr(gpu, "run_stages", lambda path, _: path.write_text(row + "\n"))
+    assert main(["gpu", "--minutes", "1", "-o", str(stand_in)]) == 1
+
+
+def test_the_simulator_is_no_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.setenv(device.SIMULATION, "1")
+    assert main(["gpu", "--minutes", "1", "-o", str(tmp_path / "results")]) == 4
+    assert "the simulator is no GPU" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_every_stage_has_its_share_of_the_time() -> None:
+    assert list(gpu.SHARES) == list(first_run.STAGES)
+
+
+def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(device.SIMULATION, "1")
+    for cached in (device.require, device.device_limits):
+        cached.cache_clear()
+    try:
+        found = list(first_run.gates((3,), steps=2, batch=1))
+    finally:
+        for cached in (device.require, device.device_limits):
+            cached.cache_clear()
+    assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", "bfloat16")}
+    assert all(row["passed"] for row in found), found
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_the_barriers_that_are_timed_meet(grid: bool) -> None:
+    """Simulated, they end; compiled, they are the instructions that kernels use."""
+    from rnnbench.impls.numba_cuda import simulator
+
+    kernel = first_run.barriers(Shape(3, 8, 8, 1, 0, grid=grid), 1)
+    mail = np.zeros(kernel.mail, "float32")
+    simulator.run(kernel.function, (mail, mail, 5, 1, 0, 0), blocks=3, threads=64, cluster=1 if grid else 3, shared=1)
+    assert mail[0] == (15 if grid else 0)
+    if reason := offline.missing_toolchain():
+        pytest.skip(reason)
+    found = offline.instructions(offline.compile_kernel(kernel.function, kernel.signature, 64))
+    assert sum(count for name, count in found.items() if name.startswith("REDG.E.ADD.STRONG.GPU" if grid else "UCGABAR_ARV"))

@@ -1,0 +1,260 @@
+"""The persistent CUDA kernels, simulated: every cell, forward and BPTT, in a block, a cluster and a grid, within the derived
+tolerance; and faults planted in their source are caught.
+
+Planted faults are text that is replaced in a copy of a module.  About 20 s, all of it the simulator's and the reference's.
+"""
+
+import functools
+import inspect
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
+pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+
+from rnnbench.cells import CELLS
+from rnnbench.check import Expected, Problem, expected, gate
+from rnnbench.impls import numba_cuda
+from rnnbench.impls.numba_cuda import (
+    device,
+    network,
+    persistent,
+    persistent_backward,
+    persistent_forward,
+    sharing,
+    simulator,
+)
+from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
+from rnnbench.impls.numba_cuda.simulator import SimulationError
+from rnnbench.spec import Spec
+from rnnbench.store import Case
+
+ROOMY = Limits(threads=96, resident=128, shared=1 << 20, cluster=3, multiprocessors=3)
+TIGHT = ROOMY._replace(resident=16)
+"""So few registers that most weights lie in shared memory."""
+
+ORDERS = ("ascending", "descending", 7)
+
+SIZES = {"block": 7, "cluster": 10, "grid": 10}
+"""Hidden sizes; 10 units are 4, 4 and 2 in three blocks."""
+
+
+@pytest.fixture(autouse=True)
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process's device is the simulated one while a test runs."""
+    monkeypatch.setenv(device.SIMULATION, "1")
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    for cached in (device.require, device.device_limits, persistent.kernel, simulator.simulated):
+        cached.cache_clear()
+
+
+def run_in(monkeypatch: pytest.MonkeyPatch, team: str, limits: Limits) -> None:
+    """Every network runs in one block, in clusters of three or in a grid of three."""
+
+    def shape(products: tuple[Product, ...]) -> Shape | None:
+        return grid_of(products, limits) if team == "grid" else cluster_of(products, 3 if team == "cluster" else 1, limits)
+
+    def choose(spec: Spec, _: Limits) -> Regime:
+        return Regime(CLUSTER, shape(forward_products(spec)), shape(backward_products(spec)))
+
+    monkeypatch.setattr(network, "choose", choose)
+    monkeypatch.setattr(network, "device_limits", lambda: limits)
+
+
+@functools.cache
+def problem(cell: str, hidden: int, batch: int, bidirectional: bool = False) -> Problem:
+    size = hidden - 2 if CELLS[cell].feeds_back_output else None
+    case = Case(phase="step", cell=cell, T=3, B=batch, I=2, H=hidden, output_size=size, bidirectional=bidirectional)
+    return Problem(case)
+
+
+@functools.cache
+def wanted(given: Problem) -> Expected:
+    return expected(given)
+
+
+@pytest.mark.parametrize("team", SIZES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_ragged_sizes_in_registers(monkeypatch: pytest.MonkeyPatch, cell: str, team: str) -> None:
+    """Neither blocks nor rows nor quads come out even, and the last team has rows beyond the batch."""
+    check_at("ascending", monkeypatch, ROOMY, team, problem(cell, SIZES[team], 5))
+
+
+@pytest.mark.parametrize("team", SIZES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_directions_with_weights_in_shared_memory(monkeypatch: pytest.MonkeyPatch, cell: str, team: str) -> None:
+    """... at a random order of the threads; one direction runs time backwards."""
+    check_at(7, monkeypatch, TIGHT, team, problem(cell, SIZES[team], 2, bidirectional=True))
+
+
+@pytest.mark.parametrize("team", ["cluster", "grid"])
+@pytest.mark.parametrize("cell", ["lstm", "jordan"])
+def test_the_last_block_first(monkeypatch: pytest.MonkeyPatch, cell: str, team: str) -> None:
+    """One cell with one product, one with two."""
+    check_at("descending", monkeypatch, ROOMY, team, problem(cell, SIZES[team], 3))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "jordan"])
+@pytest.mark.parametrize("case", [{"phase": "step", "bidirectional": True}, {"phase": "tbptt", "window": 2, "stride": 1}])
+def test_bfloat16(cell: str, case: dict[str, Any]) -> None:
+    """Its arrays hold the dtype, and directions, windows and gradients are joined and added in it."""
+    size = 4 if CELLS[cell].feeds_back_output else None
+    given = Problem(Case(cell=cell, T=3, B=2, I=2, H=5, output_size=size, dtype="bfloat16", **case))
+    assert [str(finding) for finding in gate(numba_cuda, given, wanted(given)) if not finding.passed] == []
+
+
+def check_at(order: str | int, monkeypatch: pytest.MonkeyPatch, limits: Limits, team: str, given: Problem) -> None:
+    run_in(monkeypatch, team, limits)
+    monkeypatch.setattr(simulator, "run", functools.partial(simulator.run, order=order))
+    assert [str(finding) for finding in gate(numba_cuda, given, wanted(given)) if not finding.passed] == []
+
+
+@dataclass(frozen=True)
+class Fault:
+    """In a module, each text is replaced by another, wherever it stands."""
+
+    module: types.ModuleType
+    replaced: tuple[tuple[str, str], ...]
+    cell: str = "lstm"
+    team: str = "cluster"
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = inspect.getsource(self.module)
+        for old, new in self.replaced:
+            assert old in source, old
+            source = source.replace(old, new)
+        wrong = types.ModuleType(self.module.__name__)
+        wrong.__file__ = self.module.__file__
+        exec(compile(source, str(self.module.__file__), "exec"), wrong.__dict__)
+        for user in (persistent, persistent_forward, persistent_backward):
+            for name in ("forward_kernel", "backward_kernel", "sharing", "meeting", "clearing"):
+                if getattr(user, name, None) is getattr(self.module, name, self):
+                    monkeypatch.setattr(user, name, getattr(wrong, name))
+
+
+def no_barrier(module: types.ModuleType, team: str = "cluster") -> Fault:
+    """The blocks neither arrive at a step's barrier nor wait for it."""
+    return Fault(module, (("            arrive(mail)\n", ""), ("            wait(mail, s + 2)\n", "")), team=team)
+
+
+FAULTS = {
+    "no barrier in a step": no_barrier(persistent_forward),
+    "no barrier in a step of BPTT": no_barrier(persistent_backward),
+    "no barrier in a step of a grid": no_barrier(persistent_forward, team="grid"),
+    "no barrier in a step of BPTT of a grid": no_barrier(persistent_backward, team="grid"),
+    "no barrier before the second product": Fault(
+        persistent_forward,
+        (
+            (
+                "            arrive(mail)\n            if active:\n                write_operand",
+                "            if active:\n                write_operand",
+            ),
+            ("            wait(mail, 2 * s + 2)\n", ""),
+        ),
+        "gru_reset_before",
+    ),
+    "no barrier before the second product of BPTT": Fault(
+        persistent_backward,
+        (
+            (
+                "            arrive(mail)\n            if active_2:\n                write_one",
+                "            if active_2:\n                write_one",
+            ),
+            ("            wait(mail, 2 * s + 2)\n", ""),
+        ),
+        "jordan",
+    ),
+    "no barrier before the first step": Fault(
+        persistent_forward, (("        arrive(mail)\n        wait(mail, 1)\n        for", "        for"),)
+    ),
+    "arrives but does not wait": Fault(persistent_forward, (("            wait(mail, s + 2)\n", ""),)),
+    "a grid's barrier opens one meeting early": Fault(sharing, (("number * blocks", "(number - 1) * blocks"),), team="grid"),
+    "a grid's barrier opens one block early": Fault(sharing, (("number * blocks", "number * blocks - 1"),), team="grid"),
+    "a block arrives before its threads have": Fault(
+        sharing,
+        (
+            (
+                "        cuda.syncthreads()\n        if cuda.threadIdx.x == 0:\n            count",
+                "        if cuda.threadIdx.x == 0:\n            count",
+            ),
+        ),
+        team="grid",
+    ),
+    "threads go on before their block has waited": Fault(
+        sharing, (("uint32(number * blocks))\n        cuda.syncthreads()", "uint32(number * blocks))"),), team="grid"
+    ),
+    "mail is read before all of it is copied": Fault(
+        sharing, (("quad[3]\n        cuda.syncthreads()", "quad[3]"),), team="grid"
+    ),
+    "mail is collected from the other buffer": Fault(
+        persistent_forward, (("collect(shared, mail, 1 - buffer)", "collect(shared, mail, buffer)"),), team="grid"
+    ),
+    "mail is posted a row too far": Fault(
+        sharing, (("(buffer * rows + lane) * padded", "(buffer * rows + lane + 1) * padded"),), team="grid"
+    ),
+    "sends to a wrong peer": Fault(sharing, (("uint32(rank)", "uint32(rank // 2)"),)),
+    "sends to a peer too many": Fault(sharing, (("rank < blocks", "rank <= blocks"),)),
+    "writes the buffer that is read": Fault(persistent_forward, (("1 - buffer", "buffer"),)),
+    "reads the other buffer in BPTT": Fault(
+        persistent_backward, (("multiply(weights, shared, s & 1)", "multiply(weights, shared, 1 - (s & 1))"),)
+    ),
+    "one row off in the operand": Fault(
+        sharing,
+        (("buffer * apart + b * padded", "buffer * apart + (b + 1) * padded"),),
+    ),
+    "a unit too many": Fault(persistent_forward, (("unit < units", "unit <= units"),)),
+    "a row too many": Fault(persistent_forward, (("row < batch", "row <= batch"),)),
+    "every lane has the last row": Fault(sharing, (("if lane == b:", "if b == b:"),)),
+    "the last state is not written": Fault(
+        persistent_forward,
+        (
+            (
+                "            if active:\n                write_state",
+                "            if active and s + 1 < steps:\n                write_state",
+            ),
+        ),
+    ),
+    "a row of cotangents is not written": Fault(
+        persistent_backward,
+        (("            if active:\n                write_da", "            if active and row:\n                write_da"),),
+    ),
+    "the initial cotangent is not written": Fault(
+        persistent_backward,
+        (("        if active:\n            write_states", "        if active and row:\n            write_states"),),
+    ),
+    "padding is not cleared": Fault(sharing, (("    first, end = place.operand, place.weights", "    first, end = 0, 0"),)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """By the simulator, or as an error beyond ten times the tolerance, at one of the orders at which all cells are right."""
+    fault = FAULTS[name]
+    run_in(monkeypatch, fault.team, ROOMY)
+    fault.plant(monkeypatch)
+    given, run = problem(fault.cell, SIZES[fault.team], 3), simulator.run
+
+    def caught_at(order: str | int) -> str | None:
+        monkeypatch.setattr(simulator, "run", functools.partial(run, order=order))
+        return caught(given)
+
+    assert any(caught_at(order) for order in ORDERS)
+
+
+def caught(given: Problem) -> str | None:
+    """What was found."""
+    try:
+        worst: Any = gate(numba_cuda, given, wanted(given))[0]
+    except SimulationError as error:
+        return str(error)
+    return str(worst) if worst.ratio > 10 else None

@@ -1,0 +1,103 @@
+"""Which kernels run a network, and how its weights are laid out for them.  Below 2 s."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
+pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+
+import rnnbench
+from rnnbench.cells import CELLS
+from rnnbench.impls import numba_cuda
+from rnnbench.impls.numba_cuda import device
+from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, PER_STEP, SIMULATED, SMALL, Limits, choose, with_rows
+from rnnbench.spec import Spec
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "dtype", "regime", "blocks"),
+    [
+        ("lstm", 32, "float32", SMALL, 1),
+        ("lstm", 128, "float32", CLUSTER, 2),
+        ("lstm", 256, "float32", CLUSTER, 8),
+        ("lstm", 512, "float32", CLUSTER, 16),
+        ("lstm", 1024, "float32", GRID, 128),
+        ("lstm", 2048, "float32", PER_STEP, None),
+        ("gru", 1500, "float32", GRID, 125),
+        ("lstm", 256, "float64", PER_STEP, None),
+        ("gru", 512, "float32", CLUSTER, 16),
+        ("gru_reset_before", 512, "float32", CLUSTER, 16),
+        ("elman", 128, "float32", SMALL, 1),
+        ("elman", 1000, "float32", CLUSTER, 16),
+        ("jordan", 256, "float32", CLUSTER, 8),
+        ("lstm", 256, "bfloat16", CLUSTER, 8),
+        ("jordan", 1000, "float32", GRID, 125),
+    ],
+)
+def test_the_table_on_hopper(cell: str, hidden: int, dtype: str, regime: str, blocks: int | None) -> None:
+    chosen = choose(Spec(cell, 64, hidden, dtype=dtype), HOPPER)
+    assert chosen.name == regime
+    assert (chosen.forward and chosen.forward.blocks) == blocks
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_clusters_the_grid_takes_over(cell: str) -> None:
+    older = HOPPER._replace(cluster=0)
+    assert choose(Spec(cell, 4, 256), older).name == GRID
+    assert choose(Spec(cell, 4, 256), older._replace(multiprocessors=0)).name == PER_STEP
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("limits", [HOPPER, SIMULATED])
+def test_shapes_stay_within_the_limits_and_no_block_is_idle(cell: str, limits: Limits) -> None:
+    for hidden in (1, 2, 3, 5, 8, 13, 31, 33, 64, 100, 127, 200, 257, 300, 512, 513, 600):
+        spec = Spec(cell, 1, hidden)
+        for shape, products in zip(choose(spec, limits)[1:], (forward_products(spec), backward_products(spec)), strict=True):
+            if shape is None:
+                continue
+            for batch in (1, 2, 17, 1000):
+                chosen = with_rows(shape, products, batch, limits)
+                assert chosen.threads <= limits.threads
+                assert chosen.blocks <= (limits.multiprocessors if chosen.grid else limits.cluster)
+                assert 4 * places(products, chosen)[1] <= limits.shared
+                assert 1 <= chosen.rows <= chosen.lanes <= 32
+                assert (chosen.blocks - 1) * chosen.units < hidden <= chosen.blocks * chosen.units
+
+
+def test_a_batch_is_spread_over_clusters_before_they_take_more_rows() -> None:
+    spec = Spec("lstm", 1, 256)
+    products, shape = forward_products(spec), choose(spec, HOPPER).forward
+    rows = [with_rows(shape, products, batch, HOPPER).rows for batch in (1, 16, 17, 32, 64, 10_000)]
+    assert rows == [1, 1, 2, 2, 4, 8]
+
+
+def test_each_thread_finds_its_weights() -> None:
+    """By block, quad, gate, thread and element; what no thread has is zero."""
+    spec = Spec("gru", 1, 10)
+    shape = Shape(blocks=3, units=4, lanes=4, rows=2, resident=1 << 20)
+    (place,), _ = places(forward_products(spec), shape)
+    weights = np.random.default_rng(0).standard_normal((10, 3, 10)).astype("float32")
+    packed = pack(weights, place, shape).reshape(3, place.quads, 3, shape.threads, 4)
+    found = np.zeros_like(weights)
+    for unit in range(10):
+        for k in range(10):
+            quad, lane = divmod(k // 4, 4)
+            found[unit, :, k] = packed[unit // 4, quad, :, unit % 4 * 4 + lane, k % 4]
+    np.testing.assert_array_equal(found, weights)
+    assert np.count_nonzero(packed) == weights.size
+
+
+def test_a_network_and_info_say_which_regime_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(device.SIMULATION, "1")
+    for cached in (device.require, device.device_limits):
+        cached.cache_clear()
+    try:
+        sizes = {5: CLUSTER, 20: GRID, 40: PER_STEP}
+        specs = [Spec("lstm", 2, hidden) for hidden in sizes]
+        networks = [numba_cuda.load(spec, rnnbench.init_params(spec, 0)) for spec in specs]
+        assert [network.regime for network in networks] == list(sizes.values())
+        assert [numba_cuda.info(spec)["regime"] for spec in specs] == list(sizes.values())
+    finally:
+        for cached in (device.require, device.device_limits):
+            cached.cache_clear()
