@@ -36,7 +36,8 @@ def launch(kernel: Any, work: int, *args: Any) -> None:
 class TeamKernel:
     """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
 
-    The last array is the mail of a grid, ``mail`` float32, zero at first, or any array; the last integer is the first row of the batch.
+    The last array is the mail of a grid, ``mail`` float32, zero at first, or any array; the last integer is the first row of
+    the batch.
     """
 
     def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
