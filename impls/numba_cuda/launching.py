@@ -28,16 +28,20 @@ PORTABLE_CLUSTER = 8
 def launch(kernel: Any, work: int, *args: Any) -> None:
     """Start one thread per item of ``work``, in blocks no larger than the work."""
     threads = min(THREADS, work)
-    blocks = -(-work // threads)
+    launch_blocks(kernel, -(-work // threads), threads, 0, *args)
+
+
+def launch_blocks(kernel: Any, blocks: int, threads: int, shared: int, *args: Any) -> None:
+    """Start blocks that know nothing of each other, with ``shared`` float32 of shared memory each."""
     if simulated():
         from rnnbench.impls.numba_cuda import simulator
 
-        simulator.run(kernel, args, blocks=blocks, threads=threads)
+        simulator.run(kernel, args, blocks=blocks, threads=threads, shared=shared)
     else:
         from numba import cuda
 
         handle = STREAM.get()
-        kernel[blocks, threads, cuda.external_stream(handle) if handle else 0](*args)
+        kernel[blocks, threads, cuda.external_stream(handle) if handle else 0, 4 * shared](*args)
 
 
 class TeamKernel:

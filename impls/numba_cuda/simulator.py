@@ -421,10 +421,15 @@ class _Shared:
         return thread.block.shared
 
 
+class _Local:
+    def array(self, shape: int, dtype: Any) -> Memory:
+        return Memory(np.full(shape, np.nan, np.dtype(dtype.name)), "local memory")
+
+
 class _Cuda:
     """What of ``numba.cuda`` kernels may use."""
 
-    shared = _Shared()
+    shared, local = _Shared(), _Local()
 
     @property
     def threadIdx(self) -> Index:  # noqa: N802  # as CUDA calls it
