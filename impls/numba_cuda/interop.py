@@ -35,7 +35,7 @@ def from_torch(tensor: Any) -> Any:
     plain = tensor.detach()
     passed = plain.view(torch.int16) if dtype == "bfloat16" else plain
     if simulated():
-        from rnnbench.impls.numba_cuda.simulator import SimulatedArray
+        from rnnbench.impls.numba_cuda.simulated_machine import SimulatedArray
 
         array = passed.numpy().view(SimulatedArray)
     else:

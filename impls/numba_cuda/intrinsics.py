@@ -1,7 +1,7 @@
 """What CUDA threads do beyond Numba's own functions: inline PTX for kernels, each with its twin for the simulator.
 
 An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
-(``simulator.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
+(``simulated_machine.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
 "st.shared::cluster", "red.release", "ld.acquire".
 """
 

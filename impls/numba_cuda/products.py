@@ -5,7 +5,7 @@ cuBLAS rounds as PyTorch is told to: with ``torch.backends.cuda.matmul.allow_tf3
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false, reportOptionalSubscript=false
 
 import functools
 import importlib.util
