@@ -75,6 +75,13 @@ def test_each_fault_is_named(binary: Binary, found: Counter[str], shared: int, w
     assert audit.faults(binary, found, 288, shared, 8) == [words]
 
 
+def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "parameters", lambda _: [0, 8, 12])
+    assert audit.wrong_parameters(RIGHT, 3) == ["parameters at [0, 8, 12]; expected 3 of 8 bytes"]
+    monkeypatch.setattr(audit, "parameters", lambda _: [0, 8, 16])
+    assert audit.wrong_parameters(RIGHT, 3) == []
+
+
 def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = audit.Configuration("gru", "tanh", 100, "backward", 1)
     counts = dict.fromkeys(audit.COUNTED, 1)

@@ -17,6 +17,7 @@ from rnnbench.impls.numba_cuda.offline import (
     instructions,
     missing_toolchain,
     of_family,
+    parameters,
 )
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, choose, with_rows
 from rnnbench.spec import Spec
@@ -133,7 +134,7 @@ def examine(configuration: Configuration) -> Audited:
         shared,
         counts.total(),
         {family: of_family(counts, family) for family in COUNTED},
-        faults(binary, counts, shape.threads, shared, resident),
+        faults(binary, counts, shape.threads, shared, resident) + wrong_parameters(binary, len(made.signature.args)),
     )
 
 
@@ -152,6 +153,12 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
         "no load of four elements from shared memory": not found["LDS.128"],
     }
     return [sentence for sentence, wrong in checks.items() if wrong]
+
+
+def wrong_parameters(binary: Binary, count: int) -> list[str]:
+    """What is wrong with how a kernel expects its arguments, which are launched as words of 8 bytes."""
+    found = parameters(binary)
+    return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
 
 
 def table(found: Sequence[Audited]) -> str:
