@@ -75,12 +75,6 @@ def test_each_fault_is_named(binary: Binary, found: Counter[str], shared: int, w
     assert audit.faults(binary, found, 288, shared, 8) == [words]
 
 
-def test_a_barrier_that_was_copied_is_named() -> None:
-    assert audit.wrong_arrivals(Counter({"UCGABAR_ARV": 2, "UCGABAR_WAIT": 2}), 2) == []
-    assert audit.wrong_arrivals(Counter({"REDG.E.ADD.STRONG.GPU": 3}), 3) == []
-    assert audit.wrong_arrivals(Counter({"UCGABAR_ARV": 3}), 2) == ["3 places where barriers are arrived at; expected 2"]
-
-
 def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "parameters", lambda _: [0, 8, 12])
     assert audit.wrong_parameters(RIGHT, 3) == ["parameters at [0, 8, 12]; expected 3 of 8 bytes"]

@@ -124,7 +124,7 @@ def examine(configuration: Configuration) -> Audited:
     shared = binary.shared + 4 * made.shared
     resident = sum(place.resident * place.product.gates for place in places(products, shape)[0])
     wrong = faults(binary, counts, shape.threads, shared, resident)
-    wrong += wrong_arrivals(counts, 1 + len(products)) + wrong_parameters(binary, len(made.signature.args))
+    wrong += wrong_parameters(binary, len(made.signature.args))
     return Audited(
         configuration,
         regime.name,
@@ -155,13 +155,6 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
         "no load of four elements from shared memory": not found["LDS.128"],
     }
     return [sentence for sentence, wrong in checks.items() if wrong]
-
-
-def wrong_arrivals(found: Counter[str], count: int) -> list[str]:
-    """A kernel arrives at one barrier before its loop and at one per product in it; a copy would stand in a branch, where
-    the threads of a warp no longer arrive together."""
-    arrivals = found["UCGABAR_ARV"] + found["REDG.E.ADD.STRONG.GPU"]
-    return [] if arrivals == count else [f"{arrivals} places where barriers are arrived at; expected {count}"]
 
 
 def wrong_parameters(binary: Binary, count: int) -> list[str]:
