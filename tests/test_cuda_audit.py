@@ -1,6 +1,6 @@
 """The machine code of every shipped persistent kernel: no spill, no local memory, no float64, and it fits on the chip.
 
-The proof compiles all configurations, on all processors: about 80 s of one processor, a must of the offline proof.
+The proof compiles all configurations, on all processors: about 100 s of one processor, a must of the offline proof.
 """
 
 import json
@@ -46,10 +46,10 @@ def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
     assert {(one.cell, one.nonlinearity) for one in todo} == {(c, n) for c, kind in CELLS.items() for n in kind.nonlinearities}
     for cell in CELLS:
         kinds = {(one.hidden, one.kind) for one in todo if one.cell == cell and one.nonlinearity == "tanh"}
-        assert kinds >= {
-            (size, kind)
-            for size in (32, 512, *(audit.largest_hidden(cell, regime) for regime in (CLUSTER, GRID)))
-            for kind in audit.KINDS
+        sizes = (32, 512, *(audit.largest_hidden(cell, regime) for regime in (CLUSTER, GRID)))
+        assert kinds >= {(size, kind) for size in sizes for kind in ("record", "backward")} | {
+            (32, "forward"),
+            (512, "forward"),
         }
 
 

@@ -28,7 +28,8 @@ REGISTERS = 65_536
 HIDDEN = (32, 256, 512, 1024)
 """In all regimes; the largest sizes that a cluster and a grid hold, which are not round, come besides."""
 
-KINDS = ("forward", "record", "backward")
+TRAINING, INFERENCE = ("record", "backward"), (32, 512)
+"""Kernels at all sizes; and the sizes of the kernel "forward", which is "record" with fewer stores."""
 
 COUNTED = ("FFMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
 
@@ -64,8 +65,8 @@ class Audited(NamedTuple):
 
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
-    """All cells and kernels at the sizes of ``HIDDEN`` and at the largest; inference with one row, training with many;
-    other nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
+    """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
+    nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
     for cell in cells or ():
         if cell not in CELLS:
             raise ArgumentError(f"unknown cell {cell!r}; expected one of {', '.join(CELLS)}")
@@ -75,10 +76,12 @@ def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
 def _of_cell(cell: str) -> Iterator[Configuration]:
     usual, *others = CELLS[cell].nonlinearities
     for hidden in sorted({*HIDDEN, largest_hidden(cell, CLUSTER), largest_hidden(cell, GRID)}):
-        for kind in KINDS:
-            yield Configuration(cell, usual, hidden, kind, 1 if kind == "forward" else 1 << 20)
+        for kind in TRAINING:
+            yield Configuration(cell, usual, hidden, kind, 1 << 20)
+        if hidden in INFERENCE:
+            yield Configuration(cell, usual, hidden, "forward", 1)
     for nonlinearity in others:
-        for kind in ("record", "backward"):
+        for kind in TRAINING:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
 
 
