@@ -23,6 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """Shells start what they put into the background with interrupts ignored, and commands inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def planted(tmp_path):
     """Write a backend with methods or functions of its own to a file; gives the file's name."""

@@ -30,7 +30,7 @@ from rnnbench.impls.numba_cuda import (
 )
 from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
-from rnnbench.impls.numba_cuda.simulator import SimulationError
+from rnnbench.impls.numba_cuda.simulated_machine import SimulationError
 from rnnbench.spec import Spec
 from rnnbench.store import Case
 

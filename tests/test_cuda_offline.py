@@ -24,7 +24,7 @@ def compiled(kernel: Any, threads: int = 128) -> tuple[offline.Binary, Counter[s
 
 
 def test_without_toolchain_it_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline, "missing_toolchain", lambda: "no linker")
+    monkeypatch.setattr(offline, "missing_compiler", lambda: "no linker")
     with pytest.raises(BackendUnavailable, match="numba_cuda cannot compile here: no linker"):
         offline.compile_kernel(lambda: None, None, 32)
 
@@ -40,7 +40,7 @@ def test_each_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pathfinder, "find_nvidia_binary_utility", {}.get)
     assert offline.missing_toolchain() == "the disassembler nvdisasm was not found: pip install 'rnnbench[cuda-offline]'"
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
-    assert offline.missing_toolchain() == "the CUDA linker nvJitLink was not found: pip install 'rnnbench[cuda-offline]'"
+    assert offline.missing_toolchain() == "the CUDA compiler library nvJitLink was not found: pip install 'rnnbench[cuda]'"
 
 
 @needs_toolchain
@@ -71,6 +71,8 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
     assert not offline.double_precision(found)
     assert (binary.spilled, binary.stack, binary.shared) == (0, 0, 0)
     assert 0 < binary.registers <= 255
+    assert offline.parameters(binary) == [0, 8]
+    assert binary.entry.encode() in binary.cubin
 
 
 @needs_toolchain

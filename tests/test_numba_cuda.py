@@ -323,6 +323,20 @@ def test_without_numba_cuda_it_names_the_install_command(monkeypatch: pytest.Mon
         ptx.compile_ptx(_spec("lstm", "float32"))
 
 
+def test_without_greenlet_there_is_no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = device.importlib.util.find_spec
+    monkeypatch.setenv(device.SIMULATION, "1")
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None if name == "greenlet" else found(name))
+    assert numba_cuda.unavailable() == "the simulator needs greenlet: pip install 'rnnbench[cuda-offline]'"
+
+
+def test_numbas_own_simulator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    reason = numba_cuda.unavailable()
+    assert reason is not None
+    assert reason.startswith("NUMBA_ENABLE_CUDASIM is 1, and Numba's own simulator knows no clusters: unset it")
+
+
 def test_without_compiler_ptx_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptx, "missing_compiler", lambda: "no nvvm")
     with pytest.raises(BackendUnavailable, match="numba_cuda cannot compile here: no nvvm"):

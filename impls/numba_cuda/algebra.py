@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from rnnbench.impls.numba_cuda.arrays import DeviceArrays, on_device
-from rnnbench.impls.numba_cuda.kernels import Matrix, constant, matrix, multiply
+from rnnbench.impls.numba_cuda.kernels import Matrix, constant, matrix
+from rnnbench.impls.numba_cuda.products import Multiply
 
 Weights = dict[str, Matrix]
 
@@ -15,8 +16,8 @@ ALL = slice(None)
 class Algebra:
     """Operations on matrices (``kernels.Matrix``) of one dtype; a bias is a matrix of one row."""
 
-    def __init__(self, arrays: DeviceArrays) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: DeviceArrays, multiply: Multiply) -> None:
+        self._arrays, self.multiply = arrays, multiply
         self._zero, self._one = arrays.filled((1,), 0), arrays.filled((1,), 1)
 
     def on_device(self, value: np.ndarray) -> Matrix:
@@ -31,14 +32,14 @@ class Algebra:
 
     def product(self, a: Matrix, b: Matrix, out: Matrix) -> None:
         """out = a b"""
-        multiply(out, self._zeros(out), a, b)
+        self.multiply(out, self._zeros(out), a, b)
 
     def affine(self, weights: Weights, name: str, out: Matrix, operand: Matrix, gates: slice = ALL) -> None:
         """out[:, gates] = operand weight[gates]^T + bias[gates]"""
         out = out.part(columns=gates)
         bias = weights.get(f"bias_{name}")
         start = self._zeros(out) if bias is None else bias.part(columns=gates).repeated(out.rows)
-        multiply(out, start, operand, weights[f"weight_{name}"].part(gates).transposed)
+        self.multiply(out, start, operand, weights[f"weight_{name}"].part(gates).transposed)
 
     def affine_gradients(self, grads: Weights, name: str, dout: Matrix, operand: Matrix, gates: slice = ALL) -> None:
         """The gradients of ``affine`` with respect to weight[gates] and bias[gates], summed over the rows."""

@@ -17,7 +17,7 @@ Allocate = Callable[[tuple[int, ...]], Any]
 def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """A new array on the device, whatever is in it; NaN in the simulator."""
     if simulated():
-        from rnnbench.impls.numba_cuda.simulator import allocate as simulated_allocate
+        from rnnbench.impls.numba_cuda.simulated_machine import allocate as simulated_allocate
 
         return simulated_allocate(shape, dtype)
     return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do

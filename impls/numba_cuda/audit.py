@@ -17,6 +17,7 @@ from rnnbench.impls.numba_cuda.offline import (
     instructions,
     missing_toolchain,
     of_family,
+    parameters,
 )
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, choose, with_rows
 from rnnbench.spec import Spec
@@ -27,7 +28,8 @@ REGISTERS = 65_536
 HIDDEN = (32, 256, 512, 1024)
 """In all regimes; the largest sizes that a cluster and a grid hold, which are not round, come besides."""
 
-KINDS = ("forward", "record", "backward")
+TRAINING, INFERENCE = ("record", "backward"), (32, 512)
+"""Kernels at all sizes; and the sizes of the kernel "forward", which is "record" with fewer stores."""
 
 COUNTED = ("FFMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
 
@@ -63,8 +65,8 @@ class Audited(NamedTuple):
 
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
-    """All cells and kernels at the sizes of ``HIDDEN`` and at the largest; inference with one row, training with many;
-    other nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
+    """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
+    nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
     for cell in cells or ():
         if cell not in CELLS:
             raise ArgumentError(f"unknown cell {cell!r}; expected one of {', '.join(CELLS)}")
@@ -74,10 +76,12 @@ def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
 def _of_cell(cell: str) -> Iterator[Configuration]:
     usual, *others = CELLS[cell].nonlinearities
     for hidden in sorted({*HIDDEN, largest_hidden(cell, CLUSTER), largest_hidden(cell, GRID)}):
-        for kind in KINDS:
-            yield Configuration(cell, usual, hidden, kind, 1 if kind == "forward" else 1 << 20)
+        for kind in TRAINING:
+            yield Configuration(cell, usual, hidden, kind, 1 << 20)
+        if hidden in INFERENCE:
+            yield Configuration(cell, usual, hidden, "forward", 1)
     for nonlinearity in others:
-        for kind in ("record", "backward"):
+        for kind in TRAINING:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
 
 
@@ -122,6 +126,8 @@ def examine(configuration: Configuration) -> Audited:
     counts = instructions(binary)
     shared = binary.shared + 4 * made.shared
     resident = sum(place.resident * place.product.gates for place in places(products, shape)[0])
+    wrong = faults(binary, counts, shape.threads, shared, resident)
+    wrong += wrong_parameters(binary, len(made.signature.args))
     return Audited(
         configuration,
         regime.name,
@@ -133,7 +139,7 @@ def examine(configuration: Configuration) -> Audited:
         shared,
         counts.total(),
         {family: of_family(counts, family) for family in COUNTED},
-        faults(binary, counts, shape.threads, shared, resident),
+        wrong,
     )
 
 
@@ -152,6 +158,12 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
         "no load of four elements from shared memory": not found["LDS.128"],
     }
     return [sentence for sentence, wrong in checks.items() if wrong]
+
+
+def wrong_parameters(binary: Binary, count: int) -> list[str]:
+    """What is wrong with how a kernel expects its arguments, which are launched as words of 8 bytes."""
+    found = parameters(binary)
+    return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
 
 
 def table(found: Sequence[Audited]) -> str:

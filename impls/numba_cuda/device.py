@@ -66,7 +66,7 @@ def missing_compiler() -> str | None:
         return missing
     from cuda import pathfinder
 
-    for library in ("nvvm", "nvrtc"):
+    for library in ("nvvm", "nvrtc", "nvJitLink"):
         try:
             pathfinder.load_nvidia_dynamic_lib(library)
         except pathfinder.DynamicLibNotFoundError:

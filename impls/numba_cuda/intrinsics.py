@@ -1,7 +1,7 @@
 """What CUDA threads do beyond Numba's own functions: inline PTX for kernels, each with its twin for the simulator.
 
 An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
-(``simulator.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
+(``simulated_machine.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
 "st.shared::cluster", "red.release", "ld.acquire".
 """
 
@@ -36,13 +36,17 @@ def twin_of(function: Any) -> Callable[[Twin], Twin]:
     return register
 
 
-def _assembly(code: str, constraints: str, result: Any, *arguments: Any) -> tuple[Any, Any]:
+_TOGETHER = ("convergent",)
+"""Of a call that the threads of a warp have to make together: the compiler must not copy it into branches."""
+
+
+def _assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Signature and code generator of one PTX statement on scalars; it is never moved, merged or dropped."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.VoidType() if result == types.void else _LLVM[result]
         statement = ir.FunctionType(kind, [_LLVM[argument] for argument in arguments])
-        made = builder.call(ir.InlineAsm(statement, code, constraints, side_effect=True), values)
+        made = builder.call(ir.InlineAsm(statement, code, constraints, side_effect=True), values, attrs=attributes)
         return context.get_dummy_value() if result == types.void else made
 
     return result(*arguments), generate
@@ -113,7 +117,7 @@ def _store_peer(thread: Any, address: Any, value: Any) -> None:
 @intrinsic
 def cluster_arrive(typing_context):
     """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
-    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void)
+    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=_TOGETHER)
 
 
 @twin_of(cluster_arrive)
@@ -124,7 +128,7 @@ def _cluster_arrive(thread: Any) -> None:
 @intrinsic
 def cluster_wait(typing_context):
     """Wait until all threads of the cluster have arrived; their stores can be read then."""
-    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void)
+    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=_TOGETHER)
 
 
 @twin_of(cluster_wait)
@@ -360,7 +364,7 @@ def _from_lane(builder: Any, value: Any, distance: int) -> Any:
     """The same value of the lane whose number differs in the bit ``distance``; the whole warp takes part."""
     kind = ir.FunctionType(_FLOAT, [_FLOAT])
     code = f"shfl.sync.bfly.b32 $0, $1, {distance}, 31, -1;"
-    return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value])
+    return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value], attrs=_TOGETHER)
 
 
 def _pointers(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[Any]:

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 from numba import config, cuda
 
-from rnnbench.impls.numba_cuda.launching import launch
-
 # Numba warns about every grid of fewer than 128 blocks; one time step of a small network is no larger.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -61,13 +59,6 @@ def matrix(array: Any, rows: int, columns: int) -> Matrix:
 def constant(array: Any, rows: int, columns: int) -> Matrix:
     """A matrix whose elements are all the one element of ``array``."""
     return Matrix(array, 0, rows, columns, 0, 0)
-
-
-def multiply(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """out = start + a b; ``start`` may be ``out``."""
-    assert (start.rows, start.columns) == (out.rows, out.columns)
-    assert (a.rows, a.columns, b.columns) == (out.rows, b.rows, out.columns)
-    launch(product, out.rows * out.columns, out, start, a, b)
 
 
 @cuda.jit

@@ -9,6 +9,7 @@ same binary that ``offline`` compiles and proves.  That path is written from the
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,9 @@ from rnnbench.impls.numba_cuda.layout import Shape
 
 THREADS = 128
 
+STREAM: ContextVar[int] = ContextVar("stream", default=0)
+"""The handle of the stream that kernels go to; 0 is the default stream."""
+
 PORTABLE_CLUSTER = 8
 """Larger clusters have to be allowed for a kernel, and not every GPU has room for them."""
 
@@ -24,20 +28,27 @@ PORTABLE_CLUSTER = 8
 def launch(kernel: Any, work: int, *args: Any) -> None:
     """Start one thread per item of ``work``, in blocks no larger than the work."""
     threads = min(THREADS, work)
-    blocks = -(-work // threads)
+    launch_blocks(kernel, -(-work // threads), threads, 0, *args)
+
+
+def launch_blocks(kernel: Any, blocks: int, threads: int, shared: int, *args: Any) -> None:
+    """Start blocks that know nothing of each other, with ``shared`` float32 of shared memory each."""
     if simulated():
         from rnnbench.impls.numba_cuda import simulator
 
-        simulator.run(kernel, args, blocks=blocks, threads=threads)
+        simulator.run(kernel, args, blocks=blocks, threads=threads, shared=shared)
     else:
-        kernel[blocks, threads](*args)
+        from numba import cuda
+
+        handle = STREAM.get()
+        kernel[blocks, threads, cuda.external_stream(handle) if handle else 0, 4 * shared](*args)
 
 
 class TeamKernel:
     """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
 
-    The last array is the mail of a grid, ``mail`` float32, zero at first, or any array; the last integer is the first row of
-    the batch.
+    The last array is the mail of a grid, ``mail`` float32 that are zero at first; in a cluster any array, which is not
+    looked at.  The last integer is the first row of the batch.
     """
 
     def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
@@ -60,7 +71,7 @@ class TeamKernel:
         teams, rows = -(-batch // self.shape.rows), self.shape.rows
         parts = [(1, first) for first in range(0, batch, rows)] if self.shape.grid else [(teams, 0)]
         for count, first in parts:
-            mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]  # which a cluster never looks at
+            mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]
             given = (*arrays, mail, *sizes, first)
             if simulated():
                 self._simulate(count, given)
@@ -80,9 +91,11 @@ class TeamKernel:
         return self._loaded.occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
 
     def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
-        from cuda.core import LEGACY_DEFAULT_STREAM, launch
+        from cuda.core import LEGACY_DEFAULT_STREAM, Stream, launch
 
-        launch(LEGACY_DEFAULT_STREAM, self._config(teams), self._loaded, *(_passed(value) for value in args))
+        handle = STREAM.get()
+        stream = Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
+        launch(stream, self._config(teams), self._loaded, *(_passed(value) for value in args))
 
     def _config(self, teams: int) -> Any:
         from cuda.core import LaunchConfig

@@ -12,6 +12,7 @@ from rnnbench.impls.numba_cuda.device import device_limits
 from rnnbench.impls.numba_cuda.layer import Layer
 from rnnbench.impls.numba_cuda.per_step import PerStep
 from rnnbench.impls.numba_cuda.persistent import Persistent
+from rnnbench.impls.numba_cuda.products import fastest
 from rnnbench.impls.numba_cuda.regimes import PER_STEP, choose, computed_spec
 from rnnbench.params import Params
 from rnnbench.spec import Spec
@@ -28,7 +29,7 @@ class CudaNetwork(StackedNetwork):
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
         self._computed = computed_spec(spec)
         computing = DeviceArrays(self._computed.numpy_dtype)
-        algebra, limits = Algebra(computing), device_limits()
+        algebra, limits = Algebra(computing, fastest()), device_limits()
         regime = choose(spec, limits)
         recurrence = (
             PerStep(self._computed, algebra) if regime.name == PER_STEP else Persistent(self._computed, algebra, regime, limits)

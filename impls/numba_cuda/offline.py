@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -48,12 +49,6 @@ def missing_toolchain() -> str | None:
     missing = missing_compiler()
     if missing:
         return missing
-    from cuda import pathfinder
-
-    try:
-        pathfinder.load_nvidia_dynamic_lib("nvJitLink")
-    except pathfinder.DynamicLibNotFoundError:
-        return f"the CUDA linker nvJitLink was not found: {INSTALL}"
     return None if _disassembler() else f"the disassembler nvdisasm was not found: {INSTALL}"
 
 
@@ -62,7 +57,7 @@ def compile_kernel(function: Callable[..., None], signature: Any, threads: int, 
 
     Needs numba-cuda and its compiler libraries, no driver; raises BackendUnavailable without them.
     """
-    reason = missing_toolchain()
+    reason = missing_compiler()
     if reason:
         raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
     from cuda.core import Linker, LinkerOptions
@@ -88,11 +83,15 @@ def compile_kernel(function: Callable[..., None], signature: Any, threads: int, 
 
 def instructions(binary: Binary) -> Counter[str]:
     """How often each instruction of the kernel occurs, by its full name, e.g. ``LDS.128``; disassembled by nvdisasm."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.cubin")
-        path.write_bytes(binary.cubin)
-        done = subprocess.run([str(_disassembler()), "-c", path], capture_output=True, text=True, check=True)
-    return Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)", done.stdout, re.MULTILINE))
+    pattern = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)"
+    return Counter(re.findall(pattern, _disassembled(binary), re.MULTILINE))
+
+
+def parameters(binary: Binary) -> list[int]:
+    """Where the kernel expects its parameters, in bytes, in order."""
+    short = r"\s+/\*\w+\*/\s+\.short\s+0x(\w+)"
+    found = re.findall(rf"EIATTR_KPARAM_INFO.*?\.word\s+\S+{short}{short}", _disassembled(binary), re.DOTALL)
+    return [offset for _, offset in sorted((int(number, 16), int(offset, 16)) for number, offset in found)]
 
 
 def of_family(found: Counter[str], *families: str) -> int:
@@ -128,6 +127,17 @@ def _described(entry: str, cubin: bytes, log: str) -> Binary:
     return Binary(
         entry, cubin, registers[0], spilled, sum(numbers(r"(\d+) bytes stack frame")), sum(numbers(r"(\d+) bytes smem"))
     )
+
+
+@lru_cache(maxsize=1)
+def _disassembled(binary: Binary) -> str:
+    reason = missing_toolchain()
+    if reason:
+        raise BackendUnavailable(f"numba_cuda cannot read machine code here: {reason}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(binary.cubin)
+        return subprocess.run([str(_disassembler()), path], capture_output=True, text=True, check=True).stdout
 
 
 def _disassembler() -> str | None:

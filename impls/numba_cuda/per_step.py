@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rnnbench.impls.numba_cuda.algebra import Algebra, Weights
 from rnnbench.impls.numba_cuda.cell_kernels import cell_kernels
-from rnnbench.impls.numba_cuda.kernels import Matrix, multiply
+from rnnbench.impls.numba_cuda.kernels import Matrix
 from rnnbench.impls.numba_cuda.launching import launch
 from rnnbench.impls.numba_cuda.slots import Slots
 from rnnbench.params import Params
@@ -71,7 +71,7 @@ class PerStep:
             operands = (saved_t, carried, dnew, dinner.values(units))
             launch(kernels.backward, batch * units, *operands, *results, batch, units)
             dbefore = dstates.matrix(before)
-            multiply(dbefore, dbefore, db_t.part(columns=self._outer), outer_weight)
+            self._algebra.multiply(dbefore, dbefore, db_t.part(columns=self._outer), outer_weight)
         return da, db
 
 

@@ -8,6 +8,7 @@ completes the initial slot.  ``da`` and, for cells whose two parts of a pre-acti
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     read_states, write_states = read_values(states_count), write_values(states_count)
     write_da, write_db = write_values(gates), write_values(0 if cell.reads_sums else gates)
     lanes, rows, threads, blocks, per_block = shape.lanes, shape.rows, shape.threads, shape.blocks, shape.units
-    step_backward = cuda.jit(device=True, forceinline=True)(equations.backward)
+    step_backward: Any = cuda.jit(device=True, forceinline=True)(equations.backward)
     received, passed_on = _received(states_count), _passed_on(spec)
     clear = clearing(place, threads)
     none_saved, one, not_carried, no_states = (

@@ -7,6 +7,7 @@ needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``rev
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,8 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     write_state, write_saved = write_values(len(cell.states)), write_values(saved_values if keeps else 0)
     lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
     no_gates, not_carried = _zeros(gates), _zeros(int(cell.carries is not None))
-    step_forward, next_carried = cuda.jit(device=True, forceinline=True)(equations.forward), _next_carried(spec)
+    step_forward: Any = cuda.jit(device=True, forceinline=True)(equations.forward)
+    next_carried = _next_carried(spec)
     begin = _begin(place, shape, units)
 
     def kernel(a, states, saved, packed, bias, mail, steps, batch, reverse, first):

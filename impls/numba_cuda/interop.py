@@ -1,0 +1,70 @@
+"""PyTorch's CUDA tensors as device arrays and back, without a copy, and kernels on a stream of the caller's.
+
+Written from the documentation of Numba, PyTorch and cuda.core: sharing was tried in the simulator, with tensors on the
+host, and nothing of it on a GPU.  The ``__cuda_array_interface__`` has no word for bfloat16; such arrays pass as int16.
+Networks allocate memory while they run, so that a CUDA graph cannot capture them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from rnnbench.errors import ArgumentError, MissingLibrary
+from rnnbench.impls.numba_cuda import launching
+from rnnbench.impls.numba_cuda.device import require, simulated
+from rnnbench.spec import BFLOAT16
+
+DTYPES = ("float32", "float64", "bfloat16")
+
+
+def from_torch(tensor: Any) -> Any:
+    """A device array of the tensor's memory, of its shape and strides, without its gradient history.
+
+    In the simulator the tensor has to be on the host, otherwise on the current GPU.  Raises ArgumentError.
+    """
+    cuda, torch = require(), _torch()
+    if not isinstance(tensor, torch.Tensor):
+        raise ArgumentError(f"tensor is a {type(tensor).__module__}.{type(tensor).__name__}; expected a torch.Tensor")
+    dtype, expected = str(tensor.dtype).removeprefix("torch."), "cpu" if simulated() else "cuda"
+    if tensor.device.type != expected:
+        raise ArgumentError(f"tensor is on {tensor.device}; expected {expected}")
+    if dtype not in DTYPES:
+        raise ArgumentError(f"tensor has dtype {dtype}; expected one of {', '.join(DTYPES)}")
+    plain = tensor.detach()
+    passed = plain.view(torch.int16) if dtype == "bfloat16" else plain
+    if simulated():
+        from rnnbench.impls.numba_cuda.simulated_machine import SimulatedArray
+
+        array = passed.numpy().view(SimulatedArray)
+    else:
+        array = cuda.as_cuda_array(passed, sync=False)
+    return array.view(BFLOAT16) if dtype == "bfloat16" else array
+
+
+def to_torch(array: Any) -> Any:
+    """A tensor of a device array's memory."""
+    require()
+    torch = _torch()
+    passed = array.view(np.int16) if array.dtype == BFLOAT16 else array
+    tensor = torch.from_numpy(passed.view(np.ndarray)) if simulated() else torch.as_tensor(passed, device="cuda")
+    return tensor.view(torch.bfloat16) if array.dtype == BFLOAT16 else tensor
+
+
+@contextmanager
+def on_stream(handle: int) -> Iterator[None]:
+    """While it holds, this thread's kernels go to a stream, e.g. ``torch.cuda.current_stream().cuda_stream``."""
+    before = launching.STREAM.set(handle)
+    try:
+        yield
+    finally:
+        launching.STREAM.reset(before)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingLibrary("sharing tensors needs PyTorch: pip install 'rnnbench[torch]'") from error
+    return torch

@@ -1,0 +1,146 @@
+"""Matrix products over a whole sequence: by cuBLAS through PyTorch where that has CUDA, else by kernels of our own.
+
+cuBLAS rounds as PyTorch is told to: with ``torch.backends.cuda.matmul.allow_tf32`` a product of float32 is one of TF32.
+"""
+
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false, reportOptionalSubscript=false
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.cuda.types import float32, int64
+
+from rnnbench.impls.numba_cuda.device import simulated
+from rnnbench.impls.numba_cuda.kernels import Matrix, product
+from rnnbench.impls.numba_cuda.launching import STREAM, launch, launch_blocks
+
+Multiply = Callable[[Matrix, Matrix, Matrix, Matrix], None]
+"""``multiply(out, start, a, b)``: out = start + a b; ``start`` may be ``out``."""
+
+TILE, DEPTH, SIDE = 64, 16, 4
+"""A block computes TILE x TILE elements, DEPTH products of each at a time; a thread SIDE x SIDE of them."""
+
+THREADS = (TILE // SIDE) ** 2
+_ROW = TILE + 4  # of a tile in shared memory: neighbouring rows begin in other banks
+_B = DEPTH * _ROW
+SHARED = 2 * _B
+_LOADS = TILE * DEPTH // THREADS
+_OWN = SIDE * SIDE
+
+
+def own(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
+    """The kernel that shares tiles if there is work for one, in float32; else one thread per element."""
+    if out.array.dtype == np.float32 and out.rows * out.columns >= TILE * TILE:
+        tiled(out, start, a, b)
+    else:
+        _check(out, start, a, b)
+        launch(product, out.rows * out.columns, out, start, a, b)
+
+
+def tiled(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
+    """A block of threads for every tile of ``out``, in float32."""
+    _check(out, start, a, b)
+    blocks = -(-out.rows // TILE) * -(-out.columns // TILE)
+    launch_blocks(tiled_product, blocks, THREADS, SHARED, out, start, a, b)
+
+
+def through_torch(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
+    """cuBLAS, on the stream of our kernels."""
+    import torch
+
+    _check(out, start, a, b)
+    views = [_view(part) for part in (out, start, a, b)]
+    with _stream_of_kernels():
+        torch.addmm(*views[1:], out=views[0])
+
+
+def fastest() -> Multiply:
+    """What multiplies on this machine."""
+    return through_torch if not simulated() and _torch_has_cuda() else own
+
+
+@functools.cache
+def _torch_has_cuda() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _view(part: Matrix) -> Any:
+    """A tensor of a matrix's memory."""
+    from rnnbench.impls.numba_cuda.interop import to_torch
+
+    return to_torch(part.array).as_strided((part.rows, part.columns), (part.row_stride, part.column_stride), part.first)
+
+
+def _stream_of_kernels() -> Any:
+    import torch
+
+    if simulated():
+        return torch.no_grad()
+    handle = STREAM.get()
+    return torch.cuda.stream(torch.cuda.ExternalStream(handle) if handle else torch.cuda.default_stream())
+
+
+def _check(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
+    assert (start.rows, start.columns) == (out.rows, out.columns)
+    assert (a.rows, a.columns, b.columns) == (out.rows, b.rows, out.columns)
+
+
+@cuda.jit(device=True, forceinline=True)
+def _copy_tile(shared, where, matrix, first_row, first_column, by_rows):
+    """shared[k, i] = matrix[i, k], or matrix[k, i] unless ``by_rows``, zero outside; neighbours in memory go together."""
+    tid = int64(cuda.threadIdx.x)
+    contiguous = matrix.column_stride == 1
+    for load in range(_LOADS):
+        index = load * THREADS + tid
+        if contiguous == by_rows:
+            k = index % DEPTH
+            i = index // DEPTH
+        else:
+            k = index // TILE
+            i = index % TILE
+        row = first_row + i if by_rows else first_row + k
+        column = first_column + k if by_rows else first_column + i
+        value = float32(0)
+        if row < matrix.rows and column < matrix.columns:
+            value = matrix.array[matrix.first + row * matrix.row_stride + column * matrix.column_stride]
+        shared[where + k * _ROW + i] = value
+
+
+@cuda.jit
+def tiled_product(out, start, a, b):
+    """out = start + a b in float32: a tile of a and one of b lie in shared memory, of which each thread reads SIDE each."""
+    shared = cuda.shared.array(0, float32, 16)
+    sums = cuda.local.array(_OWN, float32)
+    tid = int64(cuda.threadIdx.x)
+    tiles_across = (out.columns + TILE - 1) // TILE
+    top = cuda.blockIdx.x // tiles_across * TILE
+    left = cuda.blockIdx.x % tiles_across * TILE
+    row, column = tid // (TILE // SIDE) * SIDE, tid % (TILE // SIDE) * SIDE
+    for i in range(_OWN):
+        sums[i] = float32(0)
+    for first in range(0, a.columns, DEPTH):
+        _copy_tile(shared, 0, a, top, first, True)
+        _copy_tile(shared, _B, b, first, left, False)
+        cuda.syncthreads()
+        for k in range(DEPTH):
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    sums[SIDE * i + j] += shared[k * _ROW + row + i] * shared[_B + k * _ROW + column + j]
+        cuda.syncthreads()
+    for i in range(SIDE):
+        for j in range(SIDE):
+            r = top + row + i
+            c = left + column + j
+            if r < out.rows and c < out.columns:
+                begun = start.array[start.first + r * start.row_stride + c * start.column_stride]
+                out.array[out.first + r * out.row_stride + c * out.column_stride] = begun + sums[SIDE * i + j]
