@@ -223,7 +223,7 @@ def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch)
     moments = iter([datetime(2026, 1, 1, microsecond=place, tzinfo=UTC) for place in (7, 8)])
     clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda _: next(moments)), UTC=UTC)
     monkeypatch.setattr(plan, "datetime", clock)
-    monkeypatch.setattr(plan, "environment", lambda *affinity: RUN.environment)
+    monkeypatch.setattr(plan, "environment", lambda *_: RUN.environment)
     suite = Suite("tiny", "d", "s", SuiteSettings(), [CASE])
     paths = [plan.new_plan(suite, plan.Settings(), ["numpy_ref"], tmp_path, []).path for _ in range(2)]
     with Writer(paths[0]), Writer(paths[1]):
