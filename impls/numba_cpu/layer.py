@@ -216,19 +216,15 @@ class Layer:
                 for total, term in zip(first, other, strict=True):
                     self._workers.add(total, term)
             shares, found = shares[:1], [first]
-        for result, total in zip(results, found[0], strict=False):
+        for result, total in zip(results, found[0], strict=False):  # the biases follow
             if result is not total:
                 rows = result.shape[0] * result.shape[1]
-                self._kernels.copied(
-                    total.reshape(rows, total.shape[2]), result.view(self._stored).reshape(rows, result.shape[2])
-                )
+                stored = result.view(self._stored).reshape(rows, result.shape[2])
+                self._kernels.copied(total.reshape(rows, total.shape[2]), stored)
         weight_ih, weight_hh, weight_ho = (result.reshape(-1, result.shape[2]) for result in results)
         grads = {"weight_ih": weight_ih, "weight_hh": weight_hh}
         if spec.bias:
-            bias_ih, bias_hh = (
-                np.empty((gates, spec.hidden_size), self._dtype),
-                np.empty((gates, spec.hidden_size), self._dtype),
-            )
+            bias_ih, bias_hh = (np.empty((gates, spec.hidden_size), self._dtype) for _ in range(2))
             separate = self._cell.inner_gates or not self._cell.reads_sums
             for share, sums in zip(shares, found, strict=True):
                 count = share.units.stop - share.units.start
