@@ -1,10 +1,12 @@
 """What several files of tests use, and how files are shared out among processes."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import launched
 from wrapped_reference import backend_file
 
 from rnnbench.cli import main
@@ -28,6 +30,12 @@ def interrupts():
     """Shells start what they put into the background with interrupts ignored, and commands inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ About 12 s, half of it in a browser; those tests are skipped without playwright 
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import stored_results
-from browser import Opened, launched
+from browser import Opened
 from scipy import stats
 from synthetic_results import HOSTILE
 
@@ -293,12 +293,6 @@ def test_without_ruptures_the_command_says_what_to_install(folder: Path, capsys,
 
 
 # the page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

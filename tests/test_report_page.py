@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import synthetic_results
-from browser import Opened, launched
+from browser import Opened
 from synthetic_results import HOSTILE
 
 from rnnbench.reports import to_pandas, write_asv_html, write_html
@@ -27,12 +27,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     synthetic_results.write_roofs(folder)
     return write_html(synthetic_results.write(folder / "grid.jsonl"), folder / "grid.html")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 About 10 s, most of it in a browser; those tests are skipped without playwright or Chromium.
 """
 
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stored_results
-from browser import Opened, launched
+from browser import Opened
 from synthetic_results import HOSTILE
 
 from rnnbench.cli import main
@@ -217,12 +216,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line(run, tmp_path: Path, cap
 
 
 # the page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
