@@ -4,7 +4,7 @@ from typing import Any
 
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import Rows, records
-from rnnbench.reports.trust import NOISY
+from rnnbench.reports.trust import NOISY, repeats
 from rnnbench.reports.words import cut
 
 MOST_ROWS = 200
@@ -29,6 +29,7 @@ def shortfalls(data: Frames) -> dict[str, Any]:
         "failures": failures.head(MOST_ROWS).to_dict("records"),
         "more_failures": max(0, len(failures) - MOST_ROWS),
         "noisy": records(noisy.head(MOST_ROWS)[["label", "disturbed"]]),
+        "repeats": repeats(data),
         "more_noisy": max(0, len(noisy) - MOST_ROWS),
         "worst": records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
         "unavailable": unavailable,

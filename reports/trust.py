@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rnnbench.measure.events import MOST_VAIN
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import FEWEST_ROUNDS
 from rnnbench.reports.words import Answer, count, listed, percent
@@ -29,6 +30,14 @@ def half_width(data: Frames) -> float:
     known = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
     ratios = (known["speedup_high"] / known["speedup_low"]).dropna()
     return float(np.sqrt(ratios.median())) - 1 if len(ratios) else np.nan
+
+
+def repeats(data: Frames) -> str:
+    """What the run did about disturbed rounds."""
+    most = data.run.settings.get("vain_repeats", MOST_VAIN)  # of runs from before it was a setting
+    if most == 0:
+        return "No round was measured again."
+    return f"Such rounds were measured again, until {most} repeats on end were disturbed too."
 
 
 def _basis(data: Frames) -> str:
@@ -71,8 +80,7 @@ def _disturbed(data: Frames) -> list[tuple[str, str]]:
         shown = list(noisy[:MOST_NOISY]) + ([f"{len(noisy) - MOST_NOISY} more"] if len(noisy) > MOST_NOISY else [])
         which = "every case" if len(noisy) == len(data.cases) else listed(shown)
         claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {which}"
-        detail = "Processor time was stolen or waited for, or the clock changed; such rounds were measured again, until three "
-        found.append((claim, detail + "repeats on end were disturbed too."))
+        found.append((claim, f"Processor time was stolen or waited for, or the clock changed. {repeats(data)}"))
     wrong = [finding for finding in data.look.findings if finding.state == "wrong"] if data.look else []
     if wrong:
         claim = f"rnnbench machine found {count(len(wrong), 'thing')} wrong for measuring"

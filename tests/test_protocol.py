@@ -440,7 +440,17 @@ def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, m
     assert [row.case for row in rows[7:]] == [row.case for row in rows[:6]]
     frames = to_pandas(contents.path)
     assert (len(frames.times), frames.problems) == (7, [])
-    assert "until three repeats on end were disturbed too" in summary_text(contents.path)
+    assert "until 3 repeats on end were disturbed too" in summary_text(contents.path)
+
+
+def test_a_quick_run_repeats_nothing(workers, tmp_path, monkeypatch):
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1], events={"steal": 1.0})
+    settings = quicker(Settings())
+    contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=2, vain_repeats=settings.vain_repeats))
+    rows = of(Time, contents, backend="numba_cpu")
+    assert [(row.round, row.disturbed) for row in rows] == [(0, True), (1, False)]
+    assert len(to_pandas(contents.path).times) == 2 * len(NAMES)
+    assert "No round was measured again." in summary_text(contents.path)
 
 
 def test_a_run_that_goes_on_repeats_what_was_given_up(workers, tmp_path, monkeypatch):

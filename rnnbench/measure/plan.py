@@ -17,6 +17,7 @@ from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure.affinity import checked
+from rnnbench.measure.events import MOST_VAIN
 from rnnbench.measure.machine import environment
 from rnnbench.store import Case
 from rnnbench.suite import Suite
@@ -38,6 +39,7 @@ class Settings:
     threads: int | None = None  # all with so many threads,
     fit: float | None = None  # and no more than can be measured in so many seconds
     affinity: str | None = None  # the processors of workers, as in 0,2-3; None: those of this process
+    vain_repeats: int = MOST_VAIN  # so many that were disturbed too end a round's repeats; with 0 there are none
 
     @property
     def most(self) -> int:
@@ -59,8 +61,8 @@ def rigorous(settings: Settings) -> Settings:
 
 
 def quicker(settings: Settings) -> Settings:
-    """The same with few rounds and short samples, for a first look within minutes; reports say so."""
-    return replace(settings, rounds=5, most_rounds=None, samples=3, shortest_sample=1e-3)
+    """The same with few rounds, short samples and no repeats, for a first look within minutes; reports say so."""
+    return replace(settings, rounds=5, most_rounds=None, samples=3, shortest_sample=1e-3, vain_repeats=0)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ In each round one fresh process per backend is alive, the idle ones blocked on a
 the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
 backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
 ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more, until that was
-in vain three times on end.  After the rounds that all cases have, further ones hold only the cases whose ratios are not yet
-known.
+in vain three times on end; a quick run repeats nothing.  After the rounds that all cases have, further ones hold only the
+cases whose ratios are not yet known.
 """
 
 import datetime
@@ -23,7 +23,7 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import MOST_VAIN, disturbing, with_canary
+from rnnbench.measure.events import disturbing, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
@@ -175,12 +175,12 @@ class _Session:
                 self._done += 1
             vain = 0
             for case in cases:
+                if vain == self._plan.settings.vain_repeats:  # no event: it is the state of the machine
+                    break
                 if not self._untimed(case, number):
                     continue
                 self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
                 vain = vain + 1 if self._measure(workers, case, number, scratch) else 0
-                if vain == MOST_VAIN:  # no event: it is the state of the machine
-                    break
 
     def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> bool:
         """Check and time the backends that have yet to be timed on a case in a round; whether the machine disturbed it."""
