@@ -3,15 +3,18 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psutil
 import pytest
 from browser import launched
 from wrapped_reference import backend_file
 
 from rnnbench.cli import main
+from rnnbench.measure import references
+from rnnbench.measure import run as run_module
 
-pytest.register_assert_rewrite("conversion_cases")  # so that what it asserts is shown with its values
+pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
 
 KERNELS = "test_numba_cpu.py"
 """The file that compiles the kernels of all cells.  It comes first: what others load from Numba's cache then takes a second
@@ -80,3 +83,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return KERNELS if Path(file).name in WITH_KERNELS else file
 
     return WithKernelsTogether(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module")
+def machine_at_rest():
+    """What else this machine does must not make a run measure once more."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_module, "disturbing", lambda *_: False)
+        yield
+
+
+@pytest.fixture
+def no_process_left_behind():
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert [process.cmdline() for process in left] == []
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Workers that answer at once; gives their class."""
+    from runs import Scripted  # not before its assertions are rewritten
+
+    class Here(Scripted):
+        log: ClassVar[list] = []  # one per test
+
+    monkeypatch.setattr(run_module, "WorkerProcess", Here)
+    monkeypatch.setattr(references, "WorkerProcess", Here)
+    return Here

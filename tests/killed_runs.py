@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-import test_measure
-from test_measure import GOOD, Scripted, planned, quiet
+import runs
+from runs import GOOD, Scripted, planned, quiet
 from wrapped_reference import backend_file
 
 from rnnbench import disk, store
@@ -136,7 +136,7 @@ def resumable(path: Path) -> bool:
 def main(folder: Path, points: int, seed: int) -> None:
     names = ["numpy_ref", backend_file(folder / "second.py")]
     facts = environment()
-    plan_module.environment = test_measure.environment = lambda *_: facts  # asks git, which takes longer than a life
+    plan_module.environment = runs.environment = lambda *_: facts  # asks git, which takes longer than a life
     os.fsync = lambda _: None  # a kill leaves to the kernel what was written; power cuts are not tried
     run_module.WorkerProcess = references.WorkerProcess = Answers
     disk.FileIO = Pieces

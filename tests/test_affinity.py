@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_measure import GOOD, measured, of, planned
-from test_protocol import planned_by
+from runs import GOOD, measured, of, planned, planned_by
 from wrapped_reference import backend_file
 
 from rnnbench.cli import main

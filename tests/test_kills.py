@@ -11,7 +11,7 @@ from typing import NamedTuple
 import killed_runs
 import msgspec
 import pytest
-from test_measure import assert_each_once
+from runs import assert_each_once
 
 from rnnbench.store import AnyRow, Contents, End, Failure, Gate, Memory, Startup, Time, Truncation, read
 
