@@ -124,8 +124,9 @@ class Startup(Row, frozen=True):
 class Time(Row, frozen=True):
     """The samples of one round, in seconds per call, each the mean of ``loops`` calls; ``position`` in the round's order.
 
-    ``events``: what the machine did meanwhile (``measure.events``).  ``disturbed``: that was beyond a limit for a backend of
-    this case, so all were measured once more in the same round; where that row follows, this one does not count.
+    ``events``: what the machine did meanwhile (``measure.events``).  ``left_out``: samples beside which the canary was slow,
+    taken again at once.  ``disturbed``: an event was beyond its limit for a backend of this case, so all were measured once
+    more in the same round; where that row follows, this one does not count.
     """
 
     case: Case
@@ -136,6 +137,11 @@ class Time(Row, frozen=True):
     samples: list[float]
     events: dict[str, float] | None = None
     disturbed: bool = False
+    left_out: list[float] = []  # msgspec gives each row its own
+
+    @property
+    def sampled_seconds(self) -> float:
+        return (sum(self.samples) + sum(self.left_out)) * self.loops
 
 
 class Memory(Row, frozen=True):

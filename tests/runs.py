@@ -136,7 +136,7 @@ class Scripted:
             "calibrate": cls.seconds.get(self.backend, 1e-3),
             "memory": 1,
         }
-        return {"samples": [1e-3] * arguments["count"], "events": None} if call == "sample" else answers[call]
+        return {"samples": [1e-3] * arguments["count"], "left_out": [], "events": None} if call == "sample" else answers[call]
 
     def end(self) -> None:
         self.alive = False

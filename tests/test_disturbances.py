@@ -191,14 +191,13 @@ def proc(folder, ticks: int, stolen: int, delays: dict[int, int] | None = None):
 
 def test_a_watch_tells_what_was_stolen_and_waited_for_since(tmp_path, monkeypatch):
     clock = iter([10.0, 12.0])
-    monkeypatch.setattr(events, "canary", lambda: 5e-4)
     watched = proc(tmp_path, 0, 0, {1: 1_000_000_000, 2: 0})
     with monkeypatch.context() as patched:
         patched.setattr(events.time, "perf_counter", lambda: next(clock))
         watch = events.Watch(watched)
         proc(tmp_path, 1000, 30, {1: 1_050_000_000, 2: 10_000_000})
         found = watch.events()
-    assert found == {"steal": pytest.approx(0.03), "run_delay": pytest.approx(0.03), "canary_s": 5e-4}
+    assert found == {"steal": pytest.approx(0.03), "run_delay": pytest.approx(0.03)}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ to the nanosecond, but a processor is given away for a whole slice at a time.  O
 the median of several where it was; so what counts is the waiting beyond one slice.
 """
 
-import hashlib
-import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,15 +24,13 @@ SLICE = 0.004
 """Seconds for which the kernel lets another thread run: its base slice of 3 ms, rounded up to ticks of 4 ms."""
 
 MOST_CANARY = 0.03
-"""Part of the session's median by which the canary may differ."""
+"""Part of its usual seconds by which the canary may differ."""
 
 FEWEST_CANARIES = 5
-"""With fewer readings there is no median to speak of."""
+"""With fewer readings there is no usual one to speak of."""
 
 MOST_VAIN = 3
 """So many repeats of a round that were disturbed too, on end: what disturbs is no event then, and repeats do not help."""
-
-_CANARY_ITERATIONS = 3000  # half a millisecond
 
 
 class Watch:
@@ -57,7 +53,7 @@ class Watch:
         self._delay, self._clock = run_delay(self._proc), time.perf_counter()
 
     def events(self) -> dict[str, float] | None:
-        """Since ``begin``: ``run_delay``, seconds per second, and ``steal``, part of all processors' time; then ``canary_s``.
+        """Since ``begin``: ``run_delay``, seconds per second, and ``steal``, part of all processors' time.
 
         ``steal`` is that of the shortest stretch up to now that holds the measurement and is long enough for ticks.  What
         the kernel does not tell, or not yet, is left out; None where that is both.
@@ -70,7 +66,7 @@ class Watch:
                 break
         if self._delay is not None and delay is not None:
             found["run_delay"] = max(0.0, delay - self._delay) / (clock - self._clock)
-        return found | {"canary_s": canary()} if found else None
+        return found or None
 
     def _stolen(self) -> tuple[float, float] | None:
         times = processor_times(read_text(self._proc / "stat") or "")
@@ -84,21 +80,20 @@ def run_delay(proc: Path = PROC) -> float | None:
     return sum(waited) if waited else None
 
 
-def canary() -> float:
-    """Seconds of a fixed piece of work within a core's registers, the least of three: they follow the clock's rate."""
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        hashlib.pbkdf2_hmac("sha256", b"canary", b"", _CANARY_ITERATIONS)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def usual(session: list[float]) -> float | None:
+    """Seconds of the canary on this machine at its full speed: the lower quartile of the session's sorted readings.
+
+    Half of them may be slow, where other machines use the same cores.  None where there are too few to tell.
+    """
+    return session[len(session) // 4] if len(session) >= FEWEST_CANARIES else None
 
 
 def with_canary(events: Mapping[str, float] | None, session: list[float]) -> dict[str, float] | None:
-    """The events with ``canary``, how far its seconds lie above the session's median, as part of that."""
-    if events is None or "canary_s" not in events or len(session) < FEWEST_CANARIES:
+    """The events with ``canary``, how far its seconds lie above the usual ones, as part of these."""
+    full_speed = usual(session)
+    if events is None or "canary_s" not in events or full_speed is None:
         return None if events is None else dict(events)
-    return {**events, "canary": events["canary_s"] / statistics.median(session) - 1}
+    return {**events, "canary": events["canary_s"] / full_speed - 1}
 
 
 def disturbing(events: Mapping[str, float] | None, seconds: float) -> bool:

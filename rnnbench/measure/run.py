@@ -23,7 +23,7 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import disturbing, with_canary
+from rnnbench.measure.events import MOST_CANARY, disturbing, usual, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
@@ -253,7 +253,10 @@ class _Session:
             ratio = settings.shortest_sample / max(fastest, 1e-9)
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
+        session = self._canaries.setdefault(case.threads, [])
         asked: dict[str, Any] = {"loops": loops, "count": settings.samples}
+        if (full_speed := usual(session)) is not None and self._plan.all_take_a_limit:
+            asked["limit"] = full_speed * (1 + MOST_CANARY)
         if settings.affinity is not None:
             asked["processors"] = settings.affinity
         rows: list[Time] = []
@@ -264,10 +267,12 @@ class _Session:
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
                 rows.append(Time(case, name, number, place, loops, answer))
             elif answer is not None:
-                events = with_canary(answer["events"], self._canaries.get(case.threads, []))
-                rows.append(Time(case, name, number, place, loops, answer["samples"], events))
-        self._sampled_seconds += sum(sum(row.samples) * row.loops for row in rows)
-        disturbed = any(disturbing(row.events, sum(row.samples) * row.loops) for row in rows)
+                events = with_canary(answer["events"], session)
+                rows.append(
+                    Time(case, name, number, place, loops, answer["samples"], events, left_out=answer.get("left_out", []))
+                )
+        self._sampled_seconds += sum(row.sampled_seconds for row in rows)
+        disturbed = any(disturbing(row.events, row.sampled_seconds) for row in rows)
         if rows:  # at once: waiting for the disk between two backends would part their times
             self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
         return disturbed

@@ -23,6 +23,7 @@ from rnnbench.check.tolerance import closed_form, window_cost
 from rnnbench.measure.affinity import strayed
 from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
+from rnnbench.measure.sampling import taken
 from rnnbench.measure.verified import threads_used
 
 WARM_UP_CALLS = 3
@@ -72,25 +73,21 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int, processors: str | None = None) -> dict[str, Any]:
+    def sample(self, loops: int, count: int, limit: float | None = None, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
-        ``events``: what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's, and
-        for threads that may run on other ``processors`` than these.
+        ``left_out``: samples that do not count, for beside them the canary took longer than ``limit`` seconds.  ``events``:
+        what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's, and for threads
+        that may run on other ``processors`` than these.
         """
         for _ in range(WARM_UP_CALLS - 1):
             self._call()
-        samples = []
         gc.collect()
         self._watch.begin()
         gc.disable()
         try:
             begun, busy = time.perf_counter(), time.process_time()
-            for _ in range(count):
-                started = time.perf_counter()
-                for _ in range(loops):
-                    self._call()
-                samples.append((time.perf_counter() - started) / loops)
+            samples = taken(lambda: self._seconds(loops), count, limit)
             busy, lasted = time.process_time() - busy, time.perf_counter() - begun
         finally:
             gc.enable()
@@ -98,7 +95,11 @@ class Worker:
         wrong = threads_used(self._ready().case.threads, busy, lasted) or (strayed(processors) if processors else None)
         if wrong:
             raise RuntimeError(wrong)
-        return {"samples": samples, "events": events}
+        return {
+            "samples": [seconds / loops for seconds in samples.kept],
+            "left_out": [seconds / loops for seconds in samples.left_out],
+            "events": events and {**events, "canary_s": samples.canary},
+        }
 
     def memory(self, problem: Problem) -> int:
         """Peak resident bytes of one call above the loaded network, all code having run before on a tiny problem."""
@@ -129,6 +130,12 @@ class Worker:
         if self._prepared is None:
             raise RuntimeError("asked to run before a case was prepared")
         return self._prepared
+
+    def _seconds(self, loops: int) -> float:
+        started = time.perf_counter()
+        for _ in range(loops):
+            self._call()
+        return time.perf_counter() - started
 
     def _call(self) -> None:
         self._ready().call()
