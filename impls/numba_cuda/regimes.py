@@ -104,20 +104,22 @@ def grid_of(products: tuple[Product, ...], limits: Limits) -> Shape | None:
 
 
 def tensor_grid_of(products: tuple[Product, ...], dtype: str, limits: Limits) -> Shape | None:
-    """As many blocks as there are multiprocessors, or as few as have no more tiles each; None if they do not hold the weights
-    in 16 bit."""
+    """As many blocks as there are multiprocessors, or as few as have no more tiles and no fewer lanes to a unit; None if they
+    do not hold the weights in 16 bit."""
     if not limits.multiprocessors or not limits.tensor_cores:
         return None
     most = max(product.units for product in products)
     fewest = -(-most // limits.multiprocessors)
-    units = min(most, *(tiles(product.gates * fewest, ROWS) * ROWS // product.gates for product in products))
+    if fewest > limits.threads:
+        return None
     lanes = 1
-    while 2 * lanes * units <= limits.threads and lanes < WARP:
+    while 2 * lanes * fewest <= limits.threads and lanes < WARP:
         lanes *= 2
+    in_tiles = min(tiles(product.gates * fewest, ROWS) * ROWS // product.gates for product in products)
+    units = min(most, in_tiles, limits.threads // lanes)
     cores = Cores(limits.threads // WARP, dtype)
     shape = Shape(-(-most // units), units, lanes, 1, _resident(products, limits), grid=True, cores=cores)
-    fits = units <= limits.threads and places(products, shape)[1] * BYTES <= limits.shared
-    return shape if fits else None
+    return shape if places(products, shape)[1] * BYTES <= limits.shared else None
 
 
 def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: Limits) -> Shape:
