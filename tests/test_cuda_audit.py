@@ -12,7 +12,7 @@ from rnnbench.cli import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
 from rnnbench.impls.numba_cuda.offline import Binary
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, TENSOR_GRID
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, choose
 
 MISSING = offline.missing_toolchain()
 needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
@@ -51,8 +51,10 @@ def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
             (32, "forward"),
             (512, "forward"),
         }
-        halves = {(one.hidden, one.kind) for one in todo if one.cell == cell and one.dtype == "bfloat16"}
-        sizes = (1024, audit.largest_hidden(cell, TENSOR_GRID, "bfloat16"))
+        on_tensor_cores = [one for one in todo if one.cell == cell and one.dtype == "bfloat16"]
+        assert {choose(one.spec, HOPPER).name for one in on_tensor_cores} == {TENSOR_GRID}
+        halves = {(one.hidden, one.kind) for one in on_tensor_cores}
+        sizes = (1056, audit.largest_hidden(cell, TENSOR_GRID, "bfloat16"))
         assert halves == {(size, kind) for size in sizes for kind in ("record", "backward")}
 
 
