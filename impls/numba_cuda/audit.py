@@ -125,7 +125,7 @@ def audit(todo: Sequence[Configuration], progress: Callable[[int, int], None]) -
 
 def examine(configuration: Configuration) -> Audited:
     """Compile one configuration for Hopper and look at what the compiler made."""
-    from rnnbench.impls.numba_cuda.layout import Tiles, backward_products, forward_products, places
+    from rnnbench.impls.numba_cuda.layout import backward_products, forward_products, places
     from rnnbench.impls.numba_cuda.persistent import kernel, layer_spec
 
     spec, backward = configuration.spec, configuration.kind == "backward"
@@ -138,9 +138,8 @@ def examine(configuration: Configuration) -> Audited:
     counts = instructions(binary)
     shared = binary.shared + 4 * made.shared
     found = places(products, shape)[0]
-    resident = sum(place.resident * (1 if isinstance(place, Tiles) else place.product.gates) for place in found)
-    fragments = sum(place.fragments for place in found if isinstance(place, Tiles))
-    wrong = faults(binary, counts, shape.threads, shared, resident, fragments)
+    fragments = sum(place.whole for place in found) if shape.cores else 0
+    wrong = faults(binary, counts, shape.threads, shared, sum(place.kept for place in found), fragments)
     wrong += wrong_parameters(binary, len(made.signature.args))
     return Audited(
         configuration,

@@ -70,6 +70,16 @@ class Place(NamedTuple):
     weights: int
     mail: int
 
+    @property
+    def whole(self) -> int:
+        """How many quads of weights a thread multiplies."""
+        return self.quads * self.product.gates
+
+    @property
+    def kept(self) -> int:
+        """How many of them it has in registers."""
+        return self.resident * self.product.gates
+
     def posted(self, rows: int) -> int:
         """How many float32 of mail the operand takes for some rows of the batch."""
         return rows * self.padded
@@ -92,9 +102,14 @@ class Tiles(NamedTuple):
     mail: int
 
     @property
-    def fragments(self) -> int:
-        """Of a warp."""
+    def whole(self) -> int:
+        """How many fragments of weights a warp multiplies, of each a quad of words in a thread."""
         return self.high * self.deep
+
+    @property
+    def kept(self) -> int:
+        """How many of them it has in registers."""
+        return self.resident
 
     @property
     def apart(self) -> int:
@@ -159,7 +174,7 @@ def _tiled(products: tuple[Product, ...], shape: Shape, warps: int) -> tuple[tup
     first = max(place.apart for place in found) * warps * tiles(shape.rows, COLUMNS)
     for number, place in enumerate(found):
         found[number] = place._replace(weights=first)
-        first += (place.fragments - place.resident) * QUAD * shape.threads
+        first += (place.whole - place.kept) * QUAD * shape.threads
     return tuple(found), first
 
 

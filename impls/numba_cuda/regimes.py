@@ -8,9 +8,10 @@
 | tensor-core grid   | the same, of bfloat16: twice as many weights                  | so does a grid, weights and h in 16 bit |
 | per step           | all others, and float64                                       | a few launches per time step            |
 
-A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; those
-that find none in the largest team lie in shared memory.  The batch is cut into parts that know nothing of each other, one
-to a cluster, or one after the other where the grid works on one: any batch size fits in every regime.
+A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; on
+tensor cores an eighth less of registers, with two weights each.  Those that find none in the largest team lie in shared
+memory.  The batch is cut into parts that know nothing of each other, one to a cluster, or one after the other where the grid
+works on one: any batch size fits in every regime.
 """
 
 from dataclasses import replace
@@ -86,7 +87,7 @@ def fitting(products: tuple[Product, ...], limits: Limits) -> Shape | None:
         if shape:
             largest = shape
             found, floats = places(products, shape)
-            if floats * BYTES <= limits.shared and all(place.resident == place.quads for place in found):
+            if floats * BYTES <= limits.shared and all(place.kept == place.whole for place in found):
                 return shape
         blocks *= 2
     return largest if largest and places(products, largest)[1] * BYTES <= limits.shared else None
@@ -118,7 +119,8 @@ def tensor_grid_of(products: tuple[Product, ...], dtype: str, limits: Limits) ->
     in_tiles = min(tiles(product.gates * fewest, ROWS) * ROWS // product.gates for product in products)
     units = min(most, in_tiles, limits.threads // lanes)
     cores = Cores(limits.threads // WARP, dtype)
-    shape = Shape(-(-most // units), units, lanes, 1, _resident(products, limits), grid=True, cores=cores)
+    # the compiler reads the operands of many multiplications ahead: that takes registers, with one product or two
+    shape = Shape(-(-most // units), units, lanes, 1, limits.resident * 7 // 8, grid=True, cores=cores)
     return shape if places(products, shape)[1] * BYTES <= limits.shared else None
 
 
@@ -142,10 +144,7 @@ def cluster_of(products: tuple[Product, ...], blocks: int, limits: Limits) -> Sh
     longest = max(product.length for product in products)
     while 2 * lanes * units <= limits.threads and lanes < WARP and 4 * lanes < longest:
         lanes *= 2
-    shape = Shape(blocks, units, lanes, 1, _resident(products, limits))
+    # a second product takes registers of its own: addresses, sums, an operand
+    resident = limits.resident if len(products) == 1 else limits.resident * 7 // 8
+    shape = Shape(blocks, units, lanes, 1, resident)
     return shape if shape.threads <= limits.threads and (blocks - 1) * units < most else None
-
-
-def _resident(products: tuple[Product, ...], limits: Limits) -> int:
-    """A second product takes registers of its own: addresses, sums, an operand."""
-    return limits.resident if len(products) == 1 else limits.resident * 7 // 8

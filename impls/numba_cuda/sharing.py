@@ -65,18 +65,17 @@ def sharing(place: Place | Tiles, shape: Shape, stride: int) -> Sharing:
     if isinstance(place, Tiles):
         assert shape.cores is not None
         send, collect = through_mail(place, shape, shape.cores)
-        fetch = _fetch(place.fragments, place.resident, place.weights, shape.threads)
-        return Sharing(fetch, multiplying(place, shape, shape.cores), _send(send, stride), collect)
-    gates = place.product.gates
-    send, collect = (_through_mail if shape.grid else _to_peers)(place, shape)
-    fetch = _fetch(place.quads * gates, place.resident * gates, place.weights, shape.threads)
-    return Sharing(fetch, _multiply(place, shape), _send(send, stride), collect)
+        multiply = multiplying(place, shape, shape.cores)
+    else:
+        send, collect = (_through_mail if shape.grid else _to_peers)(place, shape)
+        multiply = _multiply(place, shape)
+    return Sharing(_fetch(place, shape.threads), multiply, _send(send, stride), collect)
 
 
-def _fetch(quads: int, resident: int, more: int, threads: int) -> DeviceFunction:
-    """The first ``resident`` of a thread's quads of weights go to registers, the others to shared memory."""
-    kept, whole = resident * threads * 4, quads * threads * 4
-    load = load_quads(resident, 4 * threads)
+def _fetch(place: Place | Tiles, threads: int) -> DeviceFunction:
+    """The first of a thread's quads of weights go to registers, the others to shared memory."""
+    kept, whole, more = place.kept * threads * 4, place.whole * threads * 4, place.weights
+    load = load_quads(place.kept, 4 * threads)
 
     @cuda.jit(device=True, forceinline=True)
     def fetch(packed, rank, shared):
