@@ -9,7 +9,7 @@
 | per step           | all others, and float64                                       | a few launches per time step            |
 
 A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; on
-tensor cores an eighth less of registers, with two weights each.  Those that find none in the largest team lie in shared
+tensor cores a quarter less of registers, with two weights each.  Those that find none in the largest team lie in shared
 memory.  The batch is cut into parts that know nothing of each other, one to a cluster, or one after the other where the grid
 works on one: any batch size fits in every regime.
 """
@@ -120,7 +120,7 @@ def tensor_grid_of(products: tuple[Product, ...], dtype: str, limits: Limits) ->
     units = min(most, in_tiles, limits.threads // lanes)
     cores = Cores(limits.threads // WARP, dtype)
     # the compiler reads the operands of many multiplications ahead: that takes registers, with one product or two
-    shape = Shape(-(-most // units), units, lanes, 1, limits.resident * 7 // 8, grid=True, cores=cores)
+    shape = Shape(-(-most // units), units, lanes, 1, limits.resident * 3 // 4, grid=True, cores=cores)
     return shape if places(products, shape)[1] * BYTES <= limits.shared else None
 
 

@@ -16,9 +16,10 @@ import numpy as np
 
 WARP = 32
 
-_MACHINERY = {str(Path(__file__).with_name(f"{name}.py")) for name in ("intrinsics", "matrix_intrinsics", "simulator")} | {
-    __file__
-}
+_MACHINERY = [
+    str(Path(__file__).with_name(f"{name}.py"))
+    for name in ("intrinsics", "matrix_intrinsics", "simulated_machine", "simulator")
+]
 """Files whose lines no message names: what waits there was called by a kernel."""
 
 

@@ -25,14 +25,8 @@ _index: Any = cuda.jit(device=True, forceinline=True)(operand_index)
 
 def multiplying(place: Tiles, shape: Shape, cores: Cores) -> DeviceFunction:
     """``multiply(weights, shared, mail, buffer)``: the sums of this thread's unit and batch row, all gates."""
-    lanes, rows, units, warps, deep, gates = (
-        shape.lanes,
-        shape.rows,
-        shape.units,
-        place.warps,
-        place.deep,
-        place.product.gates,
-    )
+    lanes, rows, units = shape.lanes, shape.rows, shape.units
+    warps, deep, gates = place.warps, place.deep, place.product.gates
     more, box, size, apart = place.weights, place.mail, place.posted(rows), place.apart
     parts = tiles(rows, COLUMNS)
     product = tile_product(cores.dtype, place.high, deep, place.resident, QUAD * shape.threads)
