@@ -12,7 +12,7 @@ from rnnbench.cli import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
 from rnnbench.impls.numba_cuda.offline import Binary
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, choose
 
 MISSING = offline.missing_toolchain()
 needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
@@ -51,6 +51,11 @@ def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
             (32, "forward"),
             (512, "forward"),
         }
+        on_tensor_cores = [one for one in todo if one.cell == cell and one.dtype == "bfloat16"]
+        assert {choose(one.spec, HOPPER).name for one in on_tensor_cores} == {TENSOR_GRID}
+        halves = {(one.hidden, one.kind) for one in on_tensor_cores}
+        sizes = (1056, audit.largest_hidden(cell, TENSOR_GRID, "bfloat16"))
+        assert halves == {(size, kind) for size in sizes for kind in ("record", "backward")}
 
 
 RIGHT = Binary("kernel", b"", registers=200, spilled=0, stack=0, shared=0)
@@ -73,6 +78,29 @@ FINE = Counter({"LDG.E.128.CONSTANT": 8, "LDS.128": 4, "FFMA": 32})
 def test_each_fault_is_named(binary: Binary, found: Counter[str], shared: int, words: str) -> None:
     assert audit.faults(RIGHT, FINE, 288, 0, 8) == []
     assert audit.faults(binary, found, 288, shared, 8) == [words]
+
+
+TILED = Counter({"LDG.E.128.CONSTANT": 8, "LDS.128": 4, "HMMA.16816.F32.BF16": 24})
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (TILED - Counter({"HMMA.16816.F32.BF16": 24}), "0 multiplications on tensor cores; expected 12, once or several times"),
+        (TILED - Counter({"HMMA.16816.F32.BF16": 1}), "23 multiplications on tensor cores; expected 12, once or several times"),
+        (TILED - Counter({"LDS.128": 4}), "no load of four elements from shared memory"),
+    ],
+)
+def test_each_fault_on_tensor_cores_is_named(found: Counter[str], words: str) -> None:
+    assert audit.faults(RIGHT, TILED, 256, 0, 8, 12) == []
+    assert audit.faults(RIGHT, found, 256, 0, 8, 12) == [words]
+
+
+def test_lanes_multiply_without_tensor_cores_and_fragments_in_registers_are_not_in_shared_memory() -> None:
+    assert audit.faults(RIGHT, FINE + Counter({"HMMA": 1}), 256, 0, 8) == [
+        "1 multiplications on tensor cores; expected 0, once or several times"
+    ]
+    assert audit.faults(RIGHT, TILED - Counter({"LDS.128": 4}), 256, 0, 8, 8) == []
 
 
 def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from rnnbench.impls.numba_cuda.simulated_machine import SimulationError
 from rnnbench.spec import Spec
 from rnnbench.store import Case
 
-ROOMY = Limits(threads=96, resident=128, shared=1 << 20, cluster=3, multiprocessors=3)
+ROOMY = Limits(threads=96, resident=128, shared=1 << 20, cluster=3, multiprocessors=3, tensor_cores=True)
 TIGHT = ROOMY._replace(resident=16)
 """So few registers that most weights lie in shared memory."""
 
@@ -206,7 +206,7 @@ FAULTS = {
     "sends to a peer too many": Fault(sharing, (("rank < blocks", "rank <= blocks"),)),
     "writes the buffer that is read": Fault(persistent_forward, (("1 - buffer", "buffer"),)),
     "reads the other buffer in BPTT": Fault(
-        persistent_backward, (("multiply(weights, shared, s & 1)", "multiply(weights, shared, 1 - (s & 1))"),)
+        persistent_backward, (("multiply(weights, shared, mail, s & 1)", "multiply(weights, shared, mail, 1 - (s & 1))"),)
     ),
     "one row off in the operand": Fault(
         sharing,

@@ -11,7 +11,18 @@ from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import device
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, PER_STEP, SIMULATED, SMALL, Limits, choose, with_rows
+from rnnbench.impls.numba_cuda.regimes import (
+    CLUSTER,
+    GRID,
+    HOPPER,
+    PER_STEP,
+    SIMULATED,
+    SMALL,
+    TENSOR_GRID,
+    Limits,
+    choose,
+    with_rows,
+)
 from rnnbench.spec import Spec
 
 
@@ -33,6 +44,12 @@ from rnnbench.spec import Spec
         ("jordan", 256, "float32", CLUSTER, 8),
         ("lstm", 256, "bfloat16", CLUSTER, 8),
         ("jordan", 1000, "float32", GRID, 125),
+        ("lstm", 512, "bfloat16", CLUSTER, 16),
+        ("lstm", 1024, "bfloat16", TENSOR_GRID, 128),
+        ("lstm", 2112, "bfloat16", TENSOR_GRID, 132),
+        ("lstm", 2113, "bfloat16", PER_STEP, None),
+        ("gru", 1060, "bfloat16", TENSOR_GRID, 106),
+        ("elman", 4224, "bfloat16", TENSOR_GRID, 132),
     ],
 )
 def test_the_table_on_hopper(cell: str, hidden: int, dtype: str, regime: str, blocks: int | None) -> None:
@@ -46,6 +63,28 @@ def test_without_clusters_the_grid_takes_over(cell: str) -> None:
     older = HOPPER._replace(cluster=0)
     assert choose(Spec(cell, 4, 256), older).name == GRID
     assert choose(Spec(cell, 4, 256), older._replace(multiprocessors=0)).name == PER_STEP
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_tensor_cores_bfloat16_runs_as_float32_does(cell: str) -> None:
+    older = HOPPER._replace(tensor_cores=False)
+    for hidden in (100, 1024, 2000):
+        assert choose(Spec(cell, 4, hidden, dtype="bfloat16"), older) == choose(Spec(cell, 4, hidden), older)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_tensor_cores_hold_larger_networks_than_lanes_and_all_their_blocks_have_units(cell: str) -> None:
+    held = [h for h in range(1, 5000, 61) if choose(Spec(cell, 1, h, dtype="bfloat16"), HOPPER).name == TENSOR_GRID]
+    assert max(held) > max(h for h in range(1, 5000, 61) if choose(Spec(cell, 1, h), HOPPER).name == GRID)
+    for hidden in held:
+        spec = Spec(cell, 1, hidden, dtype="bfloat16")
+        for shape, products in zip(choose(spec, HOPPER)[1:], (forward_products(spec), backward_products(spec)), strict=True):
+            chosen = with_rows(shape, products, 1000, HOPPER)
+            assert chosen.blocks <= HOPPER.multiprocessors
+            assert (chosen.blocks - 1) * chosen.units < hidden <= chosen.blocks * chosen.units
+            assert chosen.units * chosen.lanes <= chosen.threads == HOPPER.threads
+            assert 4 * places(products, chosen)[1] <= HOPPER.shared
+            assert places(products, shape)[0][0].resident > 0
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -19,7 +19,7 @@ from rnnbench.impls.numba_cuda.offline import (
     of_family,
     parameters,
 )
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, choose, with_rows
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, choose, computed_spec, with_rows
 from rnnbench.spec import Spec
 
 REGISTERS = 65_536
@@ -31,7 +31,11 @@ HIDDEN = (32, 256, 512, 1024)
 TRAINING, INFERENCE = ("record", "backward"), (32, 512)
 """Kernels at all sizes; and the sizes of the kernel "forward", which is "record" with fewer stores."""
 
-COUNTED = ("FFMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
+HALF_HIDDEN = 1056
+"""Of networks of bfloat16 on tensor cores, beside the largest: the most units, 8 to a block, with 32 rows of the batch.  In
+other regimes their kernels are those of float32."""
+
+COUNTED = ("FFMA", "HMMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
 
 
 class Configuration(NamedTuple):
@@ -42,10 +46,11 @@ class Configuration(NamedTuple):
     hidden: int
     kind: str
     rows: int
+    dtype: str = "float32"
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.cell, 1, self.hidden, nonlinearity=self.nonlinearity)
+        return Spec(self.cell, 1, self.hidden, nonlinearity=self.nonlinearity, dtype=self.dtype)
 
 
 class Audited(NamedTuple):
@@ -66,7 +71,7 @@ class Audited(NamedTuple):
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
     """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
-    nonlinearities at one size.  Raises ArgumentError for an unknown cell."""
+    nonlinearities at one size; bfloat16 on tensor cores at two.  Raises ArgumentError for an unknown cell."""
     for cell in cells or ():
         if cell not in CELLS:
             raise ArgumentError(f"unknown cell {cell!r}; expected one of {', '.join(CELLS)}")
@@ -83,15 +88,22 @@ def _of_cell(cell: str) -> Iterator[Configuration]:
     for nonlinearity in others:
         for kind in TRAINING:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
+    for hidden in (HALF_HIDDEN, largest_hidden(cell, TENSOR_GRID, "bfloat16")):
+        for kind in TRAINING:
+            yield Configuration(cell, usual, hidden, kind, 1 << 20, "bfloat16")
 
 
 @cache
-def largest_hidden(cell: str, regime: str) -> int:
+def largest_hidden(cell: str, regime: str, dtype: str = "float32") -> int:
     """The largest hidden size in a regime; those of one regime follow each other without gaps."""
+
+    def chosen(hidden: int) -> str:
+        return choose(Spec(cell, 1, hidden, dtype=dtype), HOPPER).name
+
     hidden = 1
-    while choose(Spec(cell, 1, hidden), HOPPER).name != regime:
+    while chosen(hidden) != regime:
         hidden += 1
-    while choose(Spec(cell, 1, hidden + 1), HOPPER).name == regime:
+    while chosen(hidden + 1) == regime:
         hidden += 1
     return hidden
 
@@ -121,12 +133,13 @@ def examine(configuration: Configuration) -> Audited:
     shape = regime.backward if backward else regime.forward
     assert shape is not None, f"{configuration} runs step by step"
     shape = with_rows(shape, products, configuration.rows, HOPPER)
-    made = kernel(configuration.kind, layer_spec(spec), shape)
+    made = kernel(configuration.kind, layer_spec(computed_spec(spec)), shape)
     binary = compile_kernel(made.function, made.signature, shape.threads)
     counts = instructions(binary)
     shared = binary.shared + 4 * made.shared
-    resident = sum(place.resident * place.product.gates for place in places(products, shape)[0])
-    wrong = faults(binary, counts, shape.threads, shared, resident)
+    found = places(products, shape)[0]
+    fragments = sum(place.whole for place in found) if shape.cores else 0
+    wrong = faults(binary, counts, shape.threads, shared, sum(place.kept for place in found), fragments)
     wrong += wrong_parameters(binary, len(made.signature.args))
     return Audited(
         configuration,
@@ -143,9 +156,13 @@ def examine(configuration: Configuration) -> Audited:
     )
 
 
-def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resident: int) -> list[str]:
-    """What is wrong with a kernel that keeps ``resident`` quads of weights in the registers of each thread."""
+def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resident: int, fragments: int = 0) -> list[str]:
+    """What is wrong with a kernel that keeps ``resident`` quads of weights in the registers of each thread.
+
+    ``fragments``: so many quads of weights a warp multiplies on tensor cores, for each 8 rows of the batch; 0 where none do.
+    """
     local, doubles, quads = of_family(found, "LDL", "STL"), double_precision(found), found["LDG.E.128.CONSTANT"]
+    multiplied = of_family(found, "HMMA")
     checks = {
         f"{binary.spilled} bytes spilled; expected none": binary.spilled,
         f"{local} accesses to local memory; expected none": local,
@@ -155,7 +172,10 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
         f"{shared} bytes of shared memory; expected at most {HOPPER.shared}": shared > HOPPER.shared,
         f"float64 instructions {', '.join(doubles)}; expected none": doubles,
         f"{quads} loads of four weights; expected {resident}": quads != resident,
-        "no load of four elements from shared memory": not found["LDS.128"],
+        f"{multiplied} multiplications on tensor cores; expected {fragments}, once or several times": (
+            multiplied % fragments or not multiplied if fragments else multiplied
+        ),
+        "no load of four elements from shared memory": not found["LDS.128"] and (not fragments or resident < fragments),
     }
     return [sentence for sentence, wrong in checks.items() if wrong]
 
@@ -171,6 +191,7 @@ def table(found: Sequence[Audited]) -> str:
     names = (
         "cell",
         "H",
+        "dtype",
         "kernel",
         "regime",
         "blocks",
@@ -186,13 +207,17 @@ def table(found: Sequence[Audited]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
     wrong = [(one, sentence) for one in found for sentence in one.faults]
-    lines += [f"FAILED  {one.configuration.cell} {one.configuration.hidden} {one.configuration.kind}: {s}" for one, s in wrong]
+    lines += [f"FAILED  {_name(one.configuration)}: {sentence}" for one, sentence in wrong]
     failed = sum(bool(one.faults) for one in found)
     return "\n".join([*lines, f"{len(found)} kernels for sm_90a: {f'{failed} FAILED' if failed else 'ok'}"])
 
 
+def _name(one: Configuration) -> str:
+    return f"{one.cell} {one.hidden} {one.kind}" + (f" {one.dtype}" if one.dtype != "float32" else "")
+
+
 def _line(one: Audited) -> tuple[str, ...]:
-    cell, nonlinearity, hidden, kind, _ = one.configuration
+    cell, nonlinearity, hidden, kind, _, dtype = one.configuration
     shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
     numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions)
-    return (shown, str(hidden), kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))
+    return (shown, str(hidden), dtype, kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))

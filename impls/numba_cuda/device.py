@@ -56,6 +56,7 @@ def device_limits() -> "Limits":
         cluster=HOPPER.cluster if device.compute_capability >= (9, 0) else 0,
         multiprocessors=device.MULTIPROCESSOR_COUNT if device.compute_capability >= (7, 0) else 0,
         shared=device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+        tensor_cores=device.compute_capability >= (8, 0),
     )
 
 

@@ -29,8 +29,8 @@ SANITIZED = """
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cuda
 from rnnbench.store import Case
-for cell in ("lstm", "gru_reset_before"):
-    problem = Problem(Case(cell=cell, phase="step", T=2, B=2, I=3, H=70))
+for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16")):
+    problem = Problem(Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype))
     assert all(finding.passed for finding in gate(numba_cuda, problem, expected(problem))), cell
 """
 
@@ -110,7 +110,7 @@ def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
-    """compute-sanitizer's tools on small networks of both loops over time."""
+    """compute-sanitizer's tools on small networks of both loops over time, and on one for tensor cores."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         yield {"what": "no sanitizer", "reason": "compute-sanitizer is not on the path"}

@@ -21,9 +21,9 @@ Twin = Callable[..., Any]
 TWINS: dict[Any, Twin] = {}
 """The simulated counterpart of each intrinsic."""
 
-_FLOAT, _WORD = ir.FloatType(), ir.IntType(32)
-_LLVM = {types.float32: _FLOAT, types.uint32: _WORD}
-_SHARED = 3
+FLOAT, WORD = ir.FloatType(), ir.IntType(32)
+_LLVM = {types.float32: FLOAT, types.uint32: WORD}
+SHARED = 3
 
 
 def twin_of(function: Any) -> Callable[[Twin], Twin]:
@@ -36,7 +36,7 @@ def twin_of(function: Any) -> Callable[[Twin], Twin]:
     return register
 
 
-_TOGETHER = ("convergent",)
+TOGETHER = ("convergent",)
 """Of a call that the threads of a warp have to make together: the compiler must not copy it into branches."""
 
 
@@ -52,7 +52,7 @@ def _assembly(code: str, constraints: str, result: Any, *arguments: Any, attribu
     return result(*arguments), generate
 
 
-def _element(context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any) -> Any:
+def element(context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any) -> Any:
     """The LLVM pointer to an element of a one-dimensional array or behind a pointer."""
     position = context.cast(builder, index, index_type, types.int64)
     if isinstance(kind, types.CPointer):
@@ -62,8 +62,8 @@ def _element(context: Any, builder: Any, kind: Any, array: Any, index_type: Any,
 
 def _shared_address(context: Any, builder: Any, signature: Any, values: Any) -> Any:
     """The address of an element of a shared array within the shared memory of its block."""
-    pointer = _element(context, builder, signature.args[0], values[0], signature.args[1], values[1])
-    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(_FLOAT, _SHARED)), _WORD)
+    pointer = element(context, builder, signature.args[0], values[0], signature.args[1], values[1])
+    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
 
 
 @intrinsic
@@ -117,7 +117,7 @@ def _store_peer(thread: Any, address: Any, value: Any) -> None:
 @intrinsic
 def cluster_arrive(typing_context):
     """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
-    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=_TOGETHER)
+    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_arrive)
@@ -128,7 +128,7 @@ def _cluster_arrive(thread: Any) -> None:
 @intrinsic
 def cluster_wait(typing_context):
     """Wait until all threads of the cluster have arrived; their stores can be read then."""
-    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=_TOGETHER)
+    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_wait)
@@ -141,7 +141,7 @@ def count_arrival(typing_context, counter):
     """Add 1 to the uint32 at the beginning of an array in global memory; what the block stored before is seen with it."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        pointer = element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
         kind = ir.FunctionType(ir.VoidType(), [pointer.type])
         code = "red.release.gpu.global.add.u32 [$0], 1;"
         builder.call(ir.InlineAsm(kind, code, "l,~{memory}", side_effect=True), [pointer])
@@ -160,8 +160,8 @@ def await_arrivals(typing_context, counter, count):
     """Wait until the uint32 at the beginning of an array in global memory is ``count`` or more."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _WORD])
+        pointer = element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, WORD])
         code = (
             "{ .reg .pred less; .reg .u32 found; again: ld.acquire.gpu.global.u32 found, [$0]; "
             "setp.lt.u32 less, found, $1; @less bra again; }"
@@ -182,13 +182,13 @@ def load_mail(typing_context, array, index):
     """Four neighbouring float32 of global memory as other blocks have left them; ``index`` is a multiple of 4."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _element(context, builder, signature.args[0], values[0], types.int64, values[1])
-        kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [pointer.type])
+        pointer = element(context, builder, signature.args[0], values[0], types.int64, values[1])
+        kind = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [pointer.type])
         code = "ld.relaxed.gpu.global.v4.f32 {$0, $1, $2, $3}, [$4];"
         quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l,~{memory}", side_effect=True), [pointer])
         return context.make_tuple(builder, signature.return_type, [builder.extract_value(quad, q) for q in range(4)])
 
-    return _floats(4)(array, types.int64), generate
+    return floats(4)(array, types.int64), generate
 
 
 @twin_of(load_mail)
@@ -208,7 +208,7 @@ def read_values(count: int) -> Any:
             pointers = _pointers(context, builder, signature, values, count)
             return context.make_tuple(builder, signature.return_type, [builder.load(pointer) for pointer in pointers])
 
-        return _floats(count)(array, types.int64, types.int64), generate
+        return floats(count)(array, types.int64, types.int64), generate
 
     @twin_of(read)
     def twin(thread: Any, array: Any, first: int, stride: int) -> tuple[Any, ...]:
@@ -265,13 +265,13 @@ def load_quads(count: int, stride: int) -> Any:
             entries = []
             for i in range(count):
                 index = builder.add(values[1], ir.Constant(ir.IntType(64), i * stride))
-                pointer = _element(context, builder, signature.args[0], values[0], types.int64, index)
-                kind = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [pointer.type])
+                pointer = element(context, builder, signature.args[0], values[0], types.int64, index)
+                kind = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [pointer.type])
                 quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l"), [pointer])
                 entries += [builder.extract_value(quad, q) for q in range(4)]
             return context.make_tuple(builder, signature.return_type, entries)
 
-        return _floats(4 * count)(array, types.int64), generate
+        return floats(4 * count)(array, types.int64), generate
 
     @twin_of(load)
     def twin(thread: Any, array: Any, first: int) -> tuple[Any, ...]:
@@ -297,7 +297,7 @@ def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             weights, shared, operand, more = values
             load = _quad_loader(context, builder, signature.args[1], shared)
-            sums = [[ir.Constant(_FLOAT, 0)] * 4 for _ in range(gates)]
+            sums = [[ir.Constant(FLOAT, 0)] * 4 for _ in range(gates)]
             for j in range(quads):
                 h = load(operand, 4 * lanes * j)
                 for g in range(gates):
@@ -314,19 +314,19 @@ def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) 
                 distance *= 2
             return context.make_tuple(builder, signature.return_type, totals)
 
-        return _floats(gates)(weights, shared, types.int64, types.int64), generate
+        return floats(gates)(weights, shared, types.int64, types.int64), generate
 
     @twin_of(multiply)
     def twin(thread: Any, weights: tuple[Any, ...], shared: Any, operand: int, more: int) -> tuple[Any, ...]:
         sums = [[shared.dtype.type(0)] * 4 for _ in range(gates)]
         for j in range(quads):
-            h = _shared_quad(thread, shared, operand + 4 * lanes * j)
+            h = shared_quad(thread, shared, operand + 4 * lanes * j)
             for g in range(gates):
                 number = j * gates + g
                 if j < resident:
                     w = weights[4 * number : 4 * number + 4]
                 else:
-                    w = _shared_quad(thread, shared, more + (number - resident * gates) * stride)
+                    w = shared_quad(thread, shared, more + (number - resident * gates) * stride)
                 sums[g] = [sums[g][q] + w[q] * h[q] for q in range(4)]
         totals = [(s[0] + s[1]) + (s[2] + s[3]) for s in sums]
         distance = 1
@@ -339,7 +339,7 @@ def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) 
     return multiply
 
 
-def _shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
+def shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
     if first % 4:
         raise thread.fault(f"reads four elements from {first} on; expected a multiple of 4")
     return [shared[first + q] for q in range(4)]
@@ -348,13 +348,13 @@ def _shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
 def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable[[Any, int], list[Any]]:
     """Loads quads of a shared array at a variable index plus a constant one."""
     code = "ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];"
-    statement = ir.FunctionType(ir.LiteralStructType([_FLOAT] * 4), [_WORD])
+    statement = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [WORD])
     assembly = ir.InlineAsm(statement, code, "=f,=f,=f,=f,r,~{memory}", side_effect=True)
 
     def load(index: Any, offset: int) -> list[Any]:
-        pointer = _element(context, builder, kind, shared, types.int64, index)
-        address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(_FLOAT, _SHARED)), _WORD)
-        quad = builder.call(assembly, [builder.add(address, ir.Constant(_WORD, 4 * offset))])
+        pointer = element(context, builder, kind, shared, types.int64, index)
+        address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
+        quad = builder.call(assembly, [builder.add(address, ir.Constant(WORD, 4 * offset))])
         return [builder.extract_value(quad, q) for q in range(4)]
 
     return load
@@ -362,17 +362,17 @@ def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable
 
 def _from_lane(builder: Any, value: Any, distance: int) -> Any:
     """The same value of the lane whose number differs in the bit ``distance``; the whole warp takes part."""
-    kind = ir.FunctionType(_FLOAT, [_FLOAT])
+    kind = ir.FunctionType(FLOAT, [FLOAT])
     code = f"shfl.sync.bfly.b32 $0, $1, {distance}, 31, -1;"
-    return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value], attrs=_TOGETHER)
+    return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value], attrs=TOGETHER)
 
 
 def _pointers(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[Any]:
     """The places of an (array, first, stride)."""
     array, first, stride = values[:3]
     indices = [builder.add(first, builder.mul(stride, ir.Constant(ir.IntType(64), i))) for i in range(count)]
-    return [_element(context, builder, signature.args[0], array, types.int64, index) for index in indices]
+    return [element(context, builder, signature.args[0], array, types.int64, index) for index in indices]
 
 
-def _floats(count: int) -> Any:
+def floats(count: int) -> Any:
     return types.Tuple([types.float32] * count)

@@ -83,7 +83,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 write_db(db, (t * batch + row) * gates * units + unit, units, db_values)
             wait(mail, s + 2)
             collect(shared, mail, s & 1)
-            dnew = received(passed_on(multiply(weights, shared, s & 1), dcarried), dy)
+            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
             t += step
         if active:
             write_states(dstates, (reverse * steps * batch + row) * units + unit, between, dnew)
@@ -138,14 +138,14 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 dy = read_one(dstates, ((t + reverse) * batch + row) * size + unit, 0)
             wait(mail, 2 * s + 2)
             collect_2(shared, mail, 0)
-            da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, 0))
+            da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, mail, 0))
             send(shared, mail, s & 1, unit, valid, db_values)
             arrive(mail)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
             wait(mail, 2 * s + 3)
             collect(shared, mail, s & 1)
-            dnew = received(passed_on(multiply(weights, shared, s & 1), dcarried), dy)
+            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
             t += step
         if active_2:
             write_one(dstates, (reverse * steps * batch + row) * size + unit, 0, dnew)

@@ -18,8 +18,9 @@ from numba.cuda.types import float32, int64
 
 from rnnbench.cells import Equations
 from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
-from rnnbench.impls.numba_cuda.layout import Place, Shape, forward_products, places
+from rnnbench.impls.numba_cuda.layout import Place, Shape, Tiles, forward_products, places
 from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.impls.numba_cuda.tensor_cores import beginning
 from rnnbench.spec import Spec
 
 Kernel = Callable[..., None]
@@ -55,7 +56,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
         row, valid = first_row + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
-        begin(shared, states, reverse * steps, first_row, batch)
+        begin(shared, mail, states, reverse * steps, first_row, batch)
         between = (steps + 1) * batch * units
         t, step = reverse * (steps - 1), 1 - 2 * reverse
         carried, biases, ahead = not_carried, no_gates, no_gates
@@ -67,7 +68,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
         wait(mail, 1)
         for s in range(steps):
             buffer = s & 1
-            sums = multiply(weights, shared, buffer)
+            sums = multiply(weights, shared, mail, buffer)
             new, kept = step_forward(ahead, added(sums, biases), carried)
             carried = next_carried(new)
             send(shared, mail, 1 - buffer, unit, valid, new)
@@ -115,7 +116,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
         active, active_2 = own_row and valid, own_row and valid_2
         weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)
         clear_2(shared)
-        begin(shared, states, reverse * steps, first_row, batch)
+        begin(shared, mail, states, reverse * steps, first_row, batch)
         t, step = reverse * (steps - 1), 1 - 2 * reverse
         carried, biases, biases_2, ahead = not_carried, no_outer, no_one, no_gates
         if active:
@@ -128,7 +129,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
         wait(mail, 1)
         for s in range(steps):
             buffer = s & 1
-            sums = added(multiply(weights, shared, buffer), biases)
+            sums = added(multiply(weights, shared, mail, buffer), biases)
             between = middle(ahead, sums, carried)
             send_2(shared, mail, 0, unit, valid, between)
             arrive(mail)
@@ -136,7 +137,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
                 write_operand(operand, (t * batch + row) * units + unit, 0, between)
             wait(mail, 2 * s + 2)
             collect_2(shared, mail, 0)
-            sums_2 = added(multiply_2(weights_2, shared, 0), biases_2)
+            sums_2 = added(multiply_2(weights_2, shared, mail, 0), biases_2)
             new, kept = finish(ahead, sums, between, sums_2, carried)
             carried = next_carried(new)
             send(shared, mail, 1 - buffer, unit, valid_2, new)
@@ -181,13 +182,16 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
     return reset, finish
 
 
-def _begin(place: Place, shape: Shape, size: int) -> Any:
-    """``begin(shared, states, slot, first_row, batch)``: the operand zero, then the state in its first buffer."""
+def _begin(place: Place | Tiles, shape: Shape, size: int) -> Any:
+    """``begin(shared, mail, states, slot, first_row, batch)``: the operand zero, then the state in its first buffer."""
+    if isinstance(place, Tiles):
+        assert shape.cores is not None
+        return beginning(place, shape, shape.cores, size)
     operand, padded, rows, threads = place.operand, place.padded, shape.rows, shape.threads
     clear = clearing(place, threads)
 
     @cuda.jit(device=True, forceinline=True)
-    def begin(shared, states, slot, first_row, batch):
+    def begin(shared, mail, states, slot, first_row, batch):
         clear(shared)
         cuda.syncthreads()
         for i in range(int64(cuda.threadIdx.x), rows * size, threads):

@@ -5,39 +5,45 @@
 | small              | whose weights the registers of one block hold                 | one block runs all steps of its rows    |
 | cluster-persistent | whose weights a cluster holds, in registers and shared memory | so does a cluster, of few blocks        |
 | grid-persistent    | whose weights all multiprocessors hold                        | all blocks do, through global memory    |
+| tensor-core grid   | the same, of bfloat16: twice as many weights                  | so does a grid, weights and h in 16 bit |
 | per step           | all others, and float64                                       | a few launches per time step            |
 
-A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; those
-that find none in the largest team lie in shared memory.  The batch is cut into parts that know nothing of each other, one
-to a cluster, or one after the other where the grid works on one: any batch size fits in every regime.
+A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; on
+tensor cores a quarter less of registers, with two weights each.  Those that find none in the largest team lie in shared
+memory.  The batch is cut into parts that know nothing of each other, one to a cluster, or one after the other where the grid
+works on one: any batch size fits in every regime.
 """
 
 from dataclasses import replace
 from typing import NamedTuple
 
-from rnnbench.impls.numba_cuda.layout import WARP, Product, Shape, backward_products, forward_products, places
+from rnnbench.impls.numba_cuda.fragments import HALVES, ROWS, tiles
+from rnnbench.impls.numba_cuda.layout import WARP, Cores, Product, Shape, backward_products, forward_products, places
 from rnnbench.spec import Spec
 
 SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
+TENSOR_GRID = "tensor-core grid"
 
 BYTES = 4
 
 
 class Limits(NamedTuple):
     """What a device offers: threads of a block and weights that each keeps in registers, bytes of shared memory of a
-    block, blocks of a cluster (0: it knows no clusters), multiprocessors that can wait for each other (0: it is too old)."""
+    block, blocks of a cluster (0: it knows no clusters), multiprocessors that can wait for each other (0: it is too old),
+    and whether tensor cores multiply bfloat16."""
 
     threads: int
     resident: int
     shared: int
     cluster: int
     multiprocessors: int
+    tensor_cores: bool
 
 
-HOPPER = Limits(threads=256, resident=128, shared=227 * 1024, cluster=16, multiprocessors=132)
+HOPPER = Limits(threads=256, resident=128, shared=227 * 1024, cluster=16, multiprocessors=132, tensor_cores=True)
 """The H100 and H200.  128 of the 255 registers of a thread hold weights; a cluster of 16 blocks has to be asked for."""
 
-SIMULATED = Limits(threads=32, resident=4, shared=6144, cluster=2, multiprocessors=3)
+SIMULATED = Limits(threads=32, resident=4, shared=6144, cluster=2, multiprocessors=3, tensor_cores=True)
 """So small that networks of a few units come into every regime."""
 
 
@@ -60,6 +66,12 @@ def choose(spec: Spec, limits: Limits) -> Regime:
         forward, backward = (fitting(products, limits) for products in (forward_products(spec), backward_products(spec)))
         if forward and backward:
             return Regime(SMALL if forward.blocks == backward.blocks == 1 else CLUSTER, forward, backward)
+        if spec.dtype in HALVES:
+            forward, backward = (
+                tensor_grid_of(products, spec.dtype, limits) for products in (forward_products(spec), backward_products(spec))
+            )
+            if forward and backward:
+                return Regime(TENSOR_GRID, forward, backward)
         forward, backward = (grid_of(products, limits) for products in (forward_products(spec), backward_products(spec)))
         if forward and backward:
             return Regime(GRID, forward, backward)
@@ -75,7 +87,7 @@ def fitting(products: tuple[Product, ...], limits: Limits) -> Shape | None:
         if shape:
             largest = shape
             found, floats = places(products, shape)
-            if floats * BYTES <= limits.shared and all(place.resident == place.quads for place in found):
+            if floats * BYTES <= limits.shared and all(place.kept == place.whole for place in found):
                 return shape
         blocks *= 2
     return largest if largest and places(products, largest)[1] * BYTES <= limits.shared else None
@@ -90,6 +102,26 @@ def grid_of(products: tuple[Product, ...], limits: Limits) -> Shape | None:
     team = cluster_of(products, blocks, limits)
     shape = team._replace(grid=True) if team else None
     return shape if shape and places(products, shape)[1] * BYTES <= limits.shared else None
+
+
+def tensor_grid_of(products: tuple[Product, ...], dtype: str, limits: Limits) -> Shape | None:
+    """As many blocks as there are multiprocessors, or as few as have no more tiles and no fewer lanes to a unit; None if they
+    do not hold the weights in 16 bit."""
+    if not limits.multiprocessors or not limits.tensor_cores:
+        return None
+    most = max(product.units for product in products)
+    fewest = -(-most // limits.multiprocessors)
+    if fewest > limits.threads:
+        return None
+    lanes = 1
+    while 2 * lanes * fewest <= limits.threads and lanes < WARP:
+        lanes *= 2
+    in_tiles = min(tiles(product.gates * fewest, ROWS) * ROWS // product.gates for product in products)
+    units = min(most, in_tiles, limits.threads // lanes)
+    cores = Cores(limits.threads // WARP, dtype)
+    # the compiler reads the operands of many multiplications ahead: that takes registers, with one product or two
+    shape = Shape(-(-most // units), units, lanes, 1, limits.resident * 3 // 4, grid=True, cores=cores)
+    return shape if places(products, shape)[1] * BYTES <= limits.shared else None
 
 
 def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: Limits) -> Shape:

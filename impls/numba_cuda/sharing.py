@@ -23,7 +23,8 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     shared_address,
     store_peer,
 )
-from rnnbench.impls.numba_cuda.layout import WARP, Place, Shape
+from rnnbench.impls.numba_cuda.layout import WARP, Place, Shape, Tiles
+from rnnbench.impls.numba_cuda.tensor_cores import multiplying, through_mail
 
 DeviceFunction = Any
 
@@ -42,10 +43,10 @@ class Meeting(NamedTuple):
 class Sharing(NamedTuple):
     """What threads do for one product.
 
-    ``fetch(packed, rank, shared)``: the weights that this thread keeps; ``multiply(weights, shared, buffer)``: the sums of
-    the batch row that is this lane's own, lane b having row b; ``send(n)``: by how many entries there are, a function
-    ``(shared, mail, buffer, position, valid, values)`` that brings every row's values to the operand of every block, entry
-    g at ``position + g * stride``; ``collect(shared, mail, buffer)``: after the meeting, take in what was sent.
+    ``fetch(packed, rank, shared)``: the weights that this thread keeps; ``multiply(weights, shared, mail, buffer)``: the
+    sums of the batch row that is this lane's own, lane b having row b; ``send(n)``: by how many entries there are, a
+    function ``(shared, mail, buffer, position, valid, values)`` that brings every row's values to the operand of every
+    block, entry g at ``position + g * stride``; ``collect(shared, mail, buffer)``: after the meeting, take in what was sent.
     """
 
     fetch: DeviceFunction
@@ -59,15 +60,22 @@ def meeting(shape: Shape) -> Meeting:
     return _meeting_of_grid(shape.blocks) if shape.grid else _meeting_of_cluster()
 
 
-def sharing(place: Place, shape: Shape, stride: int) -> Sharing:
-    """Device functions of one product; the buffers of its operand begin ``rows * padded`` elements apart."""
-    lanes, rows, threads, gates, padded = shape.lanes, shape.rows, shape.threads, place.product.gates, place.padded
-    operand, more = place.operand, place.weights
-    kept, whole = place.resident * gates * threads * 4, place.quads * gates * threads * 4
-    load = load_quads(place.resident * gates, 4 * threads)
-    row = row_product(gates, place.quads, place.resident, lanes, 4 * threads)
-    nothing = (np.float32(0),) * gates
-    apart = 0 if shape.grid else rows * padded
+def sharing(place: Place | Tiles, shape: Shape, stride: int) -> Sharing:
+    """Device functions of one product."""
+    if isinstance(place, Tiles):
+        assert shape.cores is not None
+        send, collect = through_mail(place, shape, shape.cores)
+        multiply = multiplying(place, shape, shape.cores)
+    else:
+        send, collect = (_through_mail if shape.grid else _to_peers)(place, shape)
+        multiply = _multiply(place, shape)
+    return Sharing(_fetch(place, shape.threads), multiply, _send(send, stride), collect)
+
+
+def _fetch(place: Place | Tiles, threads: int) -> DeviceFunction:
+    """The first of a thread's quads of weights go to registers, the others to shared memory."""
+    kept, whole, more = place.kept * threads * 4, place.whole * threads * 4, place.weights
+    load = load_quads(place.kept, 4 * threads)
 
     @cuda.jit(device=True, forceinline=True)
     def fetch(packed, rank, shared):
@@ -77,8 +85,19 @@ def sharing(place: Place, shape: Shape, stride: int) -> Sharing:
             shared[more + i] = packed[first + kept + i]
         return load(packed, first + 4 * tid)
 
+    return fetch
+
+
+def _multiply(place: Place, shape: Shape) -> DeviceFunction:
+    """The buffers of the operand begin ``rows * padded`` elements apart."""
+    lanes, rows, gates, padded = shape.lanes, shape.rows, place.product.gates, place.padded
+    operand, more = place.operand, place.weights
+    row = row_product(gates, place.quads, place.resident, lanes, 4 * shape.threads)
+    nothing = (np.float32(0),) * gates
+    apart = 0 if shape.grid else rows * padded
+
     @cuda.jit(device=True, forceinline=True)
-    def multiply(weights, shared, buffer):
+    def multiply(weights, shared, mail, buffer):
         tid = int64(cuda.threadIdx.x)
         lane = tid % lanes
         mine = nothing
@@ -88,12 +107,13 @@ def sharing(place: Place, shape: Shape, stride: int) -> Sharing:
                 mine = sums
         return mine
 
-    send, collect = (_through_mail if shape.grid else _to_peers)(place, shape)
-    return Sharing(fetch, multiply, _send(send, stride), collect)
+    return multiply
 
 
-def clearing(place: Place, threads: int) -> DeviceFunction:
-    """``clear(shared)``: a product's operand zero, also where it is shorter than the quads that read it."""
+def clearing(place: Place | Tiles, threads: int) -> DeviceFunction:
+    """``clear(shared)``: a product's operand zero, also where it is shorter than the quads that read it; mail is zero."""
+    if isinstance(place, Tiles):
+        return _nothing_to_clear
     first, end = place.operand, place.weights
 
     @cuda.jit(device=True, forceinline=True)
@@ -102,6 +122,11 @@ def clearing(place: Place, threads: int) -> DeviceFunction:
             shared[i] = np.float32(0)
 
     return clear
+
+
+@cuda.jit(device=True, forceinline=True)
+def _nothing_to_clear(shared):
+    pass
 
 
 def _to_peers(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import greenlet
 import numpy as np
 
-from rnnbench.impls.numba_cuda import intrinsics
-
 WARP = 32
 
-_MACHINERY = (__file__, intrinsics.__file__, str(Path(__file__).with_name("simulator.py")))
+_MACHINERY = [
+    str(Path(__file__).with_name(f"{name}.py"))
+    for name in ("intrinsics", "matrix_intrinsics", "simulated_machine", "simulator")
+]
 """Files whose lines no message names: what waits there was called by a kernel."""
 
 
@@ -174,12 +175,21 @@ class Address(NamedTuple):
         self.memory[self.offset // self.memory.dtype.itemsize] = value
 
 
+class Brought(NamedTuple):
+    """What a lane brings to the ``number``-th exchange of its warp, an instruction of all lanes."""
+
+    instruction: str
+    number: int
+    value: Any
+
+
 class Warp:
-    """Up to 32 threads and what they exchange."""
+    """Up to 32 threads and what they exchange; ``made`` is what the last instruction of all lanes made, by its number."""
 
     def __init__(self, threads: int) -> None:
         self.barrier = Barrier("warp", "shuffle of the warp", threads)
-        self.values = ([math.nan] * WARP, [math.nan] * WARP)
+        self.values: tuple[list[Any], list[Any]] = ([math.nan] * WARP, [math.nan] * WARP)
+        self.made: tuple[int, Any] = (0, None)
 
 
 class Cluster:
@@ -251,6 +261,19 @@ class Thread(greenlet.greenlet):
         self.meet(self.warp.barrier)
         return values[lane % WARP]
 
+    def together(self, instruction: str, value: Any, compute: Callable[[list[Any]], Any]) -> Any:
+        """This lane's part of what ``compute`` makes of the values of all 32 lanes, which it does once for all."""
+        self.shuffles += 1
+        number, values = self.shuffles, self.warp.values[self.shuffles % 2]
+        values[self.lane] = Brought(instruction, number, value)
+        self.meet(self.warp.barrier)
+        absent = [lane for lane, brought in enumerate(values) if not _same(brought, instruction, number)]
+        if absent:
+            raise self.fault(f"takes part in an {instruction} without lanes {absent}; expected the whole warp")
+        if self.warp.made[0] != number:
+            self.warp.made = number, compute([brought.value for brought in values])
+        return self.warp.made[1][self.lane]
+
     def address(self, memory: Memory, index: int) -> Address:
         if memory is not self.block.shared:
             raise self.fault(f"asks for an address in {memory.name}; expected its own shared memory")
@@ -265,6 +288,10 @@ class Thread(greenlet.greenlet):
 
     def fault(self, what: str) -> SimulationError:
         return SimulationError(f"{self.shown} {what} ({line_of(sys._getframe(1))})")
+
+
+def _same(brought: Any, instruction: str, number: int) -> bool:
+    return isinstance(brought, Brought) and brought[:2] == (instruction, number)
 
 
 def running() -> Thread:
