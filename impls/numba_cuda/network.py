@@ -22,7 +22,7 @@ from rnnbench.stack import StackedNetwork
 class CudaNetwork(StackedNetwork):
     """A network whose arguments may lie in any memory order; what is not in C order is copied first.
 
-    A network of bfloat16 computes in float32: arguments and weights are widened, results rounded once, at the end.
+    A network of bfloat16 or float16 computes in float32: arguments and weights are widened, results rounded once, at the end.
     ``regime`` names the kernels that run it (``regimes``).
     """
 

@@ -1,6 +1,6 @@
 """Which kernels run a network: the table of regimes, by cell, hidden size, dtype and the device's limits.
 
-| regime             | which networks of float32 or bfloat16                         | how                                     |
+| regime             | which networks of float32, bfloat16 or float16                | how                                     |
 | ------------------ | ------------------------------------------------------------- | --------------------------------------- |
 | small              | whose weights the registers of one block hold                 | one block runs all steps of its rows    |
 | cluster-persistent | whose weights a cluster holds, in registers and shared memory | so does a cluster, of few blocks        |
@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rnnbench.impls.numba_cuda.layout import WARP, Product, Shape, backward_products, forward_products, places
-from rnnbench.spec import Spec
+from rnnbench.spec import NARROW, Spec
 
 SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
 
@@ -50,8 +50,8 @@ class Regime(NamedTuple):
 
 
 def computed_spec(spec: Spec) -> Spec:
-    """The network that kernels compute: bfloat16 in float32, everything else as it is."""
-    return replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec
+    """The network that kernels compute: bfloat16 and float16 in float32, everything else as it is."""
+    return replace(spec, dtype="float32") if spec.dtype in NARROW else spec
 
 
 def choose(spec: Spec, limits: Limits) -> Regime:
