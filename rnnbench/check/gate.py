@@ -79,7 +79,7 @@ def _finding(name: str, got: np.ndarray | None, wanted: Expected, dtype: str) ->
         parts = zip(np.split(got, blocks), np.split(value, blocks), tolerances, strict=True)
         pairs = [(_error(part, block), float(tolerance)) for part, block, tolerance in parts]
     reason = f"is not finite{_out_of_range(value, largest, dtype)}"
-    findings = [Finding(name, *((e, t) if math.isfinite(e) else (None, t, reason))) for e, t in pairs]
+    findings = [Finding(name, e, t) if math.isfinite(e) else Finding(name, None, t, reason) for e, t in pairs]
     return max(findings, key=lambda finding: finding.ratio)
 
 
