@@ -222,7 +222,7 @@ def test_a_skip_shows_the_backend_s_own_reason_and_how_often(planted):
     assert "skipped: 15 problems: no kernel for gru in float64" in report.table()
     ran = [outcome for outcome in report.outcomes if outcome.skipped is None]
     assert {outcome.problem.case.dtype for outcome in ran} == set(DTYPES) - {"float64"}
-    assert totals([report]) == {"passed": 30, "skipped": 15}
+    assert totals([report]) == {"passed": 45, "skipped": 15}
 
 
 @pytest.mark.parametrize(
