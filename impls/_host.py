@@ -1,10 +1,15 @@
-"""What implementations on the CPU share: the contract for NumPy arrays in host memory, and the process's number of threads."""
+"""What implementations on the CPU share: the contract for NumPy arrays in host memory, the process's number of threads,
+and narrow arrays around what computes in float32."""
 
 import os
+from typing import Any
 
 import numpy as np
 
+from rnnbench.backend import State
+from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.stack import LayerFunctions
 
 
 def asarray(array: np.ndarray) -> np.ndarray:
@@ -29,3 +34,44 @@ def process_threads(variable: str) -> int:
 
 def supports(spec: Spec) -> str | None:
     return None
+
+
+class InFloat32:
+    """A layer of arrays of a narrow dtype around one that computes with float32 arrays; results are rounded once.
+
+    ``rnnbench.stack.LayerFunctions``.  NumPy warns where a result is too large for float16 and becomes infinite.
+    """
+
+    def __init__(self, layer: LayerFunctions, dtype: np.dtype) -> None:
+        self._layer, self._dtype = layer, dtype
+
+    def pack(self, params: Params) -> Any:
+        return self._layer.pack({name: _wide(value) for name, value in params.items()})
+
+    def forward(self, weights: Any, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
+        y, final = self._layer.forward(weights, _wide(x), _wide_all(state), reverse)
+        return self._narrow(y), self._narrow_all(final)
+
+    def record(self, weights: Any, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
+        y, final, tape = self._layer.record(weights, _wide(x), _wide_all(state), reverse)
+        return self._narrow(y), self._narrow_all(final), tape
+
+    def backward(
+        self, weights: Any, tape: Any, dy: np.ndarray, dstate: State, reverse: bool
+    ) -> tuple[Params, np.ndarray, State]:
+        grads, dx, initial = self._layer.backward(weights, tape, _wide(dy), _wide_all(dstate), reverse)
+        return {name: self._narrow(value) for name, value in grads.items()}, self._narrow(dx), self._narrow_all(initial)
+
+    def _narrow(self, array: np.ndarray) -> np.ndarray:
+        return array.astype(self._dtype)
+
+    def _narrow_all(self, state: State) -> State:
+        return tuple(map(self._narrow, state))
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)
+
+
+def _wide_all(state: State) -> State:
+    return tuple(map(_wide, state))

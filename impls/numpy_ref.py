@@ -13,9 +13,9 @@ import numpy as np
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network, State
 from rnnbench.cells import Activations, Cell, Equations
-from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
+from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
 from rnnbench.params import Params
-from rnnbench.spec import BFLOAT16, Spec
+from rnnbench.spec import NARROW, Spec
 from rnnbench.stack import StackedNetwork
 from rnnbench.threads import blas_info, blas_limits
 
@@ -68,33 +68,35 @@ class Arithmetic:
         return values
 
 
-class Bfloat16(Arithmetic):
-    """On float32 arrays that hold bfloat16 numbers: each result is rounded to one, after a product's sums in float32."""
+class Narrow(Arithmetic):
+    """On float32 arrays that hold numbers of a narrow dtype: each result is rounded to one, a product after its sums."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
 
     def tanh(self, z: np.ndarray) -> np.ndarray:
-        return _nearest(super().tanh(z))
+        return self._nearest(super().tanh(z))
 
     def sigmoid(self, z: np.ndarray) -> np.ndarray:
-        return _nearest(super().sigmoid(z))
+        return self._nearest(super().sigmoid(z))
 
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        return _nearest(super().product(v, w, bias))
+        return self._nearest(super().product(v, w, bias))
 
     def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
-        return _nearest(super().outer(cotangents, operands))
+        return self._nearest(super().outer(cotangents, operands))
 
     def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
-        return _nearest(super().accumulated(total, term))
+        return self._nearest(super().accumulated(total, term))
 
     def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
-        return _nearest(super().summed(total, term, rows, steps))
+        return self._nearest(super().summed(total, term, rows, steps))
 
     def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(_nearest(value) for value in values)
+        return tuple(self._nearest(value) for value in values)
 
-
-def _nearest(values: np.ndarray) -> np.ndarray:
-    return values.astype(BFLOAT16).astype(np.float32)
+    def _nearest(self, values: np.ndarray) -> np.ndarray:
+        return values.astype(self._dtype).astype(np.float32)
 
 
 class Step(NamedTuple):
@@ -190,44 +192,6 @@ class Layer:
         return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
 
 
-class InFloat32:
-    """A layer of bfloat16 arrays around one that computes with float32 arrays."""
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-
-    def pack(self, params: Params) -> Params:
-        return {name: _wide(value) for name, value in params.items()}
-
-    def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
-        y, final = self._layer.forward(w, _wide(x), _wide_all(state), reverse)
-        return _narrow(y), _narrow_all(final)
-
-    def record(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
-        y, final, tape = self._layer.record(w, _wide(x), _wide_all(state), reverse)
-        return _narrow(y), _narrow_all(final), tape
-
-    def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
-        grads, dx, initial = self._layer.backward(w, tape, _wide(dy), _wide_all(dstate), reverse)
-        return {name: _narrow(value) for name, value in grads.items()}, _narrow(dx), _narrow_all(initial)
-
-
-def _wide(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32)
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    return array.astype(BFLOAT16)
-
-
-def _wide_all(state: State) -> State:
-    return tuple(map(_wide, state))
-
-
-def _narrow_all(state: State) -> State:
-    return tuple(map(_narrow, state))
-
-
 class _WeightGradients:
     """Sums over time of what each step adds to the gradients of the weights and biases, a block of steps at a time."""
 
@@ -280,11 +244,11 @@ def load(
     spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
 ) -> Network:
     """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
-    narrow = spec.numpy_dtype == BFLOAT16
-    arithmetic = arithmetic or (Bfloat16() if narrow else Arithmetic())
+    dtype, narrow = spec.numpy_dtype, spec.dtype in NARROW
+    arithmetic = arithmetic or (Narrow(dtype) if narrow else Arithmetic())
     layer = Layer(spec, arithmetic)
-    arrays = NumpyArrays(BFLOAT16) if narrow else _Arrays(spec.numpy_dtype, arithmetic)
-    return StackedNetwork(spec, params, InFloat32(layer) if narrow else layer, arrays, np.ndarray, blas_limits(threads))
+    arrays = NumpyArrays(dtype) if narrow else _Arrays(dtype, arithmetic)
+    return StackedNetwork(spec, params, InFloat32(layer, dtype) if narrow else layer, arrays, np.ndarray, blas_limits(threads))
 
 
 def info() -> dict[str, Any]:

@@ -89,7 +89,7 @@ def check(options: argparse.Namespace) -> int:
         reports, interrupted = interrupt.reports, True
     progress.clear()
     if options.json:
-        asked = {name: getattr(options, name) for name in ("level", "cell", "random", "seed", "device")}
+        asked = {name: getattr(options, name) for name in ("level", "cell", "dtype", "random", "seed", "device")}
         asked |= {"level": _level(options), "time_limit": time_limit, "interrupted": interrupted}
         print(harness.json_document(reports, asked, progress.seconds))
     else:
@@ -108,11 +108,11 @@ def _to_check(options: argparse.Namespace) -> tuple[list[str], list[Any]]:
     if options.device == "simulator":
         if options.random is not None:
             raise ArgumentError(f"--random is {options.random} with --device simulator; expected none: it takes too long")
-        return options.backends or ["numba_cuda"], levels.simulator_trials(_level(options), options.cell)
+        return options.backends or ["numba_cuda"], levels.simulator_trials(_level(options), options.cell, options.dtype)
     names = list(dict.fromkeys(options.backends)) or sorted({entry.name for entry in entry_points(group=GROUP)})
-    todo = levels.trials(_level(options), options.cell)
+    todo = levels.trials(_level(options), options.cell, dtypes=options.dtype)
     if options.random is not None:
-        todo += levels.random_trials(options.random, options.seed or 0, options.cell)
+        todo += levels.random_trials(options.random, options.seed or 0, options.cell, options.dtype)
     return names, todo
 
 
@@ -124,7 +124,7 @@ def _self_test(options: argparse.Namespace) -> int:
     """Check the harness itself: every planted bug has to be found."""
     from rnnbench.check.self_test import self_test
 
-    for name in ("backends", "cell", "level", "random", "seed", "time_limit", "json"):
+    for name in ("backends", "cell", "dtype", "level", "random", "seed", "time_limit", "json"):
         value = getattr(options, name)
         if value not in (None, [], False):
             shown = "the backend" if name == "backends" else f"--{name.replace('_', '-')}"
@@ -358,6 +358,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--level", choices=["smoke", "standard", "full"], help="how much is examined (default: standard)")
     sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
+    sub.add_argument(
+        "--dtype", action="append", metavar="DTYPE", help="only this dtype; may be given several times (smoke: float32)"
+    )
     sub.add_argument("--random", type=_positive(int), metavar="N", help="this many trials drawn at random besides")
     sub.add_argument("--seed", type=_positive(int, zero=True), metavar="S", help="of the random trials (default: 0)")
     sub.add_argument(

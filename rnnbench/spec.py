@@ -11,7 +11,10 @@ from rnnbench.errors import SpecError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-DTYPES = ("float32", "float64", "bfloat16")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+NARROW = ("bfloat16", "float16")
+"""Those in which arrays are stored and nothing is summed up: products add up in float32."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Spec:
 
     ``cell``: one of elman, jordan, lstm, gru, gru_reset_before.  ``nonlinearity``: tanh, relu or sigmoid for elman and
     jordan; tanh for the others.  ``output_size``: the size O of jordan's output y = V h + c (default: hidden_size); for
-    no other cell.  ``dtype``: float32, float64 or bfloat16, of every array; products of bfloat16 add up in float32.
+    no other cell.  ``dtype``: float32, float64, bfloat16 or float16, of every array; products of the last
+    two add up in float32.  What no float16 can be, beyond 65504, becomes infinite, and below 3e-8 zero.
     Raises SpecError.
     """
 

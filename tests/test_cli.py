@@ -303,6 +303,15 @@ def test_cells_may_be_named_several_times_and_trials_drawn_at_random_come_beside
     assert set(asked) == {"gru", "lstm"}
 
 
+def test_a_dtype_may_be_named_and_an_unknown_one_is_refused(command):
+    code, text, _ = command("check", "numpy_ref", "--cell", "lstm", "--level", "smoke", "--dtype", "float16")
+    assert code == 0
+    assert text.splitlines()[1].split()[:4] == ["lstm", "float16", "3", "problems"]
+    code, text, stderr = command("check", "numpy_ref", "--dtype", "half")
+    assert (code, text) == (2, "")
+    assert stderr == "rnnbench: unknown dtype 'half'; expected float32, float64, bfloat16, float16\n"
+
+
 def test_with_json_there_is_nothing_else_on_standard_output(command, tmp_path):
     path = backend_file(tmp_path / "wrong.py", WRONG, "print('hello')")
     code, text, stderr = command("check", "numpy_ref", path, "--cell", "lstm", "--level", "smoke", "--json")

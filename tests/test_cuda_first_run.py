@@ -18,6 +18,7 @@ from rnnbench.cli import main
 from rnnbench.commands import gpu
 from rnnbench.impls.numba_cuda import device, first_run, offline
 from rnnbench.impls.numba_cuda.layout import Shape
+from rnnbench.spec import NARROW
 
 STAND_IN = """
 import json, sys, time
@@ -92,7 +93,7 @@ def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -
     finally:
         for cached in (device.require, device.device_limits):
             cached.cache_clear()
-    assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", "bfloat16")}
+    assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
     assert all(row["passed"] for row in found), found
 
 

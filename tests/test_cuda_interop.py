@@ -15,9 +15,7 @@ import rnnbench
 from rnnbench.errors import ArgumentError
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import device, interop, launching
-from rnnbench.spec import Spec
-
-DTYPES = ("float32", "float64", "bfloat16")
+from rnnbench.spec import DTYPES, Spec
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +59,7 @@ def test_a_network_runs_on_tensors(dtype: str) -> None:
     [
         (np.zeros(3), "tensor is a numpy.ndarray; expected a torch.Tensor"),
         (torch.zeros(3, device="meta"), "tensor is on meta; expected cpu"),
-        (torch.zeros(3, dtype=torch.int32), "tensor has dtype int32; expected one of float32, float64, bfloat16"),
+        (torch.zeros(3, dtype=torch.int32), "tensor has dtype int32; expected one of float32, float64, bfloat16, float16"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(given: object, words: str) -> None:

@@ -31,7 +31,7 @@ from rnnbench.impls.numba_cuda import (
 from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
 from rnnbench.impls.numba_cuda.simulated_machine import SimulationError
-from rnnbench.spec import Spec
+from rnnbench.spec import NARROW, Spec
 from rnnbench.store import Case
 
 ROOMY = Limits(threads=96, resident=128, shared=1 << 20, cluster=3, multiprocessors=3, tensor_cores=True)
@@ -104,12 +104,13 @@ def test_the_last_block_first(monkeypatch: pytest.MonkeyPatch, cell: str, team: 
     check_at("descending", monkeypatch, ROOMY, team, problem(cell, SIZES[team], 3))
 
 
+@pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("cell", ["lstm", "jordan"])
 @pytest.mark.parametrize("case", [{"phase": "step", "bidirectional": True}, {"phase": "tbptt", "window": 2, "stride": 1}])
-def test_bfloat16(cell: str, case: dict[str, Any]) -> None:
-    """Its arrays hold the dtype, and directions, windows and gradients are joined and added in it."""
+def test_narrow_dtypes(cell: str, case: dict[str, Any], dtype: str) -> None:
+    """Arrays hold the dtype, and directions, windows and gradients are joined and added in it."""
     size = 4 if CELLS[cell].feeds_back_output else None
-    given = Problem(Case(cell=cell, T=3, B=2, I=2, H=5, output_size=size, dtype="bfloat16", **case))
+    given = Problem(Case(cell=cell, T=3, B=2, I=2, H=5, output_size=size, dtype=dtype, **case))
     assert [str(finding) for finding in gate(numba_cuda, given, wanted(given)) if not finding.passed] == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import offline
+from rnnbench.spec import NARROW
 
 MISSING = offline.missing_toolchain()
 needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
@@ -118,15 +119,23 @@ def test_static_shared_memory_is_counted() -> None:
     assert compiled(kernel)[0].shared == np.dtype("float32").itemsize * 256
 
 
+ROUNDING = {"bfloat16": ("F2FP.BF16.F32.PACK_AB", "HADD2.BF16_V2"), "float16": ("F2FP.F16.F32.PACK_AB", "HADD2")}
+"""Instructions that give a number of the dtype: a conversion, and an addition."""
+
+
 @needs_toolchain
+@pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", ["copy_elements", "plus", "fill"])
-def test_kernels_of_bfloat16_round_with_one_instruction(name: str) -> None:
-    from numba.cuda.types import Array, bfloat16, float32, void
+def test_kernels_of_narrow_dtypes_round_with_one_instruction(name: str, dtype: str) -> None:
+    """None of them takes subnormal numbers for zero, which is what FTZ means."""
+    from numba.cuda import types
+    from numba.cuda.types import Array, float32, void
 
     from rnnbench.impls.numba_cuda import kernels
 
-    half, single = Array(bfloat16, 1, "C"), Array(float32, 1, "C")
+    half, single = Array(getattr(types, dtype), 1, "C"), Array(float32, 1, "C")
     signatures = {"copy_elements": void(half, single), "plus": void(half, half, half), "fill": void(half, float32)}
     found = offline.instructions(offline.compile_kernel(getattr(kernels, name).py_func, signatures[name], 128))
-    assert sum(count for instruction, count in found.items() if "BF16" in instruction) == 1
+    assert sum(found[instruction] for instruction in ROUNDING[dtype]) == 1
     assert found["STG.E.U16"] == 1
+    assert not [instruction for instruction in found if "FTZ" in instruction]

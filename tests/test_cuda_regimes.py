@@ -43,6 +43,7 @@ from rnnbench.spec import Spec
         ("elman", 1000, "float32", CLUSTER, 16),
         ("jordan", 256, "float32", CLUSTER, 8),
         ("lstm", 256, "bfloat16", CLUSTER, 8),
+        ("lstm", 256, "float16", CLUSTER, 8),
         ("jordan", 1000, "float32", GRID, 125),
         ("lstm", 512, "bfloat16", CLUSTER, 16),
         ("lstm", 1024, "bfloat16", TENSOR_GRID, 128),

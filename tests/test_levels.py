@@ -77,6 +77,21 @@ def test_random_trials_are_the_same_for_the_same_seed_and_valid_for_each():
     assert all(trial.problem.case.cell == "gru" for trial in random_trials(20, 7, ["gru"]))
 
 
+def test_dtypes_may_be_chosen_and_those_of_smoke_are_float32_alone_if_not():
+    def dtypes(found: list[Trial]) -> set[str]:
+        return {trial.problem.case.dtype for trial in found}
+
+    assert dtypes(trials("smoke")) == dtypes(simulator_trials("smoke")) == {"float32"}
+    for level in LEVELS:
+        assert dtypes(trials(level, ["gru"], dtypes=["float16"])) == {"float16"}
+    assert dtypes(simulator_trials("standard", ["gru"], ["float16", "float64"])) == {"float16", "float64"}
+    assert dtypes(random_trials(20, 0, dtypes=["float16"])) == {"float16"}
+    assert len(trials("smoke", ["gru"], dtypes=DTYPES)) == len(DTYPES) * len(trials("smoke", ["gru"]))
+    for level in ("smoke", "standard"):
+        with pytest.raises(rnnbench.ArgumentError, match=r"^unknown dtype 'half'; expected float32, .*, float16$"):
+            trials(level, dtypes=["half"])
+
+
 def test_the_simulator_gets_little():
     assert 0 < len(simulator_trials("smoke")) < len(simulator_trials("standard")) == len(problems())
     assert {trial.problem.case.T for trial in simulator_trials("standard")} == {TINY.T}

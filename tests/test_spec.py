@@ -23,7 +23,7 @@ from rnnbench.cells import CELLS
         ({"bias": None}, "bias is None; expected True or False"),
         ({"nonlinearity": "relu"}, "nonlinearity is 'relu'; expected tanh for lstm"),
         ({"cell": "elman", "nonlinearity": "gelu"}, "nonlinearity is 'gelu'; expected tanh or relu or sigmoid for elman"),
-        ({"dtype": "float16"}, "dtype is 'float16'; expected one of float32, float64, bfloat16"),
+        ({"dtype": "half"}, "dtype is 'half'; expected one of float32, float64, bfloat16, float16"),
         ({"output_size": 4}, "output_size is 4; expected None: only jordan has an output layer"),
         ({"cell": "jordan", "output_size": 0}, "output_size is 0; expected an integer >= 1"),
     ],

@@ -168,7 +168,7 @@ BAD = {  # what is wrong -> the message, after the file's name
     + GRID.replace('"lstm"', '"lstn"'): "grid 1: cell is 'lstn'; expected one of elman, jordan, lstm, gru, gru_reset_before",
     HEAD + GRID.replace('"step"', '"stop"'): "grid 1: phase is 'stop'; expected one of forward, step, tbptt",
     HEAD + GRID.replace("I = 3", 'I = "B"'): "grid 1: I is 'B'; expected a size or 'H'",
-    HEAD + GRID + 'dtype = "float16"': "grid 1: dtype is 'float16'; expected one of float32, float64, bfloat16",
+    HEAD + GRID + 'dtype = "half"': "grid 1: dtype is 'half'; expected one of float32, float64, bfloat16, float16",
     HEAD + GRID + 'nonlinearity = "relu"': "grid 1: nonlinearity is 'relu'; expected tanh for lstm",
     HEAD + GRID + "output_size = 3": "grid 1: output_size is 3; expected None: only jordan has an output layer",
     HEAD + GRID + "window = 4": "grid 1: window is 4 for phase step; expected none: only tbptt has a window",

@@ -9,14 +9,19 @@ from wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.cells import CELLS
-from rnnbench.check import Problem, compared, expected, gate, outputs, window_cost
+from rnnbench.check import Expected, Problem, compared, expected, gate, outputs, window_cost
+from rnnbench.check.calling import Caller, in_float64, matched
 from rnnbench.check.problem import COTANGENT_BITS, DISTINCT_ROWS, INPUT_CHANGE, Rows
 from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
 from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form, noisy_runs
-from rnnbench.spec import DTYPES
+from rnnbench.inputs import Inputs
+from rnnbench.spec import DTYPES, NARROW
 from rnnbench.store import Case
 
 CAUGHT = 10
+
+NORMAL, SMALL = np.finfo("float16").tiny, np.float16(2.0**-15)
+"""The smallest normal float16; and what makes cotangents of about 1 subnormal."""
 
 
 def case_of(cell: str = "lstm", phase: str = "step", **fields) -> Case:
@@ -122,6 +127,7 @@ def test_a_longer_window_costs_less_where_memory_is_long():
         {"T": 64, "H": 24},
         {"layers": 2, "bidirectional": True},
         {"dtype": "float64", "B": 70},
+        {"dtype": "float16", "B": 70},
         {"phase": "tbptt", "T": 20, "window": 7, "stride": 3},
         {"bias": False},
         {"phase": "forward"},
@@ -192,14 +198,76 @@ def test_products_that_sum_more_finely_are_rounded_once_more_and_sums_step_by_st
     np.testing.assert_allclose(narrow.summed(a, b, 12, 9).imag, 0.75 + (3 + 0.0625 * 24) * 9 * v**2)
 
 
-def test_the_reference_rounds_every_bfloat16_result_once():
-    """What it gives differs from float64 by rounding alone, and is nowhere finer than bfloat16."""
-    problem = Problem(case_of("lstm", T=1, layers=1, dtype="bfloat16"))
-    arithmetic = rnnbench.load_backend("numpy_ref").Bfloat16()
+@pytest.mark.parametrize("dtype", NARROW)
+def test_the_reference_rounds_every_narrow_result_once(dtype):
+    """What it gives differs from float64 by rounding alone, and is nowhere finer than the dtype."""
+    arithmetic = rnnbench.load_backend("numpy_ref").Narrow(np.dtype(dtype))
     v, w = np.random.default_rng(0).standard_normal((2, 5, 7)).astype("float32")
     for got, exact in ((arithmetic.product(v, w), v @ w.T), (arithmetic.tanh(v), np.tanh(v))):
-        np.testing.assert_array_equal(got, exact.astype(problem.case.spec().numpy_dtype).astype("float32"))
+        np.testing.assert_array_equal(got, exact.astype(dtype).astype("float32"))
         assert np.any(got != exact)
+
+
+# where float16 ends
+
+
+@pytest.fixture
+def vanishing():
+    """A problem whose gradients are subnormal in float16, its inputs, and what is expected of them."""
+
+    def of(cell: str) -> tuple[Problem, Inputs, Expected]:
+        problem = Problem(case_of(cell, T=24, dtype="float16"))
+        given = problem.inputs()
+        small = given._replace(dy=given.dy * SMALL, dstate=tuple(part * SMALL for part in given.dstate))
+        return problem, small, expected(problem, in_float64(small))
+
+    return of
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_roundings_of_subnormal_gradients_are_within_the_tolerance_and_zeros_in_their_place_are_not(vanishing, cell):
+    """The smallest normal number would be a tolerance that lets all of them be zero."""
+    problem, given, wanted = vanishing(cell)
+    got = Caller(rnnbench.load_backend("numpy_ref"), problem).step(given)
+    right = matched(got, wanted, "float16")
+    assert all(0.01 < finding.ratio < 1 for finding in right), right
+    flushed = {name: np.where(np.abs(value) < NORMAL, np.float16(0), value) for name, value in got.items()}
+    found = {finding.tensor: finding for finding in matched(flushed, wanted, "float16") if not finding.passed}
+    subnormal = [name for name, value in wanted.values.items() if np.abs(value).max() < NORMAL]
+    assert subnormal
+    assert set(subnormal) <= set(found)
+    assert all(found[name].ratio >= CAUGHT for name in subnormal)
+
+
+def test_the_closed_form_knows_subnormal_gradients(vanishing):
+    problem, given, _ = vanishing("lstm")
+    noisy, closed = (way(problem, in_float64(given)).tolerances for way in (noisy_runs, closed_form))
+    for name, tolerance in noisy.items():
+        assert np.all((closed[name] / tolerance > 1 / 4) & (closed[name] / tolerance < 4)), name
+
+
+def test_a_repeated_row_underflows_sooner_than_all_its_repetitions_together():
+    """Half the distance of subnormal numbers is what any row's gradient may be off, also that of a part of the cotangent."""
+    problem = Problem(case_of("elman", B=70, dtype="float16"))
+    (index, weight), totals = problem.rows(), problem.rows().totals
+    least = np.min(weight[weight > 0] / totals[index[weight > 0]])
+    tolerance = expected(problem, in_float64(problem.distinct_inputs().map(lambda a: a * 0))).tolerances["dx"][0]
+    assert least < 0.1
+    assert tolerance * least >= 2.0**-25
+
+
+def test_what_is_beyond_the_largest_float16_is_said_to_be():
+    problem = Problem(case_of("elman", dtype="float16"))
+    wanted = expected(problem)
+    scaled = wanted._replace(values=wanted.values | {"dx": 1e5 * wanted.values["dx"] / np.abs(wanted.values["dx"]).max()})
+    with np.errstate(over="ignore"):
+        got = {name: value.astype("float16") for name, value in scaled.values.items()}
+    (failed,) = [finding for finding in compared(got, scaled, "float16") if not finding.passed]
+    assert (failed.tensor, failed.error) == ("dx", None)
+    assert failed.reason == "is not finite: the reference has 1e+05, and float16 ends at 65504"
+    got["y"][0, 0, 0] = np.inf
+    reasons = {finding.tensor: finding.reason for finding in compared(got, scaled, "float16")}
+    assert reasons["y"] == "is not finite"
 
 
 def one_element(c, c_variance, o, o_variance):

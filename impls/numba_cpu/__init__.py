@@ -3,10 +3,13 @@
 Arrays are numpy.ndarray; ones that are not C-contiguous are copied.  The batch is shared among the threads that ``load``
 is given, by default NUMBA_NUM_THREADS or all cores.  The first call of a cell compiles its loops (seconds); later
 processes load them from Numba's cache.
+
+A layer of float16 is one of float32 whose arrays are converted on their way in and out.
 """
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -14,7 +17,7 @@ import numpy as np
 
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network
-from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
+from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.workers import Workers
@@ -27,7 +30,9 @@ __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     workers = Workers(threads)
     runner = functools.partial(workers.run_directions, spec)
-    return StackedNetwork(spec, params, Layer(spec, workers), NumpyArrays(spec.numpy_dtype), np.ndarray, runner=runner)
+    in_float32 = spec.dtype == "float16"
+    layer = InFloat32(Layer(replace(spec, dtype="float32"), workers), spec.numpy_dtype) if in_float32 else Layer(spec, workers)
+    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, runner=runner)
 
 
 def info() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls.numba_cuda.fragments import HALVES
 from rnnbench.impls.numba_cuda.offline import (
     Binary,
     compile_kernel,
@@ -32,7 +33,7 @@ TRAINING, INFERENCE = ("record", "backward"), (32, 512)
 """Kernels at all sizes; and the sizes of the kernel "forward", which is "record" with fewer stores."""
 
 HALF_HIDDEN = 1056
-"""Of networks of bfloat16 on tensor cores, beside the largest: the most units, 8 to a block, with 32 rows of the batch.  In
+"""Of networks of 16 bits on tensor cores, beside the largest: the most units, 8 to a block, with 32 rows of the batch.  In
 other regimes their kernels are those of float32."""
 
 COUNTED = ("FFMA", "HMMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
@@ -71,7 +72,10 @@ class Audited(NamedTuple):
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
     """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
-    nonlinearities at one size; bfloat16 on tensor cores at two.  Raises ArgumentError for an unknown cell."""
+    nonlinearities at one size; bfloat16 and float16 on tensor cores, bfloat16 at the largest size too.
+
+    Raises ArgumentError for an unknown cell.
+    """
     for cell in cells or ():
         if cell not in CELLS:
             raise ArgumentError(f"unknown cell {cell!r}; expected one of {', '.join(CELLS)}")
@@ -88,9 +92,10 @@ def _of_cell(cell: str) -> Iterator[Configuration]:
     for nonlinearity in others:
         for kind in TRAINING:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
-    for hidden in (HALF_HIDDEN, largest_hidden(cell, TENSOR_GRID, "bfloat16")):
+    on_tensor_cores = [(dtype, HALF_HIDDEN) for dtype in HALVES]
+    for dtype, hidden in (*on_tensor_cores, ("bfloat16", largest_hidden(cell, TENSOR_GRID, "bfloat16"))):
         for kind in TRAINING:
-            yield Configuration(cell, usual, hidden, kind, 1 << 20, "bfloat16")
+            yield Configuration(cell, usual, hidden, kind, 1 << 20, dtype)
 
 
 @cache

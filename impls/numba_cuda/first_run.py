@@ -16,6 +16,7 @@ import numpy as np
 
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import MAIL, Shape
+from rnnbench.spec import NARROW
 from rnnbench.store import Case
 
 MEETINGS = 1000
@@ -24,6 +25,8 @@ MEETINGS = 1000
 HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
 BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
 STEPS = 256
+
+DTYPES = ("float32", *NARROW)
 
 SANITIZED = """
 from rnnbench.check import Problem, expected, gate
@@ -77,7 +80,7 @@ def peers() -> Iterator[dict[str, Any]]:
         yield {"what": "no peer", "reason": "this torch has no CUDA"}
         return
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         for cell, module in (("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU), ("elman", torch.nn.RNN)):
             for hidden, batch in sizes():
                 net = module(hidden, hidden).to("cuda", getattr(torch, dtype))
@@ -101,7 +104,7 @@ def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17
 
     for size in hidden:
         for cell in CELLS:
-            for dtype in ("float32", "bfloat16"):
+            for dtype in DTYPES:
                 case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
                 worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
                 regime = numba_cuda.info(case.spec())["regime"]
@@ -128,7 +131,7 @@ def timings() -> Iterator[dict[str, Any]]:
     from rnnbench.spec import Spec
 
     rng = np.random.default_rng(0)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         for cell in ("lstm", "gru", "elman"):
             for hidden, batch in sizes():
                 spec = Spec(cell, hidden, hidden, dtype=dtype)

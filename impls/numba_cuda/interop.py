@@ -14,9 +14,7 @@ import numpy as np
 from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.impls.numba_cuda import launching
 from rnnbench.impls.numba_cuda.device import require, simulated
-from rnnbench.spec import BFLOAT16
-
-DTYPES = ("float32", "float64", "bfloat16")
+from rnnbench.spec import BFLOAT16, DTYPES
 
 
 def from_torch(tensor: Any) -> Any:

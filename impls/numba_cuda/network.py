@@ -22,8 +22,8 @@ from rnnbench.stack import StackedNetwork
 class CudaNetwork(StackedNetwork):
     """A network whose arguments may lie in any memory order; what is not in C order is copied first.
 
-    A network of bfloat16 computes in float32: arguments and weights are widened, results rounded once, at the end.  On
-    tensor cores what blocks send each other in a step is rounded too, as it is sent.
+    A network of bfloat16 or float16 computes in float32: arguments and weights are widened, results rounded once, at the
+    end.  On tensor cores what blocks send each other in a step is rounded too, as it is sent.
     ``regime`` names the kernels that run it (``regimes``).
     """
 

@@ -1,11 +1,11 @@
 """Which kernels run a network: the table of regimes, by cell, hidden size, dtype and the device's limits.
 
-| regime             | which networks of float32 or bfloat16                         | how                                     |
+| regime             | which networks of float32, bfloat16 or float16                | how                                     |
 | ------------------ | ------------------------------------------------------------- | --------------------------------------- |
 | small              | whose weights the registers of one block hold                 | one block runs all steps of its rows    |
 | cluster-persistent | whose weights a cluster holds, in registers and shared memory | so does a cluster, of few blocks        |
 | grid-persistent    | whose weights all multiprocessors hold                        | all blocks do, through global memory    |
-| tensor-core grid   | the same, of bfloat16: twice as many weights                  | so does a grid, weights and h in 16 bit |
+| tensor-core grid   | the same, of the two with 16 bits: twice as many weights      | so does a grid, weights and h in 16 bit |
 | per step           | all others, and float64                                       | a few launches per time step            |
 
 A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; on
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from rnnbench.impls.numba_cuda.fragments import HALVES, ROWS, tiles
 from rnnbench.impls.numba_cuda.layout import WARP, Cores, Product, Shape, backward_products, forward_products, places
-from rnnbench.spec import Spec
+from rnnbench.spec import NARROW, Spec
 
 SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
 TENSOR_GRID = "tensor-core grid"
@@ -30,7 +30,7 @@ BYTES = 4
 class Limits(NamedTuple):
     """What a device offers: threads of a block and weights that each keeps in registers, bytes of shared memory of a
     block, blocks of a cluster (0: it knows no clusters), multiprocessors that can wait for each other (0: it is too old),
-    and whether tensor cores multiply bfloat16."""
+    and whether tensor cores multiply bfloat16 and float16."""
 
     threads: int
     resident: int
@@ -56,8 +56,8 @@ class Regime(NamedTuple):
 
 
 def computed_spec(spec: Spec) -> Spec:
-    """The network that kernels compute: bfloat16 in float32, everything else as it is."""
-    return replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec
+    """The network that kernels compute: bfloat16 and float16 in float32, everything else as it is."""
+    return replace(spec, dtype="float32") if spec.dtype in NARROW else spec
 
 
 def choose(spec: Spec, limits: Limits) -> Regime:

@@ -82,10 +82,18 @@ def _row(name: str, got: np.ndarray, row: int, wanted: Expected) -> Finding:
     return Finding(name, error if finite else None, tolerance, None if finite else "is not finite in a row without NaN")
 
 
+HUGE = {"float32": 1e6, "float64": 1e6, "bfloat16": 1e6, "float16": 2.0**8}
+"""Times the inputs.  Gradients of weights multiply them by cotangents that are not all shut off, and add up: to less than
+65504, where float16 ends."""
+
+GROWN = {"float32": 2.0**20, "float64": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**4}
+"""Times the cotangents, beside subnormal inputs; in float16 sums of them stay below 65504 too."""
+
+
 def saturated(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     """Inputs so large that every gate is fully open or shut give numbers, and no activation beyond its bounds."""
     inputs = problem.inputs()
-    large = Inputs(inputs.x * inputs.x.dtype.type(1e6), inputs.state, inputs.dy, inputs.dstate)
+    large = Inputs(inputs.x * inputs.x.dtype.type(HUGE[problem.case.dtype]), inputs.state, inputs.dy, inputs.dstate)
     caller = Caller(backend, problem)
     got = caller.step(large) | {"y of forward": caller.forward(large.x, large.state)["y"]}
     findings = []
@@ -111,7 +119,7 @@ def subnormal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
 
     def small(inputs: Inputs) -> Inputs:
         scaled = inputs.map(lambda array: (array / largest * tiny).astype(array.dtype))
-        grown = inputs.map(lambda array: array * array.dtype.type(2**20))
+        grown = inputs.map(lambda array: array * array.dtype.type(GROWN[problem.case.dtype]))
         return Inputs(scaled.x, scaled.state, grown.dy, grown.dstate)
 
     return _on_changed(backend, replace(problem, scheme="torch-default", forget_bias=0.0), small)

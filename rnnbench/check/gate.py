@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from rnnbench.check.problem import INPUT_CHANGE, Outputs, Problem, outputs
@@ -77,8 +78,15 @@ def _finding(name: str, got: np.ndarray | None, wanted: Expected, dtype: str) ->
         blocks = len(tolerances)
         parts = zip(np.split(got, blocks), np.split(value, blocks), tolerances, strict=True)
         pairs = [(_error(part, block), float(tolerance)) for part, block, tolerance in parts]
-    findings = [Finding(name, error if math.isfinite(error) else None, t, _not_finite(error)) for error, t in pairs]
+    reason = f"is not finite{_out_of_range(value, largest, dtype)}"
+    findings = [Finding(name, e, t) if math.isfinite(e) else Finding(name, None, t, reason) for e, t in pairs]
     return max(findings, key=lambda finding: finding.ratio)
+
+
+def _out_of_range(value: np.ndarray, tolerance: float, dtype: str) -> str:
+    """Why no backend can be right, where the dtype ends below the reference's values."""
+    top, end = float(np.max(np.abs(value), initial=0)), float(ml_dtypes.finfo(dtype).max)
+    return f": the reference has {top:.5g}, and {dtype} ends at {end:.5g}" if top + tolerance > end else ""
 
 
 def has_batch_axis(name: str) -> bool:

@@ -74,59 +74,75 @@ class Network(NamedTuple):
         return Problem(case, "orthogonal", bias) if long_memory else Problem(case)
 
 
-def trials(level: str = "standard", cells: Iterable[str] | None = None, sizes: Sizes = SMALL) -> list[Trial]:
-    """The trials of a level for some cells (default: all); each has a seed of its own.
+def trials(
+    level: str = "standard",
+    cells: Iterable[str] | None = None,
+    sizes: Sizes = SMALL,
+    dtypes: Iterable[str] | None = None,
+) -> list[Trial]:
+    """The trials of a level for some cells and dtypes; each has a seed of its own.
 
-    ``sizes`` are those of most of its problems; the levels standard and full have larger ones besides.
-    Raises ArgumentError for an unknown level or cell.
+    By default all cells, in all dtypes, but at the level smoke in float32.  ``sizes`` are those of most of its problems; the
+    levels standard and full have larger ones besides.  Raises ArgumentError for an unknown level, cell or dtype.
     """
     if level not in LEVELS:
         raise ArgumentError(f"level is {level!r}; expected one of {', '.join(LEVELS)}")
-    chosen = _known(cells)
     if level == "smoke":
-        return _numbered([trial for cell in chosen for trial in _smoke(cell, sizes)])
+        chosen = _known("dtype", ["float32"] if dtypes is None else dtypes, DTYPES)
+        return _numbered([t for cell in _known("cell", cells, CELLS) for dtype in chosen for t in _smoke(cell, dtype, sizes)])
+    of_all = networks(cells, dtypes)
     if level == "standard":
-        found = [trial for network in networks(chosen) for trial in _shared_out(_problems(network, sizes))]
-        return _numbered(found + [Trial(problem) for network in networks(chosen) for problem in _larger(network)])
-    found = [_with_all_promises(problem) for network in networks(chosen) for problem in _problems(network, sizes)]
+        found = [trial for network in of_all for trial in _shared_out(_problems(network, sizes))]
+        return _numbered(found + [Trial(problem) for network in of_all for problem in _larger(network)])
+    found = [_with_all_promises(problem) for network in of_all for problem in _problems(network, sizes)]
     by_size = (_larger, _ragged, _long, _wide)
-    found += [Trial(problem) for kind in by_size for network in networks(chosen) for problem in kind(network)]
-    return _numbered(found) + random_trials(RANDOM_IN_FULL, 0, chosen)
+    found += [Trial(problem) for kind in by_size for network in of_all for problem in kind(network)]
+    return _numbered(found) + random_trials(RANDOM_IN_FULL, 0, cells, dtypes)
 
 
-def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL) -> list[Problem]:
+def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL, dtypes: Iterable[str] | None = None) -> list[Problem]:
     """Every cell, nonlinearity and dtype, layers {1, 2}, both directions, all phases, default weights and long memory."""
-    found = [Trial(problem) for network in networks(_known(cells)) for problem in _problems(network, sizes)]
+    found = [Trial(problem) for network in networks(cells, dtypes) for problem in _problems(network, sizes)]
     return [trial.problem for trial in _numbered(found)]
 
 
-def simulator_trials(level: str, cells: Iterable[str] | None = None) -> list[Trial]:
+def simulator_trials(level: str, cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None) -> list[Trial]:
     """What the levels smoke and standard leave where every launch of a kernel takes milliseconds; raises ArgumentError."""
     if level not in ("smoke", "standard"):
         raise ArgumentError(f"level is {level!r} for the simulator; expected smoke or standard: more takes too long")
-    return trials("smoke", cells, TINY) if level == "smoke" else [Trial(problem) for problem in problems(cells, TINY)]
+    if level == "smoke":
+        return trials("smoke", cells, TINY, dtypes)
+    return [Trial(problem) for problem in problems(cells, TINY, dtypes)]
 
 
-def random_trials(count: int, seed: int, cells: Iterable[str] | None = None) -> list[Trial]:
+def random_trials(
+    count: int, seed: int, cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
+) -> list[Trial]:
     """Trials drawn at random, each with one promise; the same seed gives the same ones, however many are asked for.
 
     Sizes are drawn nearly log-uniformly, so that most are small, up to those in ``LARGEST``.
-    Raises ArgumentError for an unknown cell.
+    Raises ArgumentError for an unknown cell or dtype.
     """
-    chosen = _known(cells)
-    return [_drawn(np.random.default_rng([seed, number]), chosen) for number in range(count)]
+    of_cells, of_dtypes = _known("cell", cells, CELLS), _known("dtype", dtypes, DTYPES)
+    return [_drawn(np.random.default_rng([seed, number]), of_cells, of_dtypes) for number in range(count)]
 
 
-def networks(cells: Iterable[str]) -> list[Network]:
-    """The cells with each of their nonlinearities in each dtype."""
-    return [Network(cell, of_cell, dtype) for cell in cells for of_cell in CELLS[cell].nonlinearities for dtype in DTYPES]
+def networks(cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None) -> list[Network]:
+    """The cells with each of their nonlinearities in each dtype; raises ArgumentError for an unknown cell or dtype."""
+    of_dtypes = _known("dtype", dtypes, DTYPES)
+    return [
+        Network(cell, of_cell, dtype)
+        for cell in _known("cell", cells, CELLS)
+        for of_cell in CELLS[cell].nonlinearities
+        for dtype in of_dtypes
+    ]
 
 
-def _known(cells: Iterable[str] | None) -> list[str]:
-    chosen = list(dict.fromkeys(CELLS if cells is None else cells))
-    unknown = [cell for cell in chosen if cell not in CELLS]
+def _known(what: str, given: Iterable[str] | None, allowed: Iterable[str]) -> list[str]:
+    chosen = list(dict.fromkeys(allowed if given is None else given))
+    unknown = [name for name in chosen if name not in allowed]
     if unknown:
-        raise ArgumentError(f"unknown cell {unknown[0]!r}; expected {', '.join(CELLS)}")
+        raise ArgumentError(f"unknown {what} {unknown[0]!r}; expected {', '.join(allowed)}")
     return chosen
 
 
@@ -134,8 +150,8 @@ def _numbered(found: Iterable[Trial]) -> list[Trial]:
     return [trial._replace(problem=replace(trial.problem, seed=number)) for number, trial in enumerate(found)]
 
 
-def _smoke(cell: str, sizes: Sizes) -> list[Trial]:
-    network = Network(cell, CELLS[cell].nonlinearities[0], "float32")
+def _smoke(cell: str, dtype: str, sizes: Sizes) -> list[Trial]:
+    network = Network(cell, CELLS[cell].nonlinearities[0], dtype)
     found = [network.problem("step", sizes, layers=2, bidirectional=True)]
     if CELLS[cell].memory_gate:
         found += [_truncated(network, sizes), network.problem("forward", sizes, long_memory=False)]
@@ -212,7 +228,7 @@ def _concerning(case: Case) -> list[str]:
     return [name for name, promise in PROMISES.items() if promise.concerns(case)]
 
 
-def _drawn(rng: np.random.Generator, cells: list[str]) -> Trial:
+def _drawn(rng: np.random.Generator, cells: list[str], dtypes: list[str]) -> Trial:
     def one_of(values: Iterable[Any]) -> Any:
         choices = list(values)
         return choices[rng.integers(len(choices))]
@@ -221,7 +237,7 @@ def _drawn(rng: np.random.Generator, cells: list[str]) -> Trial:
         return round(limit ** (rng.random() ** 1.5))
 
     cell, phase = one_of(cells), one_of(["forward", "step", "step", "step", "tbptt"])
-    network = Network(cell, one_of(CELLS[cell].nonlinearities), one_of(DTYPES))
+    network = Network(cell, one_of(CELLS[cell].nonlinearities), one_of(dtypes))
     sizes = Sizes(**{name: size(limit) for name, limit in LARGEST.items()}, O=size(LARGEST["H"]))
     fields = {"layers": one_of([1, 1, 2, 3]), "bias": one_of([True, True, True, False])}
     if phase == "tbptt":

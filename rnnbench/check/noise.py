@@ -46,11 +46,14 @@ def summed_variance(rows: float, steps: int, accumulation: float) -> float:
     return sum_variance(rows) if accumulation == 1 else sum_variance(steps) + accumulation**2 * sum_variance(rows)
 
 
-def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, accumulation: float = 1) -> Any:
+def noisy(
+    exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, accumulation: float = 1, smallest: float = 0
+) -> Any:
     """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might.
 
     ``repeats``: for how many rows of the batch, added one after the other, each row stands.  ``accumulation``: the unit
     roundoff of sums within a product, in units of u; where it is finer, the product is rounded once more when it is stored.
+    ``smallest``: normal number; every result gets u times it besides, half the distance of the numbers below.
     """
     finer = accumulation < 1
 
@@ -58,16 +61,20 @@ def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, ac
         return np.float64(u) * rng.standard_normal(like.shape, np.float32)
 
     def stored(result: np.ndarray) -> np.ndarray:
-        return result * (1 + noise(result)) if finer else result
+        return in_storage(result) if finer else result
+
+    def in_storage(result: np.ndarray, scale: float = 1) -> np.ndarray:
+        relative = result * (1 + scale * noise(result))
+        return relative + smallest * scale * noise(result) if smallest else relative
 
     magnitudes = OfWeights(abs)
 
     class Noisy(exact):
         def tanh(self, z: np.ndarray) -> np.ndarray:
-            return super().tanh(z) * (1 + 2 * noise(z))
+            return in_storage(super().tanh(z), 2)
 
         def sigmoid(self, z: np.ndarray) -> np.ndarray:
-            return super().sigmoid(z) * (1 + 2 * noise(z))
+            return in_storage(super().sigmoid(z), 2)
 
         def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
             result = super().product(v, w, bias)
@@ -79,14 +86,13 @@ def noisy(exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, ac
             return stored(result + accumulation * noise(result) * super().outer(abs(cotangents), abs(operands)))
 
         def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
-            result = super().accumulated(total, term)
-            return result * (1 + noise(result))
+            return in_storage(super().accumulated(total, term))
 
         def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
             result = super().summed(total, term, rows, steps)
-            return result * (1 + math.sqrt(summed_variance(rows * repeats, steps, accumulation)) * noise(result))
+            return in_storage(result, math.sqrt(summed_variance(rows * repeats, steps, accumulation)))
 
         def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-            return tuple(value * (1 + noise(value)) for value in super().rounded(values))
+            return tuple(in_storage(value) for value in super().rounded(values))
 
     return Noisy()

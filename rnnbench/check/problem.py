@@ -20,9 +20,10 @@ DISTINCT_ROWS = 4
 """A batch repeats so many rows: the reference then costs the same at every batch size."""
 
 
-WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3}
-COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5}
-"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24, bfloat16 8."""
+WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3, "float16": 4}
+COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5, "float16": 7}
+"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24 bits, bfloat16 8,
+float16 11."""
 
 
 class Rows(NamedTuple):

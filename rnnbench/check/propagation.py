@@ -13,6 +13,9 @@ where the sums within a product have a finer unit, of r times the roundoff,
 
     v W^T + bias     V_v (W^2)^T + (r (|v| |W|^T + |bias|))^2 + value^2
 
+and where values may be smaller than the smallest normal number s, below which all numbers are equally far apart, s^2 comes
+beside the square of every result.
+
 Errors of different operands are taken for independent (Higham and Mary 2019, "A new approach to probabilistic rounding
 error analysis").  The tolerance of a tensor is the median of the largest of so many normal numbers with these variances
 as the noisy runs would draw, times the same factor.
@@ -54,12 +57,12 @@ def with_variance(value: np.ndarray, variance: np.ndarray | float) -> Pairs:
 class FirstOrder:
     """``numpy_ref.Arithmetic`` on values with variances."""
 
-    def __init__(self, repeats: float = 1, accumulation: float = 1) -> None:
+    def __init__(self, repeats: float = 1, accumulation: float = 1, smallest: float = 0) -> None:
         self._magnitudes, self._squares, self._repeats = OfWeights(abs), OfWeights(np.square), repeats
-        self._accumulation = accumulation
+        self._accumulation, self._smallest = accumulation, smallest
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
-        derivatives = _Derivatives()
+        derivatives = _Derivatives(self._smallest)
         exact = cell.equations(Activations(derivatives.tanh, derivatives.sigmoid, derivatives.relu, _slope), nonlinearity)
         return exact._replace(
             **{name: derivatives.propagating(function) for name, function in exact._asdict().items() if function}
@@ -78,22 +81,26 @@ class FirstOrder:
 
     def accumulated(self, total: Pairs, term: Pairs) -> Pairs:
         result = total + term
-        result.imag += result.real**2
+        result.imag += self._rounding(result.real)
         return result
 
     def summed(self, total: Pairs, term: Pairs, rows: int, steps: int) -> Pairs:
         result = total + term
-        result.imag += summed_variance(rows * self._repeats, steps, self._accumulation) * result.real**2
+        result.imag += summed_variance(rows * self._repeats, steps, self._accumulation) * self._rounding(result.real)
         return result
 
     def _stored(self, product: Pairs) -> Pairs:
         """Rounded once more where its sums were finer than what it is stored in."""
         if self._accumulation < 1:
-            product.imag += product.real**2
+            product.imag += self._rounding(product.real)
         return product
 
     def rounded(self, values: tuple[Pairs, ...]) -> tuple[Pairs, ...]:
-        return tuple(with_variance(value.real, value.imag + value.real**2) for value in values)
+        return tuple(with_variance(value.real, value.imag + self._rounding(value.real)) for value in values)
+
+    def _rounding(self, value: np.ndarray) -> np.ndarray:
+        """The variance of one rounding."""
+        return value**2 + self._smallest**2
 
 
 class _Derivatives:
@@ -103,8 +110,8 @@ class _Derivatives:
     source is moved by an imaginary step.
     """
 
-    def __init__(self) -> None:
-        self._first_activation, self._activations = 0, 0
+    def __init__(self, smallest: float = 0) -> None:
+        self._smallest, self._first_activation, self._activations = smallest, 0, 0
         self._counts: dict[tuple[Any, ...], int] = {}
 
     def tanh(self, z: Pairs) -> Pairs:
@@ -123,7 +130,7 @@ class _Derivatives:
         place = self._first_activation + self._activations
         self._activations += 1
         if place < len(value):
-            moved[place] += 2 * abs(value[place]) * STEP
+            moved[place] += 2 * np.hypot(value[place], self._smallest) * STEP
         return with_variance(value, moved)
 
     def propagating(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,14 +185,14 @@ class _Network(StackedNetwork):
 class WithVariances:
     """The reference as a backend on values with variances; arguments are exact.
 
-    ``repeats`` and ``accumulation`` as of ``noisy``.
+    ``repeats``, ``accumulation`` and ``smallest`` as of ``noisy``.
     """
 
-    def __init__(self, repeats: float = 1, accumulation: float = 1) -> None:
-        self._repeats, self._accumulation = repeats, accumulation
+    def __init__(self, repeats: float = 1, accumulation: float = 1, smallest: float = 0) -> None:
+        self._repeats, self._accumulation, self._smallest = repeats, accumulation, smallest
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
-        arithmetic = FirstOrder(self._repeats, self._accumulation)
+        arithmetic = FirstOrder(self._repeats, self._accumulation, self._smallest)
         layer = load_backend("numpy_ref").Layer(spec, arithmetic)
         return _Network(spec, params, layer, _Arrays(arithmetic), np.ndarray)
 

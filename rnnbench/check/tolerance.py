@@ -7,8 +7,13 @@ tolerance of a tensor; a deviation of u times the largest element is allowed in 
 when it is stored, and one of the smallest normal number, below which numbers have fewer digits.  The tolerance carries
 sequence length, sizes and conditioning by itself; no number in it was chosen to make a check pass.
 
-In bfloat16 the sums within a product are taken in float32, and the result is rounded to bfloat16; so are sums over the rows
-of one time step, whose totals are then added step after step.
+In bfloat16 and float16 the sums within a product are taken in float32, and the result is rounded to the dtype; so are sums
+over the rows of one time step, whose totals are then added step after step.
+
+float16 ends at 65504, and its smallest normal number is 2^-14, not far from what gradients are.  Below that its numbers lie
+2^-24 apart: every result gets an absolute error of half of it besides, u 2^-14, which is carried along like all others, and
+no more is allowed to small numbers, for no processor takes float16's for zero unless it is told to.  What vanishes below
+2^-25 is right as a zero.  A value beyond 65504 is infinite and fails: no such case can be computed in float16.
 
 For a float64 target the reference rounds as much as what it is compared with, so twice the tolerance holds there.
 """
@@ -28,16 +33,22 @@ from rnnbench.store import Case
 NOISY_RUNS = 8
 FACTOR = 4
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8}
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
-ACCUMULATION = {"float32": 1.0, "float64": 1.0, "bfloat16": 2.0**-16}
+ACCUMULATION = {"float32": 1.0, "float64": 1.0, "bfloat16": 2.0**-16, "float16": 2.0**-13}
 """The unit roundoff of sums within a product, in units of the target's."""
 
-NOISE = {"float32": UNIT_ROUNDOFF["float32"], "float64": 2.0**-40, "bfloat16": UNIT_ROUNDOFF["bfloat16"]}
+SMALLEST = {"float32": 0.0, "float64": 0.0, "bfloat16": 0.0, "float16": 2.0**-14}
+"""The normal number below which roundings are absolute; 0 where no value of a network that is not 0 comes near it."""
+
+FLUSHED = {name: float(ml_dtypes.finfo(name).tiny) for name in ("float32", "float64", "bfloat16")} | {"float16": 0.0}
+"""What is smaller may be taken for zero."""
+
+NOISE = UNIT_ROUNDOFF | {"float64": 2.0**-40}
 """The noise's unit: the target's, or one that stands clear of the reference's own rounding and is small enough that
 deviations are proportional to it, in a network that amplifies them too."""
 
-ROUNDINGS = {"float32": 1, "float64": 2, "bfloat16": 1}
+ROUNDINGS = {"float32": 1, "float64": 2, "bfloat16": 1, "float16": 1}
 """The target's alone, or the reference's as well."""
 
 
@@ -67,10 +78,10 @@ def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
     reference = load_backend("numpy_ref")
     exact = distinct_outputs(reference, problem.in_float64(), inputs)
     deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
-    unit, finer = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype]
+    unit, finer, smallest = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype], _smallest(problem)
     for run in range(NOISY_RUNS):
         rng = np.random.default_rng([problem.seed, run])
-        arithmetic = noisy(reference.Arithmetic, unit, rng, problem.repeats(), finer)
+        arithmetic = noisy(reference.Arithmetic, unit, rng, problem.repeats(), finer, smallest)
         for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64(), inputs).items():
             deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / unit)
     return _expected(problem, exact, deviations)
@@ -79,7 +90,7 @@ def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
 def closed_form(problem: Problem, inputs: Inputs | None = None) -> Expected:
     """The same from one run that carries the variance of every value's error along (``rnnbench.check.propagation``)."""
     exact, deviations = {}, {}
-    reference = WithVariances(problem.repeats(), ACCUMULATION[problem.case.dtype])
+    reference = WithVariances(problem.repeats(), ACCUMULATION[problem.case.dtype], _smallest(problem))
     for name, value in distinct_outputs(reference, problem.in_float64(), inputs).items():
         exact[name] = np.real(value)
         parts = np.split(np.imag(value), gates(problem.case, name))
@@ -91,12 +102,19 @@ def _expected(problem: Problem, exact: Outputs, deviations: dict[str, np.ndarray
     """``deviations`` are in units of the unit roundoff."""
     dtype = problem.case.dtype
     factor = FACTOR * ROUNDINGS[dtype] * UNIT_ROUNDOFF[dtype]
-    # what is smaller may be rounded to a multiple of the smallest number, or to zero
-    underflow = float(ml_dtypes.finfo(dtype).tiny)
+    least = max(FLUSHED[dtype], factor * _smallest(problem))
     tolerances = {
-        name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), underflow) for name, d in deviations.items()
+        name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), least) for name, d in deviations.items()
     }
     return Expected(exact, tolerances, problem.rows())
+
+
+def _smallest(problem: Problem) -> float:
+    """As it is beside the cotangents of a distinct row, which are those of all its repetitions: of these a gradient is a
+    part, and underflows so much sooner."""
+    index, weight = rows = problem.rows()
+    used = weight > 0
+    return SMALLEST[problem.case.dtype] * float(np.max(rows.totals[index[used]] / weight[used]))
 
 
 def gates(case: Case, name: str) -> int:
