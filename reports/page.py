@@ -14,7 +14,7 @@ from markupsafe import Markup
 from rnnbench.errors import StoreError
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
-from rnnbench.reports.charts import pictures, static
+from rnnbench.reports.charts import pictures
 from rnnbench.reports.costs import break_even
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.parts import Picture
@@ -32,16 +32,6 @@ from rnnbench.reports.words import clipped, percent
 def write_html(results: Path | str, output: Path | str) -> Path:
     """Write the report of a results file as one HTML page that needs no network; raises StoreError."""
     return save(render(to_pandas(results)), output)
-
-
-def write_svg(results: Path | str, folder: Path | str) -> list[Path]:
-    """Write each chart that has data as ``FOLDER/NAME.svg``, on light, without a browser; raises StoreError."""
-    data = to_pandas(results)
-    cases = case_rows(data, sweeps(data.cases))
-    return [
-        save(vl_convert.vegalite_to_svg(static(data, cases, picture)), Path(folder) / f"{name}.svg")
-        for name, picture in pictures(data, cases).drawn.items()
-    ]
 
 
 def save(text: str, output: Path | str) -> Path:

@@ -20,7 +20,7 @@ import vl_convert
 from synthetic_results import HOSTILE
 
 from rnnbench.errors import ArgumentError, StoreError
-from rnnbench.reports import page, read_asv, summary_text, theme, to_pandas, write_asv_html, write_html, write_svg
+from rnnbench.reports import page, read_asv, summary_text, theme, to_pandas, write_asv_html, write_html
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
@@ -524,12 +524,6 @@ def test_a_page_of_too_many_samples_has_the_median_of_each_round(data: Frames, m
     drawn, whole = samples(data, rows)
     assert not whole
     assert {len(of_round) for rounds in drawn if rounds for of_round in rounds} == {1}
-
-
-def test_charts_are_written_without_a_browser(grid: Path, tmp_path: Path) -> None:
-    files = write_svg(grid, tmp_path / "charts")
-    assert [file.stem for file in files] == ALL_CHARTS
-    assert all(sum(marks(file.read_text(encoding="utf-8")).values()) > 0 for file in files)
 
 
 def test_a_chart_without_data_is_left_out_with_the_suite_that_would_fill_it(tmp_path: Path) -> None:
