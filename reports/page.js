@@ -31,20 +31,31 @@ function join(row) {
 }
 
 const themeButton = document.getElementById("theme");
-const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
+const prefersDark = window.matchMedia("(prefers-color-scheme: dark)"), onPaper = window.matchMedia("print");
 const currentTheme = () => document.documentElement.dataset.theme;
+let chosenTheme = prefersDark.matches ? "dark" : "light";
 
-function setTheme(name) {
-  document.documentElement.dataset.theme = name;
-  themeButton.textContent = name === "dark" ? "Light" : "Dark";
-  themeButton.setAttribute("aria-label", `Switch to the ${name === "dark" ? "light" : "dark"} theme`);
+// on a screen the chosen theme; paper is light, whatever was chosen
+function setTheme(printing = onPaper.matches) {
+  document.documentElement.dataset.theme = printing ? "light" : chosenTheme;
+  themeButton.textContent = chosenTheme === "dark" ? "Light" : "Dark";
+  themeButton.setAttribute("aria-label", `Switch to the ${chosenTheme === "dark" ? "light" : "dark"} theme`);
 }
-setTheme(prefersDark.matches ? "dark" : "light");
-prefersDark.addEventListener("change", event => { setTheme(event.matches ? "dark" : "light"); drawAll(); });
-themeButton.addEventListener("click", () => { setTheme(currentTheme() === "dark" ? "light" : "dark"); drawAll(); });
+
+function changeTheme(printing) {
+  const before = currentTheme();
+  setTheme(printing);
+  if (currentTheme() !== before) drawAll();
+}
+setTheme();
+prefersDark.addEventListener("change", event => { chosenTheme = event.matches ? "dark" : "light"; changeTheme(); });
+themeButton.addEventListener("click", () => { chosenTheme = chosenTheme === "dark" ? "light" : "dark"; changeTheme(); });
+onPaper.addEventListener("change", event => changeTheme(event.matches));
 window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details:not(.vega-embed *)")) element.open = true;
+  changeTheme(true);  // drawing waits for promises alone, all of them kept before the browser lays out its paper
 });
+window.addEventListener("afterprint", () => changeTheme(false));
 
 const distinct = (list, field) => new Set(list.map(row => row[field])).size;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
