@@ -8,6 +8,7 @@ let rowsOf = chart => rows[chart.dataset];
 let signalsOf = () => ({});
 let besideOf = () => ({});
 let afterDraw = () => {};
+let emptyWords = () => "Nothing was measured under these filters.";
 
 // the inverse of page.columns
 function expand(set) {
@@ -82,7 +83,9 @@ function fitted(chart, name, width, list) {
 async function draw(name) {
   const figure = document.querySelector(`[data-chart="${name}"]`), holder = figure.querySelector(".chart");
   const chart = data.charts[name], list = rowsOf(chart, name);
-  figure.querySelector(".empty").hidden = list.length > 0;
+  const empty = figure.querySelector(".empty");
+  empty.hidden = list.length > 0;
+  empty.querySelector("span").textContent = list.length ? "" : emptyWords(chart);
   holder.hidden = list.length === 0;
   views.get(name)?.finalize();
   views.delete(name);

@@ -24,8 +24,9 @@ from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
 from rnnbench.reports.shortfalls import shortfalls
-from rnnbench.reports.sweeps import AXES, scaling, sweeps
+from rnnbench.reports.sweeps import AXES, scaling, shared, sweeps
 from rnnbench.reports.thinned import thinned
+from rnnbench.reports.trust import doubts
 from rnnbench.reports.words import clipped, percent
 
 
@@ -73,6 +74,8 @@ def render(data: Frames) -> str:
         kept=len(cases),
         total=len(data.cases),
         answers=answers(data),
+        doubts=len(doubts(data)),
+        shared=shared(data.cases),
         pictures=shown.drawn,
         left_out=shown.left_out,
         break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],

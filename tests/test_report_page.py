@@ -184,15 +184,30 @@ def test_a_failed_tile_opens_with_its_reason(opened: Opened) -> None:
     opened.page.keyboard.press("Escape")
 
 
+def test_a_chart_that_the_filters_leave_empty_says_for_what_it_has_rows_and_clears_them(opened: Opened) -> None:
+    at_first = opened.marks_of("window_error")
+    opened.pick("cell", "lstm")
+    opened.pick("H", "64")
+    empty = opened.page.locator("[data-chart=window_error] .empty")
+    assert empty.locator("span").inner_text() == "Nothing was measured under these filters, but there is something for H = 128."
+    empty.locator("button").click()
+    opened.wait()
+    assert empty.is_hidden()
+    assert opened.marks_of("window_error") == at_first
+    assert opened.page.evaluate("form.elements.phase.value") == "step"
+    assert opened.complaints == []
+
+
 def test_the_filters_name_the_fastest_backend(opened: Opened) -> None:
     opened.pick("cell", "lstm")
     opened.pick("H", "64")
     here = opened.page.locator("#here")
     assert here.locator("p").inner_text() == "step, lstm, H = 64: numba_cpu is fastest in all 4 cases."
     opened.pick("T", "1024")
-    assert here.locator("p").inner_text() == "step, lstm, T = 1024, H = 64: numba_cpu is fastest."
+    one = "one case: lstm step T1024 B16 I64 H64"
+    assert here.locator("p").inner_text() == f"step, lstm, T = 1024, H = 64 ({one}): numba_cpu is fastest."
     first = here.locator("tbody tr").first.inner_text().split("\t")
-    assert (first[0], first[-2:]) == ("numba_cpu", ["baseline", "1 of 1"])
+    assert (first[:2], first[-1]) == (["numba_cpu", "baseline"], "1 of 1")
     opened.pick("T", "")
     opened.pick("H", "128")
     # made to be as fast: torch_nn, and the backend with the hostile name

@@ -584,7 +584,7 @@ def test_hostile_names_stay_text(html: str) -> None:
     elements = Elements(html)
     tags = [tag for tag, _ in elements.found]
     assert "img" not in tags
-    assert len(elements.scripts) == 8  # rows, library, page, table, case, points, summaries, report
+    assert len(elements.scripts) == 9  # rows, library, page, table, filters, case, points, summaries, report
     assert not [attributes for _, attributes in elements.found if any(name.startswith("on") for name in attributes)]
     payload = json.loads(elements.scripts[0])
     assert HOSTILE in payload["backends"]
