@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import synthetic_results
 from report_runs import CASE, END, Elements, said, times, written
 
 from rnnbench.reports import page, summary_text, to_pandas
-from rnnbench.store import Case, Gate, Startup, Time
+from rnnbench.reports.answers import answers
+from rnnbench.store import Case, Failure, Gate, Startup, Time, Truncation
 
 
 def test_a_win_a_tie_and_a_loss_are_called_so(tmp_path: Path) -> None:
@@ -80,6 +82,55 @@ def test_failures_are_called_failures(grid: Path) -> None:
     assert "torch_eager crashed on 1 case." in text
     assert "torch_eager gave wrong results on 1 case." in text
     assert "3 lines of the results file could not be used" in text
+
+
+def claim(path: Path, topic: str) -> str:
+    """The sentence about a topic, without what carries it out."""
+    (found,) = [answer.text for answer in answers(to_pandas(path)) if answer.topic == topic]
+    return found
+
+
+def test_a_few_missing_results_are_told_with_their_reasons_and_many_are_counted(grid: Path, tmp_path: Path) -> None:
+    rows = [Failure(CASE, "b", "load", "unsupported", "no such cell"), *times("a", [1.0] * 6), END]
+    assert claim(written(tmp_path, rows), "Failures") == "b does not support 1 case."
+    assert "; 9 of 545 results are missing or do not count: torch_nn, numpy_ref and torch_eager." in claim(grid, "Failures")
+
+
+def test_the_comparisons_that_came_out_clearly_are_counted(tmp_path: Path) -> None:
+    cases = [Case("lstm", "step", T, 1, 1, 1) for T in (10, 20, 30, 40)]
+    against = ([2.0] * 6, [1.0] * 6, NOISE, [2.0] * 6)  # slower, a tie, unclear, slower
+    rows = [
+        row
+        for case, of_b in zip(cases, against, strict=True)
+        for row in (*times("a", [1.0] * 6, case), *times("b", of_b, case))
+    ]
+    said_of_trust = claim(written(tmp_path, [*rows, END], cases=cases), "Trust")
+    assert said_of_trust.endswith(" Of 4 comparisons with a, 3 came out clearly: faster, slower or a tie.")
+
+
+@pytest.mark.parametrize(
+    ("noisy", "which"),
+    [
+        (1, "lstm step T1 B1 I1 H1"),
+        (3, "lstm step T1 B1 I1 H1, lstm step T2 B1 I1 H1 and lstm step T3 B1 I1 H1"),
+        (4, "4 of 5 cases"),
+        (5, "every case"),
+    ],
+)
+def test_a_few_noisy_cases_are_named_and_many_are_counted(noisy: int, which: str, tmp_path: Path) -> None:
+    cases = [Case("lstm", "step", T, 1, 1, 1) for T in range(1, 6)]
+    rows = [row for case in cases for row in (*times("a", [1.0] * 6, case), *times("b", [2.0] * 6, case))]
+    disturbed = [Time(case, "a", i, 0, 1, [9.0], None, True) for case in cases[:noisy] for i in range(2)]
+    said_of_trust = claim(written(tmp_path, [*disturbed, *rows, END], cases=cases), "Trust")
+    assert f"with care: the machine disturbed more than 20% of the rounds of {which}. Of 5" in said_of_trust
+
+
+def test_the_window_of_a_single_network_is_claimed_of_that_network(tmp_path: Path) -> None:
+    cases = [Case("lstm", "tbptt", 8, 1, 1, 16, window=window) for window in (2, 4, 8)]
+    errors = [Truncation(case, error, {}) for case, error in zip(cases, (0.5, 0.05, 0.0), strict=True)]
+    rows = [*errors, *(row for case in cases for row in times("a", [1.0] * 6, case)), END]
+    wanted = "Truncated BPTT keeps the gradient of lstm (T = 8, H = 16) within 10% of full BPTT from a window of 4 steps on."
+    assert claim(written(tmp_path, rows, cases=cases, backends=["a"]), "Cost of truncation") == wanted
 
 
 def test_a_wrong_backend_does_not_win(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.reports import to_pandas
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import scaling_exponent, verdict
-from rnnbench.reports.sweeps import scaling, sweeps
+from rnnbench.reports.sweeps import scaling, shared, sweeps
 from rnnbench.store import Case, End, Failure, Gate, Memory, Time, Truncation
 
 # frames
@@ -169,6 +169,12 @@ def test_a_line_holds_all_else_fixed(data: Frames) -> None:
         for _, group in numbered.groupby("sweep"):
             varying = {name for name in Case.__struct_fields__ if group[name].nunique(dropna=False) > 1}
             assert varying <= shown
+
+
+def test_what_all_cases_have_in_common_is_told(tmp_path: Path) -> None:
+    cases = [Case("lstm", "step", T, 2, H, H, layers=layers) for T, H, layers in ((4, 8, 1), (5, 16, 2))]
+    common = "lstm, step, B = 2, I = H, one direction, tanh, bias, float32, threads = 1"
+    assert shared(to_pandas(written(tmp_path, [], cases=cases)).cases) == common
 
 
 def test_a_cell_with_one_length_makes_no_line(tmp_path: Path) -> None:
