@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         time_over_window,
     )
     from rnnbench.reports.history import write_history
-    from rnnbench.reports.page import write_html, write_svg
+    from rnnbench.reports.page import write_html
     from rnnbench.reports.published import beside_published, published_figures
     from rnnbench.reports.side_by_side import write_side_by_side
     from rnnbench.reports.tables import fastest, scaling_exponents
@@ -52,7 +52,7 @@ _HOMES = {
         "time_over_window",
     ),
     "history": ("write_history",),
-    "page": ("write_html", "write_svg"),
+    "page": ("write_html",),
     "published": ("beside_published", "published_figures"),
     "side_by_side": ("write_side_by_side",),
     "tables": ("fastest", "scaling_exponents"),
@@ -89,7 +89,6 @@ __all__ = [
     "write_history",
     "write_html",
     "write_side_by_side",
-    "write_svg",
 ]
 
 

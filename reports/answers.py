@@ -18,6 +18,9 @@ REASONS = {
     "missing": "has no result for",
 }
 
+MOST_NAMED = 3
+"""With more backends and reasons, what failed is a number; the details name each."""
+
 
 def summary_text(results: Path | str) -> str:
     """The answer of a results file for a terminal, with control characters of names escaped; raises StoreError."""
@@ -63,14 +66,17 @@ def _failures(data: Frames) -> list[Answer]:
         if reason is not None:
             details.append(f"{name} could not run on this machine: {reason}")
     failed = data.summary[~data.summary["status"].isin(["measured", "unavailable"])]
-    for (backend, status), group in failed.groupby(["backend", "status"], sort=False):
-        details.append(f"{backend} {REASONS[str(status)]} {count(len(group), 'case')}.")
+    groups = failed.groupby(["backend", "status"], sort=False)
+    lacking = [f"{backend} {REASONS[str(status)]} {count(len(group), 'case')}" for (backend, status), group in groups]
+    details += [f"{claim}." for claim in lacking]
     if not details:
         return [Answer("Every backend completed every case.", [], "Failures")]
     absent = [name for name in data.backends if "unavailable" in data.run.backends.get(name, {})]
     claims = [f"{listed(absent)} could not run on this machine"] if absent else []
-    if len(failed):
+    if len(lacking) <= MOST_NAMED:
+        claims += lacking
+    else:
         expected = int((data.summary["status"] != "unavailable").sum())
-        words = "result is missing or does not count" if len(failed) == 1 else "results are missing or do not count"
-        claims.append(f"{len(failed)} of {expected} {words}: {listed(dict.fromkeys(failed['backend']))}")
+        names = listed(dict.fromkeys(failed["backend"]))
+        claims.append(f"{len(failed)} of {expected} results are missing or do not count: {names}")
     return [Answer("; ".join(claims) + ".", details, "Failures")]

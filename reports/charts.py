@@ -1,5 +1,6 @@
 """All charts of a report, as Vega-Lite over named datasets: the page fills them by script, ``static`` for a file."""
 
+import re
 from typing import Any, NamedTuple
 
 from rnnbench.reports import theme
@@ -61,7 +62,7 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
 
 
 def static(data: Frames, cases: Rows, picture: Picture, sweep: int = 0) -> dict[str, Any]:
-    """A picture with its rows inside and one of its sweeps shown, for vl-convert."""
+    """A picture with its rows inside and one of its sweeps shown, ``drawable``."""
     rows = chart_rows(data, cases)
     names = [name for name in (picture.dataset, picture.beside) if name]
     sets = {name: joined(data, cases, rows[name]) for name in names}
@@ -69,4 +70,13 @@ def static(data: Frames, cases: Rows, picture: Picture, sweep: int = 0) -> dict[
         sets = {name: [row for row in of_set if row[f"sweep_{picture.sweep}"] == sweep] for name, of_set in sets.items()}
     if picture.phase:
         sets[picture.dataset] = [row for row in sets[picture.dataset] if row["phase"] == picture.phase]
-    return picture.chart.to_dict() | {"datasets": sets, "config": theme.config("light")}
+    return drawable(picture.chart.to_dict() | {"datasets": sets, "config": theme.config("light")})
+
+
+def drawable(value: Any) -> Any:
+    """Without characters that XML cannot hold: vl-convert, Altair's ``save`` too, ends the process where a text has one."""
+    if isinstance(value, str):
+        return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", value)
+    if isinstance(value, dict):
+        return {drawable(name): drawable(one) for name, one in value.items()}
+    return [drawable(one) for one in value] if isinstance(value, list | tuple) else value

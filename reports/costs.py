@@ -13,7 +13,7 @@ STARTUP = ["import_s", "load_s", "first_call_s"]
 def truncation_answers(data: Frames) -> list[Answer]:
     """From which window on the gradient is close to that of full BPTT, and what the baseline saves with it."""
     frame = data.truncation.dropna(subset=["relative_error"])
-    details, smallest = [], []
+    details, smallest, named = [], [], []
     same = [name for name in CASE_FIELDS if name not in ("window", "stride")]
     for _, group in frame.groupby(same, sort=False, dropna=False):
         errors = group.drop_duplicates("window").set_index("window")["relative_error"].sort_index()
@@ -26,6 +26,7 @@ def truncation_answers(data: Frames) -> list[Answer]:
             text = f"{name}: a window of {window} keeps the gradient within {percent(small.iloc[0])} of full BPTT"
             details.append(f"{text}{_bought(data, group, window)}.")
             smallest.append(window)
+            named.append(name)
         elif len(errors):
             details.append(
                 f"{name}: no measured window below T keeps the gradient within {SMALL_ERROR:.0%} of full BPTT; "
@@ -40,9 +41,10 @@ def truncation_answers(data: Frames) -> list[Answer]:
     if not smallest:
         return [Answer(f"No measured truncation window below T keeps the gradient {near}.", details, "Cost of truncation")]
     sizes = f"{min(smallest)}" if min(smallest) == max(smallest) else f"{min(smallest)} to {max(smallest)}"
-    return [
-        Answer(f"Truncated BPTT keeps the gradient {near} from a window of {sizes} steps on.", details, "Cost of truncation")
-    ]
+    of = f"of {named[0]} " if len(named) == 1 else ""
+    details.append("The weights are those at the start of training: after it, another window may do.")
+    text = f"Truncated BPTT keeps the gradient {of}{near} from a window of {sizes} steps on."
+    return [Answer(text, details, "Cost of truncation")]
 
 
 def _bought(data: Frames, group: pd.DataFrame, window: int) -> str:

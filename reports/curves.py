@@ -126,6 +126,7 @@ def window_error(data: Frames) -> Picture:
     )
     caption = (
         "Norm of (truncated minus full gradient) over norm of the full one: what truncation costs. "
-        "A property of the mathematics, the same for all backends; at 1 the gradient is wrong by its own size."
+        "A property of the mathematics, the same for all backends, with the weights that training starts from; at 1 the "
+        "gradient is wrong by its own size."
     )
     return Picture("window_error", "Truncation window: error", caption, "times", chart, sweep="window", phase="tbptt")

@@ -1,6 +1,16 @@
 "use strict";
 // The selects of a page's form of filters, filled from rows; one with a single value is hidden.
 
+// as the filters are when this is called; a browser would reset a select that was filled by script to its first option
+function onReset(form, changed) {
+  const first = [...form.elements].filter(element => element.name).map(select => [select, select.value]);
+  form.addEventListener("reset", event => {
+    event.preventDefault();
+    for (const [select, value] of first) select.value = value;
+    changed();
+  });
+}
+
 function makeFilters(form, list, changed) {
   const names = [...form.elements].map(element => element.name).filter(Boolean);
   for (const name of names) {
@@ -16,5 +26,6 @@ function makeFilters(form, list, changed) {
   }
   form.addEventListener("change", changed);
   form.addEventListener("submit", event => event.preventDefault());
+  onReset(form, changed);
   return row => names.every(name => form.elements[name].value === "" || String(row[name]) === form.elements[name].value);
 }

@@ -200,7 +200,7 @@ def write_charts(data: Frames, folder: Path | str, kind: str = "svg") -> ChartFi
     written = []
     for one in charts.drawn:
         path = Path(folder) / f"{one.name}.{kind}"
-        specification = _drawable(one.specification)
+        specification = one.specification
         if kind == "svg":
             content = vl_convert.vegalite_to_svg(specification).encode()
         else:
@@ -209,12 +209,3 @@ def write_charts(data: Frames, folder: Path | str, kind: str = "svg") -> ChartFi
         save(path, [content])
         written.append(path)
     return ChartFiles(written, charts.left_out)
-
-
-def _drawable(value: Any) -> Any:
-    """Without characters that XML cannot hold: vl-convert ends the process where a text has one."""
-    if isinstance(value, str):
-        return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", value)
-    if isinstance(value, dict):
-        return {_drawable(name): _drawable(one) for name, one in value.items()}
-    return [_drawable(one) for one in value] if isinstance(value, list | tuple) else value

@@ -233,24 +233,26 @@ def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:
             own, others = of_case[backend], of_case[other]
             logarithms = [math.log(others[number] / own[number]) for number in own if number in others]
             if logarithms:
-                middle, low, high, coverage = median_interval(logarithms)
-                speedup, low, high = np.exp([middle, low, high])
-                found = verdict(low, high, len(logarithms))
-                rows.append((case, backend, other, len(logarithms), speedup, low, high, coverage, found))
+                rows.append((case, backend, other, len(logarithms), *median_interval(logarithms)))
     types = {"case": "object", "backend": "object", "other": "object", "rounds": "int64"}
-    numbers = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "coverage"), "float64")
-    return _frame(rows, types | numbers | {"verdict": "object"})
+    numbers = ["speedup", "speedup_low", "speedup_high"]
+    found = _frame(rows, types | dict.fromkeys([*numbers, "coverage"], "float64"))
+    found[numbers] = np.exp(found[numbers])
+    bounds = zip(found["speedup_low"], found["speedup_high"], found["rounds"], strict=True)
+    return found.assign(verdict=pd.Series([verdict(*of) for of in bounds], dtype="object"))
 
 
 def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], times: pd.DataFrame) -> pd.DataFrame:
     status = _statuses(contents)
     peaks = {(row.case.key(), row.backend): row.peak_bytes for row in _rows(contents, Memory)}
-    measured = {key: group["seconds"].to_numpy() for key, group in times.groupby(["case", "backend"])}
+    measured: dict[tuple[str, str], list[float]] = {}
+    for case, backend, value in times[["case", "backend", "seconds"]].itertuples(index=False, name=None):
+        measured.setdefault((case, backend), []).append(value)
     rows = []
     for key, case in cases.items():
         flops = _flops(case)
         for backend in backends:
-            seconds = measured.get((key, backend), np.empty(0))
+            seconds = measured.get((key, backend), [])
             missing = "unavailable" if "unavailable" in contents.run.backends.get(backend, {}) else "missing"
             state = status.get((key, backend), "measured" if len(seconds) else missing)
             middle, low, high, _ = median_interval(seconds)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import altair as alt
 
 from rnnbench.errors import ArgumentError
-from rnnbench.reports.charts import pictures, static
+from rnnbench.reports.charts import drawable, pictures, static
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import kind_labels
@@ -125,7 +125,7 @@ def _drawn(data: Frames, cases: Rows, picture: Picture, groups: Sweeps, number: 
         fixed += [_labels(data, picture.sweep, groups)[number], groups.common.get(picture.sweep, "")]
     subtitle = clipped(", ".join(part for part in fixed if part))
     specification = static(data, cases, picture, number)
-    specification["title"] = {"text": picture.title, "subtitle": subtitle, "anchor": "start"}
+    specification["title"] = drawable({"text": picture.title, "subtitle": subtitle, "anchor": "start"})
     return Drawn(_file_name(picture.name, number), picture.title, subtitle, specification)
 
 

@@ -8,6 +8,7 @@ let rowsOf = chart => rows[chart.dataset];
 let signalsOf = () => ({});
 let besideOf = () => ({});
 let afterDraw = () => {};
+let emptyWords = () => "Nothing was measured under these filters.";
 
 // the inverse of page.columns
 function expand(set) {
@@ -31,20 +32,31 @@ function join(row) {
 }
 
 const themeButton = document.getElementById("theme");
-const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
+const prefersDark = window.matchMedia("(prefers-color-scheme: dark)"), onPaper = window.matchMedia("print");
 const currentTheme = () => document.documentElement.dataset.theme;
+let chosenTheme = prefersDark.matches ? "dark" : "light";
 
-function setTheme(name) {
-  document.documentElement.dataset.theme = name;
-  themeButton.textContent = name === "dark" ? "Light" : "Dark";
-  themeButton.setAttribute("aria-label", `Switch to the ${name === "dark" ? "light" : "dark"} theme`);
+// on a screen the chosen theme; paper is light, whatever was chosen
+function setTheme(printing = onPaper.matches) {
+  document.documentElement.dataset.theme = printing ? "light" : chosenTheme;
+  themeButton.textContent = chosenTheme === "dark" ? "Light" : "Dark";
+  themeButton.setAttribute("aria-label", `Switch to the ${chosenTheme === "dark" ? "light" : "dark"} theme`);
 }
-setTheme(prefersDark.matches ? "dark" : "light");
-prefersDark.addEventListener("change", event => { setTheme(event.matches ? "dark" : "light"); drawAll(); });
-themeButton.addEventListener("click", () => { setTheme(currentTheme() === "dark" ? "light" : "dark"); drawAll(); });
+
+function changeTheme(printing) {
+  const before = currentTheme();
+  setTheme(printing);
+  if (currentTheme() !== before) drawAll();
+}
+setTheme();
+prefersDark.addEventListener("change", event => { chosenTheme = event.matches ? "dark" : "light"; changeTheme(); });
+themeButton.addEventListener("click", () => { chosenTheme = chosenTheme === "dark" ? "light" : "dark"; changeTheme(); });
+onPaper.addEventListener("change", event => changeTheme(event.matches));
 window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details:not(.vega-embed *)")) element.open = true;
+  changeTheme(true);  // drawing waits for promises alone, all of them kept before the browser lays out its paper
 });
+window.addEventListener("afterprint", () => changeTheme(false));
 
 const distinct = (list, field) => new Set(list.map(row => row[field])).size;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -71,7 +83,9 @@ function fitted(chart, name, width, list) {
 async function draw(name) {
   const figure = document.querySelector(`[data-chart="${name}"]`), holder = figure.querySelector(".chart");
   const chart = data.charts[name], list = rowsOf(chart, name);
-  figure.querySelector(".empty").hidden = list.length > 0;
+  const empty = figure.querySelector(".empty");
+  empty.hidden = list.length > 0;
+  empty.querySelector("span").textContent = list.length ? "" : emptyWords(chart);
   holder.hidden = list.length === 0;
   views.get(name)?.finalize();
   views.delete(name);

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from rnnbench.errors import StoreError
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
-from rnnbench.reports.charts import pictures, static
+from rnnbench.reports.charts import pictures
 from rnnbench.reports.costs import break_even
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.parts import Picture
@@ -24,24 +24,15 @@ from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
 from rnnbench.reports.shortfalls import shortfalls
-from rnnbench.reports.sweeps import AXES, scaling, sweeps
+from rnnbench.reports.sweeps import AXES, scaling, shared, sweeps
 from rnnbench.reports.thinned import thinned
+from rnnbench.reports.trust import doubts
 from rnnbench.reports.words import clipped, percent
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:
     """Write the report of a results file as one HTML page that needs no network; raises StoreError."""
     return save(render(to_pandas(results)), output)
-
-
-def write_svg(results: Path | str, folder: Path | str) -> list[Path]:
-    """Write each chart that has data as ``FOLDER/NAME.svg``, on light, without a browser; raises StoreError."""
-    data = to_pandas(results)
-    cases = case_rows(data, sweeps(data.cases))
-    return [
-        save(vl_convert.vegalite_to_svg(static(data, cases, picture)), Path(folder) / f"{name}.svg")
-        for name, picture in pictures(data, cases).drawn.items()
-    ]
 
 
 def save(text: str, output: Path | str) -> Path:
@@ -83,6 +74,8 @@ def render(data: Frames) -> str:
         kept=len(cases),
         total=len(data.cases),
         answers=answers(data),
+        doubts=len(doubts(data)),
+        shared=shared(data.cases),
         pictures=shown.drawn,
         left_out=shown.left_out,
         break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],

@@ -46,6 +46,15 @@ rowsOf = (chart, name) => {
   if (name === "window_time") showWindows(list, form.elements.baseline.value);
   return name.startsWith("map_") ? compared(list) : list;
 };
+// the filters that leave a chart nothing, each with what it has rows for
+emptyWords = chart => {
+  const there = rows[chart.dataset].filter(row => (!chart.phase || row.phase === chart.phase) && (!chart.sweep || row[`sweep_${chart.sweep}`] !== null));
+  const parts = FILTERS.filter(name => !(name === "phase" && chart.phase)).flatMap(name => {
+    const wanted = form.elements[name].value, values = [...new Set(there.map(row => row[name]))];
+    return wanted === ALL || values.some(value => String(value) === wanted) ? [] : [`${name} = ${listed(values.map(value => clip(String(value))))}`];
+  });
+  return `Nothing was measured under these filters${parts.length ? `, but there is something for ${parts.join(", ")}` : ""}.`;
+};
 const besides = {};
 besideOf = chart => chart.beside ? {[chart.beside]: besides[chart.beside]} : {};
 signalsOf = () => ({baseline: form.elements.baseline.value});
@@ -191,5 +200,6 @@ function showAll() {
 }
 
 form.addEventListener("change", showAll);
+onReset(form, showAll);
 form.addEventListener("submit", event => event.preventDefault());
 showAll();

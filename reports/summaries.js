@@ -45,19 +45,20 @@ function leaders(list) {
 // `picked`: the filters in words; `list`: the rows of the table of cases
 function showLeaders(picked, list, baseline) {
   const here = cases.filter(row => passes(row));
-  document.querySelector("#here p").textContent = `${picked}: ${leaders(here)}`;
   const single = here.length === 1, lines = [];
+  document.querySelector("#here p").textContent = `${picked}${single ? ` (one case: ${clip(here[0].label)})` : ""}: ${leaders(here)}`;
   for (const name of data.shown) {
     const own = list.filter(row => row.backend === name && row.status === "measured"), compared = own.filter(row => row.speed !== null);
     const speeds = name === baseline ? [1] : compared.map(row => row.speed), spread = speeds.length ? [Math.min(...speeds), Math.max(...speeds)] : [];
     const first = compared[0], range = name === baseline || !speeds.length ? "" : single ? `${short(first.speedLow)} to ${short(first.speedHigh)}` : `${short(spread[0])} to ${short(spread[1])}`;
     const results = ["faster", "tie", "unclear", "slower"].map(result => [result, compared.filter(row => row.result === result).length]).filter(([, number]) => number);
     const time = single ? [own.length ? duration(own[0].seconds) : ""] : [];
-    lines.push({rank: speeds.length ? median(speeds) : -1, line: [name, speeds.length ? `${short(median(speeds))}×` : "", range, ...time,
-      name === baseline ? "baseline" : results.map(([result, number]) => single ? result : `${result} ${number}`).join(", ") || "no result", `${own.length} of ${here.length}`]});
+    const result = name === baseline ? "baseline" : results.map(([result, number]) => single ? result : `${result} ${number}`).join(", ") || "no result";
+    lines.push({rank: speeds.length ? median(speeds) : -1,
+      line: [name, result, speeds.length ? `${short(median(speeds))}×` : "", range, ...time, `${own.length} of ${here.length}`]});
   }
   lines.sort((a, b) => b.rank - a.rank);
-  const heads = ["backend", `speed against ${baseline}`, single ? "95% interval" : "least to most", ...(single ? ["per call"] : []), "result", "completed"];
+  const heads = ["backend", "result", `speed against ${baseline}`, single ? "95% interval" : "least to most", ...(single ? ["per call"] : []), "completed"];
   fill(document.querySelector("#here table"), heads, lines.map(entry => entry.line));
 }
 

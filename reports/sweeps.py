@@ -47,6 +47,14 @@ def sweeps(cases: pd.DataFrame) -> Sweeps:
     return Sweeps(index, labels, common)
 
 
+def shared(cases: pd.DataFrame) -> str:
+    """What all cases have in common, in words; ``I = H`` where that holds."""
+    same = {name: str(cases[name].iloc[0]) for name in CASE_FIELDS if cases[name].notna().all() and cases[name].nunique() == 1}
+    if "I" not in same and (cases["I"] == cases["H"]).all():
+        same["I"] = "H"
+    return _label({name: same[name] for name in CASE_FIELDS if name in same})
+
+
 def _groups(cases: pd.DataFrame, axes: tuple[str, ...], varies: tuple[str, ...]) -> list[pd.DataFrame]:
     cases = cases[cases[axes[-1]].notna()].copy()
     keys = [name for name in CASE_FIELDS if name not in axes]

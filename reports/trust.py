@@ -8,21 +8,27 @@ from rnnbench.reports.intervals import FEWEST_ROUNDS
 from rnnbench.reports.words import Answer, count, listed, percent
 
 NOISY = 0.2
-"""A case of whose rounds the machine disturbed more than this part is noisy, and is named."""
+"""A case of whose rounds the machine disturbed more than this part is noisy."""
 
 MOST_NOISY = 3
+"""So many noisy cases are named in the sentence; the page has a table of them all."""
+
 WIDE = 0.05
 """Where half of the speeds are known no better than this, the run cannot tell small differences."""
 
 
 def trust(data: Frames) -> Answer:
     """What speaks against the numbers, or, where nothing does, what they rest on."""
-    against = [*_cut_short(data), *_disturbed(data), *_unusable(data)]
-    basis = _basis(data)
+    against, basis = doubts(data), _basis(data)
     if against:
         claims, details = zip(*against, strict=True)
-        return Answer(f"Read these numbers with care: {'; '.join(claims)}.", [*details, basis], "Trust")
-    return Answer(f"Nothing in this run speaks against its numbers. {basis}", [], "Trust")
+        return Answer(f"Read these numbers with care: {'; '.join(claims)}.{_clear(data)}", [*details, basis], "Trust")
+    return Answer(f"Nothing in this run speaks against its numbers. {basis}{_clear(data)}", [], "Trust")
+
+
+def doubts(data: Frames) -> list[tuple[str, str]]:
+    """What speaks against the numbers: in a few words, and in a sentence that carries it out."""
+    return [*_cut_short(data), *_disturbed(data), *_unusable(data)]
 
 
 def half_width(data: Frames) -> float:
@@ -38,6 +44,16 @@ def repeats(data: Frames) -> str:
     if most == 0:
         return "No round was measured again."
     return f"Such rounds were measured again, until {most} repeats on end were disturbed too."
+
+
+def _clear(data: Frames) -> str:
+    """How many comparisons with the baseline the rounds decide."""
+    rivals = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
+    verdicts = rivals["verdict"].dropna()
+    if verdicts.empty:
+        return ""
+    clear = int((verdicts != "unclear").sum())
+    return f" Of {count(len(verdicts), 'comparison')} with {data.baseline}, {clear} came out clearly: faster, slower or a tie."
 
 
 def _basis(data: Frames) -> str:
@@ -77,8 +93,8 @@ def _disturbed(data: Frames) -> list[tuple[str, str]]:
         found.append((claim, "More rounds, or a quieter machine, would narrow the intervals."))
     noisy = data.cases.loc[data.cases["disturbed"] > NOISY, "label"]
     if len(noisy):
-        shown = list(noisy[:MOST_NOISY]) + ([f"{len(noisy) - MOST_NOISY} more"] if len(noisy) > MOST_NOISY else [])
-        which = "every case" if len(noisy) == len(data.cases) else listed(shown)
+        which = listed(noisy) if len(noisy) <= MOST_NOISY else f"{len(noisy)} of {len(data.cases)} cases"
+        which = "every case" if len(noisy) == len(data.cases) else which
         claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {which}"
         found.append((claim, f"Processor time was stolen or waited for, or the clock changed. {repeats(data)}"))
     wrong = [finding for finding in data.look.findings if finding.state == "wrong"] if data.look else []

@@ -35,6 +35,32 @@ def interrupts():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results file of a made-up run on a grid of shapes."""
+    import synthetic_results
+
+    folder = tmp_path_factory.mktemp("results")
+    synthetic_results.write_roofs(folder)
+    return synthetic_results.write(folder / "grid.jsonl")
+
+
+@pytest.fixture(scope="session")
+def data(grid: Path) -> Any:
+    """Its frames."""
+    from rnnbench.reports import to_pandas
+
+    return to_pandas(grid)
+
+
+@pytest.fixture(scope="session")
+def html(grid: Path) -> str:
+    """Its page."""
+    from rnnbench.reports import write_html
+
+    return write_html(grid, grid.with_suffix(".html")).read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with launched() as browser:

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import altair
+import msgspec
 import pytest
 import synthetic_results
 from markdown_it import MarkdownIt
@@ -221,6 +222,26 @@ def test_a_run_that_ended_before_it_timed_anything_has_no_chart(tmp_path: Path) 
     charts = write_charts(to_pandas(tmp_path / "early.jsonl"), tmp_path)
     assert charts.written == []
     assert len(charts.left_out) == len(ALL_CHARTS)
+
+
+def test_no_chart_holds_a_character_that_would_end_the_process_that_draws_it(tmp_path: Path) -> None:
+    bad = "a\x00b\x1b[31m\uffff"
+    with Writer(tmp_path / "bad.jsonl") as writer:
+        cases = [msgspec.structs.replace(CASE, cell=bad, T=length) for length in (4, 8)]
+        writer.append(Run("r", "2025-01-01", bad, ["rnnbench"], {}, {}, {bad: {}, "b": {}}, cases))
+        for case in cases:
+            for number in range(6):
+                writer.append(Time(case, bad, number, 0, 1, [1.0]))
+                writer.append(Time(case, "b", number, 1, 1, [2.0]))
+    data = to_pandas(tmp_path / "bad.jsonl")
+    assert data.baseline == bad
+    drawn = reports.all_charts(data)
+    assert set(drawn) >= {"map_T", "length"}
+    for name, chart in drawn.items():
+        text = json.dumps(chart.to_dict(), ensure_ascii=False)
+        assert not re.search(r"\\u00[01]|\uffff", text), name  # before it is drawn: a failure there ends pytest
+        chart.save(tmp_path / f"{name}.svg")
+        assert "a\ufffdb" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
 
 
 def test_two_sweeps_of_a_chart_hold_different_cases(data: Frames) -> None:

@@ -6,7 +6,9 @@ them, but not where CI is set: there they are missing by mistake.
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from synthetic_results import HOSTILE
 
 from rnnbench.reports import to_pandas, write_asv_html, write_html
 from rnnbench.reports.reproduce import source
+from rnnbench.reports.theme import OKABE_ITO
 from rnnbench.store import Case
 
 CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
@@ -181,15 +184,30 @@ def test_a_failed_tile_opens_with_its_reason(opened: Opened) -> None:
     opened.page.keyboard.press("Escape")
 
 
+def test_a_chart_that_the_filters_leave_empty_says_for_what_it_has_rows_and_clears_them(opened: Opened) -> None:
+    at_first = opened.marks_of("window_error")
+    opened.pick("cell", "lstm")
+    opened.pick("H", "64")
+    empty = opened.page.locator("[data-chart=window_error] .empty")
+    assert empty.locator("span").inner_text() == "Nothing was measured under these filters, but there is something for H = 128."
+    empty.locator("button").click()
+    opened.wait()
+    assert empty.is_hidden()
+    assert opened.marks_of("window_error") == at_first
+    assert opened.page.evaluate("form.elements.phase.value") == "step"
+    assert opened.complaints == []
+
+
 def test_the_filters_name_the_fastest_backend(opened: Opened) -> None:
     opened.pick("cell", "lstm")
     opened.pick("H", "64")
     here = opened.page.locator("#here")
     assert here.locator("p").inner_text() == "step, lstm, H = 64: numba_cpu is fastest in all 4 cases."
     opened.pick("T", "1024")
-    assert here.locator("p").inner_text() == "step, lstm, T = 1024, H = 64: numba_cpu is fastest."
+    one = "one case: lstm step T1024 B16 I64 H64"
+    assert here.locator("p").inner_text() == f"step, lstm, T = 1024, H = 64 ({one}): numba_cpu is fastest."
     first = here.locator("tbody tr").first.inner_text().split("\t")
-    assert (first[0], first[-2:]) == ("numba_cpu", ["baseline", "1 of 1"])
+    assert (first[:2], first[-1]) == (["numba_cpu", "baseline"], "1 of 1")
     opened.pick("T", "")
     opened.pick("H", "128")
     # made to be as fast: torch_nn, and the backend with the hostile name
@@ -223,22 +241,60 @@ def test_a_row_gives_the_python_that_reproduces_it(opened: Opened) -> None:
     assert not opened.page.locator("#case").is_visible()
 
 
-def test_dark_mode_follows_the_system_and_the_button_redraws(browser: Any, file: Path) -> None:
-    opened = Opened(browser, file, theme="dark")
-    ink = "[data-chart=length] .chart svg g.role-axis-title text"
-    paper = "getComputedStyle(document.body).backgroundColor"
-    assert opened.page.evaluate(paper) == "rgb(20, 23, 27)"
-    dark = opened.page.locator(ink).first.get_attribute("fill")
-    opened.page.fill("#find", "gru T64 H64")
-    assert opened.violations() == []
-    opened.page.click("#theme")
+@pytest.fixture(scope="module")
+def dark(browser: Any, file: Path) -> Iterator[Opened]:
+    """The page on a dark system; a test leaves it dark."""
+    with Opened(browser, file, theme="dark") as opened:
+        yield opened
+
+
+def colours(opened: Opened) -> tuple[str, str]:
+    """Of the page's ground and of a chart's ink."""
     opened.wait()
-    assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
-    light = opened.page.locator(ink).first.get_attribute("fill")
-    assert (dark, light) == ("#e8eaed", "#1b1f24")
-    assert {name: opened.marks_of(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
-    assert opened.complaints == []
-    opened.context.close()
+    ink = opened.page.locator("[data-chart=length] .chart svg g.role-axis-title text").first.get_attribute("fill")
+    return opened.page.evaluate("getComputedStyle(document.body).backgroundColor"), ink or "none"
+
+
+ON_DARK, ON_LIGHT = ("rgb(20, 23, 27)", "#e8eaed"), ("rgb(255, 255, 255)", "#1b1f24")
+
+
+def test_dark_mode_follows_the_system_and_the_button_redraws(dark: Opened) -> None:
+    assert colours(dark) == ON_DARK
+    dark.page.fill("#find", "gru T64 H64")
+    assert dark.violations() == []
+    dark.page.click("#theme")
+    assert colours(dark) == ON_LIGHT
+    assert {name: dark.marks_of(name) > 0 for name in CHARTS} == dict.fromkeys(CHARTS, True)
+    dark.page.click("#theme")
+    assert colours(dark) == ON_DARK
+    assert dark.complaints == []
+
+
+def test_a_dark_page_is_light_where_it_is_shown_as_on_paper(dark: Opened) -> None:
+    for medium, theme, expected in (("print", "light", ON_LIGHT), ("screen", "dark", ON_DARK)):
+        dark.page.emulate_media(media=medium, color_scheme="dark")
+        dark.page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)  # is told later
+        assert colours(dark) == expected
+
+
+def test_a_dark_page_prints_light_with_its_details_open(dark: Opened, tmp_path: Path) -> None:
+    printed = dark.page.pdf(path=tmp_path / "report.pdf")
+    lines = {theme: {colour.lower() for colour in OKABE_ITO[theme][1:3]} for theme in OKABE_ITO}
+    assert {"#1b1f24", *lines["light"]} <= inks(printed)
+    assert not {"#14171b", "#e8eaed", *lines["dark"]} & inks(printed)
+    assert dark.page.locator(".answers details").first.evaluate("e => e.open")
+    assert colours(dark) == ON_DARK
+
+
+def inks(printed: bytes) -> set[str]:
+    """The colours that a PDF fills and strokes with (ISO 32000, 8.6.8)."""
+    assert printed.startswith(b"%PDF")
+    found = set()
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", printed, re.DOTALL):
+        with suppress(zlib.error):  # a font, or an image
+            for colour in re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) (?:rg|RG)\b", zlib.decompress(stream)):
+                found.add("#" + "".join(f"{round(255 * float(part)):02x}" for part in colour))
+    return found
 
 
 @pytest.mark.parametrize("width", [400, 1920])
@@ -263,13 +319,6 @@ def test_controls_have_names_and_are_reached_by_keyboard(opened: Opened) -> None
     opened.page.locator(".skip").focus()
     reached = opened.reached_by_tab(40)
     assert {"theme", "baseline", "phase", "cell", "chart"} <= reached
-
-
-def test_it_prints(opened: Opened, tmp_path: Path) -> None:
-    printed = tmp_path / "report.pdf"
-    opened.page.pdf(path=str(printed))
-    assert printed.read_bytes().startswith(b"%PDF")
-    assert opened.page.locator(".answers details").first.evaluate("e => e.open")
 
 
 def test_the_asv_page_draws_and_sorts(browser: Any, tmp_path: Path) -> None:
