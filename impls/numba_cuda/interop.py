@@ -24,7 +24,7 @@ def from_torch(tensor: Any) -> Any:
 
     In the simulator the tensor has to be on the host, otherwise on the current GPU.  Raises ArgumentError.
     """
-    cuda, torch = require(), _torch()
+    cuda, torch = require(), pytorch()
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentError(f"tensor is a {type(tensor).__module__}.{type(tensor).__name__}; expected a torch.Tensor")
     dtype, expected = str(tensor.dtype).removeprefix("torch."), "cpu" if simulated() else "cuda"
@@ -46,7 +46,7 @@ def from_torch(tensor: Any) -> Any:
 def to_torch(array: Any) -> Any:
     """A tensor of a device array's memory."""
     require()
-    torch = _torch()
+    torch = pytorch()
     passed = array.view(np.int16) if array.dtype == BFLOAT16 else array
     tensor = torch.from_numpy(passed.view(np.ndarray)) if simulated() else torch.as_tensor(passed, device="cuda")
     return tensor.view(torch.bfloat16) if array.dtype == BFLOAT16 else tensor
@@ -62,7 +62,7 @@ def on_stream(handle: int) -> Iterator[None]:
         launching.STREAM.reset(before)
 
 
-def _torch() -> Any:
+def pytorch() -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
