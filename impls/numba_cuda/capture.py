@@ -58,7 +58,7 @@ def _captures(stream: int) -> bool:
 
         return DRIVER.capturing
     if stream:
-        from cuda.bindings import driver
+        from cuda.bindings import driver  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
 
         error, status = driver.cuStreamIsCapturing(stream)
         if error != driver.CUresult.CUDA_SUCCESS:

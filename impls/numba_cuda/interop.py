@@ -2,7 +2,7 @@
 
 Written from the documentation of Numba, PyTorch and cuda.core: sharing was tried in the simulator, with tensors on the
 host, and nothing of it on a GPU.  The ``__cuda_array_interface__`` has no word for bfloat16; such arrays pass as int16.
-Networks allocate memory while they run, so that a CUDA graph cannot capture them.
+Nothing here waits: the streams that the ``__cuda_array_interface__`` names are not synchronised with.
 """
 
 from collections.abc import Iterator

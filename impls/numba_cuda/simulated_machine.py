@@ -50,7 +50,7 @@ class SimulatedArray(np.ndarray):
 def allocate(shape: tuple[int, ...], dtype: np.dtype, lease: Any = None) -> SimulatedArray:
     """Memory that nothing has been written to, NaN: of a lease (``memory.Lease``), or of the driver."""
     given = DRIVER.memory(math.prod(shape) * dtype.itemsize) if lease is None else np.asarray(lease)
-    array = given.view(SimulatedArray).view(dtype).reshape(shape)
+    array = given.view(dtype).reshape(shape).view(SimulatedArray)
     array[...] = np.nan
     return array
 
