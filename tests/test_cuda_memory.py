@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
 
+from numba.cuda.cudadrv.driver import CudaAPIError
+
 import rnnbench
 from rnnbench.errors import TapeError
 from rnnbench.impls import numba_cuda
@@ -143,7 +145,8 @@ def test_an_array_made_on_the_way_leaves_nothing_stale_behind() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_another_shape_works_and_memory_stays_bounded() -> None:
+def test_another_shape_works_and_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "GRAIN", 4)  # so that no shape's arrays fit another's
     net, _, _ = problem("cluster-lstm")
     fresh, most, largest = loaded(net.spec), 0, 0
     for steps in (1, 4, 2, 5, 3, 6, 1):
@@ -235,6 +238,25 @@ def test_a_pool_gives_up_what_lay_idle_longest() -> None:
     assert pool.held == 5 * GRAIN
     assert use(3, 1) == 1
     assert use(4) == 1
+
+
+def test_a_pool_gives_up_all_that_lies_idle_before_memory_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, given = Pool(), memory._of_driver
+
+    def short(size: int) -> Any:
+        """A driver with room for four."""
+        if pool.held + size > 4 * GRAIN:
+            raise CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY")
+        return given(size)
+
+    monkeypatch.setattr(memory, "_of_driver", short)
+    kept = [pool.lease(2 * GRAIN)]
+    pool.lease(GRAIN)
+    pool.lease(GRAIN)
+    kept.append(pool.lease(2 * GRAIN))
+    assert pool.held == 4 * GRAIN
+    with pytest.raises(CudaAPIError, match="OUT_OF_MEMORY"):
+        pool.lease(1)
 
 
 def test_views_of_numbas_arrays_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.cuda.cudadrv.driver import CudaAPIError
 
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import require, simulated
@@ -55,8 +56,8 @@ class Lease:
 
 
 class Pool:
-    """Blocks of device memory, of which it holds at most twice what was in use at once at most, or a shape change forces out
-    those that lay idle longest.  Several threads may use it.
+    """Blocks of device memory, used again.  It holds at most twice as much as ever was in use at once: other shapes push out
+    what lay idle longest.  Several threads may use it.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,14 @@ class Pool:
         most = max(self._most, self._used + kind.size)
         while self._free and self._held + kind.size > _SHAPES_KEPT * most:
             self._give_up(next(iter(self._free)))
-        memory = _of_driver(kind.size)
+        try:
+            memory = _of_driver(kind.size)
+        except CudaAPIError:
+            if not self._free:
+                raise
+            while self._free:  # perhaps what lies idle here is what is missing
+                self._give_up(next(iter(self._free)))
+            memory = _of_driver(kind.size)
         self._held += kind.size
         return memory
 
