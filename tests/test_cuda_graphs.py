@@ -1,5 +1,5 @@
 """Functions of networks as CUDA graphs: a replay computes what a call does, from memory of its own; what no graph can hold
-is refused in words.  In the simulator, which captures and replays launches.  About 10 s.
+is refused in words.  In the simulator, which captures and replays launches.  About 8 s.
 """
 
 import gc

@@ -1,6 +1,6 @@
 """numba_cuda's memory: the second call allocates nothing and waits for nothing, live arrays share none, graphs keep theirs.
 
-In the simulator, whose driver counts and whose arrays lie where a GPU's would.  About 10 s.
+In the simulator, whose driver counts and whose arrays lie where a GPU's would.  About 8 s.
 """
 
 import gc

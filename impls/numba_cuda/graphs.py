@@ -56,8 +56,8 @@ def captured(function: Callable[..., Any], *tensors: Any) -> Captured:
     inputs = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors)
     pool = Pool()
     needed: list[Any] = [pool]
-    launch_all = _simulated if simulated() else _on_gpu
-    outputs, replay = launch_all(torch, pool, needed, function, inputs)
+    capture_it = _simulated if simulated() else _on_gpu
+    outputs, replay = capture_it(torch, pool, needed, function, inputs)
     return Captured(inputs, outputs, replay, needed)
 
 
