@@ -4,6 +4,7 @@ from rnnbench.backend import Backend, Gradients, Listing, Network, State, backen
 from rnnbench.errors import (
     ArgumentError,
     BackendUnavailable,
+    CaptureError,
     MissingLibrary,
     RnnbenchError,
     SpecError,
@@ -23,6 +24,7 @@ __all__ = [
     "ArgumentError",
     "Backend",
     "BackendUnavailable",
+    "CaptureError",
     "Gradients",
     "Listing",
     "MissingLibrary",

@@ -17,6 +17,10 @@ class TapeError(RnnbenchError, ValueError):
     """A tape that was used already, or that another network recorded."""
 
 
+class CaptureError(RnnbenchError, RuntimeError):
+    """A call that a CUDA graph cannot hold, made while one is being captured."""
+
+
 class BackendUnavailable(RnnbenchError, ImportError):
     """A known backend that cannot run here; the message says why and how to mend it."""
 

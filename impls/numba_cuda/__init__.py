@@ -38,9 +38,9 @@ def asarray(array: np.ndarray) -> Any:
 def to_numpy(array: Any) -> np.ndarray:
     """Copy to the host, once the work that computes the array is done."""
     require()
-    from rnnbench.impls.numba_cuda.arrays import contiguous
+    from rnnbench.impls.numba_cuda.arrays import on_host
 
-    return contiguous(array).copy_to_host()
+    return on_host(array)
 
 
 def supports(spec: Spec) -> str | None:

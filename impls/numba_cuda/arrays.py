@@ -7,29 +7,49 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.kernels import copy, copy_elements, fill, plus
-from rnnbench.impls.numba_cuda.launching import launch
+from rnnbench.impls.numba_cuda.launching import launch, numba_stream, wait_for_stream
+from rnnbench.impls.numba_cuda.memory import leased
 
 Allocate = Callable[[tuple[int, ...]], Any]
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """A new array on the device, whatever is in it; NaN in the simulator."""
+    """A new array on the device, in the pool in use (``memory``) if one is, whatever is in it; NaN in the simulator."""
+    lease = leased(math.prod(shape) * dtype.itemsize)
     if simulated():
         from rnnbench.impls.numba_cuda.simulated_machine import allocate as simulated_allocate
 
-        return simulated_allocate(shape, dtype)
-    return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+        return simulated_allocate(shape, dtype, lease)
+    if lease is None:
+        return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
+    return cuda.as_cuda_array(lease, sync=False).view(dtype).reshape(shape)
 
 
 def on_device(array: np.ndarray) -> Any:
-    """A copy of an array in C order."""
+    """A copy of an array in C order, complete when this returns."""
+    capture.refuse("copy from the host")
     if simulated():
         copied = allocate(array.shape, array.dtype)
         copied[...] = array
+        wait_for_stream()
         return copied
-    return cuda.to_device(array)
+    copied = cuda.to_device(array, stream=numba_stream())
+    wait_for_stream()
+    return copied
+
+
+def on_host(array: Any) -> np.ndarray:
+    """A copy of a device array, once what this thread has launched on its stream is done."""
+    capture.refuse("copy to the host")
+    plain = contiguous(array)
+    if simulated():
+        return plain.copy_to_host()
+    copied = plain.copy_to_host(stream=numba_stream())
+    wait_for_stream()
+    return copied
 
 
 def contiguous(array: Any) -> Any:

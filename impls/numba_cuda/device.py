@@ -92,8 +92,15 @@ def info(spec: "Spec | None" = None) -> dict[str, Any]:
 
 
 def synchronize() -> None:
+    from rnnbench.impls.numba_cuda import capture
+
     cuda = require()
-    if not simulated():
+    capture.refuse("wait for the device")
+    if simulated():
+        from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+
+        DRIVER.synchronise()
+    else:
         cuda.synchronize()
 
 

@@ -4,6 +4,7 @@ Each finding is one JSON object on standard output, written as soon as it is kno
 the stream of the work, in microseconds.  Written without a GPU: only the gate has been tried, in the simulator.
 """
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -25,8 +26,12 @@ MEETINGS = 1000
 HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
 BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
 STEPS = 256
+DTYPES, CELLS_TIMED = ("float32", *NARROW), ("lstm", "gru", "elman")
+DEVICE = "cuda"
+"""Of PyTorch's networks."""
 
-DTYPES = ("float32", *NARROW)
+GRAPH_HIDDEN, GRAPH_BATCHES = (64, 256, 512, 1024), (1, 16, 64)
+"""Enough to see what launches cost."""
 
 SANITIZED = """
 from rnnbench.check import Problem, expected, gate
@@ -71,30 +76,15 @@ def latency() -> Iterator[dict[str, Any]]:
 
 def peers() -> Iterator[dict[str, Any]]:
     """cuDNN through torch.nn: microseconds a step of forward and of forward with BPTT, TF32 off."""
-    try:
-        import torch
-    except ImportError as error:
-        yield {"what": "no peer", "reason": str(error)}
+    if reason := missing_peer():
+        yield {"what": "no peer", "reason": reason}
         return
-    if not torch.cuda.is_available():
-        yield {"what": "no peer", "reason": "this torch has no CUDA"}
-        return
+    import torch
+
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for dtype in DTYPES:
-        for cell, module in (("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU), ("elman", torch.nn.RNN)):
-            for hidden, batch in sizes():
-                net = module(hidden, hidden).to("cuda", getattr(torch, dtype))
-                x = torch.randn(STEPS, batch, hidden, device="cuda", dtype=getattr(torch, dtype), requires_grad=True)
-
-                def forward(net: Any = net, x: Any = x) -> None:
-                    with torch.no_grad():
-                        net(x)
-
-                def step(net: Any = net, x: Any = x) -> None:
-                    net(x)[0].sum().backward()
-
-                for phase, call in (("forward", forward), ("step", step)):
-                    yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+        for phase, call in of_torch(cell, hidden, batch, dtype).items():
+            yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
 
 
 def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17) -> Iterator[dict[str, Any]]:
@@ -126,25 +116,55 @@ def sanitizer() -> Iterator[dict[str, Any]]:
 
 def timings() -> Iterator[dict[str, Any]]:
     """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
+    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+        for phase, call in of_numba_cuda(cell, hidden, batch, dtype).items():
+            yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+
+
+def graphs() -> Iterator[dict[str, Any]]:
+    """cuDNN and numba_cuda, called and replayed as a CUDA graph: microseconds a step of both phases, TF32 off."""
+    if reason := missing_peer():
+        yield {"what": "no graph", "reason": reason}
+        return
+    import torch
+
+    from rnnbench.impls.numba_cuda.graphs import captured
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    for batch, hidden, cell, dtype in itertools.product(GRAPH_BATCHES, GRAPH_HIDDEN, CELLS_TIMED[:2], DTYPES):
+        for who, phases in (("torch.nn", of_torch), ("numba_cuda", of_numba_cuda)):
+            for phase, call in phases(cell, hidden, batch, dtype).items():
+                found = timing(who, cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+                yield found | {"graph": microseconds(captured(call).replay) / STEPS}
+
+
+def of_torch(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callable[[], Any]]:
+    """The phases of cuDNN; a step is forward and all gradients, of the input's too."""
+    import torch
+
+    of_dtype = {"device": DEVICE, "dtype": getattr(torch, dtype)}
+    module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}[cell]
+    net = module(hidden, hidden).to(**of_dtype)
+    x, dy = (torch.randn(STEPS, batch, hidden, **of_dtype) for _ in range(2))
+    wanted = (x.requires_grad_(), *net.parameters())
+
+    def forward() -> Any:
+        with torch.no_grad():
+            return net(x)
+
+    return {"forward": forward, "step": lambda: torch.autograd.grad(net(x)[0], wanted, dy)}
+
+
+def of_numba_cuda(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callable[[], Any]]:
+    """The same of numba_cuda."""
     import rnnbench
     from rnnbench.impls import numba_cuda
     from rnnbench.spec import Spec
 
-    rng = np.random.default_rng(0)
-    for dtype in DTYPES:
-        for cell in ("lstm", "gru", "elman"):
-            for hidden, batch in sizes():
-                spec = Spec(cell, hidden, hidden, dtype=dtype)
-                net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
-                x, dy = (
-                    numba_cuda.asarray(rng.standard_normal((STEPS, batch, hidden)).astype(spec.numpy_dtype)) for _ in range(2)
-                )
-
-                def step(net: Any = net, x: Any = x, dy: Any = dy) -> None:
-                    net.backward(net.record(x)[2], dy)
-
-                for phase, call in (("forward", lambda net=net, x=x: net.forward(x)), ("step", step)):
-                    yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+    spec, rng = Spec(cell, hidden, hidden, dtype=dtype), np.random.default_rng(0)
+    net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    x, dy = (numba_cuda.asarray(rng.standard_normal((STEPS, batch, hidden)).astype(spec.numpy_dtype)) for _ in range(2))
+    return {"forward": lambda: net.forward(x), "step": lambda: net.backward(net.record(x)[2], dy)}
 
 
 STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
@@ -154,7 +174,17 @@ STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "gates": gates,
     "sanitizer": sanitizer,
     "timings": timings,
+    "graphs": graphs,
 }
+
+
+def missing_peer() -> str | None:
+    """Why there is no cuDNN through PyTorch here, or None."""
+    try:
+        import torch
+    except ImportError as error:
+        return str(error)
+    return None if torch.cuda.is_available() else "this torch has no CUDA"
 
 
 def sizes() -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 Written from the documentation of Numba, PyTorch and cuda.core: sharing was tried in the simulator, with tensors on the
 host, and nothing of it on a GPU.  The ``__cuda_array_interface__`` has no word for bfloat16; such arrays pass as int16.
-Networks allocate memory while they run, so that a CUDA graph cannot capture them.
+Nothing here waits: the streams that the ``__cuda_array_interface__`` names are not synchronised with.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def from_torch(tensor: Any) -> Any:
 
     In the simulator the tensor has to be on the host, otherwise on the current GPU.  Raises ArgumentError.
     """
-    cuda, torch = require(), _torch()
+    cuda, torch = require(), pytorch()
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentError(f"tensor is a {type(tensor).__module__}.{type(tensor).__name__}; expected a torch.Tensor")
     dtype, expected = str(tensor.dtype).removeprefix("torch."), "cpu" if simulated() else "cuda"
@@ -44,7 +44,7 @@ def from_torch(tensor: Any) -> Any:
 def to_torch(array: Any) -> Any:
     """A tensor of a device array's memory."""
     require()
-    torch = _torch()
+    torch = pytorch()
     passed = array.view(np.int16) if array.dtype == BFLOAT16 else array
     tensor = torch.from_numpy(passed.view(np.ndarray)) if simulated() else torch.as_tensor(passed, device="cuda")
     return tensor.view(torch.bfloat16) if array.dtype == BFLOAT16 else tensor
@@ -60,7 +60,7 @@ def on_stream(handle: int) -> Iterator[None]:
         launching.STREAM.reset(before)
 
 
-def _torch() -> Any:
+def pytorch() -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:

@@ -10,9 +10,10 @@ same binary that ``offline`` compiles and proves.  That path is written from the
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.layout import Shape
 
@@ -34,14 +35,38 @@ def launch(kernel: Any, work: int, *args: Any) -> None:
 def launch_blocks(kernel: Any, blocks: int, threads: int, shared: int, *args: Any) -> None:
     """Start blocks that know nothing of each other, with ``shared`` float32 of shared memory each."""
     if simulated():
-        from rnnbench.impls.numba_cuda import simulator
-
-        simulator.run(kernel, args, blocks=blocks, threads=threads, shared=shared)
+        _simulate(kernel, args, blocks=blocks, threads=threads, shared=shared)
     else:
-        from numba import cuda
+        # only a capture has to know, before Numba compiles and loads
+        if capture.underway() and tuple(map(kernel.typeof_pyval, args)) not in kernel.overloads:
+            capture.refuse(f"compile {kernel.__name__}")
+        kernel[blocks, threads, numba_stream(), 4 * shared](*args)
 
-        handle = STREAM.get()
-        kernel[blocks, threads, cuda.external_stream(handle) if handle else 0, 4 * shared](*args)
+
+def numba_stream() -> Any:
+    """The stream that kernels go to, as Numba wants it; 0 is the default stream."""
+    from numba import cuda
+
+    handle = STREAM.get()
+    return cuda.external_stream(handle) if handle else 0
+
+
+def wait_for_stream() -> None:
+    """Wait for what was submitted to the stream; Numba's copies on the default stream have waited already."""
+    if simulated():
+        from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+
+        DRIVER.synchronise()
+    elif STREAM.get():
+        numba_stream().synchronize()
+
+
+def _simulate(kernel: Any, args: tuple[Any, ...], **how: int) -> None:
+    from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+
+    if not DRIVER.loaded(kernel):
+        capture.refuse(f"compile {kernel.__name__}")
+    DRIVER.submit(kernel, args, **how)
 
 
 class TeamKernel:
@@ -74,15 +99,10 @@ class TeamKernel:
             mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]
             given = (*arrays, mail, *sizes, first)
             if simulated():
-                self._simulate(count, given)
+                blocks, cluster = count * self.shape.blocks, 1 if self.shape.grid else self.shape.blocks
+                _simulate(self.function, given, blocks=blocks, threads=self.shape.threads, cluster=cluster, shared=self.shared)
             else:
                 self._launch(count, given)
-
-    def _simulate(self, teams: int, args: tuple[Any, ...]) -> None:
-        from rnnbench.impls.numba_cuda import simulator
-
-        blocks, threads, cluster = teams * self.shape.blocks, self.shape.threads, 1 if self.shape.grid else self.shape.blocks
-        simulator.run(self.function, args, blocks=blocks, threads=threads, cluster=cluster, shared=self.shared)
 
     def clusters_at_once(self) -> int:
         """How many clusters of this kernel the current device has room for."""
@@ -91,11 +111,10 @@ class TeamKernel:
         return self._loaded.occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
 
     def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
-        from cuda.core import LEGACY_DEFAULT_STREAM, Stream, launch
+        from cuda.core import launch
 
-        handle = STREAM.get()
-        stream = Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
-        launch(stream, self._config(teams), self._loaded, *(_passed(value) for value in args))
+        capture.keep(self._loaded)
+        launch(_core_stream(STREAM.get()), self._config(teams), self._loaded, *(_passed(value) for value in args))
 
     def _config(self, teams: int) -> Any:
         from cuda.core import LaunchConfig
@@ -112,6 +131,7 @@ class TeamKernel:
 
         from rnnbench.impls.numba_cuda.offline import compile_kernel, target
 
+        capture.refuse(f"compile {self.function.__name__}")
         device = Device()
         device.set_current()
         binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
@@ -120,6 +140,14 @@ class TeamKernel:
         if not self.shape.grid:
             loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
         return loaded
+
+
+@lru_cache
+def _core_stream(handle: int) -> Any:
+    """A stream of cuda.core's, which asks the driver for its device once, when it is used first: not in a capture."""
+    from cuda.core import LEGACY_DEFAULT_STREAM, Stream
+
+    return Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
 
 
 def _passed(value: Any) -> int:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import greenlet
 import numpy as np
 
+from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+
 WARP = 32
 
 _MACHINERY = [
@@ -35,6 +37,7 @@ class SimulatedArray(np.ndarray):
     """An array of the simulated device, which behaves like Numba's device arrays; strided, it cannot be reshaped."""
 
     def copy_to_host(self) -> np.ndarray:
+        DRIVER.synchronise()
         return np.array(self)
 
     def is_c_contiguous(self) -> bool:
@@ -46,9 +49,12 @@ class SimulatedArray(np.ndarray):
         return super().reshape(*shape, **options)
 
 
-def allocate(shape: tuple[int, ...], dtype: np.dtype) -> SimulatedArray:
-    """Memory that nothing has been written to: NaN."""
-    return np.full(shape, np.nan, dtype).view(SimulatedArray)
+def allocate(shape: tuple[int, ...], dtype: np.dtype, lease: Any = None) -> SimulatedArray:
+    """Memory that nothing has been written to, NaN: of a lease (``memory.Lease``), or of the driver."""
+    given = DRIVER.memory(math.prod(shape) * dtype.itemsize) if lease is None else np.asarray(lease)
+    array = given.view(dtype).reshape(shape).view(SimulatedArray)
+    array[...] = np.nan
+    return array
 
 
 class Barrier:

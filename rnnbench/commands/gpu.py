@@ -15,7 +15,7 @@ from typing import Any
 
 from rnnbench.errors import BackendUnavailable, StoreError
 
-SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 1.0}
+SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 0.6, "graphs": 1.0}
 """What of the whole time a stage may take at most."""
 
 _ENDING_LIMIT = 5.0

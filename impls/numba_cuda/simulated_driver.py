@@ -1,0 +1,74 @@
+"""What the simulator has of a driver: it counts what a GPU would have to allocate and wait for, and captures launches."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+Launch = Callable[[], None]
+
+
+class Driver:
+    """``allocations`` of memory; ``synchronisations``: how often the host waited for the device."""
+
+    def __init__(self) -> None:
+        self.allocations = self.synchronisations = 0
+        self._graph: list[Launch] | None = None
+        self._loaded: set[Any] = set()
+
+    @property
+    def capturing(self) -> bool:
+        return self._graph is not None
+
+    def memory(self, size: int) -> np.ndarray:
+        """So many bytes; none are no allocation."""
+        self.allocations += size > 0
+        return np.empty(size, np.uint8)
+
+    def synchronise(self) -> None:
+        self.synchronisations += 1
+
+    def loaded(self, kernel: Any) -> bool:
+        """Whether a kernel has been launched before."""
+        return kernel in self._loaded
+
+    def submit(self, kernel: Any, arguments: tuple[Any, ...], **how: int) -> None:
+        """Run a kernel (``simulator.run``), or capture its launch with the addresses of its arguments."""
+        from rnnbench.impls.numba_cuda import simulator
+
+        self._loaded.add(kernel)
+        launch = partial(simulator.run, kernel, _addresses(arguments), **how)
+        if self._graph is None:
+            launch()
+        else:
+            self._graph.append(launch)
+
+    @contextmanager
+    def captured(self) -> Iterator[list[Launch]]:
+        """While it holds, launches are not done but listed."""
+        self._graph = launches = []
+        try:
+            yield launches
+        finally:
+            self._graph = None
+
+
+DRIVER = Driver()
+
+
+def _addresses(value: Any) -> Any:
+    """Arguments as a GPU has them: their memory, but nothing that would keep a lease of it, such as a thread that has ended."""
+    if isinstance(value, tuple):
+        parts = [_addresses(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if not isinstance(value, np.ndarray):
+        return value
+    owner: Any = value
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    memory = getattr(owner, "memory", None)
+    if memory is None:
+        return value
+    return np.ndarray(value.shape, value.dtype, memory, value.ctypes.data - memory.ctypes.data, value.strides)
