@@ -1,4 +1,4 @@
-"""The tolerance: noisy runs and closed form say the same, gate by gate, and a few rows speak for a whole batch.  10 s."""
+"""The tolerance: noisy runs and closed form say the same, gate by gate, and a few rows speak for a whole batch.  12 s."""
 
 from dataclasses import replace
 
