@@ -62,7 +62,8 @@ class Opened:
 
     def wait(self) -> None:
         """Until all charts are drawn."""
-        self.page.wait_for_function("document.body.dataset.drawn", polling=20)
+        drawn = "body[data-drawn]:not([data-drawn=''])"  # no expression, which the page forbids
+        self.page.locator(drawn).wait_for(state="attached")
 
     def pick(self, name: str, value: str) -> None:
         """Set a filter."""

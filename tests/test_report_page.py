@@ -273,7 +273,7 @@ def test_dark_mode_follows_the_system_and_the_button_redraws(dark: Opened) -> No
 def test_a_dark_page_is_light_where_it_is_shown_as_on_paper(dark: Opened) -> None:
     for medium, theme, expected in (("print", "light", ON_LIGHT), ("screen", "dark", ON_DARK)):
         dark.page.emulate_media(media=medium, color_scheme="dark")
-        dark.page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)  # is told later
+        dark.page.locator(f"html[data-theme={theme}]").wait_for(state="attached")  # the page is told later
         assert colours(dark) == expected
 
 
