@@ -1,9 +1,13 @@
 """Threads, and how they share a layer's work."""
 
+import ctypes
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import pairwise
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numba
@@ -28,6 +32,10 @@ _LEAST_TERMS = 1 << 16
 """Of a sum, for threads to share it."""
 
 
+_CAN_MOVE = sys.platform == "linux"
+_processor: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if _CAN_MOVE else threading.get_ident  # differs in each thread
+
+
 class Share(NamedTuple):
     """What one thread computes: some rows of the batch and some hidden units."""
 
@@ -45,7 +53,7 @@ class Workers:
         check_threads(threads)
         self.threads = threads or numba.get_num_threads()
         self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
-        self._busy = Lock()
+        self._busy = threading.Lock()
 
     def directions_at_once(self, spec: Spec, steps: int, batch: int) -> bool:
         """Whether both run at the same time, each on one thread: where rows do not occupy two, no more are there, and a
@@ -74,7 +82,8 @@ class Workers:
             kernel(*first)
             return
         with self._busy:  # a second caller's shares, queued between those of a team, would keep it apart for ever
-            futures = [self._pool.submit(kernel, *other) for other in others]
+            taken = {_processor()}
+            futures = [self._pool.submit(_elsewhere, taken, kernel, *other) for other in others]
             kernel(*first)
             for future in futures:
                 future.result()
@@ -89,11 +98,27 @@ class Workers:
         """``rnnbench.stack.Runner`` of one Spec."""
         if self._pool is None or not self.directions_at_once(spec, steps, batch):
             return one_by_one(calls, steps, batch)
-        second = self._pool.submit(calls[1])
+        second = self._pool.submit(_elsewhere, {_processor()}, calls[1])
         try:
             return [calls[0](), second.result()]
         finally:
             wait([second])
+
+
+def _elsewhere(taken: set[int], call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call on a processor that no other thread of this call has taken, where there is one.
+
+    The system wakes a thread on the processor of the one that wakes it, and may leave both there for many calls, which then
+    take twice as long.  The thread is moved, not bound: it may run anywhere afterwards.
+    """
+    if _CAN_MOVE and _processor() in taken:
+        with suppress(OSError):  # the processors of this process have just changed
+            allowed = os.sched_getaffinity(0)
+            if free := allowed - taken:
+                os.sched_setaffinity(0, free)
+                os.sched_setaffinity(0, allowed)
+    taken.add(_processor())
+    return call(*arguments)
 
 
 def _parts(size: int, count: int) -> list[slice]:
