@@ -26,7 +26,7 @@ from rnnbench import Spec
 from rnnbench.cells import CELLS
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cpu
-from rnnbench.impls.numba_cpu import weights
+from rnnbench.impls.numba_cpu import weights, workers
 from rnnbench.impls.numba_cpu.barrier import Team, meet
 from rnnbench.impls.numba_cpu.products import packed
 from rnnbench.impls.numba_cpu.rooms import Rooms
@@ -468,3 +468,54 @@ def test_sums_that_threads_share_are_sums(threads, size):
     total, term = np.arange(size, dtype="float32"), np.full(size, 0.5, "float32")
     Workers(threads).add(total, term)
     np.testing.assert_array_equal(total, np.arange(size, dtype="float32") + np.float32(0.5))
+
+
+# processors
+
+
+@pytest.fixture
+def on_processors(monkeypatch):
+    """Threads run on the first of these and may run on all; gives what was asked of the system."""
+
+    def on(*allowed: int) -> list[set[int]]:
+        asked: list[set[int]] = []
+        monkeypatch.setattr(workers, "_CAN_MOVE", True)
+        monkeypatch.setattr(workers, "_processor", lambda: min(asked[0] if asked else {allowed[0]}))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(allowed), raising=False)
+        monkeypatch.setattr(os, "sched_setaffinity", lambda _, processors: asked.append(processors), raising=False)
+        return asked
+
+    return on
+
+
+def test_a_thread_on_a_processor_that_is_taken_is_moved_to_a_free_one_and_not_bound_to_it(on_processors):
+    asked, taken = on_processors(2, 5, 7), {2, 7}
+    assert workers._elsewhere(taken, max, 3, 4) == 4
+    assert asked == [{5}, {2, 5, 7}]
+    assert taken == {2, 5, 7}
+
+
+@pytest.mark.parametrize(("allowed", "taken"), [((2, 5), {5}), ((2,), {2})], ids=["apart already", "nowhere to go"])
+def test_a_thread_is_not_moved_where_that_helps_nothing(on_processors, allowed, taken):
+    asked = on_processors(*allowed)
+    assert workers._elsewhere(taken, max, 3, 4) == 4
+    assert asked == []
+
+
+def test_a_thread_that_cannot_be_moved_does_its_share(on_processors, monkeypatch):
+    """Others wait for it."""
+
+    def refuse(*_):
+        raise OSError("no such processor any more")
+
+    on_processors(2, 5)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    assert workers._elsewhere({2}, max, 3, 4) == 4
+
+
+@pytest.mark.skipif(not workers._CAN_MOVE, reason="this system does not move threads")
+def test_threads_keep_the_processors_that_they_may_run_on():
+    before = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(1) as pool:
+        after = pool.submit(workers._elsewhere, set(sorted(before)[:-1]), os.sched_getaffinity, 0).result()
+    assert after == before
