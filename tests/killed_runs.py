@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from io import FileIO
@@ -135,6 +136,7 @@ def resumable(path: Path) -> bool:
 
 def main(folder: Path, points: int, seed: int) -> None:
     names = ["numpy_ref", backend_file(folder / "second.py")]
+    tempfile.tempdir = str(folder)  # what killed runs leave behind goes with it
     facts = environment()
     plan_module.environment = runs.environment = lambda *_: facts  # asks git, which takes longer than a life
     os.fsync = lambda _: None  # a kill leaves to the kernel what was written; power cuts are not tried
