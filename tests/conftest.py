@@ -138,3 +138,18 @@ def workers(monkeypatch):
     monkeypatch.setattr(run_module, "WorkerProcess", Here)
     monkeypatch.setattr(references, "WorkerProcess", Here)
     return Here
+
+
+@pytest.fixture
+def simulated_gpu(monkeypatch):
+    """The simulator is this process's GPU; no kernel stays from one test to another, which may have planted a fault."""
+    from rnnbench.impls.numba_cuda import device, persistent, simulator  # with numba.cuda, which few tests need
+
+    def forget() -> None:
+        for cached in (device.require, device.device_limits, persistent.kernel, simulator.simulated):
+            cached.cache_clear()
+
+    monkeypatch.setenv(device.SIMULATION, "1")
+    forget()
+    yield
+    forget()

@@ -84,42 +84,30 @@ def test_every_stage_has_its_share_of_the_time() -> None:
     assert list(gpu.SHARES) == list(first_run.STAGES)
 
 
-def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    try:
-        found = list(first_run.gates((3,), steps=2, batch=1))
-    finally:
-        for cached in (device.require, device.device_limits):
-            cached.cache_clear()
+@pytest.mark.usefixtures("simulated_gpu")
+def test_the_gate_covers_every_cell_and_dtype() -> None:
+    found = list(first_run.gates((3,), steps=2, batch=1))
     assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
     assert all(row["passed"] for row in found), found
 
 
+@pytest.mark.usefixtures("simulated_gpu")
 def test_the_phases_that_are_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's on the host; ours also as a graph, which the simulator replays.  Both have all gradients in a step."""
     pytest.importorskip("torch", reason="PyTorch is missing: pip install 'rnnbench[torch]'")
     from rnnbench.impls.numba_cuda.graphs import captured
 
-    monkeypatch.setenv(device.SIMULATION, "1")
     monkeypatch.setattr(first_run, "STEPS", 2)
     monkeypatch.setattr(first_run, "DEVICE", "cpu")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    try:
-        for cell in first_run.CELLS_TIMED:
-            found = {phase: call() for phase, call in first_run.of_torch(cell, 3, 1, "bfloat16").items()}
-            assert tuple(found["forward"][0].shape) == tuple(found["step"][0].shape) == (2, 1, 3)
-            assert len(found["step"]) == 1 + 4
-        for phase, call in first_run.of_numba_cuda("lstm", 3, 1, "bfloat16").items():
-            graph = captured(call)
-            graph.replay()
-            found = graph.outputs[0] if phase == "forward" else graph.outputs.x
-            assert np.isfinite(found.copy_to_host().astype("float32")).all()
-    finally:
-        for cached in (device.require, device.device_limits):
-            cached.cache_clear()
+    for cell in first_run.CELLS_TIMED:
+        found = {phase: call() for phase, call in first_run.of_torch(cell, 3, 1, "bfloat16").items()}
+        assert tuple(found["forward"][0].shape) == tuple(found["step"][0].shape) == (2, 1, 3)
+        assert len(found["step"]) == 1 + 4
+    for phase, call in first_run.of_numba_cuda("lstm", 3, 1, "bfloat16").items():
+        graph = captured(call)
+        graph.replay()
+        found = graph.outputs[0] if phase == "forward" else graph.outputs.x
+        assert np.isfinite(found.copy_to_host().astype("float32")).all()
 
 
 @pytest.mark.parametrize("grid", [False, True])

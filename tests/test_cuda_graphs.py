@@ -3,7 +3,7 @@ is refused in words.  In the simulator, which captures and replays launches.  Ab
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 import rnnbench
 from rnnbench.errors import ArgumentError, CaptureError
 from rnnbench.impls import numba_cuda
-from rnnbench.impls.numba_cuda import capture, device, interop, launching
+from rnnbench.impls.numba_cuda import capture, interop, launching
 from rnnbench.impls.numba_cuda.graphs import captured
 from rnnbench.impls.numba_cuda.interop import from_torch, to_torch
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
@@ -32,14 +32,7 @@ SPECS = {
 STEPS = 3
 
 
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    yield
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 def loaded(spec: Spec, seed: int = 0) -> Any:

@@ -1,7 +1,5 @@
 """Tensors of PyTorch as arrays of numba_cuda and back: the same memory, every dtype; in the simulator.  About 3 s."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -14,18 +12,10 @@ import torch
 import rnnbench
 from rnnbench.errors import ArgumentError
 from rnnbench.impls import numba_cuda
-from rnnbench.impls.numba_cuda import device, interop, launching
+from rnnbench.impls.numba_cuda import interop, launching
 from rnnbench.spec import DTYPES, Spec
 
-
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    yield
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,6 @@ Planted faults are text that is replaced in a copy of a module.  About 20 s, all
 import functools
 import inspect
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, expected, gate
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import (
-    device,
     network,
     persistent,
     persistent_backward,
@@ -44,18 +42,7 @@ SIZES = {"block": 7, "cluster": 10, "grid": 10}
 """Hidden sizes; 10 units are 4, 4 and 2 in three blocks."""
 
 
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process's device is the simulated one while a test runs."""
-    monkeypatch.setenv(device.SIMULATION, "1")
-    _forget()
-    yield
-    _forget()
-
-
-def _forget() -> None:
-    for cached in (device.require, device.device_limits, persistent.kernel, simulator.simulated):
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 def run_in(monkeypatch: pytest.MonkeyPatch, team: str, limits: Limits) -> None:

@@ -7,7 +7,7 @@ import gc
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numba.cuda.cudadrv.driver import CudaAPIError
 import rnnbench
 from rnnbench.errors import TapeError
 from rnnbench.impls import numba_cuda
-from rnnbench.impls.numba_cuda import device, interop, memory
+from rnnbench.impls.numba_cuda import interop, memory
 from rnnbench.impls.numba_cuda.memory import GRAIN, Pool
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
 from rnnbench.spec import Spec
@@ -37,14 +37,7 @@ SPECS = {
 STEPS = 3
 
 
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    yield
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 def loaded(spec: Spec) -> Any:

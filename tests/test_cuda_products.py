@@ -1,6 +1,5 @@
 """The products over whole sequences: tiled, one thread per element and through PyTorch, on every layout.  About 10 s."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
 
-from rnnbench.impls.numba_cuda import device, offline, products, simulator
+from rnnbench.impls.numba_cuda import offline, products, simulator
 from rnnbench.impls.numba_cuda.arrays import on_device
 from rnnbench.impls.numba_cuda.kernels import Matrix, matrix
 from rnnbench.impls.numba_cuda.products import Multiply
@@ -17,12 +16,7 @@ from rnnbench.impls.numba_cuda.products import Multiply
 MISSING = offline.missing_toolchain()
 
 
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    device.require.cache_clear()
-    yield
-    device.require.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 def stored(values: np.ndarray, transposed: bool) -> Matrix:

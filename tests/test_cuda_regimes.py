@@ -9,7 +9,6 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rn
 import rnnbench
 from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cuda
-from rnnbench.impls.numba_cuda import device
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
 from rnnbench.impls.numba_cuda.regimes import (
     CLUSTER,
@@ -128,16 +127,10 @@ def test_each_thread_finds_its_weights() -> None:
     assert np.count_nonzero(packed) == weights.size
 
 
-def test_a_network_and_info_say_which_regime_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(device.SIMULATION, "1")
-    for cached in (device.require, device.device_limits):
-        cached.cache_clear()
-    try:
-        sizes = {5: CLUSTER, 20: GRID, 40: PER_STEP}
-        specs = [Spec("lstm", 2, hidden) for hidden in sizes]
-        networks = [numba_cuda.load(spec, rnnbench.init_params(spec, 0)) for spec in specs]
-        assert [network.regime for network in networks] == list(sizes.values())
-        assert [numba_cuda.info(spec)["regime"] for spec in specs] == list(sizes.values())
-    finally:
-        for cached in (device.require, device.device_limits):
-            cached.cache_clear()
+@pytest.mark.usefixtures("simulated_gpu")
+def test_a_network_and_info_say_which_regime_runs_it() -> None:
+    sizes = {5: CLUSTER, 20: GRID, 40: PER_STEP}
+    specs = [Spec("lstm", 2, hidden) for hidden in sizes]
+    networks = [numba_cuda.load(spec, rnnbench.init_params(spec, 0)) for spec in specs]
+    assert [network.regime for network in networks] == list(sizes.values())
+    assert [numba_cuda.info(spec)["regime"] for spec in specs] == list(sizes.values())

@@ -8,7 +8,6 @@ import functools
 import inspect
 import types
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,12 +26,10 @@ from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, expected, gate
 from rnnbench.impls import numba_cuda, numpy_ref
 from rnnbench.impls.numba_cuda import (
-    device,
     fragments,
     layout,
     network,
     offline,
-    persistent,
     persistent_forward,
     sharing,
     simulator,
@@ -56,18 +53,7 @@ ORDERS = ("ascending", "descending", 7)
 both_dtypes = pytest.mark.parametrize("dtype", HALVES)
 
 
-@pytest.fixture(autouse=True)
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process's device is the simulated one while a test runs."""
-    monkeypatch.setenv(device.SIMULATION, "1")
-    _forget()
-    yield
-    _forget()
-
-
-def _forget() -> None:
-    for cached in (device.require, device.device_limits, persistent.kernel, simulator.simulated):
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 # Fragments, and one instruction.
