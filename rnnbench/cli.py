@@ -466,7 +466,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--comparisons", type=_positive(int), metavar="N", help="how many, of small cases (default: 200)")
     sub.add_argument("--suite", metavar="SUITE", help="the cases of a suite instead, for compare --aa")
     sub.add_argument("--planted", type=_positive(float), metavar="PERCENT", help="slow one of the two by so much")
-    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes (default: 12)")
+    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="rounds of fresh processes (default: as a run)")
     sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the choice of cases (default: 0)")
     sub.add_argument("-o", "--output", metavar="DIR", help="keep the results file in this folder")
     return parser

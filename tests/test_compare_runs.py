@@ -14,7 +14,8 @@ import pytest
 
 import rnnbench
 from rnnbench.cli import main
-from rnnbench.errors import StoreError
+from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure import aa, simulation
 from rnnbench.measure.commits import unpack
 from rnnbench.measure.plan import resumed_plan
@@ -188,6 +189,21 @@ def test_a_backend_is_measured_under_two_names_and_nothing_is_lost(command, tmp_
     times = [row for row in read(path).rows if isinstance(row, Time)]
     assert len({(row.case, row.backend, row.round) for row in times}) == 2 * 2 * 2
     assert {row.backend for row in times} == {"numpy_ref", "numpy_ref again"}
+
+
+def test_backends_are_compared_with_themselves_in_as_many_rounds_as_with_each_other(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def measure(suite, planted, settings, *_):
+        asked.append((settings.rounds, settings.most))
+        raise ArgumentError("that is enough")
+
+    monkeypatch.setattr(aa, "measure", measure)
+    command("self-test", "aa")
+    command("self-test", "aa", "--rounds", 7)
+    assert asked == [(FEWEST, MOST), (7, 7)]
 
 
 @pytest.mark.usefixtures("small")

@@ -36,7 +36,7 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
     """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
     from rnnbench.measure.aa import measure, reach, shares, small_suite
-    from rnnbench.measure.plan import Settings, with_suite_settings
+    from rnnbench.measure.plan import Settings, until_narrow, with_suite_settings
     from rnnbench.suite import load_suite
 
     planted = options.planted or 0.0
@@ -44,7 +44,8 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
     if options.suite and options.comparisons:
         raise ArgumentError(f"--comparisons is {options.comparisons} with --suite; expected one of both")
     suite = load_suite(options.suite) if options.suite else small_suite(options.comparisons or 200, options.seed or 0)
-    settings = dataclasses.replace(with_suite_settings(Settings(), suite), **given)
+    usual = Settings() if "rounds" in given else until_narrow(Settings())
+    settings = dataclasses.replace(with_suite_settings(usual, suite), **given)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = options.output or stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-"))
@@ -52,7 +53,8 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
         path, outcomes = measure(suite, planted, settings, Path(folder), progress.unit, command)
     progress.clear()
     for name, outcome in outcomes.items():
-        compared = f"{len(outcome.rows)} comparisons of {settings.rounds} rounds"
+        rounds = f"{settings.rounds}" if settings.most == settings.rounds else f"{settings.rounds} to {settings.most}"
+        compared = f"{len(outcome.rows)} comparisons of {rounds} rounds"
         print(f"{name}: {compared}, intervals of {reach(outcome):.1%} to each side")
         print("\n".join(f"  {share._replace(bar=None).line()}" for share in shares([outcome], planted)))
     whole = shares(list(outcomes.values()), planted)
