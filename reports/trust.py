@@ -1,6 +1,7 @@
 """Whether the numbers of a run can be trusted: what speaks for them and what against, in a sentence."""
 
 import numpy as np
+import pandas as pd
 
 from rnnbench.measure.events import MOST_VAIN
 from rnnbench.reports.frames import Frames
@@ -33,8 +34,8 @@ def doubts(data: Frames) -> list[tuple[str, str]]:
 
 def half_width(data: Frames) -> float:
     """Half of the speeds against the baseline are known to within this part of themselves; NaN where there are none."""
-    known = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
-    ratios = (known["speedup_high"] / known["speedup_low"]).dropna()
+    rivals = _rivals(data)
+    ratios = (rivals["speedup_high"] / rivals["speedup_low"]).dropna()
     return float(np.sqrt(ratios.median())) - 1 if len(ratios) else np.nan
 
 
@@ -46,10 +47,14 @@ def repeats(data: Frames) -> str:
     return f"Such rounds were measured again, until {most} repeats on end were disturbed too."
 
 
+def _rivals(data: Frames) -> pd.DataFrame:
+    """The results that were measured, but the baseline's."""
+    return data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
+
+
 def _clear(data: Frames) -> str:
     """How many comparisons with the baseline the rounds decide."""
-    rivals = data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
-    verdicts = rivals["verdict"].dropna()
+    verdicts = _rivals(data)["verdict"].dropna()
     if verdicts.empty:
         return ""
     clear = int((verdicts != "unclear").sum())

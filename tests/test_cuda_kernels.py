@@ -5,12 +5,12 @@ Planted faults are text that is replaced in a copy of a module.  About 20 s, all
 """
 
 import functools
-import inspect
 import types
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from rewritten import rewritten
 
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
@@ -117,13 +117,7 @@ class Fault:
     team: str = "cluster"
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        source = inspect.getsource(self.module)
-        for old, new in self.replaced:
-            assert old in source, old
-            source = source.replace(old, new)
-        wrong = types.ModuleType(self.module.__name__)
-        wrong.__file__ = self.module.__file__
-        exec(compile(source, str(self.module.__file__), "exec"), wrong.__dict__)
+        wrong = rewritten(self.module, *self.replaced)
         for user in (persistent, persistent_forward, persistent_backward):
             for name in ("forward_kernel", "backward_kernel", "sharing", "meeting", "clearing"):
                 if getattr(user, name, None) is getattr(self.module, name, self):

@@ -5,7 +5,6 @@ Planted faults are text that is replaced in a copy of a module.  About 20 s, all
 """
 
 import functools
-import inspect
 import types
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from rewritten import rewritten
 
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
@@ -312,11 +312,7 @@ class Fault:
     cell: str = "lstm"
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        source = inspect.getsource(self.module)
-        assert self.old in source, self.old
-        wrong = types.ModuleType(self.module.__name__)
-        wrong.__file__ = self.module.__file__
-        exec(compile(source.replace(self.old, self.new), str(self.module.__file__), "exec"), wrong.__dict__)
+        wrong = rewritten(self.module, (self.old, self.new))
         monkeypatch.setattr(layout, "as_fragments", getattr(wrong, "as_fragments", layout.as_fragments))
         if self.module is fragments:
             monkeypatch.setattr(tensor_cores, "_index", cuda.jit(device=True)(wrong.operand_index))

@@ -61,7 +61,7 @@ class _Session:
 
     def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._started = time.monotonic()
+        self._started, self._takes_a_limit = time.monotonic(), plan.all_take_a_limit
         self._gate_seconds = self._timing_seconds = self._sampled_seconds = 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
@@ -255,7 +255,7 @@ class _Session:
         loops = self._loops.get(case, 1)
         session = self._canaries.setdefault(case.threads, [])
         asked: dict[str, Any] = {"loops": loops, "count": settings.samples}
-        if (full_speed := usual(session)) is not None and self._plan.all_take_a_limit:
+        if (full_speed := usual(session)) is not None and self._takes_a_limit:
             asked["limit"] = full_speed * (1 + MOST_CANARY)
         if settings.affinity is not None:
             asked["processors"] = settings.affinity
