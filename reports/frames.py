@@ -14,12 +14,15 @@ from rnnbench.errors import ArgumentError, SpecError, StoreError
 from rnnbench.intervals import median_interval
 from rnnbench.measure.machine_file import Machine, Roofs, load_machine, load_roofs
 from rnnbench.reports.intervals import verdict
+from rnnbench.rounds import log_ratio
 from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
 
 CASE_FIELDS = Case.__struct_fields__
 _MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads")]
 
 AnyKind = TypeVar("AnyKind", bound=Row)
+
+_Samples = dict[tuple[str, str], dict[int, list[float]]]
 
 
 class Frames(NamedTuple):
@@ -58,7 +61,7 @@ class Frames(NamedTuple):
     several; None where it was cut off).
     ``problems``: a sentence for every line or row of the file that could not be used.
 
-    ``samples``: by case and backend, the samples of each round, in seconds per call.
+    ``samples``: by case and backend, the samples of each round by its number, in seconds per call.
 
     ``look`` and ``roofs``: the newest that ``rnnbench machine`` stored of the run's machine, beside its results; None
     where there is none.
@@ -77,7 +80,7 @@ class Frames(NamedTuple):
     truncation: pd.DataFrame
     startup: pd.DataFrame
     problems: list[str]
-    samples: dict[tuple[str, str], list[list[float]]]
+    samples: _Samples
     look: Machine | None = None
     roofs: Roofs | None = None
 
@@ -101,7 +104,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     cases = _all_cases(contents)
     backends = list(dict.fromkeys([*contents.run.backends, *(name for row in contents.rows if (name := _backend(row)))]))
     times, samples, problems = _times(contents)
-    pairs = _pairs(times, backends)
+    pairs = _pairs(times, samples, backends)
     summary = _summary(contents, cases, backends, times)
     if baseline is None:
         baseline = _default_baseline(summary, backends)
@@ -195,7 +198,7 @@ def _flops(case: Case) -> float:
     return float(spec.forward_flops(case.T, case.B) if case.phase == "forward" else spec.step_flops(case.T, case.B))
 
 
-def _times(contents: Contents) -> tuple[pd.DataFrame, dict[tuple[str, str], list[list[float]]], list[str]]:
+def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:
     rows: dict[tuple[str, str, int], tuple] = {}
     samples: dict[tuple[str, str, int], list[float]] = {}
     disturbed: set[tuple[str, str, int]] = set()
@@ -213,9 +216,9 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, dict[tuple[str, str], list
         rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
         samples[key] = row.samples
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
-    by_pair: dict[tuple[str, str], list[list[float]]] = {}
-    for (case, backend, _), of_round in sorted(samples.items()):
-        by_pair.setdefault((case, backend), []).append(of_round)
+    by_pair: _Samples = {}
+    for (case, backend, number), of_round in sorted(samples.items()):
+        by_pair.setdefault((case, backend), {})[number] = of_round
     return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), by_pair, problems
 
 
@@ -223,15 +226,12 @@ def _where(row: Time) -> str:
     return f"{row.backend} on {row.case.label()}, round {row.round}"
 
 
-def _pairs(times: pd.DataFrame, backends: list[str]) -> pd.DataFrame:
+def _pairs(times: pd.DataFrame, samples: _Samples, backends: list[str]) -> pd.DataFrame:
     rows = []
-    seconds: dict[str, dict[str, dict[int, float]]] = {}
-    for case, backend, number, value in times[["case", "backend", "round", "seconds"]].itertuples(index=False, name=None):
-        seconds.setdefault(case, {}).setdefault(backend, {})[number] = value
-    for case, of_case in seconds.items():
-        for backend, other in combinations([name for name in backends if name in of_case], 2):
-            own, others = of_case[backend], of_case[other]
-            logarithms = [math.log(others[number] / own[number]) for number in own if number in others]
+    for case in times["case"].unique():
+        for backend, other in combinations([name for name in backends if (case, name) in samples], 2):
+            own, others = samples[case, backend], samples[case, other]
+            logarithms = [log_ratio(own[number], others[number]) for number in own if number in others]
             if logarithms:
                 rows.append((case, backend, other, len(logarithms), *median_interval(logarithms)))
     types = {"case": "object", "backend": "object", "other": "object", "rounds": "int64"}

@@ -96,7 +96,7 @@ def samples(data: Frames, times: Rows) -> tuple[list[list[list[int]] | None], bo
     Each is its difference from the row's ``seconds`` in ten-thousandths of them: short to write, and finer than a clock.
     """
     keys = list(data.cases["case"])
-    found = [data.samples.get((keys[row["case"]], row["backend"]), []) for row in times]
+    found = [list(data.samples.get((keys[row["case"]], row["backend"]), {}).values()) for row in times]
     whole = sum(len(of_round) for rounds in found for of_round in rounds) <= MOST_SAMPLES
     drawn: list[list[list[int]] | None] = []
     for row, rounds in zip(times, found, strict=True):

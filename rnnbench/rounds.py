@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 from rnnbench.store import Case, Contents, Failure, Gate, Time
 
@@ -45,3 +46,14 @@ def failures(contents: Contents) -> dict[Key, str]:
 def medians(rounds: dict[int, Time]) -> list[float]:
     """The median of each round's samples, in seconds per call."""
     return [statistics.median(row.samples) for row in rounds.values()]
+
+
+def log_ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """log(b / a) of one round from the samples of both: the median over its passes, in which each gave one.
+
+    What slowed a pass is in both its samples and not in their ratio.  Of samples that belong to no common passes, as their
+    numbers differ, or that are not all positive and finite, the ratio of the medians.
+    """
+    if len(a) != len(b) or min(*a, *b) <= 0 or max(*a, *b) == math.inf:
+        return math.log(statistics.median(b) / statistics.median(a))
+    return statistics.median([math.log(y / x) for x, y in zip(a, b, strict=True)])

@@ -32,7 +32,10 @@ LIMIT = 8.0
 PATIENCE = 240.0
 """Seconds for any other request, and for a process to end that should: reached by what hangs, and nothing else."""
 
-QUICKLY = Settings(rounds=1, samples=2, shortest_sample=1e-5, input="noise", time_limit=PATIENCE)
+PASSES = 2
+"""So many samples of each backend make a round."""
+
+QUICKLY = Settings(rounds=1, samples=PASSES, shortest_sample=1e-5, input="noise", time_limit=PATIENCE)
 
 
 def planned(folder: Path, names: list[str], cases: list[Case], identity: str = "run", **settings) -> Plan:
@@ -136,7 +139,7 @@ class Scripted:
             "calibrate": cls.seconds.get(self.backend, 1e-3),
             "memory": 1,
         }
-        return {"samples": [1e-3] * arguments["count"], "left_out": [], "events": None} if call == "sample" else answers[call]
+        return {"samples": [1e-3] * arguments["count"], "events": None} if call == "sample" else answers[call]
 
     def end(self) -> None:
         self.alive = False

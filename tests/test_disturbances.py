@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from runs import GOOD, NAMES, WIDE, measured, of, planned
+from runs import GOOD, NAMES, PASSES, WIDE, measured, of, planned
 
 from rnnbench.check import Problem
 from rnnbench.measure import events
@@ -17,15 +17,15 @@ from rnnbench.store import Case, End, Time
 # what disturbs it
 
 
-def disturbed_in(workers, monkeypatch, *, backend, requests, events) -> None:
-    """Have ``events`` happen to a backend in its samples of those numbers; nothing happens in the others."""
+def disturbed_in(workers, monkeypatch, *, backend, turns, events) -> None:
+    """Have ``events`` happen to a backend in the measurements of those numbers; nothing happens in the others."""
     answers, count = workers.ask, Counter()
 
     def ask(self, call, time_limit, **arguments):
         answer = answers(self, call, time_limit, **arguments)
         if call == "sample":
             count[self.backend] += 1
-            hit = self.backend == backend and count[backend] in requests
+            hit = self.backend == backend and -(-count[backend] // PASSES) in turns
             answer["events"] = {"steal": 0.0, "run_delay": 0.0, "canary_s": 1e-3} | (events if hit else {})
             answer["samples"] = [9e-3 if hit else 1e-3] * arguments["count"]
         return answer
@@ -39,7 +39,7 @@ BEYOND = [{"steal": 0.011}, {"run_delay": 0.243}, {"canary_s": 1.031e-3}, {"cana
 
 @pytest.mark.parametrize("events", BEYOND, ids=str)
 def test_a_round_that_the_machine_disturbed_is_measured_once_more_on_all_backends(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[5], events=events)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=6))
     once = [(n, False) for n in range(6)]
     for name in NAMES:
@@ -55,14 +55,14 @@ WITHIN = [{"steal": 0.009}, {"run_delay": 0.241}, {"canary_s": 1.029e-3}, {"cana
 
 @pytest.mark.parametrize("events", WITHIN, ids=str)
 def test_events_within_their_limits_are_stored_and_disturb_nothing(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[5], events=events)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
     rows = of(Time, measured(planned(tmp_path, NAMES, [GOOD], rounds=6)), backend="numba_cpu")
     assert [(row.round, row.disturbed) for row in rows] == [(n, False) for n in range(6)]
     assert {name: rows[4].events[name] for name in events} == events
 
 
 def test_a_round_that_is_disturbed_again_is_not_measured_a_third_time(workers, tmp_path, monkeypatch):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1, 2], events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1, 2], events={"steal": 1.0})
     rows = of(Time, measured(planned(tmp_path, NAMES, [GOOD], rounds=2)), backend="numba_cpu")
     assert [(row.round, row.disturbed) for row in rows] == [(0, True), (0, True), (1, False)]
 
@@ -78,7 +78,7 @@ def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, m
     """The samples are of a case each: seven in a round, all disturbed, then the repeats; the third of these is not."""
     cases = [Case("elman", "step", T, 2, 3, 3) for T in range(2, 9)]
     disturbed = [*range(1, 10), *range(11, 20)]
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=disturbed, events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=disturbed, events={"steal": 1.0})
     contents = measured(planned(tmp_path, ["numba_cpu"], cases))
     rows = of(Time, contents)
     assert [row.disturbed for row in rows] == [True] * 9 + [False] + [True] * 3
@@ -89,7 +89,7 @@ def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, m
 
 
 def test_a_quick_run_repeats_nothing(workers, tmp_path, monkeypatch):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1], events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1], events={"steal": 1.0})
     settings = quicker(Settings())
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=2, vain_repeats=settings.vain_repeats))
     rows = of(Time, contents, backend="numba_cpu")
@@ -101,7 +101,7 @@ def test_a_quick_run_repeats_nothing(workers, tmp_path, monkeypatch):
 def test_a_run_that_goes_on_repeats_what_was_given_up(workers, tmp_path, monkeypatch):
     """The machine may be at rest by then."""
     cases = [Case("elman", "step", T, 2, 3, 3) for T in range(2, 6)]
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=range(1, 8), events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=range(1, 8), events={"steal": 1.0})
     plan = planned(tmp_path, ["numba_cpu"], cases)
     assert len(of(Time, measured(plan))) == 4 + 3
     rows = of(Time, measured(resumed_plan(plan.path)))
@@ -110,7 +110,7 @@ def test_a_run_that_goes_on_repeats_what_was_given_up(workers, tmp_path, monkeyp
 
 
 def test_what_was_disturbed_is_measured_again_at_the_end_of_the_round(workers, tmp_path, monkeypatch):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1], events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1], events={"steal": 1.0})
     cases = [GOOD, WIDE, Case("gru", "step", 3, 2, 3, 3)]
     rows = of(Time, measured(planned(tmp_path, NAMES, cases, rounds=2)), backend="numba_cpu")
     assert [row.round for row in rows] == [0] * 4 + [1] * 3
@@ -118,7 +118,7 @@ def test_what_was_disturbed_is_measured_again_at_the_end_of_the_round(workers, t
 
 
 def test_a_run_that_ended_before_a_repeat_makes_it_when_it_goes_on(workers, tmp_path, monkeypatch):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1], events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1], events={"steal": 1.0})
     plan = planned(tmp_path, NAMES, [GOOD], rounds=2)
 
     def interrupted(done, total, what):
@@ -151,7 +151,7 @@ def test_a_worker_of_an_older_commit_answers_with_its_samples_alone(workers, tmp
 
 
 def test_the_frames_take_the_repeat_and_complain_of_nothing(workers, tmp_path, monkeypatch):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", requests=[1, 3], events={"steal": 1.0})
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1, 3], events={"steal": 1.0})
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=6))
     frames = to_pandas(contents.path)
     assert (frames.times["seconds"] == 1e-3).all()
@@ -164,10 +164,10 @@ def test_the_frames_take_the_repeat_and_complain_of_nothing(workers, tmp_path, m
 
 
 def test_a_case_that_was_disturbed_in_more_than_a_fifth_of_its_rounds_is_named(workers, tmp_path, monkeypatch):
-    for requests, named in (([1], False), ([1, 3], True)):
+    for turns, named in (([1], False), ([1, 3], True)):
         with monkeypatch.context() as patched:
-            disturbed_in(workers, patched, backend="numba_cpu", requests=requests, events={"steal": 1.0})
-            contents = measured(planned(tmp_path, NAMES, [GOOD], f"{len(requests)}", rounds=6))
+            disturbed_in(workers, patched, backend="numba_cpu", turns=turns, events={"steal": 1.0})
+            contents = measured(planned(tmp_path, NAMES, [GOOD], f"{len(turns)}", rounds=6))
         claim = "the machine disturbed more than 20% of the rounds of every case"
         assert (claim in summary_text(contents.path)) is named
 

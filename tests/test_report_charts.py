@@ -94,7 +94,7 @@ def test_the_page_has_every_sample(data: Frames) -> None:
     assert whole
     keys = list(data.cases["case"])
     for row, rounds in zip(rows[:200], drawn, strict=False):
-        stored = data.samples.get((keys[row["case"]], row["backend"]), [])
+        stored = list(data.samples.get((keys[row["case"]], row["backend"]), {}).values())
         if rounds is None:
             assert row["seconds"] is None or not stored
             continue

@@ -8,6 +8,7 @@ from runs import (
     GOOD,
     MANY,
     NAMES,
+    PASSES,
     Killed,
     assert_complete,
     interrupt_at,
@@ -43,6 +44,12 @@ def test_within_a_case_the_order_of_backends_rotates_from_round_to_round(workers
         first = [row.backend for row in sorted(of(Time, contents, case=case, position=0), key=lambda row: row.round)]
         assert sorted(first) == sorted(NAMES * 2)
         assert first[0] != first[1] != first[2] != first[3]
+
+
+def test_within_a_round_the_backends_take_turns_a_sample_each(workers, tmp_path):
+    measured(planned(tmp_path, NAMES, [GOOD], samples=3))
+    turns = [backend for backend, call, _ in workers.log if call == "sample"]
+    assert [turns[::2], turns[1::2]] in ([[a, b, a], [b, a, b]] for a, b in (NAMES, NAMES[::-1]))
 
 
 def test_cases_are_shuffled_anew_in_each_round_and_the_same_for_the_same_run(workers, tmp_path):
@@ -199,7 +206,7 @@ def test_a_backend_that_fails_in_one_round_keeps_the_times_that_it_has(workers, 
     def ask(self, call, time_limit, **arguments):
         if (self.backend, call) == ("numba_cpu", "sample"):
             samples.append(call)
-            if len(samples) == 2:
+            if len(samples) == PASSES + 1:
                 raise WorkerFailure("crashed", "the worker was killed by SIGKILL")
         return answers(self, call, time_limit, **arguments)
 

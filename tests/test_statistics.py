@@ -27,6 +27,7 @@ from rnnbench.measure.statistics import (
     verdict,
     worth_a_look,
 )
+from rnnbench.rounds import log_ratio
 
 RNG = np.random.default_rng(1)
 
@@ -114,8 +115,23 @@ def test_the_simulation_repeats_itself_and_fails_where_intervals_are_too_narrow(
 
 
 def test_only_rounds_that_both_have_are_paired() -> None:
-    assert log_ratios({0: 1.0, 1: 2.0, 3: 5.0}, {1: 4.0, 2: 9.0, 0: 1.0}) == pytest.approx([0.0, np.log(2)])
-    assert len(log_ratios({0: 1.0}, {1: 1.0})) == 0
+    a, b = {0: [1.0], 1: [2.0], 3: [5.0]}, {1: [4.0], 2: [9.0], 0: [1.0]}
+    assert log_ratios(a, b) == pytest.approx([0.0, np.log(2)])
+    assert len(log_ratios({0: [1.0]}, {1: [1.0]})) == 0
+
+
+def test_the_ratio_of_a_round_is_that_of_samples_taken_in_one_turn() -> None:
+    """The machine halved its speed after the second sample of b and the third of a: the ratio of the medians is 2."""
+    a, b = [1.0, 1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0, 2.0]
+    assert log_ratio(a, b) == 0.0
+    assert log_ratio([1.0, 2.0, 4.0], [3.0, 6.0, 12.0]) == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([1.0, 2.0, 3.0], [4.0]), ([0.0, 2.0, 2.0], [4.0, 4.0, np.inf]), ([2.0] * 2, [-1.0, 9.0])]
+)
+def test_samples_of_no_common_turns_are_compared_by_their_medians(a, b) -> None:
+    assert log_ratio(a, b) == pytest.approx(np.log(2))
 
 
 def test_the_p_values_are_those_of_claims_beyond_the_threshold() -> None:

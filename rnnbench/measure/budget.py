@@ -81,7 +81,7 @@ def _takes_part(plan: Plan, name: str, case: Case) -> bool:
 def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
     fastest = min(seconds.values(), default=1.0)
     loops = 2 ** max(0, math.ceil(math.log2(settings.shortest_sample / fastest)))
-    calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * loops
+    calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
     once = sum(CALLS_FOR_MEMORY * one + HANDLING for one in seconds.values()) + flops / REFERENCE_RATE
     return Cost(case, tuple(seconds), sum(calls * one + HANDLING for one in seconds.values()), once, memory)
 

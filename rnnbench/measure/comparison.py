@@ -1,8 +1,8 @@
 """Is it slower than before?  Two results files, or two names within one, case by case.
 
-Within one run the two are measured in the same rounds, seconds apart, and the ratio of each round is what counts.  The
-rounds of two runs have no partners: there the ratio is that of any round of the one to any round of the other, and what a
-whole run shares, such as the state of the machine on that day, is in the ratio and not in its interval.
+Within one run the two are measured in the same rounds, a sample of each in turn, and the ratio of each round is what counts.
+The rounds of two runs have no partners: there the ratio is that of any round of the one to any round of the other, and what
+a whole run shares, such as the state of the machine on that day, is in the ratio and not in its interval.
 """
 
 import math
@@ -30,13 +30,14 @@ MESSAGE = 100
 
 
 class Times(NamedTuple):
-    """What a results file says of times: seconds per call by case and backend, then by round (the median of its samples).
+    """What a results file says of times: samples by case and backend, then by round; ``seconds`` per call, their medians.
 
     ``failed`` says why a backend has no number that counts in a case, ``problems`` which lines could not be used.
     """
 
     path: Path
     run: Run
+    samples: dict[tuple[Case, str], dict[int, list[float]]]
     seconds: dict[tuple[Case, str], dict[int, float]]
     failed: dict[tuple[Case, str], str]
     problems: list[str]
@@ -78,8 +79,8 @@ class _Pair(NamedTuple):
     case: Case
     backend: str
     other: str
-    a: dict[int, float]
-    b: dict[int, float]
+    a: dict[int, list[float]]
+    b: dict[int, list[float]]
     threshold: float
 
 
@@ -90,6 +91,7 @@ def times(contents: Contents) -> Times:
         if isinstance(row, Failure) and row.stage != "memory":
             words = " ".join(row.message.split())
             failed.setdefault((row.case, row.backend), f"{row.reason} ({words[:MESSAGE]}{'…' if len(words) > MESSAGE else ''})")
+    samples: dict[tuple[Case, str], dict[int, list[float]]] = {}
     seconds: dict[tuple[Case, str], dict[int, float]] = {}
     problems = list(contents.problems)
     for row in contents.rows:
@@ -98,10 +100,11 @@ def times(contents: Contents) -> Times:
             continue
         middle = float(np.median(row.samples)) if row.samples else math.nan
         if 0 < middle < math.inf:
+            samples.setdefault((row.case, row.backend), {})[row.round] = row.samples
             seconds.setdefault((row.case, row.backend), {})[row.round] = middle
         else:
             problems.append(f"{row.backend} on {row.case.label()}, round {row.round}: a time of {middle} s was left out")
-    return Times(contents.path, contents.run, seconds, failed, problems)
+    return Times(contents.path, contents.run, samples, seconds, failed, problems)
 
 
 def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_machines: bool = False) -> Comparisons:
@@ -119,7 +122,7 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
     if not common:
         raise ArgumentError(f"{a.path.name} and {b.path.name} have no times of one case and backend in common")
     pairs = [
-        _Pair(case, backend, backend, a.seconds[case, backend], b.seconds[case, backend], _threshold(noise, case, backend))
+        _Pair(case, backend, backend, a.samples[case, backend], b.samples[case, backend], _threshold(noise, case, backend))
         for case, backend in common
     ]
     left_out, newly_failed = [], []
@@ -145,7 +148,7 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
     cases = list(dict.fromkeys(case for case, backend in [*run.seconds, *run.failed] if backend in (x, y)))
     own = [run.run.backends.get(name, {}).get("runs", name) for name in (x, y)]
     found = [
-        _Pair(case, x, y, run.seconds.get((case, x), {}), run.seconds.get((case, y), {}), _threshold(noise, case, *own))
+        _Pair(case, x, y, run.samples.get((case, x), {}), run.samples.get((case, y), {}), _threshold(noise, case, *own))
         for case in cases
     ]
     pairs = [pair for pair in found if pair.a.keys() & pair.b.keys()]
@@ -183,7 +186,7 @@ def aa_noise(run: Times) -> Noise:
     found = {}
     for backend, twin in twins:
         for case in run.run.cases:
-            ratios = statistics.log_ratios(run.seconds.get((case, backend), {}), run.seconds.get((case, twin), {}))
+            ratios = statistics.log_ratios(run.samples.get((case, backend), {}), run.samples.get((case, twin), {}))
             if len(ratios):
                 found[case, backend] = statistics.aa_p99(ratios)
     if not found:
@@ -201,7 +204,7 @@ def _paired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]]:
 
 
 def _unpaired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]]:
-    a, b = (np.log(list(one.values())) for one in (pair.a, pair.b))
+    a, b = (np.log([np.median(samples) for samples in one.values()]) for one in (pair.a, pair.b))
     return statistics.unpaired(a, b, pair.threshold, confidence), (len(a), len(b))
 
 

@@ -7,8 +7,9 @@ to the nanosecond, but a processor is given away for a whole slice at a time.  O
 the median of several where it was; so what counts is the waiting beyond one slice.
 """
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rnnbench.measure.health import MOST_STEAL, TICK, processor_times
@@ -78,6 +79,16 @@ def run_delay(proc: Path = PROC) -> float | None:
     texts = [read_text(file) for file in (proc / "self" / "task").glob("*/schedstat")]
     waited = [int(text.split()[1]) * 1e-9 for text in texts if text]  # None: the thread ended meanwhile
     return sum(waited) if waited else None
+
+
+def altogether(samples: Iterable[Mapping[str, float] | None]) -> dict[str, float] | None:
+    """The events of equally long samples as those of one: the most that was stolen, the mean waiting, the median canary."""
+    found: dict[str, list[float]] = {}
+    for events in samples:
+        for name, value in (events or {}).items():
+            found.setdefault(name, []).append(value)
+    how = {"steal": max, "run_delay": statistics.mean, "canary_s": statistics.median}
+    return {name: float(how[name](values)) for name, values in found.items()} or None
 
 
 def usual(session: list[float]) -> float | None:

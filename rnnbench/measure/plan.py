@@ -93,12 +93,6 @@ class Plan:
         return self.entries.get(name) or Entry(name)
 
     @property
-    def all_take_a_limit(self) -> bool:
-        """Whether every worker's code, which may be an older commit's, can take samples again; else none is asked to."""
-        codes = [entry.code for entry in self.entries.values() if entry.code]
-        return all((code / "rnnbench" / "measure" / "sampling.py").exists() for code in codes)
-
-    @property
     def names(self) -> list[str]:
         """The backends that can run here."""
         return [name for name, facts in self.run.backends.items() if "unavailable" not in facts]

@@ -1,11 +1,11 @@
 """The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
 
-In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them one after
-the other, so that the times that are compared lie seconds apart.  Cases are shuffled per round; within a case the
-backends' order rotates from round to round.  The first round starts with an empty JIT cache and holds the gate; later
-ones load compiled code.  At the end of a round the cases that the machine disturbed are measured once more, until that was
-in vain three times on end; a quick run repeats nothing.  After the rounds that all cases have, further ones hold only the
-cases whose ratios are not yet known.
+In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them for one
+sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
+case the backends' order rotates from pass to pass, and the first pass's from round to round.  The first round starts with
+an empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases
+that the machine disturbed are measured once more, until that was in vain three times on end; a quick run repeats nothing.
+After the rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
 """
 
 import datetime
@@ -23,11 +23,12 @@ import msgspec
 
 from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import MOST_CANARY, disturbing, usual, with_canary
+from rnnbench.measure.events import MOST_CANARY, altogether, disturbing, usual, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
+from rnnbench.measure.sampling import Pass, Sample, made
 from rnnbench.measure.stopping import Measured
 from rnnbench.process import WorkerFailure
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
@@ -61,7 +62,7 @@ class _Session:
 
     def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._started, self._takes_a_limit = time.monotonic(), plan.all_take_a_limit
+        self._started = time.monotonic()
         self._gate_seconds = self._timing_seconds = self._sampled_seconds = 0.0
         self._failed: set[tuple[Case, str]] = set()
         self._gated: set[tuple[Case, str]] = set()
@@ -254,28 +255,39 @@ class _Session:
             self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
         loops = self._loops.get(case, 1)
         session = self._canaries.setdefault(case.threads, [])
-        asked: dict[str, Any] = {"loops": loops, "count": settings.samples}
-        if (full_speed := usual(session)) is not None and self._takes_a_limit:
-            asked["limit"] = full_speed * (1 + MOST_CANARY)
-        if settings.affinity is not None:
-            asked["processors"] = settings.affinity
+        full_speed = usual(session)
+        limit = None if full_speed is None else full_speed * (1 + MOST_CANARY)
+        passes = made(lambda turn: self._pass(workers, names, case, number, turn), settings.samples, loops, limit)
         rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
                 continue
-            answer = self._asked(workers, name, case, "time", number, "sample", **asked)
-            if isinstance(answer, list):  # of a worker that runs the code of an older commit
-                rows.append(Time(case, name, number, place, loops, answer))
-            elif answer is not None:
-                events = with_canary(answer["events"], session)
-                rows.append(
-                    Time(case, name, number, place, loops, answer["samples"], events, left_out=answer.get("left_out", []))
-                )
+            kept, left_out = ([one[name] for one in some] for some in passes)
+            events = with_canary(altogether(sample.events for sample in kept), session)
+            seconds, others = ([sample.seconds for sample in some] for some in (kept, left_out))
+            rows.append(Time(case, name, number, place, loops, seconds, events, left_out=others))
         self._sampled_seconds += sum(row.sampled_seconds for row in rows)
         disturbed = any(disturbing(row.events, row.sampled_seconds) for row in rows)
         if rows:  # at once: waiting for the disk between two backends would part their times
             self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
         return disturbed
+
+    def _pass(self, workers: "_Workers", names: list[str], case: Case, number: int, turn: int) -> Pass:
+        """One sample of each backend that has not failed, in an order that rotates from pass to pass."""
+        asked: dict[str, Any] = {"loops": self._loops.get(case, 1), "count": 1}
+        if self._plan.settings.affinity is not None:
+            asked["processors"] = self._plan.settings.affinity
+        found: dict[str, Sample] = {}
+        shift = turn % max(1, len(names))
+        for name in names[shift:] + names[:shift]:
+            if (case, name) in self._failed:
+                continue
+            answer = self._asked(workers, name, case, "time", number, "sample", **asked)
+            if isinstance(answer, list):  # of a worker that runs the code of an older commit
+                found[name] = Sample(answer[0])
+            elif answer is not None:
+                found[name] = Sample(answer["samples"][0], answer["events"])
+        return found
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:

@@ -1,19 +1,19 @@
-"""Samples of one backend on one case, each between two readings of a canary.
+"""Passes: in each one every backend takes one sample of a case, between two readings of a canary.
 
+The samples of a pass lie milliseconds apart, so what the machine does for longer is in all of them and not in their ratios.
 A core that another machine uses too, or whose clock falls, is slower for milliseconds or for minutes, and no counter tells
-it.  A fixed piece of work before and after each sample does: of what comes in bursts, samples are taken again at once, next
-to those of the other backends; what lasts is left to the end of the round.
+it.  A fixed piece of work before and after each sample does: passes in which a core was slow are made again at once; what
+lasts is left to the end of the round.
 """
 
 import hashlib
 import math
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-MOST_TIMES = 3
-"""So many times as many samples are taken as asked for, at most."""
+MOST_TIMES = 2
+"""So many times as many passes are made as asked for, at most: each takes the time of all backends."""
 
 LONGEST_AGAIN = 0.25
 """Seconds.  Of a longer sample the readings beside it say little, and bursts are a part of it like any other."""
@@ -21,37 +21,56 @@ LONGEST_AGAIN = 0.25
 _ITERATIONS = 1000  # a fifth of a millisecond
 
 
-class Samples(NamedTuple):
-    """Seconds of the samples that count and of those that do not, and the median of the readings beside those that count."""
+class Sample(NamedTuple):
+    """Seconds of one sample of a backend, per call, and what the machine did meanwhile, where its worker tells that."""
 
-    kept: list[float]
-    left_out: list[float]
-    canary: float
+    seconds: float
+    events: Mapping[str, float] | None = None
+
+    @property
+    def canary(self) -> float | None:
+        """Seconds of the slower one of the readings beside it."""
+        return (self.events or {}).get("canary_s")
 
 
-def taken(take: Callable[[], float], count: int, limit: float | None) -> Samples:
-    """``count`` samples with no reading beside them above ``limit`` seconds, as far as they come; None: there is no limit yet.
+Pass = Mapping[str, Sample]
+"""By backend, without those that failed."""
 
-    ``take`` gives the seconds of a sample.  Where the first ``count`` all lie above the limit none is taken again.
+
+class Passes(NamedTuple):
+    """The passes that count and those that do not, each in the order in which they were made."""
+
+    kept: list[Pass]
+    left_out: list[Pass]
+
+
+def made(make: Callable[[int], Pass], count: int, loops: int, limit: float | None) -> Passes:
+    """``count`` passes with no reading above ``limit`` seconds, as far as they come; None: there is no limit yet.
+
+    ``make`` makes the pass of that number, in samples of ``loops`` calls.  Where the first ``count`` all have a reading
+    above the limit none is made again.  A pass with a backend of which there is no reading is as good as any: to choose
+    by the readings of the others would favour these.
     """
     most = math.inf if limit is None else limit
-    found: list[tuple[float, float]] = []
-    before = canary()
-    while _more(found, count, most):
-        seconds, after = take(), canary()
-        found.append((seconds, max(before, after)))
-        before = after
-    found.sort(key=lambda sample: sample[1] > most)
-    kept, left_out = found[:count], found[count:]
-    return Samples([s for s, _ in kept], [s for s, _ in left_out], statistics.median(reading for _, reading in kept))
+    found: list[Pass] = []
+    while _more(found, count, loops, most):
+        found.append(make(len(found)))
+    slow = [_slow(one, most) for one in found]
+    chosen = sorted(sorted(range(len(found)), key=slow.__getitem__)[:count])
+    return Passes([found[n] for n in chosen], [one for n, one in enumerate(found) if n not in chosen])
 
 
-def _more(found: list[tuple[float, float]], count: int, most: float) -> bool:
-    quiet = sum(reading <= most for _, reading in found)
+def _more(found: list[Pass], count: int, loops: int, most: float) -> bool:
     if len(found) < count:
         return True
-    again = 0 < quiet < count and len(found) < MOST_TIMES * count
-    return again and found[-1][0] <= LONGEST_AGAIN
+    quiet = sum(not _slow(one, most) for one in found)
+    longest = max((sample.seconds * loops for sample in found[-1].values()), default=0.0)
+    return 0 < quiet < count and len(found) < MOST_TIMES * count and longest <= LONGEST_AGAIN
+
+
+def _slow(one: Pass, most: float) -> bool:
+    readings = [sample.canary for sample in one.values()]
+    return None not in readings and any(reading > most for reading in readings if reading is not None)
 
 
 def canary() -> float:

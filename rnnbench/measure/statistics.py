@@ -1,8 +1,8 @@
 """Comparisons of times: intervals of ratios, when enough rounds were measured, and what may be said of many cases.
 
-The unit is the round: one fresh process, of which one number is taken, its median time.  Samples of one process are like
-each other, so a test on pooled samples finds differences where there are none.  All ratios are logarithms, so that twice
-as slow and twice as fast lie equally far from 0.
+The unit is the round: one fresh process of each backend, and one number of two of them, their ratio in that round.  Samples
+of one process are like each other, so a test on pooled samples finds differences where there are none.  All ratios are
+logarithms, so that twice as slow and twice as fast lie equally far from 0.
 """
 
 import math
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rnnbench.intervals import CONFIDENCE, FEWEST, MOST, Interval, median_interval, order_statistic
+from rnnbench.rounds import log_ratio
 
 NARROW = 0.015
 """Half-width of a ratio's interval at which a case has been measured long enough."""
@@ -81,9 +82,9 @@ def _mann_whitney(m: int, n: int) -> np.ndarray:
 # one comparison
 
 
-def log_ratios(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
-    """log(b / a) of every round that both have; ``a`` and ``b`` are seconds by round."""
-    return np.log([b[number] / a[number] for number in sorted(a.keys() & b.keys())])
+def log_ratios(a: Mapping[int, Sequence[float]], b: Mapping[int, Sequence[float]]) -> np.ndarray:
+    """log(b / a) of every round that both have (``rounds.log_ratio``); ``a`` and ``b`` are samples by round."""
+    return np.array([log_ratio(a[number], b[number]) for number in sorted(a.keys() & b.keys())])
 
 
 def paired(ratios: ArrayLike, threshold: float, confidence: float = CONFIDENCE) -> Evidence:

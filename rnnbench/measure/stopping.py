@@ -9,15 +9,14 @@ from rnnbench.store import Case, Time
 
 
 class Measured:
-    """The seconds per call of each backend, round by round, as they come in."""
+    """The samples of each backend, in seconds per call, round by round, as they come in."""
 
     def __init__(self) -> None:
-        self._seconds: dict[Case, dict[str, dict[int, float]]] = {}
+        self._samples: dict[Case, dict[str, dict[int, list[float]]]] = {}
 
     def add(self, row: Time) -> None:
         """Take a row in; of two about one round the later one counts."""
-        by_round = self._seconds.setdefault(row.case, {}).setdefault(row.backend, {})
-        by_round[row.round] = statistics.median(row.samples)
+        self._samples.setdefault(row.case, {}).setdefault(row.backend, {})[row.round] = row.samples
 
     def asks_for(self, case: Case, number: int, settings: Settings, backends: Iterable[str]) -> bool:
         """Whether a case is to be measured in round ``number``, judged by the rounds before that one.
@@ -27,7 +26,11 @@ class Measured:
         """
         if number < settings.rounds or number >= settings.most:
             return number < settings.rounds
-        found = self._seconds.get(case, {})
-        times = [{n: s for n, s in found.get(name, {}).items() if n < number} for name in backends]
-        times = sorted((one for one in times if one), key=lambda one: statistics.median(one.values()))
-        return any(not enough(log_ratios(times[0], other)) for other in times[1:])
+        found = self._samples.get(case, {})
+        before = [{n: samples for n, samples in found.get(name, {}).items() if n < number} for name in backends]
+        fastest, *others = sorted(filter(None, before), key=_seconds) or [{}]
+        return any(not enough(log_ratios(fastest, other)) for other in others)
+
+
+def _seconds(rounds: dict[int, list[float]]) -> float:
+    return statistics.median(map(statistics.median, rounds.values()))

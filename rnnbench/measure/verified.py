@@ -12,15 +12,17 @@ TICK = 0.01
 """Seconds by which the kernel's account of a thread that is running may be wrong: it is brought up to date at ticks."""
 
 
-def threads_used(threads: int, cpu: float, wall: float) -> str | None:
-    """A sentence where a backend used, or was set to, another number than ``threads``; seconds of processor and clock.
-
-    What lasted no longer than a few ticks is judged by the settings alone.
-    """
+def threads_set(threads: int) -> str | None:
+    """A sentence where a library was set to another number than ``threads``."""
     found = [f"{name} is set to {number}" for name, number in _numbers() if number != threads]
-    if cpu > (threads + MOST_BEYOND) * wall + (threads + 1) * TICK:
-        found.insert(0, f"{cpu / wall:.2f} cores were busy")
     return f"the case asks for {threads} threads; {', '.join(found)}" if found else None
+
+
+def cores_used(threads: int, cpu: float, wall: float) -> str | None:
+    """A sentence where a backend used more than ``threads``; seconds of processor and clock, of a few ticks at least."""
+    if cpu <= (threads + MOST_BEYOND) * wall + (threads + 1) * TICK:
+        return None
+    return f"the case asks for {threads} threads; {cpu / wall:.2f} cores were busy"
 
 
 def _numbers() -> Iterator[tuple[str, int]]:

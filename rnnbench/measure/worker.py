@@ -23,8 +23,8 @@ from rnnbench.check.tolerance import closed_form, window_cost
 from rnnbench.measure.affinity import strayed
 from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
-from rnnbench.measure.sampling import taken
-from rnnbench.measure.verified import threads_used
+from rnnbench.measure.sampling import canary
+from rnnbench.measure.verified import cores_used, threads_set
 
 WARM_UP_CALLS = 3
 
@@ -40,6 +40,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what the libraries made stays; looking through it before every sample took longer than the sample
         self._prepared: Prepared | None = None
+        self._sampled, self._busy, self._lasted = False, 0.0, 0.0  # seconds of processor and clock, over a case's samples
 
     def info(self) -> dict[str, Any]:
         return self._backend.info()
@@ -47,7 +48,8 @@ class Worker:
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
         self._watch.look()
-        self._prepared = None
+        self._prepared, self._sampled = None, False
+        self._busy = self._lasted = 0.0
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
         self._prepared = Prepared(self._backend, problem, inputs, params)
@@ -73,32 +75,39 @@ class Worker:
         self._call()
         return time.perf_counter() - started
 
-    def sample(self, loops: int, count: int, limit: float | None = None, processors: str | None = None) -> dict[str, Any]:
+    def sample(self, loops: int, count: int = 1, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
-        ``left_out``: samples that do not count, for beside them the canary took longer than ``limit`` seconds.  ``events``:
-        what the machine did meanwhile.  Raises RuntimeError for another number of threads than the case's, and for threads
-        that may run on other ``processors`` than these.
+        ``events``: what the machine did meanwhile, with ``canary_s``, the slowest reading of the canary beside the samples.
+        Raises RuntimeError for another number of threads than the case's, and for threads that may run on other
+        ``processors`` than these.
         """
-        for _ in range(WARM_UP_CALLS - 1):
+        first, self._sampled = not self._sampled, True
+        for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):  # others ran meanwhile; a long call warms itself
             self._call()
         gc.collect()
         self._watch.begin()
         gc.disable()
         try:
             begun, busy = time.perf_counter(), time.process_time()
-            samples = taken(lambda: self._seconds(loops), count, limit)
-            busy, lasted = time.process_time() - busy, time.perf_counter() - begun
+            readings, samples = [canary()], []
+            for _ in range(count):
+                samples.append(self._seconds(loops))
+                readings.append(canary())
+            self._busy += time.process_time() - busy
+            self._lasted += time.perf_counter() - begun
         finally:
             gc.enable()
         events = self._watch.events()
-        wrong = threads_used(self._ready().case.threads, busy, lasted) or (strayed(processors) if processors else None)
+        threads = self._ready().case.threads
+        wrong = cores_used(threads, self._busy, self._lasted)
+        if first:
+            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None)
         if wrong:
             raise RuntimeError(wrong)
         return {
-            "samples": [seconds / loops for seconds in samples.kept],
-            "left_out": [seconds / loops for seconds in samples.left_out],
-            "events": events and {**events, "canary_s": samples.canary},
+            "samples": [seconds / loops for seconds in samples],
+            "events": events and {**events, "canary_s": max(readings)},
         }
 
     def memory(self, problem: Problem) -> int:
