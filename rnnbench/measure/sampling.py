@@ -16,7 +16,7 @@ MOST_TIMES = 2
 """So many times as many passes are made as asked for, at most: each takes the time of all backends."""
 
 LONGEST_AGAIN = 0.25
-"""Seconds.  Of a longer sample the readings beside it say little, and bursts are a part of it like any other."""
+"""Seconds of all samples of a pass.  Of longer ones the readings say little, bursts are a part of them, and they take long."""
 
 _ITERATIONS = 1000  # a fifth of a millisecond
 
@@ -64,8 +64,8 @@ def _more(found: list[Pass], count: int, loops: int, most: float) -> bool:
     if len(found) < count:
         return True
     quiet = sum(not _slow(one, most) for one in found)
-    longest = max((sample.seconds * loops for sample in found[-1].values()), default=0.0)
-    return 0 < quiet < count and len(found) < MOST_TIMES * count and longest <= LONGEST_AGAIN
+    lasted = sum(sample.seconds * loops for sample in found[-1].values())
+    return 0 < quiet < count and len(found) < MOST_TIMES * count and lasted <= LONGEST_AGAIN
 
 
 def _slow(one: Pass, most: float) -> bool:
