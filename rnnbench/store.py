@@ -122,12 +122,13 @@ class Startup(Row, frozen=True):
 
 
 class Time(Row, frozen=True):
-    """The samples of one round, in seconds per call, each the mean of ``loops`` calls; ``position`` in the order of its turns.
+    """The samples of one round, in seconds per call, each the mean of ``loops`` calls.
 
-    The samples of a round's backends were taken in turn: those at one place of the lists lie milliseconds apart.
-    ``events``: what the machine did meanwhile (``measure.events``).  ``left_out``: samples of turns in which the canary was
-    slow beside one backend's, taken again at once.  ``disturbed``: an event was beyond its limit for a backend of this case,
-    so all were measured once more in the same round; where that row follows, this one does not count.
+    Backends take turns, a sample each: those at one place of their lists are of one pass and lie milliseconds apart;
+    ``position`` is the place in the first pass.  ``events``: what the machine did meanwhile (``measure.events``).
+    ``left_out``: samples of passes in which the canary was slow beside one of the backends, made again at once.
+    ``disturbed``: an event was beyond its limit for a backend of this case, so all were measured once more in the same
+    round; where that row follows, this one does not count.
     """
 
     case: Case

@@ -16,7 +16,7 @@ import rnnbench
 from rnnbench.cli import main
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.intervals import FEWEST, MOST
-from rnnbench.measure import aa, simulation
+from rnnbench.measure import aa, planted, simulation
 from rnnbench.measure.commits import unpack
 from rnnbench.measure.plan import resumed_plan
 from rnnbench.measure.planted import slowed
@@ -233,6 +233,30 @@ def test_a_slowed_backend_gives_the_same_numbers() -> None:
         results.append([y, *state, grads.x, *grads.params.values(), net.forward(x, state)[0]])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_slowdown_is_a_share_of_what_calls_take_and_holds_its_own_cost(monkeypatch) -> None:
+    """The clock takes a unit for each reading.  On a slow core calls and spins are longer; a core that was taken is not."""
+    now = 0
+
+    def reading() -> int:
+        nonlocal now
+        now += 1
+        return now
+
+    def call(lasts: int) -> None:
+        nonlocal now
+        now += lasts
+
+    monkeypatch.setattr(planted.time, "perf_counter", reading)
+    slow = planted.slowed_call(call, lambda: None, 0.05)
+    took = []
+    for lasts in [1000] * 10 + [1600, 100_000]:
+        before = now
+        slow(lasts)
+        took.append(now - before)
+    assert took[:11] == pytest.approx([1050] * 10 + [1680], abs=1)
+    assert took[11] == pytest.approx(100_000 + 2 * 50, abs=5)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them for one
 sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
 case the backends' order rotates from pass to pass, and the first pass's from round to round.  The first round starts with
-an empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases
-that the machine disturbed are measured once more, until that was in vain three times on end; a quick run repeats nothing.
-After the rounds that all cases have, further ones hold only the cases whose ratios are not yet known.
+an empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases that the machine
+disturbed are measured once more, until that was in vain three times on end; a quick run repeats nothing.  After the rounds
+that all cases have, further ones hold only the cases whose ratios are not yet known.
 """
 
 import datetime
