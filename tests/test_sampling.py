@@ -70,7 +70,11 @@ def test_where_one_backend_tells_no_reading_none_is_made_again():
 
 
 def test_events_of_samples_are_those_of_one_as_long_as_all():
-    told = [{"steal": 0.01, "run_delay": 0.1, "canary_s": 3.0}, {"run_delay": 0.2, "canary_s": 1.0}, {"canary_s": 2.0}]
+    told = [
+        {"steal": 0.01, "run_delay": 0.1, "canary_s": 4.0},
+        {"steal": 0.0, "run_delay": 0.2, "canary_s": 1.0},
+        {"canary_s": 2.0},
+    ]
     assert altogether(told) == {"steal": 0.01, "run_delay": pytest.approx(0.15), "canary_s": 2.0}
     assert altogether([None, None]) is None
 
