@@ -295,4 +295,4 @@ def _with_threads(one: Times, threads: int | None) -> Times:
     def moved(of: dict[Any, Any]) -> dict[Any, Any]:
         return {(msgspec.structs.replace(case, threads=threads), backend): value for (case, backend), value in of.items()}
 
-    return one._replace(seconds=moved(one.seconds), failed=moved(one.failed))
+    return one._replace(samples=moved(one.samples), seconds=moved(one.seconds), failed=moved(one.failed))

@@ -188,7 +188,7 @@ def _renamed(one: Times, names: dict[str, str]) -> Times:
 
     own = {names[name]: facts for name, facts in one.run.backends.items() if name in names}
     run = msgspec.structs.replace(one.run, backends=own)
-    return one._replace(run=run, seconds=kept(one.seconds), failed=kept(one.failed))
+    return one._replace(run=run, samples=kept(one.samples), seconds=kept(one.seconds), failed=kept(one.failed))
 
 
 def _steps(points: list[Point]) -> list[Step]:

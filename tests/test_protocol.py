@@ -225,7 +225,8 @@ def test_a_worker_compares_the_time_of_its_processors_with_the_clock_over_all_sa
     problem = Problem(msgspec.structs.replace(GOOD, threads=worker.info()["threads"]), source="noise")
     worker.prepare(problem)
     monkeypatch.setattr(verified, "_numbers", lambda: iter(()))
-    busy = itertools.count(0.0, (problem.case.threads + 1) * verified.TICK * 0.7)
+    monkeypatch.setattr(verified, "TICK", 3600.0)
+    busy = itertools.count(0.0, (problem.case.threads + 1) * 3600.0 * 0.7)
     monkeypatch.setattr(time, "process_time", lambda: next(busy))
     worker.sample(1)
     with pytest.raises(RuntimeError, match="cores were busy"):
