@@ -83,9 +83,10 @@ class Worker:
         ``processors`` than these.
         """
         first, self._sampled = not self._sampled, True
+        if first:
+            gc.collect()  # takes longer than most samples
         for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):  # others ran meanwhile; a long call warms itself
             self._call()
-        gc.collect()
         self._watch.begin()
         gc.disable()
         try:
