@@ -64,7 +64,7 @@ def sides(files: Sequence[Path]) -> list[Side]:
     for letter, other in zip(string.ascii_uppercase[1:], others, strict=False):
         threads = _one_thread_count(first), _one_thread_count(other)
         moved = other if None in threads or threads[0] == threads[1] else _with_threads(other, threads[0])
-        common = {backend for case, backend in first.seconds if (case, backend) in moved.seconds}
+        common = {backend for case, backend in first.samples if (case, backend) in moved.samples}
         one, another = facts_of(first.run, common), facts_of(other.run, common)
         differing = [name for name in one | another if one.get(name) != another.get(name)]
         differing += ["threads"] if moved is not other else []
@@ -206,11 +206,11 @@ def verdict_word(side: Side, row: Row) -> str:
 
 def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
     """(case, backend, its state in each run) where a run has no time that counts and another has one, or it failed."""
-    keys = dict.fromkeys(key for side in found for key in [*side.times.seconds, *side.times.failed])
+    keys = dict.fromkeys(key for side in found for key in [*side.times.samples, *side.times.failed])
     result = []
     for case, backend in keys:
         states = [
-            "measured" if (case, backend) in side.times.seconds else side.times.failed.get((case, backend), ABSENT)
+            "measured" if (case, backend) in side.times.samples else side.times.failed.get((case, backend), ABSENT)
             for side in found
         ]
         if any(state != "measured" for state in states):
@@ -285,7 +285,7 @@ def short_labels(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
 
 def _one_thread_count(one: Times) -> int | None:
     """The number of threads of all cases of a run, None where they have several."""
-    counts = {case.threads for case, _ in [*one.seconds, *one.failed]}
+    counts = {case.threads for case, _ in [*one.samples, *one.failed]}
     return counts.pop() if len(counts) == 1 else None
 
 
@@ -295,4 +295,4 @@ def _with_threads(one: Times, threads: int | None) -> Times:
     def moved(of: dict[Any, Any]) -> dict[Any, Any]:
         return {(msgspec.structs.replace(case, threads=threads), backend): value for (case, backend), value in of.items()}
 
-    return one._replace(samples=moved(one.samples), seconds=moved(one.seconds), failed=moved(one.failed))
+    return one._replace(samples=moved(one.samples), failed=moved(one.failed))

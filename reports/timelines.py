@@ -106,8 +106,8 @@ def history(files: Sequence[Path]) -> History:
     series: dict[tuple, int] = {}
     for number, place in enumerate(places):
         which = series.setdefault(_series(place), len(series))
-        for (case, backend), seconds in place.times.seconds.items():
-            middle, low, high, _ = median_interval(list(seconds.values()))
+        for case, backend in place.times.samples:
+            middle, low, high, _ = median_interval(list(place.times.seconds(case, backend).values()))
             found.setdefault((which, case, backend), ([], {}))[0].append(Point(number, middle, low, high))
         for (case, backend), reason in place.times.failed.items():
             found.setdefault((which, case, backend), ([], {}))[1][number] = reason
@@ -120,7 +120,7 @@ def history(files: Sequence[Path]) -> History:
 
 def changes(before: Place, after: Place) -> list[str]:
     """A clause for every fact besides the code of rnnbench in which two runs were not measured alike."""
-    common = {name for _, name in before.times.seconds} & {name for _, name in after.times.seconds}
+    common = {name for _, name in before.times.samples} & {name for _, name in after.times.samples}
     one, other = (
         facts_of(place.times.run, common)
         | {f"setting {name}": value for name, value in place.times.run.settings.items() if name not in HOW_MUCH}
@@ -188,7 +188,7 @@ def _renamed(one: Times, names: dict[str, str]) -> Times:
 
     own = {names[name]: facts for name, facts in one.run.backends.items() if name in names}
     run = msgspec.structs.replace(one.run, backends=own)
-    return one._replace(run=run, samples=kept(one.samples), seconds=kept(one.seconds), failed=kept(one.failed))
+    return one._replace(run=run, samples=kept(one.samples), failed=kept(one.failed))
 
 
 def _steps(points: list[Point]) -> list[Step]:

@@ -133,7 +133,7 @@ def test_a_planted_slowdown_is_no_noise(results) -> None:
 
 def test_the_time_of_a_round_is_the_median_of_its_samples(results) -> None:
     one = read_times(results({"a": [1]}))
-    assert one.seconds[CASES[0], "a"][0] == pytest.approx(1e-3, rel=5 * NOISE)  # the third sample took half as much again
+    assert one.seconds(CASES[0], "a")[0] == pytest.approx(1e-3, rel=5 * NOISE)  # the third sample took half as much again
 
 
 def test_few_rounds_give_no_verdict(results) -> None:

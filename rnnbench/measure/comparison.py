@@ -30,7 +30,7 @@ MESSAGE = 100
 
 
 class Times(NamedTuple):
-    """What a results file says of times: samples by case and backend, then by round; ``seconds`` per call, their medians.
+    """What a results file says of times: samples, in seconds per call, by case and backend, then by round.
 
     ``failed`` says why a backend has no number that counts in a case, ``problems`` which lines could not be used.
     """
@@ -38,9 +38,12 @@ class Times(NamedTuple):
     path: Path
     run: Run
     samples: dict[tuple[Case, str], dict[int, list[float]]]
-    seconds: dict[tuple[Case, str], dict[int, float]]
     failed: dict[tuple[Case, str], str]
     problems: list[str]
+
+    def seconds(self, case: Case, backend: str) -> dict[int, float]:
+        """Seconds per call by round: the median of its samples."""
+        return {number: float(np.median(samples)) for number, samples in self.samples[case, backend].items()}
 
 
 class Row(NamedTuple):
@@ -92,7 +95,6 @@ def times(contents: Contents) -> Times:
             words = " ".join(row.message.split())
             failed.setdefault((row.case, row.backend), f"{row.reason} ({words[:MESSAGE]}{'…' if len(words) > MESSAGE else ''})")
     samples: dict[tuple[Case, str], dict[int, list[float]]] = {}
-    seconds: dict[tuple[Case, str], dict[int, float]] = {}
     problems = list(contents.problems)
     for row in contents.rows:
         key = (getattr(row, "case", None), getattr(row, "backend", None))
@@ -101,15 +103,14 @@ def times(contents: Contents) -> Times:
         middle = float(np.median(row.samples)) if row.samples else math.nan
         if 0 < middle < math.inf:
             samples.setdefault((row.case, row.backend), {})[row.round] = row.samples
-            seconds.setdefault((row.case, row.backend), {})[row.round] = middle
         else:
             problems.append(f"{row.backend} on {row.case.label()}, round {row.round}: a time of {middle} s was left out")
-    return Times(contents.path, contents.run, samples, seconds, failed, problems)
+    return Times(contents.path, contents.run, samples, failed, problems)
 
 
 def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_machines: bool = False) -> Comparisons:
     """Compare what both runs timed, b with a; raises ArgumentError where they cannot be compared."""
-    common = [key for key in a.seconds if key in b.seconds]
+    common = [key for key in a.samples if key in b.samples]
     for name in ("input", "text_file"):
         if a.run.settings.get(name) != b.run.settings.get(name):
             one, other = a.run.settings.get(name), b.run.settings.get(name)
@@ -129,9 +130,9 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
     for (case, backend), reason in {**a.failed, **b.failed}.items():
         where = [name for name, one in (("A", a), ("B", b)) if (case, backend) in one.failed]
         sentence = f"{case.label()}, {backend}: {reason} in {' and '.join(where)}"
-        (newly_failed if where == ["B"] and (case, backend) in a.seconds else left_out).append(sentence)
+        (newly_failed if where == ["B"] and (case, backend) in a.samples else left_out).append(sentence)
     for name, one, other in (("A", a, b), ("B", b, a)):
-        alone = [key for key in one.seconds if key not in other.seconds and key not in other.failed]
+        alone = [key for key in one.samples if key not in other.samples and key not in other.failed]
         if alone:
             left_out.append(f"only in {name}: {_listed(alone)}")
     return Comparisons(_judged(pairs, _unpaired), left_out, newly_failed)
@@ -139,13 +140,13 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
 
 def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> Comparisons:
     """Compare backend y with x within one run, round by round; raises ArgumentError where they cannot be compared."""
-    known = dict.fromkeys(backend for _, backend in [*run.seconds, *run.failed])
+    known = dict.fromkeys(backend for _, backend in [*run.samples, *run.failed])
     for name in (x, y):
         if name not in known:
             raise ArgumentError(f"backend {name!r} is not in {run.path.name}; expected two of {', '.join(known)}")
     if x == y:
         raise ArgumentError(f"the backends are both {x!r}; expected two")
-    cases = list(dict.fromkeys(case for case, backend in [*run.seconds, *run.failed] if backend in (x, y)))
+    cases = list(dict.fromkeys(case for case, backend in [*run.samples, *run.failed] if backend in (x, y)))
     own = [run.run.backends.get(name, {}).get("runs", name) for name in (x, y)]
     found = [
         _Pair(case, x, y, run.samples.get((case, x), {}), run.samples.get((case, y), {}), _threshold(noise, case, *own))
