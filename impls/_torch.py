@@ -1,4 +1,4 @@
-"""What the PyTorch backends share: the device, conversion, the thread setting, and BPTT by autograd.
+"""What the PyTorch backends share: conversion, the thread setting, and BPTT by autograd, on whatever device.
 
 Both conversions copy: no NumPy array shares memory with a tensor, so changing one never reaches an autograd graph.
 Changing y, x or a state in place by torch before their tape is used is harmless where the graph did not keep the tensor,
@@ -20,9 +20,9 @@ from rnnbench.errors import ArgumentError
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
 from rnnbench.spec import BFLOAT16, Spec
-from rnnbench.threads import check_threads
+from rnnbench.threads import Limits, check_threads
 
-DEVICE = torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 class Recorded(NamedTuple):
@@ -38,22 +38,22 @@ class Recorded(NamedTuple):
 class AutogradNetwork(CheckedNetwork):
     """A network of torch operations; a subclass turns weights into ``_run`` and leaves the gradients to autograd.
 
-    Tensors of any strides on ``DEVICE`` are taken; results are plain tensors without history, also for a caller inside
-    torch.no_grad or torch.inference_mode.  ``threads`` is torch's intra-op setting while a call runs, None the process's.
+    Tensors of any strides on ``device`` are taken; results are plain tensors without history, also for a caller inside
+    torch.no_grad or torch.inference_mode.  ``limits`` holds while a call runs.
     """
 
     array_type = torch.Tensor
     _weights: dict[str, torch.Tensor]
 
-    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
-        check_threads(threads)
-        self.arrays = StandardArrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=DEVICE))
-        super().__init__(spec, params, contextlib.nullcontext if threads is None else functools.partial(limited, threads))
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits, device: torch.device = CPU) -> None:
+        self._device = device
+        self.arrays = StandardArrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=device))
+        super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
         # new leaves, never a change in place: the graphs of older tapes keep theirs
         with torch.inference_mode(False):
-            self._set_weights({name: asarray(value) for name, value in params.items()})
+            self._set_weights({name: asarray(value, self._device) for name, value in params.items()})
 
     @abstractmethod
     def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
@@ -83,13 +83,19 @@ class AutogradNetwork(CheckedNetwork):
         return Gradients(dict(zip(content.weights, grads[:count], strict=True)), grads[count], grads[count + 1 :])
 
     def _check_place(self, name: str, array: torch.Tensor) -> None:
-        if array.device != DEVICE:
-            raise ArgumentError(f"{name} is on device {array.device}; expected {DEVICE}")
+        if array.device != self._device:
+            raise ArgumentError(f"{name} is on device {array.device}; expected {self._device}")
 
 
 def _leaf(array: torch.Tensor) -> torch.Tensor:
     """The same values as a leaf that autograd differentiates by; shares memory unless made in inference mode."""
     return (array.clone() if array.is_inference() else array).detach().requires_grad_()
+
+
+def thread_limits(threads: int | None) -> Limits:
+    """torch's intra-op setting while a call runs; None: the process's.  Raises ArgumentError."""
+    check_threads(threads)
+    return contextlib.nullcontext if threads is None else functools.partial(limited, threads)
 
 
 @contextlib.contextmanager
@@ -103,12 +109,12 @@ def limited(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def asarray(array: np.ndarray) -> torch.Tensor:
+def asarray(array: np.ndarray, device: torch.device = CPU) -> torch.Tensor:
     """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
     copy = np.array(array, order="C")
     if copy.dtype == BFLOAT16:  # which torch takes from no NumPy array, and gives to none
-        return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(DEVICE)
-    return torch.from_numpy(copy).to(DEVICE)
+        return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(copy).to(device)
 
 
 def to_numpy(array: torch.Tensor) -> np.ndarray:
@@ -127,6 +133,6 @@ def info() -> dict[str, Any]:
         "torch": str(torch.__version__),  # a TorchVersion, which JSON does not know
         "onednn": torch.backends.mkldnn.is_available(),
         "simd": torch.backends.cpu.get_cpu_capability(),
-        "device": str(DEVICE),
+        "device": str(CPU),
         "threads": torch.get_num_threads(),
     }

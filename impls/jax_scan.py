@@ -10,7 +10,7 @@ so ``load`` refuses any other number.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -103,16 +103,19 @@ def _backward(pullback: Any, dy: jax.Array, dstate: State) -> tuple[Weights, jax
 
 
 class ScanNetwork(CheckedNetwork):
-    """A network of one jitted function per phase; ``limits`` turns float64 on where the spec asks for it."""
+    """A network on ``device`` of one jitted function per phase; ``precision(dtype)`` holds while a call runs."""
 
     array_type = jax.Array
 
-    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
-        self.arrays = _Arrays(spec.numpy_dtype)
-        super().__init__(spec, params, functools.partial(_precision, spec.dtype))
+    def __init__(
+        self, spec: Spec, params: Mapping[str, np.ndarray], device: jax.Device, precision: Callable[[Any], Any]
+    ) -> None:
+        self._device = device
+        self.arrays = _Arrays(spec.numpy_dtype, device)
+        super().__init__(spec, params, functools.partial(precision, spec.dtype))
 
     def _set_params(self, params: Params) -> None:
-        self._weights = {name: asarray(value) for name, value in params.items()}
+        self._weights = {name: placed(value, self._device) for name, value in params.items()}
 
     def _forward(self, x: jax.Array, state: State) -> tuple[jax.Array, State]:
         return _submitted(_forward(self.spec, self._weights, x, state))
@@ -125,30 +128,30 @@ class ScanNetwork(CheckedNetwork):
         return Gradients(*_submitted(_backward(content, dy, dstate)))
 
     def _check_place(self, name: str, array: jax.Array) -> None:
-        if array.devices() != {DEVICE}:
-            raise ArgumentError(f"{name} is on {', '.join(map(str, array.devices()))}; expected {DEVICE}")
+        if array.devices() != {self._device}:
+            raise ArgumentError(f"{name} is on {', '.join(map(str, array.devices()))}; expected {self._device}")
 
 
 class _Arrays:
     """Operations on arrays of one dtype, as ``rnnbench.arrays.Arrays`` asks for them."""
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
+    def __init__(self, dtype: np.dtype, device: jax.Device) -> None:
+        self._dtype, self._device = dtype, device
 
     def zeros(self, shape: tuple[int, ...]) -> jax.Array:
-        with _precision(self._dtype):
-            return _submitted(jnp.zeros(shape, self._dtype, device=DEVICE))
+        with as_it_is(self._dtype):
+            return _submitted(jnp.zeros(shape, self._dtype, device=self._device))
 
     def concat(self, arrays: Sequence[jax.Array], axis: int) -> jax.Array:
-        with _precision(self._dtype):
+        with as_it_is(self._dtype):
             return _submitted(jnp.concatenate(arrays, axis))
 
     def add(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        with _precision(self._dtype):
+        with as_it_is(self._dtype):
             return _submitted(a + b)
 
 
-def _precision(dtype: Any) -> Any:
+def as_it_is(dtype: Any) -> Any:
     """The context in which JAX keeps arrays of a dtype as they are; of this thread alone."""
     return jax.enable_x64(np.dtype(dtype).itemsize == 8)
 
@@ -177,13 +180,18 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
             f"threads is {threads}; expected None or {THREADS}: XLA's pool of threads has the size that it started with "
             f"(set NPROC={threads} before Python starts)"
         )
-    return ScanNetwork(spec, params)
+    return ScanNetwork(spec, params, DEVICE, as_it_is)
 
 
 def asarray(array: np.ndarray) -> jax.Array:
     """Copy a NumPy array into one of the same dtype on the CPU."""
-    with _precision(array.dtype):
-        return jnp.array(array, device=DEVICE)
+    return placed(array, DEVICE)
+
+
+def placed(array: np.ndarray, device: jax.Device) -> jax.Array:
+    """Copy a NumPy array into one of the same dtype on a device."""
+    with as_it_is(array.dtype):
+        return jnp.array(array, device=device)
 
 
 def to_numpy(array: jax.Array) -> np.ndarray:

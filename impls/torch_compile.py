@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable("torch_compile needs PyTorch: pip install 'rnnbench[torch]'") from error
 
-from rnnbench.impls._torch import asarray, info, synchronize, to_numpy
+from rnnbench.impls._torch import asarray, info, synchronize, thread_limits, to_numpy
 from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, supports
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
@@ -74,7 +74,7 @@ def _compiled(*graph: Any) -> Callable[..., tuple[Tensor, State]]:
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    return CompiledNetwork(spec, params, threads)
+    return CompiledNetwork(spec, params, thread_limits(threads))
 
 
 def unavailable() -> str | None:

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable("torch_eager needs PyTorch: pip install 'rnnbench[torch]'") from error
 
-from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, to_numpy
+from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
@@ -143,7 +143,7 @@ class EagerNetwork(AutogradNetwork):
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    return EagerNetwork(spec, params, threads)
+    return EagerNetwork(spec, params, thread_limits(threads))
 
 
 def supports(spec: Spec) -> str | None:

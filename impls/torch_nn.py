@@ -10,29 +10,32 @@ import numpy as np
 from rnnbench.backend import Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.spec import Spec
+from rnnbench.threads import Limits
 
 try:
     import torch
 except ModuleNotFoundError as error:
     raise BackendUnavailable("torch_nn needs PyTorch: pip install 'rnnbench[torch]'") from error
 
-from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, to_numpy
+from rnnbench.impls._torch import CPU, AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 
 class ModuleNetwork(AutogradNetwork):
-    """A torch.nn module behind the contract."""
+    """A torch.nn module behind the contract; in its evaluation mode unless gradients are wanted, as its users have it."""
 
-    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits, device: torch.device = CPU) -> None:
         self._module = _module(spec)
-        super().__init__(spec, params, threads)
+        super().__init__(spec, params, limits, device)
 
     def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         self._module.load_state_dict(weights, assign=True)
+        self._module.flatten_parameters()  # into one piece for cuDNN, which would else copy them at every call
         self._weights = dict(self._module.named_parameters())
 
     def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        self._module.training = torch.is_grad_enabled()
         if self.spec.cell == "lstm":
             return self._module(x, state)
         y, h = self._module(x, state[0])
@@ -55,7 +58,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"torch_nn cannot run this network: {reason}")
-    return ModuleNetwork(spec, params, threads)
+    return ModuleNetwork(spec, params, thread_limits(threads))
 
 
 def supports(spec: Spec) -> str | None:

@@ -59,8 +59,28 @@ class Network(Protocol):
         ...
 
 
+class DeviceTimer(Protocol):
+    """Times what a backend submits to a device, by the device's own clock, such as events on the stream of the work."""
+
+    def start(self) -> None:
+        """Mark the place before what is submitted next; waits for nothing."""
+        ...
+
+    def stop(self) -> None:
+        """Mark the place behind what was submitted last; waits for nothing."""
+        ...
+
+    def seconds(self) -> float:
+        """Between the two marks, once the device has passed them."""
+        ...
+
+
 class Backend(Protocol):
-    """What the module of an implementation offers."""
+    """What the module of an implementation offers.
+
+    Optional besides: ``unavailable()``, why it cannot run here, or None; ``supports_phase(spec, phase)``, for a backend
+    without BPTT; ``device_timer()``, a new ``DeviceTimer``, or None where there is no device to time.
+    """
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
         """``threads=None`` means the process's setting."""
@@ -79,7 +99,8 @@ class Backend(Protocol):
         ...
 
     def info(self) -> dict[str, Any]:
-        """Library versions, device, threads."""
+        """Library versions, device, threads.  ``device`` is "cpu" or the name of what else it computes on: reports compare
+        backends of one device.  Without it a backend counts as one on the CPU."""
         ...
 
 
@@ -143,6 +164,12 @@ def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     ask = getattr(module, "supports_phase", None)
     reason = module.supports(spec)
     return ask(spec, phase) if reason is None and ask else reason
+
+
+def device_timer(module: Any) -> DeviceTimer | None:
+    """A timer of the device that a backend computes on, where it offers one."""
+    ask = getattr(module, "device_timer", None)
+    return ask() if ask else None
 
 
 def _registered(*groups: str) -> dict[str, EntryPoint]:

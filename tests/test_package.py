@@ -88,7 +88,7 @@ def test_the_command_and_the_backends_are_entry_points_that_load(wheel, names):
     backends = dict(entries["rnnbench.backends"])
     assert {"numpy_ref", "numba_cpu", "numba_cuda", "torch_nn", "torch_eager"} <= set(backends)
     peers = dict(entries["rnnbench.peers"])
-    assert set(peers) == {"jax_scan", "onnxruntime", "torch_compile", "torch_nn_numpy"}
+    assert set(peers) == {"jax_cuda", "jax_scan", "onnxruntime", "torch_compile", "torch_cuda", "torch_nn_numpy"}
     for module in (backends | peers).values():
         path = module.replace(".", "/")
         assert {f"{path}.py", f"{path}/__init__.py"} & names

@@ -1,0 +1,68 @@
+"""The networks of ``jax_scan`` on a GPU, compiled by XLA for CUDA.
+
+Arrays are jax.Array on the first CUDA device; ``asarray`` and ``to_numpy`` copy.  Calls return before XLA is done;
+``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.  Products of float32 are of float32:
+JAX's precision is the highest while a network runs, in its thread, so that there is no TF32.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from rnnbench.backend import Network
+from rnnbench.errors import BackendUnavailable
+from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
+
+try:
+    import jax
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("jax_cuda needs JAX: pip install 'rnnbench[cuda-peers]'") from error
+
+from rnnbench.impls.jax_scan import THREADS, ScanNetwork, as_it_is, placed, supports, synchronize, to_numpy
+
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+
+
+@functools.cache
+def device() -> jax.Device:
+    """The first CUDA device; raises RuntimeError where JAX has none."""
+    return jax.devices("cuda")[0]
+
+
+@contextlib.contextmanager
+def highest_precision(dtype: Any) -> Iterator[None]:
+    """Arrays and products of a dtype as they are; of this thread alone."""
+    with as_it_is(dtype), jax.default_matmul_precision("highest"):
+        yield
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
+    check_threads(threads)
+    return ScanNetwork(spec, params, device(), highest_precision)
+
+
+def asarray(array: np.ndarray) -> jax.Array:
+    """Copy a NumPy array into one of the same dtype on the device."""
+    return placed(array, device())
+
+
+def unavailable() -> str | None:
+    """Why there is no CUDA through JAX here, in one sentence, or None."""
+    try:
+        device()
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        return f"JAX finds no CUDA device ({said}); one is needed, and pip install 'rnnbench[cuda-peers]'"
+    return None
+
+
+def info() -> dict[str, Any]:
+    """``threads`` is the size of XLA's pool on the host."""
+    facts = {"jax": jax.__version__, "jaxlib": version("jaxlib"), "tf32": "off"}
+    return facts | {"device": device().device_kind, "threads": THREADS}

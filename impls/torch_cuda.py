@@ -1,0 +1,115 @@
+"""torch.nn.RNN, LSTM and GRU on a GPU: cuDNN, wherever PyTorch takes it for them.
+
+Arrays are torch.Tensor on the first CUDA device, of any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from
+autograd.  Work goes to PyTorch's current stream.  Products of float32 are of float32: TF32 is off while a network runs, and
+then as it was.  PyTorch keeps that flag for the whole process, so what other threads start meanwhile goes without it too.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnbench.backend import DeviceTimer, Network
+from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.spec import Spec
+from rnnbench.threads import check_threads
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise BackendUnavailable("torch_cuda needs PyTorch: pip install 'rnnbench[cuda-peers]'") from error
+
+from rnnbench.impls import _torch
+from rnnbench.impls._torch import to_numpy
+from rnnbench.impls.torch_nn import ModuleNetwork, supports
+
+__all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+
+DEVICE = torch.device("cuda", 0)
+
+
+def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    """Build the module with copies of ``params``; ``threads`` is about the host and changes nothing here.
+
+    Raises ArgumentError for what ``supports`` gives a reason against.
+    """
+    check_threads(threads)
+    reason = supports(spec)
+    if reason:
+        raise ArgumentError(f"torch_cuda cannot run this network: {reason}")
+    return ModuleNetwork(spec, params, without_tf32, DEVICE)
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Products of float32 as they are, in cuDNN's networks and in cuBLAS."""
+    # not the older allow_tf32, which raises where a process has used both
+    flags: tuple[Any, Any] = (torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    before = [flag.fp32_precision for flag in flags]
+    for flag in flags:
+        flag.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for flag, precision in zip(flags, before, strict=True):
+            flag.fp32_precision = precision
+
+
+def asarray(array: np.ndarray) -> torch.Tensor:
+    """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype on the device."""
+    return _torch.asarray(array, DEVICE)
+
+
+def synchronize() -> None:
+    """Wait for all streams of the device."""
+    torch.cuda.synchronize(DEVICE)
+
+
+def device_timer() -> DeviceTimer:
+    """CUDA events on the current stream."""
+    return EventTimer()
+
+
+class EventTimer:
+    """Two events on the stream that is PyTorch's current one when they are recorded."""
+
+    def __init__(self) -> None:
+        self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        self._begin.record(torch.cuda.current_stream(DEVICE))
+
+    def stop(self) -> None:
+        self._end.record(torch.cuda.current_stream(DEVICE))
+
+    def seconds(self) -> float:
+        self._end.synchronize()
+        return self._begin.elapsed_time(self._end) * 1e-3
+
+
+def unavailable() -> str | None:
+    """Why there is no CUDA through PyTorch here, in one sentence, or None."""
+    if not torch.backends.cuda.is_built():
+        return f"this PyTorch, {torch.__version__}, is built without CUDA: install one that has it"
+    if not hasattr(torch.backends.cudnn.rnn, "fp32_precision"):
+        return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[cuda-peers]'"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return None
+    why = f" ({' '.join(str(said[-1].message).split())})" if said else ""
+    return f"PyTorch finds no CUDA device{why}"
+
+
+def info() -> dict[str, Any]:
+    return {
+        "torch": str(torch.__version__),  # a TorchVersion, which JSON does not know
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": "off",
+        "device": torch.cuda.get_device_name(DEVICE),
+        "threads": torch.get_num_threads(),
+    }
