@@ -33,12 +33,14 @@ class Frames(NamedTuple):
 
     ``disturbed`` (of ``cases``): the part of the case's rounds that the machine disturbed; they were measured once more.
 
-    ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``samples`` (their
-    number), ``loops``, ``position``.
+    ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``device_seconds`` (the
+    same by the clock of the backend's device, NaN where it offers none), ``samples`` (their number), ``loops``,
+    ``position``.
 
     ``summary``: one row per case and backend, also where there is no number.  ``status``: measured, or why not:
     unavailable, unsupported, wrong, error, crashed, timeout, missing; ``rounds``; ``seconds`` (per call, median over
-    rounds), ``seconds_low``, ``seconds_high`` (sign-test interval), ``step_seconds`` (seconds / T), ``gflops``
+    rounds), ``seconds_low``, ``seconds_high`` (sign-test interval), ``step_seconds`` (seconds / T),
+    ``device_seconds`` (per call, median over rounds, by the clock of the backend's device), ``gflops``
     (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
     ``baseline``: ``speedup`` = baseline's time / backend's time (above 1 the backend is faster; median over rounds of
     the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that interval really holds) and
@@ -213,13 +215,18 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:
             problems.append(f"{_where(row)}: timed twice; the later one counts")
         if row.disturbed:
             disturbed.add(key)
-        rows[key] = (*key, row.position, row.loops, len(row.samples), seconds)
+        on_device = statistics.median(row.device_samples) if row.device_samples else math.nan
+        rows[key] = (*key, row.position, row.loops, len(row.samples), seconds, on_device)
         samples[key] = row.samples
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
     by_pair: _Samples = {}
     for (case, backend, number), of_round in sorted(samples.items()):
         by_pair.setdefault((case, backend), {})[number] = of_round
-    return _frame(rows.values(), types | {"samples": "int64", "seconds": "float64"}), by_pair, problems
+    return (
+        _frame(rows.values(), types | {"samples": "int64", "seconds": "float64", "device_seconds": "float64"}),
+        by_pair,
+        problems,
+    )
 
 
 def _where(row: Time) -> str:
@@ -248,6 +255,7 @@ def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], ti
     measured: dict[tuple[str, str], list[float]] = {}
     for case, backend, value in times[["case", "backend", "seconds"]].itertuples(index=False, name=None):
         measured.setdefault((case, backend), []).append(value)
+    on_device = times.groupby(["case", "backend"])["device_seconds"].median().to_dict()  # of the rounds that have it
     rows = []
     for key, case in cases.items():
         flops = _flops(case)
@@ -258,8 +266,9 @@ def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], ti
             middle, low, high, _ = median_interval(seconds)
             peak = peaks.get((key, backend), np.nan)
             step = middle / case.T if case.T > 0 else np.nan
-            rows.append((key, backend, state, len(seconds), middle, low, high, step, flops / middle / 1e9, peak))
-    numbers = ("seconds", "seconds_low", "seconds_high", "step_seconds", "gflops", "peak_bytes")
+            device = on_device.get((key, backend), np.nan)
+            rows.append((key, backend, state, len(seconds), middle, low, high, step, device, flops / middle / 1e9, peak))
+    numbers = ("seconds", "seconds_low", "seconds_high", "step_seconds", "device_seconds", "gflops", "peak_bytes")
     types = {"case": "object", "backend": "object", "status": "object", "rounds": "int64"}
     return _frame(rows, types | dict.fromkeys(numbers, "float64"))
 

@@ -24,7 +24,8 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     """All times of a results file, or of every one below a folder: one row per file, case, backend and round.
 
     Columns: ``case`` (its key), the fields of ``store.Case``, ``backend``, ``round``, ``seconds`` (per call, median of
-    the round's samples), ``samples`` (their number), ``loops``, ``position``; ``status`` ("measured", or why the times of
+    the round's samples), ``device_seconds`` (the same by the clock of the backend's device; NaN where it offers none),
+    ``samples`` (their number), ``loops``, ``position``; ``status`` ("measured", or why the times of
     this case and backend do not count: wrong, error, crashed, timeout, also where it failed in a later round); and of
     the run ``run``, ``started``, ``suite``, ``machine``, ``cpu``, ``os``, ``python``, ``version`` (of rnnbench),
     ``commit``, ``dirty``, ``file``.  Texts are categories.
@@ -63,6 +64,7 @@ class _Time(Row, frozen=True, tag="time"):
     loops: _Int64
     samples: list[float]
     disturbed: bool = False
+    device_samples: list[float] = msgspec.field(default_factory=list)
 
 
 _DECODER: Any = msgspec.json.Decoder(Run | Gate | Startup | _Time | Memory | Truncation | Failure | End)
@@ -91,7 +93,8 @@ class _Loader:
         names = ("case", "backend", "round", "position", "loops", "samples")
         columns = [array("q") for _ in names]
         add_case, add_backend, add_round, add_position, add_loops, add_samples = (column.append for column in columns)
-        values, backends = array("d"), self._backends
+        values, on_device, backends = array("d"), array("d"), self._backends
+        device_counts = array("q")
         disturbed = array("b")
         wrong: set[tuple[int, int]] = set()
         failed: dict[tuple[int, int], str] = {}
@@ -112,6 +115,8 @@ class _Loader:
                 add_samples(len(row.samples))
                 disturbed.append(row.disturbed)
                 values.extend(row.samples)
+                device_counts.append(len(row.device_samples))
+                on_device.extend(row.device_samples)
             elif isinstance(row, Run):
                 run = row
             elif isinstance(row, Gate) and not row.passed:
@@ -121,6 +126,7 @@ class _Loader:
         self._runs.append(_facts(run, name))
         chunk = {name: np.array(column, dtype=np.int64) for name, column in zip(names, columns, strict=True)}
         chunk["seconds"] = _medians(np.array(values), chunk["samples"])
+        chunk["device_seconds"] = _medians(np.array(on_device), np.array(device_counts, dtype=np.int64))
         chunk["status"] = self._status(chunk, failed | dict.fromkeys(wrong, "wrong"))
         chunk["file"] = np.full(len(chunk["case"]), len(self._runs) - 1)
         self._chunks.append(self._sound(chunk, np.array(disturbed, dtype=bool), file))
@@ -134,7 +140,7 @@ class _Loader:
         for name in Case.__struct_fields__:
             result[name] = _field(name, [getattr(case, name) for case in cases], which)
         result["backend"] = _texts(list(self._backends), whole.pop("backend"))
-        result |= {name: whole[name] for name in ("round", "seconds", "samples", "loops", "position")}
+        result |= {name: whole[name] for name in ("round", "seconds", "device_seconds", "samples", "loops", "position")}
         result["status"] = _texts(list(self._statuses), whole["status"])
         return result | {name: _field(name, [run[name] for run in self._runs], files) for name in RUN_COLUMNS}
 

@@ -48,6 +48,11 @@ def medians(rounds: dict[int, Time]) -> list[float]:
     return [statistics.median(row.samples) for row in rounds.values()]
 
 
+def device_medians(rounds: dict[int, Time]) -> list[float]:
+    """The same by the clock of the backend's device, of the rounds that have it."""
+    return [statistics.median(row.device_samples) for row in rounds.values() if row.device_samples]
+
+
 def log_ratio(a: Sequence[float], b: Sequence[float]) -> float:
     """log(b / a) of one round from the samples of both: the median over its passes, in which each gave one.
 

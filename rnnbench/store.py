@@ -127,6 +127,8 @@ class Time(Row, frozen=True):
     Backends take turns, a sample each: those at one place of their lists are of one pass and lie milliseconds apart;
     ``position`` is the place in the first pass.  ``events``: what the machine did meanwhile (``measure.events``).
     ``left_out``: samples of passes in which the canary was slow beside one of the backends, made again at once.
+    ``device_samples``: after each of the samples, the same of as many calls more by the clock of the backend's device;
+    empty where it offers no timer.
     ``disturbed``: an event was beyond its limit for a backend of this case, so all were measured once more in the same
     round; where that row follows, this one does not count.
     """
@@ -140,10 +142,11 @@ class Time(Row, frozen=True):
     events: dict[str, float] | None = None
     disturbed: bool = False
     left_out: list[float] = []  # msgspec gives each row its own
+    device_samples: list[float] = []
 
     @property
     def sampled_seconds(self) -> float:
-        return (sum(self.samples) + sum(self.left_out)) * self.loops
+        return (sum(self.samples) + sum(self.left_out) + sum(self.device_samples)) * self.loops
 
 
 class Memory(Row, frozen=True):

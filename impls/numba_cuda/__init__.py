@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import Network
-from rnnbench.impls.numba_cuda.device import info, require, synchronize, unavailable
+from rnnbench.backend import DeviceTimer, Network
+from rnnbench.impls.numba_cuda.device import info, require, simulated, synchronize, unavailable
 from rnnbench.spec import Spec
 from rnnbench.threads import check_threads
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
@@ -41,6 +41,16 @@ def to_numpy(array: Any) -> np.ndarray:
     from rnnbench.impls.numba_cuda.arrays import on_host
 
     return on_host(array)
+
+
+def device_timer() -> DeviceTimer | None:
+    """CUDA events on the stream of the kernels; None in the simulator, which has no time of its own."""
+    require()
+    if simulated():
+        return None
+    from rnnbench.impls.numba_cuda.timing import EventTimer
+
+    return EventTimer()
 
 
 def supports(spec: Spec) -> str | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rnnbench.errors import ArgumentError
-from rnnbench.rounds import Key, medians, reasons, times
+from rnnbench.rounds import Key, device_medians, medians, reasons, times
 from rnnbench.store import Case, Contents, End, Failure, Run, Truncation, read, results_files
 from rnnbench.words import count, duration, printable
 
@@ -78,7 +78,10 @@ def _failures(contents: Contents, options: argparse.Namespace) -> list[str]:
 
 
 def _table(contents: Contents, options: argparse.Namespace) -> list[str]:
-    """Seconds per call, the median over rounds of each round's median; a case a line, a backend a column."""
+    """Seconds per call, the median over rounds of each round's median; a case a line, a backend a column.
+
+    Below them the same by the clocks of devices, where there are any.
+    """
     measured, excluded = times(contents), reasons(contents)
     unavailable = {name for name, facts in contents.run.backends.items() if "unavailable" in facts}
     names = [name for name in _backends(contents) if options.backend in (None, name) and name not in unavailable]
@@ -92,7 +95,17 @@ def _table(contents: Contents, options: argparse.Namespace) -> list[str]:
     rounds = [len(measured[key]) for key in measured if key[0] in cases and key[1] in names]
     told = f"{min(rounds)} to {max(rounds)}" if rounds and min(rounds) < max(rounds) else str(max(rounds, default=0))
     rows = [[case.label(), *(cell((case, name)) for name in names)] for case in cases]
-    return [f"  time of a call, median of {told} rounds", *_aligned([["", *names], *rows])]
+    lines = [f"  time of a call, median of {told} rounds", *_aligned([["", *names], *rows])]
+    on_device = {key: found for key, rounds in measured.items() if (found := device_medians(rounds))}
+    timed = [name for name in names if any((case, name) in on_device for case in cases)]
+
+    def device_cell(key: Key) -> str:
+        return duration(statistics.median(on_device[key])) if key in on_device else ""
+
+    if timed:
+        rows = [[case.label(), *(device_cell((case, name)) for name in timed)] for case in cases]
+        lines += ["  device time of a call, calls submitted without waiting", *_aligned([["", *timed], *rows])]
+    return lines
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

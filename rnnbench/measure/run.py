@@ -265,7 +265,8 @@ class _Session:
             kept, left_out = ([one[name] for one in some] for some in passes)
             events = with_canary(altogether(sample.events for sample in kept), session)
             seconds, others = ([sample.seconds for sample in some] for some in (kept, left_out))
-            rows.append(Time(case, name, number, place, loops, seconds, events, left_out=others))
+            on_device = [sample.device for sample in kept if sample.device is not None]
+            rows.append(Time(case, name, number, place, loops, seconds, events, left_out=others, device_samples=on_device))
         self._sampled_seconds += sum(row.sampled_seconds for row in rows)
         disturbed = any(disturbing(row.events, row.sampled_seconds) for row in rows)
         if rows:  # at once: waiting for the disk between two backends would part their times
@@ -286,7 +287,8 @@ class _Session:
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
                 found[name] = Sample(answer[0])
             elif answer is not None:
-                found[name] = Sample(answer["samples"][0], answer["events"])
+                on_device = answer.get("device_samples")  # also of older code
+                found[name] = Sample(answer["samples"][0], answer["events"], on_device[0] if on_device else None)
         return found
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:

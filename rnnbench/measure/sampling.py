@@ -22,10 +22,14 @@ _ITERATIONS = 1000  # a fifth of a millisecond
 
 
 class Sample(NamedTuple):
-    """Seconds of one sample of a backend, per call, and what the machine did meanwhile, where its worker tells that."""
+    """Seconds of one sample of a backend, per call, and what the machine did meanwhile, where its worker tells that.
+
+    ``device``: seconds per call of as many calls more, by the clock of the backend's device, where it offers a timer.
+    """
 
     seconds: float
     events: Mapping[str, float] | None = None
+    device: float | None = None
 
     @property
     def canary(self) -> float | None:

@@ -4,8 +4,10 @@ It answers one JSON line to each JSON line.  Standard output is not used, so not
 taken for an answer.  An exception is an answer too: {"error": ...}; the next request finds the process as it was.
 """
 
+import functools
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -15,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.backend import load_backend
+from rnnbench.backend import DeviceTimer, device_timer, load_backend
 from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
@@ -78,6 +80,8 @@ class Worker:
     def sample(self, loops: int, count: int = 1, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
+        ``device_samples``: after each of these the same of as many calls more, submitted one after the other and waited
+        for once, by the clock of the device; where the backend offers a timer of it.
         ``events``: what the machine did meanwhile, with ``canary_s``, the slowest reading of the canary beside the samples.
         Raises RuntimeError for another number of threads than the case's, and for threads that may run on other
         ``processors`` than these.
@@ -91,10 +95,12 @@ class Worker:
         gc.disable()
         try:
             begun, busy = time.perf_counter(), time.process_time()
-            readings, samples = [canary()], []
+            readings, samples, on_device = [canary()], [], []
             for _ in range(count):
                 samples.append(self._seconds(loops))
                 readings.append(canary())
+                if self._timer:
+                    on_device.append(self._device_seconds(self._timer, loops))
             self._busy += time.process_time() - busy
             self._lasted += time.perf_counter() - begun
         finally:
@@ -108,6 +114,7 @@ class Worker:
             raise RuntimeError(wrong)
         return {
             "samples": [seconds / loops for seconds in samples],
+            "device_samples": [seconds / loops for seconds in on_device],
             "events": events and {**events, "canary_s": max(readings)},
         }
 
@@ -146,6 +153,23 @@ class Worker:
         for _ in range(loops):
             self._call()
         return time.perf_counter() - started
+
+    @functools.cached_property
+    def _timer(self) -> DeviceTimer | None:
+        return device_timer(self._backend)
+
+    def _device_seconds(self, timer: DeviceTimer, loops: int) -> float:
+        """Raises RuntimeError for a time that is none."""
+        prepared = self._ready()
+        timer.start()
+        for _ in range(loops):
+            prepared.call()
+        timer.stop()
+        self._backend.synchronize()
+        seconds = timer.seconds()
+        if not 0 <= seconds < math.inf:
+            raise RuntimeError(f"the device timer gave {seconds} s; expected 0 or more")
+        return seconds
 
     def _call(self) -> None:
         self._ready().call()

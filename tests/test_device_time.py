@@ -1,0 +1,183 @@
+"""Device time, from a backend with a timer through a run, its file, tables and exports: a clock of the CPU stands in."""
+
+import csv as csv_module
+import io
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from runs import GOOD, QUICKLY, assert_complete, measured, of, planned
+from wrapped_reference import backend_file
+
+import rnnbench
+from rnnbench import store
+from rnnbench.check import Problem
+from rnnbench.measure import worker as worker_module
+from rnnbench.measure.worker import Worker
+from rnnbench.store import Failure, Time
+
+TIMER = """
+import time
+
+class Timer:
+    waits = 0
+
+    def start(self):
+        self.begun, self.waits = time.perf_counter(), 0
+
+    def stop(self):
+        self.ended = time.perf_counter()
+
+    def seconds(self):
+        assert self.waits == 1, "waited for once, behind the last call"
+        return self.ended - self.begun
+
+timer = Timer()
+
+def device_timer():
+    return timer
+
+def synchronize():
+    timer.waits += 1
+
+def info():
+    return {"device": "a device of its own"}
+"""
+ANSWERS = "\nclass Said(Timer):\n    def seconds(self):\n        return %s\ntimer = Said()\n"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a backend with a timer and of one without."""
+    folder = tmp_path_factory.mktemp("timed")
+    timed = backend_file(folder / "timed.py", module=TIMER)
+    return measured(planned(folder, ["numpy_ref", timed], [GOOD], rounds=2)), timed
+
+
+def test_each_sample_has_a_device_time_beside_it_where_the_backend_offers_a_timer(run):
+    contents, timed = run
+    assert_complete(contents, ["numpy_ref", timed], [GOOD], 2)
+    for row in of(Time, contents, backend=timed):
+        assert len(row.device_samples) == len(row.samples) == QUICKLY.samples
+        assert min(row.device_samples) > 0
+    assert all(row.device_samples == [] for row in of(Time, contents, backend="numpy_ref"))
+
+
+def test_the_calls_under_a_device_timer_are_as_many_as_of_a_sample_and_waited_for_once(tmp_path, monkeypatch):
+    for rule in ("threads_set", "cores_used"):  # about a process of a worker's own, which this is not
+        monkeypatch.setattr(worker_module, rule, lambda *_: None)
+    worker = Worker(backend_file(tmp_path / "timed.py", module=TIMER))
+    worker.prepare(Problem(GOOD, source="noise"))
+    calls, timer, prepared = [], worker._backend.timer, worker._ready()
+    call = prepared.call
+    prepared.call = lambda: calls.append(call())
+    marks = {}
+    start, stop = timer.start, timer.stop
+    timer.start = lambda: (marks.update(start=len(calls)), start())
+    timer.stop = lambda: (marks.update(stop=len(calls)), stop())
+    answer = worker.sample(4, 1)
+    assert marks["stop"] - marks["start"] == 4
+    assert answer["device_samples"] == [pytest.approx((timer.ended - timer.begun) / 4)]
+
+
+@pytest.mark.parametrize("said", ["-1e-3", "float('nan')", "float('inf')"])
+def test_a_device_time_that_is_none_is_a_failure_in_words(tmp_path, said):
+    timed = backend_file(tmp_path / "timed.py", module=TIMER + ANSWERS % said)
+    contents = measured(planned(tmp_path, [timed], [GOOD]))
+    (failure,) = of(Failure, contents, stage="time")
+    assert failure.reason == "error"
+    assert "the device timer gave " in failure.message
+    assert "expected 0 or more" in failure.message
+
+
+def test_a_module_may_say_that_it_has_no_device_to_time(tmp_path):
+    untimed = backend_file(tmp_path / "untimed.py", module="def device_timer():\n    return None")
+    (row,) = of(Time, measured(planned(tmp_path, [untimed], [GOOD])))
+    assert row.device_samples == []
+
+
+def test_numba_cuda_offers_no_timer_in_the_simulator(simulated_gpu):
+    from rnnbench.impls import numba_cuda
+
+    assert numba_cuda.device_timer() is None
+
+
+def test_device_samples_count_as_sampling(run):
+    contents, timed = run
+    row = of(Time, contents, backend=timed)[0]
+    assert row.sampled_seconds == pytest.approx(sum(row.samples + row.left_out + row.device_samples) * row.loops)
+
+
+# older and newer files
+
+
+def test_rows_without_device_samples_read_and_rows_with_them_read_without_the_field(run, tmp_path):
+    class Older(store.Row, frozen=True, tag="time"):
+        case: store.Case
+        backend: str
+        round: int
+        position: int
+        loops: int
+        samples: list[float]
+        events: dict[str, float] | None = None
+        disturbed: bool = False
+        left_out: list[float] = msgspec.field(default_factory=list)
+
+    contents, timed = run
+    row = of(Time, contents, backend=timed)[0]
+    older = msgspec.json.decode(msgspec.json.encode(row), type=Older)
+    assert older.samples == row.samples
+    newer = msgspec.json.decode(msgspec.json.encode(older), type=Time)
+    assert newer == msgspec.structs.replace(row, device_samples=[])
+
+
+# tables
+
+
+def test_load_results_has_device_seconds_and_nan_where_there_are_none(run):
+    contents, _ = run
+    frame = rnnbench.load_results(contents.path)
+    for _, of_frame in frame.iterrows():
+        (row,) = of(Time, contents, backend=of_frame["backend"], round=of_frame["round"])
+        wanted = np.median(row.device_samples) if row.device_samples else np.nan
+        np.testing.assert_equal(of_frame["device_seconds"], wanted)
+        assert of_frame["seconds"] == np.median(row.samples)
+
+
+def test_exports_of_all_times_have_the_column(run, command):
+    contents, timed = run
+    code, out, _ = command("export", "csv", str(contents.path))
+    assert code == 0
+    rows = list(csv_module.DictReader(io.StringIO(out)))
+    assert {row["backend"]: bool(row["device_seconds"]) for row in rows} == {"numpy_ref": False, timed: True}
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    assert command("export", "parquet", str(contents.path), "-o", "all.parquet")[0] == 0
+    assert pandas.read_parquet("all.parquet")["device_seconds"].notna().sum() == 2
+
+
+def test_show_has_a_table_of_device_times_where_there_are_any(run, command):
+    contents, _ = run
+    code, out, _ = command("show", str(contents.path))
+    assert code == 0
+    _, table = out.split("  device time of a call, ")
+    assert "timed.py" in table.splitlines()[1]
+    assert "numpy_ref" not in table
+    assert GOOD.label() in table
+    assert "device time" not in command("show", str(contents.path), "--backend", "numpy_ref")[1]
+
+
+def test_the_frames_and_documents_of_a_run_have_device_times(run):
+    from rnnbench import reports
+
+    contents, timed = run
+    data = reports.to_pandas(contents.path)
+    rounds = [np.median(row.device_samples) for row in of(Time, contents, backend=timed)]
+    by_backend = data.summary.set_index("backend")["device_seconds"]
+    assert by_backend[timed] == pytest.approx(np.median(rounds))
+    assert np.isnan(by_backend["numpy_ref"])
+    assert "device_seconds" in reports.to_csv(data).splitlines()[0].split(",")
+    assert {row["backend"]: row["device_seconds"] is not None for row in json.loads(reports.to_json(data))["summary"]} == {
+        "numpy_ref": False,
+        timed: True,
+    }
