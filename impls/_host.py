@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnbench.arrays import check_plain
 from rnnbench.backend import State
 from rnnbench.params import Params
 from rnnbench.spec import Spec
@@ -13,6 +14,7 @@ from rnnbench.stack import LayerFunctions
 
 
 def asarray(array: np.ndarray) -> np.ndarray:
+    check_plain("the array", array)
     return np.asarray(array)
 
 

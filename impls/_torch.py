@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rnnbench.arrays import StandardArrays
+from rnnbench.arrays import StandardArrays, check_plain
 from rnnbench.backend import Gradients, State
 from rnnbench.errors import ArgumentError
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
 from rnnbench.spec import BFLOAT16, Spec
-from rnnbench.threads import Limits, check_threads
+from rnnbench.threads import Limits
 
 CPU = torch.device("cpu")
 
@@ -93,8 +93,7 @@ def _leaf(array: torch.Tensor) -> torch.Tensor:
 
 
 def thread_limits(threads: int | None) -> Limits:
-    """torch's intra-op setting while a call runs; None: the process's.  Raises ArgumentError."""
-    check_threads(threads)
+    """torch's intra-op setting while a call runs; None: the process's."""
     return contextlib.nullcontext if threads is None else functools.partial(limited, threads)
 
 
@@ -111,6 +110,7 @@ def limited(threads: int) -> Iterator[None]:
 
 def asarray(array: np.ndarray, device: torch.device = CPU) -> torch.Tensor:
     """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
+    check_plain("the array", array)
     copy = np.array(array, order="C")
     if copy.dtype == BFLOAT16:  # which torch takes from no NumPy array, and gives to none
         return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(device)

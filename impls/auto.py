@@ -25,11 +25,10 @@ from rnnbench.choice import Choice, Measurements, stored
 from rnnbench.errors import BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.measure.machine import machine_name
-from rnnbench.network import CheckedNetwork
+from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 from rnnbench.store import Case, results_files
-from rnnbench.threads import check_threads
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
@@ -51,7 +50,6 @@ class AutoNetwork(CheckedNetwork):
     array_type = np.ndarray
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
-        check_threads(threads)
         self.arrays = NumpyArrays(spec.numpy_dtype)
         self._threads = threads or numba.get_num_threads()
         self._source = _source()
@@ -159,6 +157,7 @@ def _read(files: tuple[tuple[Path, int, int], ...]) -> Measurements:
     return stored([file for file, *_ in files], machine_name())
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> AutoNetwork:
     """Build the network; picks and loads backends when they are first needed.  ``threads=None``: as many as numba_cpu uses.
 

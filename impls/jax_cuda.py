@@ -15,8 +15,8 @@ import numpy as np
 
 from rnnbench.backend import Network
 from rnnbench.errors import BackendUnavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
-from rnnbench.threads import check_threads
 
 try:
     import jax
@@ -41,9 +41,9 @@ def highest_precision(dtype: Any) -> Iterator[None]:
         yield
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
-    check_threads(threads)
     return ScanNetwork(spec, params, device(), highest_precision)
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from rnnbench.arrays import check_plain
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.cells import Activations
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls._host import process_threads
-from rnnbench.network import CheckedNetwork
+from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
-from rnnbench.threads import check_threads
 
 try:
     import jax
@@ -172,9 +172,9 @@ def synchronize() -> None:
     _unfinished.clear()
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Build the network; raises ArgumentError for ``threads`` other than None or the size of XLA's pool."""
-    check_threads(threads)
     if threads not in (None, THREADS):
         raise ArgumentError(
             f"threads is {threads}; expected None or {THREADS}: XLA's pool of threads has the size that it started with "
@@ -190,6 +190,7 @@ def asarray(array: np.ndarray) -> jax.Array:
 
 def placed(array: np.ndarray, device: jax.Device) -> jax.Array:
     """Copy a NumPy array into one of the same dtype on a device."""
+    check_plain("the array", array)
     with as_it_is(array.dtype):
         return jnp.array(array, device=device)
 

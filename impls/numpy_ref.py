@@ -14,6 +14,7 @@ from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network, State
 from rnnbench.cells import Activations, Cell, Equations
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.network import checked_load
 from rnnbench.params import Params
 from rnnbench.spec import NARROW, Spec
 from rnnbench.stack import StackedNetwork
@@ -240,6 +241,7 @@ def _times(steps: int, reverse: bool) -> Iterator[int]:
     return reversed(range(steps)) if reverse else iter(range(steps))
 
 
+@checked_load
 def load(
     spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
 ) -> Network:

@@ -18,10 +18,9 @@ from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls._host import asarray, process_threads, synchronize, to_numpy
-from rnnbench.network import CheckedNetwork
+from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
-from rnnbench.threads import check_threads
 
 try:
     import onnxruntime
@@ -139,9 +138,9 @@ def _tensor(name: str, shape: list[Any]) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Make a session with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
-    check_threads(threads)
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"onnxruntime cannot run this network: {reason}")

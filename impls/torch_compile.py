@@ -22,6 +22,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
 try:
@@ -73,6 +74,7 @@ def _compiled(*graph: Any) -> Callable[..., tuple[Tensor, State]]:
     return compiling(over_time, fullgraph=True, dynamic=False, isolate_recompiles=True)
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     return CompiledNetwork(spec, params, thread_limits(threads))
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from rnnbench.backend import DeviceTimer, Network
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
-from rnnbench.threads import check_threads
 
 try:
     import torch
@@ -31,12 +31,12 @@ __all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize",
 DEVICE = torch.device("cuda", 0)
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Build the module with copies of ``params``; ``threads`` is about the host and changes nothing here.
 
     Raises ArgumentError for what ``supports`` gives a reason against.
     """
-    check_threads(threads)
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"torch_cuda cannot run this network: {reason}")

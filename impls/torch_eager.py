@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
 try:
@@ -142,6 +143,7 @@ class EagerNetwork(AutogradNetwork):
         return Affine(self._weights[f"weight_{name}{suffix}"], self._weights.get(f"bias_{name}{suffix}"))
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     return EagerNetwork(spec, params, thread_limits(threads))
 

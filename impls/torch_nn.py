@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 from rnnbench.threads import Limits
 
@@ -53,6 +54,7 @@ def _module(spec: Spec) -> torch.nn.RNNBase:
     return torch.nn.RNN(**sizes, **options, nonlinearity=spec.nonlinearity)
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Build the module with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
     reason = supports(spec)

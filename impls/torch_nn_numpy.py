@@ -14,7 +14,7 @@ from rnnbench.backend import Gradients, Network, State
 from rnnbench.impls import torch_nn
 from rnnbench.impls._host import asarray, synchronize, to_numpy
 from rnnbench.impls.torch_nn import info, supports
-from rnnbench.network import CheckedNetwork
+from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 
@@ -56,6 +56,7 @@ def _converted(state: State) -> State:
     return tuple(map(torch_nn.to_numpy, state))
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Build torch_nn's network; raises ArgumentError for what ``supports`` gives a reason against."""
     return ConvertingNetwork(spec, params, threads)

@@ -1,7 +1,7 @@
 """The few array operations that layers, directions and truncation need, for any backend's arrays."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import array_api_compat
 import numpy as np
@@ -32,7 +32,8 @@ class NumpyArrays:
         return np.concatenate(arrays, axis)
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a + b
+        with numpy_errors():
+            return a + b
 
 
 class StandardArrays:
@@ -60,3 +61,29 @@ class StandardArrays:
 def arrays_of(network: Any, like: Any) -> Arrays:
     """The network's own ``arrays`` if it brings them, else the operations of the library that ``like`` belongs to."""
     return getattr(network, "arrays", None) or StandardArrays(like)
+
+
+NUMPY_ERRORS: dict[str, Literal["ignore", "warn"]] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+"""What NumPy does about floating-point exceptions by default."""
+
+
+def numpy_errors() -> np.errstate:
+    """NumPy's default answer to floating-point exceptions, so that a caller's errstate makes no call fail.
+
+    An exception that the caller ignores stays ignored.
+    """
+    ambient = np.geterr()
+    return np.errstate(**{kind: "ignore" if ambient[kind] == "ignore" else usual for kind, usual in NUMPY_ERRORS.items()})
+
+
+def check_plain(name: str, array: Any) -> None:
+    """Raise ArgumentError for a NumPy array of a class that says more than its values: a mask, units, named fields.
+
+    The arithmetic here would drop what it says.  A numpy.memmap says nothing more.
+    """
+    if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
+        kind = type(array)
+        raise ArgumentError(
+            f"{name} is a {kind.__module__}.{kind.__name__}; expected a plain numpy.ndarray: "
+            "what the subclass says beside its values would be lost"
+        )

@@ -3,17 +3,17 @@
 import contextlib
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 
-from rnnbench.arrays import Arrays
+from rnnbench.arrays import Arrays, check_plain
 from rnnbench.backend import Array, Gradients, State
 from rnnbench.errors import ArgumentError, TapeError
 from rnnbench.params import Params, check_params
-from rnnbench.spec import Spec
-from rnnbench.threads import Limits
+from rnnbench.spec import Spec, check_spec
+from rnnbench.threads import Limits, check_threads
 
 
 class Tape:
@@ -23,6 +23,9 @@ class Tape:
 
     def __init__(self, network: object, steps: int, batch: int, content: Any) -> None:
         self.network, self.steps, self.batch, self.content = network, steps, batch, content
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tape cannot be copied or pickled: it serves one backward of the network that recorded it")
 
 
 _USED = object()
@@ -39,6 +42,7 @@ class CheckedNetwork(ABC):
 
     arrays: Arrays
     array_type: type
+    _load_again: Callable[..., Any] | None = None
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
         self.spec, self._limits = spec, limits
@@ -50,6 +54,16 @@ class CheckedNetwork(ABC):
     def update(self, params: Mapping[str, np.ndarray]) -> None:
         self._params = check_params(self.spec, params)
         self._set_params(self._params)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Spec, Params]]:
+        """A copy is loaded anew, with these weights and the options of ``load``; buffers and threads are its own."""
+        if self._load_again is None:
+            kind = type(self)
+            raise TypeError(
+                f"a {kind.__module__}.{kind.__qualname__} cannot be copied or pickled; its spec and params() can, for another "
+                "load (rnnbench.network.checked_load makes a backend's networks able to)"
+            )
+        return self._load_again, (self.spec, self.params())
 
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         steps, batch, state = self._check_inputs(x, state)
@@ -128,6 +142,7 @@ class CheckedNetwork(ABC):
                 f"{name} is a {got.__module__}.{got.__name__}; expected a {wanted.__module__}.{wanted.__name__} "
                 "(the backend's asarray makes one)"
             )
+        check_plain(name, array)
         shape = tuple(array.shape)
         if len(shape) != len(expected) or any(e is not None and s != e for s, e in zip(shape, expected, strict=True)):
             sizes = ", ".join("_" if size is None else str(size) for size in expected)
@@ -137,6 +152,23 @@ class CheckedNetwork(ABC):
         if dtype != self.spec.dtype:
             raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
         self._check_place(name, array)
+
+
+def checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a backend's ``load``: its Spec and threads are checked first, and what it gives can be pickled and copied.
+
+    A CheckedNetwork is copied by another ``load`` with the same options, which have to be fit for pickling too.
+    """
+
+    @functools.wraps(load)
+    def checked(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, **options: Any) -> Any:
+        check_spec(spec)
+        options["threads"] = check_threads(threads)
+        network = load(spec, params, **options)
+        network._load_again = functools.partial(checked, **options)
+        return network
+
+    return checked
 
 
 @functools.cache

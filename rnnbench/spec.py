@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +17,9 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 NARROW = ("bfloat16", "float16")
 """Those in which arrays are stored and nothing is summed up: products add up in float32."""
 
+MAX_SIZE, MAX_LAYERS = 1 << 24, 1 << 16
+"""Of a size and of the number of layers: far beyond what fits into any machine, and near enough to be counted."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -25,6 +29,7 @@ class Spec:
     jordan; tanh for the others.  ``output_size``: the size O of jordan's output y = V h + c (default: hidden_size); for
     no other cell.  ``dtype``: float32, float64, bfloat16 or float16, of every array; products of the last
     two add up in float32.  What no float16 can be, beyond 65504, becomes infinite, and below 3e-8 zero.
+    NumPy's integers, booleans, strings, dtypes and scalar types are taken and kept as Python's own.
     Raises SpecError.
     """
 
@@ -40,26 +45,34 @@ class Spec:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
+        self._keep("cell", _text(self.cell))
+        if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise SpecError(f"cell is {self.cell!r}; expected one of {', '.join(CELLS)}")
-        for name in ("input_size", "hidden_size", "num_layers"):
-            _check_size(name, getattr(self, name))
+        for name in ("input_size", "hidden_size"):
+            self._keep(name, _size(name, getattr(self, name), MAX_SIZE))
+        self._keep("num_layers", _size("num_layers", self.num_layers, MAX_LAYERS))
         for name in ("bidirectional", "bias"):
             value = getattr(self, name)
-            if not isinstance(value, bool):
+            if not isinstance(value, bool | np.bool_):
                 raise SpecError(f"{name} is {value!r}; expected True or False")
+            self._keep(name, bool(value))
+        self._keep("nonlinearity", _text(self.nonlinearity))
         allowed = CELLS[self.cell].nonlinearities
         if self.nonlinearity not in allowed:
             raise SpecError(f"nonlinearity is {self.nonlinearity!r}; expected {' or '.join(allowed)} for {self.cell}")
+        self._keep("dtype", _dtype_name(self.dtype))
         if self.dtype not in DTYPES:
             raise SpecError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
         if not CELLS[self.cell].feeds_back_output:
             if self.output_size is not None:
                 raise SpecError(f"output_size is {self.output_size!r}; expected None: only jordan has an output layer")
         elif self.output_size is None:
-            object.__setattr__(self, "output_size", self.hidden_size)
+            self._keep("output_size", self.hidden_size)
         else:
-            _check_size("output_size", self.output_size)
+            self._keep("output_size", _size("output_size", self.output_size, MAX_SIZE))
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def kind(self) -> Cell:
@@ -144,6 +157,27 @@ class Spec:
         return 2 * self.forward_bytes(steps, batch)
 
 
-def _check_size(name: str, value: object) -> None:
+def check_spec(spec: object) -> None:
+    """Raise SpecError unless ``spec`` is a Spec."""
+    if not isinstance(spec, Spec):
+        raise SpecError(f"spec is a {type(spec).__name__}; expected a rnnbench.Spec")
+
+
+def _size(name: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise SpecError(f"{name} is {value!r}; expected an integer >= 1")
+    if value > most:
+        raise SpecError(f"{name} is {value!r}; expected an integer from 1 to {most}")
+    return int(value)
+
+
+def _text(value: Any) -> Any:
+    """A string of a class of its own, as NumPy's and enumerations' are, as a plain one; anything else as it is."""
+    return str.__str__(value) if isinstance(value, str) else value
+
+
+def _dtype_name(value: Any) -> Any:
+    """The name of NumPy's dtype or scalar type; a string as it is."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    return _text(value)

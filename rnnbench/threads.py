@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import threadpoolctl
 
 from rnnbench.errors import ArgumentError
@@ -12,15 +13,18 @@ Limits = Callable[[], contextlib.AbstractContextManager[Any]]
 """Called around each run of a network; ``contextlib.nullcontext`` leaves the process's setting."""
 
 
-def check_threads(threads: int | None) -> None:
-    """Raise ArgumentError unless ``threads`` is None or an integer >= 1."""
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+def check_threads(threads: int | None) -> int | None:
+    """``threads`` as Python's own integer; raises ArgumentError unless it is None or an integer >= 1."""
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise ArgumentError(f"threads is {threads!r}; expected an integer >= 1, or None for the process's setting")
+    return int(threads)
 
 
 def blas_limits(threads: int | None) -> Limits:
     """Limits for the BLAS libraries that this process has loaded; raises ArgumentError."""
-    check_threads(threads)
+    threads = check_threads(threads)
     if threads is None:
         return contextlib.nullcontext
     libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers

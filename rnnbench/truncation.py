@@ -1,17 +1,33 @@
 """Truncated backpropagation through time over any Network."""
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from rnnbench.arrays import Arrays, arrays_of
 from rnnbench.backend import Array, Gradients, Network, State
 from rnnbench.errors import ArgumentError
 
+Cotangents = Callable[[Array, int], Array]
+"""From the outputs y (steps, B, D*H) of some steps, and the index of the first of them, to their cotangents."""
+
 
 def tbptt(
-    net: Network, x: Array, dy: Array, window: int, stride: int | None = None, state: State | None = None
+    net: Network,
+    x: Array,
+    dy: Array | Cotangents,
+    window: int,
+    stride: int | None = None,
+    state: State | None = None,
+    dstate: State | None = None,
 ) -> tuple[Array, State, Gradients]:
     """Run a whole sequence with truncated BPTT; returns y (T, B, D*H), the final state and the summed gradients.
 
+    ``dy``: the cotangents of y, (T, B, D*H), or a function that is called once in each pass, in order of time, with
+    ``(y, first)``: the outputs of the steps that the pass takes cotangents of, which it must not change, and the index of the
+    first of them; it returns their cotangents, as of a loss that is computed from y.  ``dstate``: the cotangent of the final
+    state, which the last pass takes.
     ``window`` (k2): how many steps a gradient flows back; ``stride`` (k1, default window): how often a backward pass runs,
     1 <= stride <= window.  Passes run at t = stride, 2*stride, ... and, where steps remain, a last one at T.  The pass at
     t takes the cotangents of the steps since the pass before it, starts from the true forward state at step
@@ -21,12 +37,11 @@ def tbptt(
     A bidirectional network cannot be cut in time and is refused unless a single pass covers the sequence.
     Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network trajectories".
     """
-    stride = _check(net, x, dy, window, stride)
+    window, stride = _check(net, x, dy, window, stride)
     steps = x.shape[0]
     if steps <= stride:
-        return _single_pass(net, x, dy, state)
+        return _single_pass(net, x, dy, state, dstate)
     arrays = arrays_of(net, x)
-    batch_shape = tuple(dy.shape[1:])
     known: dict[int, State | None] = {0: state}
     outputs: list[Array] = []
     total = _Sum(arrays)
@@ -37,10 +52,11 @@ def tbptt(
         known = _advance(net, x, known, start)
         y, final, tape = net.record(x[start:end], known[start])
         outputs.append(y if start == previous else arrays.concat([y[previous - start :]], 0))  # a view would keep all of y
-        cotangent = dy[previous:end]
+        cotangent = _cotangents(dy, outputs[-1], previous) if callable(dy) else dy[previous:end]
         if start < previous:
-            cotangent = arrays.concat([arrays.zeros((previous - start, *batch_shape)), cotangent], 0)
-        grads = net.backward(tape, cotangent)
+            before = arrays.zeros((previous - start, *cotangent.shape[1:]))
+            cotangent = arrays.concat([before, cotangent], 0)
+        grads = net.backward(tape, cotangent, dstate if end == steps else None)
         del tape, y
         total.add(grads, start, end)
         known[end] = state = final
@@ -48,30 +64,49 @@ def tbptt(
     return arrays.concat(outputs, 0), state, total.result()  # type: ignore[return-value]  # the loop ran
 
 
-def _check(net: Any, x: Array, dy: Array, window: int, stride: int | None) -> int:
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+def _check(net: Any, x: Array, dy: Array | Cotangents, window: int, stride: int | None) -> tuple[int, int]:
+    """Window and stride, as Python's own integers."""
+    if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
         raise ArgumentError(f"window is {window!r}; expected an integer >= 1")
     if stride is None:
         stride = window
-    if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= window:
+    if isinstance(stride, bool) or not isinstance(stride, int | np.integer) or not 1 <= stride <= window:
         raise ArgumentError(f"stride is {stride!r}; expected an integer from 1 to window = {window}")
-    for name, array in (("x", x), ("dy", dy)):
-        if not hasattr(array, "shape"):
-            raise ArgumentError(f"{name} is a {type(array).__name__}; expected an array of the network's backend")
-    if len(x.shape) != 3 or len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
-        raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
+    if not hasattr(x, "shape"):
+        raise ArgumentError(f"x is a {type(x).__name__}; expected an array of the network's backend")
+    if len(x.shape) != 3:
+        raise ArgumentError(f"x has shape {tuple(x.shape)}; expected (T, B, I)")
+    if not callable(dy):
+        if not hasattr(dy, "shape"):
+            raise ArgumentError(
+                f"dy is a {type(dy).__name__}; expected an array of the network's backend, or a function of y and a step"
+            )
+        if len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
+            raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
     # the contract asks no network for its spec; one that does not tell is taken at its word
     if stride < x.shape[0] and getattr(net, "spec", None) and net.spec.bidirectional:
         raise ArgumentError(
             f"window is {window} and stride {stride} for T = {x.shape[0]}; expected both >= T: "
             "a bidirectional network cannot be cut in time"
         )
-    return stride
+    return int(window), int(stride)
 
 
-def _single_pass(net: Network, x: Array, dy: Array, state: State | None) -> tuple[Array, State, Gradients]:
+def _single_pass(
+    net: Network, x: Array, dy: Array | Cotangents, state: State | None, dstate: State | None
+) -> tuple[Array, State, Gradients]:
     y, final, tape = net.record(x, state)
-    return y, final, net.backward(tape, dy)
+    return y, final, net.backward(tape, _cotangents(dy, y, 0) if callable(dy) else dy, dstate)
+
+
+def _cotangents(function: Cotangents, y: Array, first: int) -> Array:
+    found = function(y, first)
+    if type(found) is not type(y) or tuple(found.shape) != tuple(y.shape):
+        got = f"shape {tuple(found.shape)}" if hasattr(found, "shape") else f"class {type(found).__name__}"
+        raise ArgumentError(
+            f"dy(y, {first}) gave a result of {got}; expected a {type(y).__name__} of the shape of y, {tuple(y.shape)}"
+        )
+    return found
 
 
 def _advance(net: Network, x: Array, known: dict[int, State | None], step: int) -> dict[int, State | None]:

@@ -7,6 +7,7 @@ import pytest
 
 from rnnbench import Spec, SpecError
 from rnnbench.cells import CELLS
+from rnnbench.spec import DTYPES
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,11 @@ from rnnbench.cells import CELLS
         ({"input_size": 0}, "input_size is 0; expected an integer >= 1"),
         ({"input_size": True}, "input_size is True; expected an integer >= 1"),
         ({"hidden_size": -3}, "hidden_size is -3; expected an integer >= 1"),
+        ({"hidden_size": 2**40}, "hidden_size is 1099511627776; expected an integer from 1 to 16777216"),
+        ({"num_layers": np.int64(2**31)}, "num_layers is np.int64(2147483648); expected an integer from 1 to 65536"),
+        ({"cell": ["lstm"]}, "cell is ['lstm']; expected one of elman, jordan, lstm, gru, gru_reset_before"),
+        ({"dtype": None}, "dtype is None; expected one of float32, float64, bfloat16, float16"),
+        ({"dtype": np.dtype("int8")}, "dtype is 'int8'; expected one of float32, float64, bfloat16, float16"),
         ({"hidden_size": 2.0}, "hidden_size is 2.0; expected an integer >= 1"),
         ({"num_layers": 0}, "num_layers is 0; expected an integer >= 1"),
         ({"num_layers": "2"}, "num_layers is '2'; expected an integer >= 1"),
@@ -48,8 +54,23 @@ def test_a_spec_is_a_value_frozen_equal_and_hashable():
     assert dataclasses.replace(spec, num_layers=2) == Spec("jordan", 3, 2, num_layers=2)
 
 
-def test_numpy_integers_are_sizes():
-    assert Spec("lstm", np.int64(3), np.int32(2)) == Spec("lstm", 3, 2)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_numpy_calls_the_same_is_kept_as_python_s_own(dtype):
+    plain = Spec("jordan", 3, 2, num_layers=2, bidirectional=True, output_size=4, nonlinearity="relu", dtype=dtype)
+    numpys = Spec(
+        np.str_("jordan"),
+        np.int64(3),
+        np.uint8(2),
+        num_layers=np.int32(2),  # type: ignore[arg-type]
+        bidirectional=np.True_,  # type: ignore[arg-type]
+        output_size=np.int16(4),  # type: ignore[arg-type]
+        nonlinearity=np.str_("relu"),
+        dtype=plain.numpy_dtype,  # type: ignore[arg-type]
+    )
+    assert numpys == plain
+    assert hash(numpys) == hash(plain)
+    assert repr(numpys) == repr(plain)
+    assert Spec("lstm", 3, 2, dtype=plain.numpy_dtype.type) == Spec("lstm", 3, 2, dtype=dtype)  # type: ignore[arg-type]
 
 
 def test_suffixes_are_in_the_order_of_torch():

@@ -108,8 +108,11 @@ def derivative(function, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return {name: part.reshape(value.shape) for (name, value), part in zip(values.items(), flat, strict=True)}
 
 
-def defined(cell: str, p: Given, window: int, stride: int | None) -> dict[str, np.ndarray]:
-    """The sum over passes of the derivative of each pass's own loss, its start state held fixed."""
+def defined(cell: str, p: Given, window: int, stride: int | None, dstate=()) -> dict[str, np.ndarray]:
+    """The sum over passes of the derivative of each pass's own loss, its start state held fixed.
+
+    The loss of the last pass has the final state too, with the weights ``dstate``.
+    """
     _, states = whole_forward(cell, p)
     stride = window if stride is None else stride
     steps = len(p.x)
@@ -127,6 +130,9 @@ def defined(cell: str, p: Given, window: int, stride: int | None) -> dict[str, n
                 state = STEPS[cell](v, v["dx"][:, t - start], state)
                 if t >= previous:
                     value += np.sum(p.dy[t] * state[0], axis=(1, 2))
+            if end == steps:
+                for weight, part in zip(dstate, state, strict=False):
+                    value += np.sum(weight[0] * part, axis=(1, 2))
             return value
 
         found = derivative(loss, variables)
@@ -180,6 +186,63 @@ def test_gradients_are_those_of_the_definition_pass_by_pass(backend, cell, windo
     y, states = whole_forward(cell, p)
     expected = {"y": y} | {f"final {k}": part for k, part in enumerate(states[-1])} | defined(cell, p, window, stride)
     assert_close(run(backend, SPECS[cell], p, window, stride), expected)
+
+
+@each_cell
+@each_cut
+@pytest.mark.parametrize("backend", CPU, ids=["numpy_ref", "numba_cpu"])
+def test_the_last_pass_takes_the_cotangent_of_the_final_state(backend, cell, window, stride):
+    spec, p = SPECS[cell], given(SPECS[cell])
+    dstate = tuple(np.random.default_rng(9).standard_normal(part.shape) for part in p.state)
+    net = backend.load(spec, p.params)
+    got = named(backend, *rnnbench.tbptt(net, p.x, p.dy, window, stride, p.state, dstate))
+    assert_close(got, defined(cell, p, window, stride, dstate))
+
+
+@each_cell
+@each_cut
+@pytest.mark.parametrize("backend", [*CPU, *TORCH], ids=lambda b: str(getattr(b, "__name__", b)).rsplit(".", 1)[-1])
+def test_cotangents_may_come_from_a_loss_of_each_window_as_in_training(backend, cell, window, stride):
+    backend = of_torch(backend) if isinstance(backend, str) else backend
+    spec, p = SPECS[cell], given(SPECS[cell])
+    net, x, state = backend.load(spec, p.params), backend.asarray(p.x), tuple(map(backend.asarray, p.state))
+    asked = []
+
+    def squared_error(y, first):
+        """The derivative of |y - target|^2 / 2, where the targets are p.dy."""
+        asked.extend(range(first, first + len(y)))
+        return y - backend.asarray(p.dy[first : first + len(y)])
+
+    got = named(backend, *rnnbench.tbptt(net, x, squared_error, window, stride, state))
+    y, _, _ = net.record(x, state)
+    expected = named(backend, *rnnbench.tbptt(net, x, y - backend.asarray(p.dy), window, stride, state))
+    assert asked == list(range(T))
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=TOLERANCE * np.max(np.abs(value)), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda y, _: y[:1], "dy(y, 0) gave a result of shape (1, 2, 2); expected a ndarray of the shape of y, (3, 2, 2)"),
+        (lambda *_: None, "dy(y, 0) gave a result of class NoneType; expected a ndarray of the shape of y, (3, 2, 2)"),
+        (lambda y, _: y.astype("f4"), "dy has dtype float32; expected float64"),
+    ],
+    ids=["too few steps", "nothing", "another dtype"],
+)
+def test_what_is_no_cotangent_of_a_window_is_refused(function, message):
+    p = given(SPECS["elman"])
+    with pytest.raises(ArgumentError) as caught:
+        rnnbench.tbptt(numpy_ref.load(SPECS["elman"], p.params), p.x, function, 3)
+    assert str(caught.value) == message
+
+
+def test_numpy_integers_are_windows_and_strides():
+    p = given(SPECS["elman"])
+    net = numpy_ref.load(SPECS["elman"], p.params)
+    got = named(numpy_ref, *rnnbench.tbptt(net, p.x, p.dy, np.int64(4), np.int32(2)))
+    for name, value in named(numpy_ref, *rnnbench.tbptt(net, p.x, p.dy, 4, 2)).items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 @each_cell
@@ -299,6 +362,11 @@ REFUSED = {
         {"window": 3, "dy": np.zeros((T, B, 9))},
         "dy has shape (3, 2, 9); expected (T, B, D*H) = (3, 2, 2)",
     ),
+    "dy a list": (
+        {"window": 3, "dy": [1.0]},
+        "dy is a list; expected an array of the network's backend, or a function of y and a step",
+    ),
+    "x of wrong rank": ({"window": 3, "x": np.zeros((T, B))}, "x has shape (7, 2); expected (T, B, I)"),
     "x of wrong size": ({"window": 3, "x": np.zeros((T, B, 9))}, f"x has shape (3, 2, 9); expected (T, B, I) = (_, _, {I})"),
 }
 

@@ -21,12 +21,14 @@ from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_n
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.workers import Workers
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     workers = Workers(threads)
     runner = functools.partial(workers.run_directions, spec)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -50,8 +51,11 @@ class Workers:
     """
 
     def __init__(self, threads: int | None) -> None:
-        check_threads(threads)
-        self.threads = threads or numba.get_num_threads()
+        self.threads = check_threads(threads) or numba.get_num_threads()
+        self._start()
+        _ALIVE.add(self)
+
+    def _start(self) -> None:
         self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
         self._busy = threading.Lock()
 
@@ -103,6 +107,19 @@ class Workers:
             return [calls[0](), second.result()]
         finally:
             wait([second])
+
+
+_ALIVE: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+def _start_again() -> None:
+    """In a forked child: it has none of its parent's threads, and a lock that one of them held stays locked."""
+    for workers in _ALIVE:
+        workers._start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_again)
 
 
 def _elsewhere(taken: set[int], call: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from rnnbench.arrays import check_plain
 from rnnbench.backend import DeviceTimer, Network
 from rnnbench.impls.numba_cuda.device import info, require, simulated, synchronize, unavailable
+from rnnbench.network import checked_load
 from rnnbench.spec import Spec
-from rnnbench.threads import check_threads
 
 __all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
+@checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
     """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
-    check_threads(threads)
     require()
     from rnnbench.impls.numba_cuda.network import CudaNetwork
 
@@ -32,6 +33,7 @@ def asarray(array: np.ndarray) -> Any:
     require()
     from rnnbench.impls.numba_cuda.arrays import on_device
 
+    check_plain("the array", array)
     return on_device(np.ascontiguousarray(array))
 
 
