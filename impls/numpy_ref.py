@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays
+from rnnbench.arrays import NumpyArrays, numpy_errors
 from rnnbench.backend import Network, State
 from rnnbench.cells import Activations, Cell, Equations
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
@@ -18,7 +18,7 @@ from rnnbench.network import checked_load
 from rnnbench.params import Params
 from rnnbench.spec import NARROW, Spec
 from rnnbench.stack import StackedNetwork
-from rnnbench.threads import blas_info, blas_limits
+from rnnbench.threads import blas_info, blas_limits, together
 
 __all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
@@ -234,7 +234,8 @@ class _Arrays(NumpyArrays):
         self._arithmetic = arithmetic
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return self._arithmetic.accumulated(a, b)
+        with numpy_errors():
+            return self._arithmetic.accumulated(a, b)
 
 
 def _times(steps: int, reverse: bool) -> Iterator[int]:
@@ -250,7 +251,8 @@ def load(
     arithmetic = arithmetic or (Narrow(dtype) if narrow else Arithmetic())
     layer = Layer(spec, arithmetic)
     arrays = NumpyArrays(dtype) if narrow else _Arrays(dtype, arithmetic)
-    return StackedNetwork(spec, params, InFloat32(layer, dtype) if narrow else layer, arrays, np.ndarray, blas_limits(threads))
+    limits = together(numpy_errors, blas_limits(threads))
+    return StackedNetwork(spec, params, InFloat32(layer, dtype) if narrow else layer, arrays, np.ndarray, limits)
 
 
 def info() -> dict[str, Any]:

@@ -22,6 +22,19 @@ def check_threads(threads: int | None) -> int | None:
     return int(threads)
 
 
+def together(*limits: Limits) -> Limits:
+    """Several limits as one."""
+
+    @contextlib.contextmanager
+    def all_of_them() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for limit in limits:
+                stack.enter_context(limit())
+            yield
+
+    return all_of_them
+
+
 def blas_limits(threads: int | None) -> Limits:
     """Limits for the BLAS libraries that this process has loaded; raises ArgumentError."""
     threads = check_threads(threads)

@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays
+from rnnbench.arrays import NumpyArrays, numpy_errors
 from rnnbench.backend import Network
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
@@ -34,7 +34,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
     runner = functools.partial(workers.run_directions, spec)
     in_float32 = spec.dtype == "float16"
     layer = InFloat32(Layer(replace(spec, dtype="float32"), workers), spec.numpy_dtype) if in_float32 else Layer(spec, workers)
-    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, runner=runner)
+    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, numpy_errors, runner)
 
 
 def info() -> dict[str, Any]:
