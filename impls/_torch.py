@@ -8,7 +8,7 @@ and makes ``backward`` raise torch's RuntimeError where it did.
 import contextlib
 import functools
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ from rnnbench.spec import BFLOAT16, Spec
 from rnnbench.threads import Limits
 
 CPU = torch.device("cpu")
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""Classes of tensors that say nothing beside their values."""
 
 
 class Recorded(NamedTuple):
@@ -47,7 +50,7 @@ class AutogradNetwork(CheckedNetwork):
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits, device: torch.device = CPU) -> None:
         self._device = device
-        self.arrays = StandardArrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=device))
+        self.arrays = _Arrays(torch.empty(0, dtype=getattr(torch, spec.dtype), device=device))
         super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
@@ -65,26 +68,68 @@ class AutogradNetwork(CheckedNetwork):
 
     def _forward(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         # not inference mode: what it makes is of no use to a caller's autograd
-        with torch.inference_mode(False), torch.no_grad():
+        with undisturbed(), torch.no_grad():
             return self._run(x, state)
 
     def _record(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State, Recorded]:
-        with torch.inference_mode(False):
+        with undisturbed():
             x, state = _leaf(x), tuple(_leaf(part) for part in state)
             y, final = self._run(x, state)
             content = Recorded(y, final, self._weights, x, state)
             return y.detach(), tuple(part.detach() for part in final), content
 
     def _backward(self, content: Recorded, dy: torch.Tensor, dstate: State) -> Gradients:
-        with torch.inference_mode(False):
+        with undisturbed():
             leaves = (*content.weights.values(), content.x, *content.state)
             grads = torch.autograd.grad((content.y, *content.final), leaves, (dy, *dstate))
         count = len(content.weights)
         return Gradients(dict(zip(content.weights, grads[:count], strict=True)), grads[count], grads[count + 1 :])
 
     def _check_place(self, name: str, array: torch.Tensor) -> None:
+        if type(array) not in _PLAIN:
+            kind = type(array)
+            raise ArgumentError(f"{name} is a {kind.__module__}.{kind.__name__}; expected a plain torch.Tensor")
+        if array.layout != torch.strided:
+            raise ArgumentError(f"{name} has layout {array.layout}; expected torch.strided, a dense tensor")
         if array.device != self._device:
             raise ArgumentError(f"{name} is on device {array.device}; expected {self._device}")
+
+
+_MKLDNN: Any = torch.backends.mkldnn
+_PRECISIONS = [getattr(_MKLDNN, name) for name in ("matmul", "rnn") if hasattr(_MKLDNN, name)]
+"""What decides how float32 is multiplied on the CPU, its own setting or one that it inherits; PyTorch before 2.9 has none."""
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Gradients as the network needs them, arithmetic of the dtype at hand and no checks that raise, whatever is set."""
+    with torch.inference_mode(False), contextlib.ExitStack() as changed:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                changed.enter_context(torch.autocast(device, enabled=False))
+        if torch.is_anomaly_enabled():
+            changed.enter_context(torch.autograd.set_detect_anomaly(False))
+        for setting in _PRECISIONS:
+            if setting.fp32_precision not in ("none", "ieee"):
+                changed.callback(setattr, setting, "fp32_precision", setting.fp32_precision)
+                setting.fp32_precision = "ieee"
+        yield
+
+
+class _Arrays(StandardArrays):
+    """Operations that nothing disturbs either."""
+
+    def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
+        with undisturbed():
+            return super().zeros(shape)
+
+    def concat(self, arrays: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+        with undisturbed():
+            return super().concat(arrays, axis)
+
+    def add(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        with undisturbed():
+            return super().add(a, b)
 
 
 def _leaf(array: torch.Tensor) -> torch.Tensor:

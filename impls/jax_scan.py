@@ -9,10 +9,11 @@ when it starts: as many as NPROC says, else as processors that the process may u
 so ``load`` refuses any other number.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -151,9 +152,37 @@ class _Arrays:
             return _submitted(a + b)
 
 
-def as_it_is(dtype: Any) -> Any:
-    """The context in which JAX keeps arrays of a dtype as they are; of this thread alone."""
-    return jax.enable_x64(np.dtype(dtype).itemsize == 8)
+class _Setting(NamedTuple):
+    """One of JAX's: its name, its values that do no harm, and the context that makes it one of them in this thread."""
+
+    name: str
+    harmless: tuple[Any, ...]
+    context: Callable[[], Any]
+
+
+_SETTINGS = [
+    _Setting("jax_default_matmul_precision", (None, "float32", "highest"), lambda: jax.default_matmul_precision("highest")),
+    _Setting("jax_numpy_rank_promotion", ("allow",), lambda: jax.numpy_rank_promotion("allow")),
+    _Setting("jax_numpy_dtype_promotion", ("standard",), lambda: jax.numpy_dtype_promotion("standard")),
+    _Setting("jax_debug_nans", (False,), lambda: jax.debug_nans(False)),
+    _Setting("jax_debug_infs", (False,), lambda: jax.debug_infs(False)),
+    _Setting("jax_disable_jit", (False,), lambda: jax.disable_jit(False)),
+    _Setting("jax_check_tracer_leaks", (False,), lambda: jax.check_tracer_leaks(False)),
+    *(
+        _Setting(f"jax_transfer_guard_{way}", (None, "allow"), lambda: jax.transfer_guard("allow"))
+        for way in ("host_to_device", "device_to_host", "device_to_device")
+    ),
+]
+
+
+@contextlib.contextmanager
+def as_it_is(dtype: Any) -> Iterator[None]:
+    """In which JAX keeps arrays of a dtype as they are and computes in it, whatever a caller has set; of this thread alone."""
+    with jax.enable_x64(np.dtype(dtype).itemsize == 8), contextlib.ExitStack() as changed:
+        for setting in _SETTINGS:
+            if getattr(jax.config, setting.name) not in setting.harmless:
+                changed.enter_context(setting.context())
+        yield
 
 
 _unfinished: list[jax.Array] = []
@@ -197,7 +226,8 @@ def placed(array: np.ndarray, device: jax.Device) -> jax.Array:
 
 def to_numpy(array: jax.Array) -> np.ndarray:
     """Copy an array, once it is computed, into a NumPy array of the same dtype."""
-    return np.array(array)
+    with as_it_is(array.dtype):
+        return np.array(array)
 
 
 def supports(spec: Spec) -> str | None:

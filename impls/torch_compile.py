@@ -81,6 +81,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 def unavailable() -> str | None:
     """Why nothing can be compiled here, by TorchInductor's own search for a compiler."""
+    if torch._dynamo.config.disable:
+        return "torch.compile is turned off in this process: unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE"
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
         return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[peers]'"
     from torch._inductor.cpp_builder import get_cpp_compiler

@@ -1,7 +1,8 @@
 """Lossless conversion of parameters between rnnbench's layout, which is torch.nn's, and torch, ONNX and Keras.
 
 Every conversion copies, keeps the dtype and moves values without arithmetic, so that there and back is the same to the
-bit.  Gate orders in storage, with this package's names (ONNX and Keras call g "c" and n "h"):
+bit, but where ``to_keras`` is told to add two biases and where ``from_torch`` meets normed weights.
+Gate orders in storage, with this package's names (ONNX and Keras call g "c" and n "h"):
 
     cell                      torch, rnnbench   ONNX      Keras     ONNX operator, Keras layer
     elman                     h                 h         h         RNN, SimpleRNN
@@ -14,14 +15,16 @@ torch.nn has no gru_reset_before and no sigmoid elman.
 Sources: torch.nn.LSTM, torch.nn.GRU; ONNX operators RNN, LSTM, GRU; keras.layers.SimpleRNN, LSTM, GRU.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnbench.arrays import numpy_errors
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.params import Params, check_params
-from rnnbench.spec import Spec
+from rnnbench.spec import BFLOAT16, Spec, check_spec
 
 _TORCH_CELLS = ("elman", "lstm", "gru")
 _ONNX_GATES = {"elman": ("h",), "lstm": ("i", "o", "f", "g"), "gru": ("z", "r", "n"), "gru_reset_before": ("z", "r", "n")}
@@ -46,17 +49,23 @@ class OnnxOperator(NamedTuple):
     attributes: dict[str, Any]
 
 
-def from_torch(spec: Spec, state_dict: Mapping[str, Any], prefix: str = "") -> Params:
-    """Read a torch.nn.RNN, LSTM or GRU out of a ``state_dict`` of tensors on any device, or of NumPy arrays.
+def from_torch(spec: Spec, source: Any, prefix: str = "") -> Params:
+    """Read a torch.nn.RNN, LSTM, GRU or one of their cells: the module, or its ``state_dict`` of tensors or NumPy arrays.
 
     ``prefix``: what the module's names start with inside a larger model, such as "encoder.rnn."; names that start
-    otherwise are left out, all others must be parameters of ``spec`` in its dtype.  Raises ArgumentError.
+    otherwise are left out, all others must be parameters of ``spec`` in its dtype, on any device.  Weights under
+    torch.nn.utils.weight_norm, old or new, are what v and g make, rounded as NumPy rounds them; those of another
+    parametrization are read from the module, which computes them.  Raises SpecError or ArgumentError.
     """
     _check_torch(spec)
+    state_dict = source if isinstance(source, Mapping) else _of_module(source, prefix)
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if prefix and not found:
         raise ArgumentError(f"no name starts with the prefix {prefix!r}; the names are {', '.join(state_dict)}")
-    return check_params(spec, {name: _from_tensor(spec, prefix + name, value) for name, value in found.items()})
+    if spec.suffixes() == ["_l0"] and not any("_l0" in name for name in found):  # torch.nn.RNNCell, LSTMCell, GRUCell
+        found = {_with_layer(name): value for name, value in found.items()}
+    arrays = {name: _from_tensor(spec, prefix + name, value) for name, value in found.items()}
+    return check_params(spec, _normed(spec, arrays))
 
 
 def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
@@ -70,7 +79,13 @@ def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> 
         import torch
     except ImportError as error:
         raise BackendUnavailable("to_torch needs PyTorch: pip install 'rnnbench[torch]'") from error
-    return {prefix + name: torch.from_numpy(value) for name, value in params.items()}  # check_params made copies
+
+    def tensor(value: np.ndarray) -> Any:  # check_params made copies
+        if value.dtype == BFLOAT16:  # which torch takes from no NumPy array
+            return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(value)
+
+    return {prefix + name: tensor(value) for name, value in params.items()}
 
 
 def onnx_operator(spec: Spec) -> OnnxOperator:
@@ -124,13 +139,14 @@ def from_onnx(spec: Spec, layers: Sequence[Sequence[np.ndarray | None]]) -> Para
     return check_params(spec, params)
 
 
-def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0) -> list[np.ndarray]:
+def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0, *, fold_bias: bool = False) -> list[np.ndarray]:
     """List one layer's arrays as its Keras counterpart's ``set_weights`` takes them.
 
     [kernel (I, G*H), recurrent_kernel (H, G*H), bias], without the last for bias=False, and the same again for the
     backward layer of ``keras.layers.Bidirectional``.  bias is (2, 3*H), input then recurrent, for gru; elsewhere Keras
     has one bias (G*H,) where torch has two.  It takes bias_ih, and bias_hh must be +0.0 throughout: their sum would
-    round, and could not be taken apart again.  Raises ArgumentError.
+    round, and could not be taken apart again.  With ``fold_bias`` it takes that sum, bias_ih + bias_hh rounded once,
+    which is not lossless; the network is the same up to that rounding.  Raises ArgumentError.
     """
     gates = _gates(spec, _KERAS_GATES, "Keras")
     params = check_params(spec, params)
@@ -143,12 +159,13 @@ def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0) -> li
         elif spec.bias:
             recurrent = ours["bias_hh"]
             others = int(np.count_nonzero((recurrent != 0) | np.signbit(recurrent)))
-            if others:
+            if others and not fold_bias:
                 raise ArgumentError(
                     f"bias_hh{suffix} has {others} values other than +0.0; expected none: Keras has one bias for {spec.cell}, "
-                    "and a sum of two would not be lossless"
+                    "and a sum of two would not be lossless (fold_bias=True takes it)"
                 )
-            arrays.append(ours["bias_ih"])
+            with numpy_errors():
+                arrays.append(ours["bias_ih"] + recurrent if others else ours["bias_ih"])
     return arrays
 
 
@@ -180,23 +197,86 @@ def from_keras(spec: Spec, layers: Sequence[Sequence[np.ndarray]]) -> Params:
 
 
 def _check_torch(spec: Spec) -> None:
+    check_spec(spec)
     if spec.cell not in _TORCH_CELLS:
         raise ArgumentError(f"cell is {spec.cell!r}; expected {', '.join(_TORCH_CELLS)}: torch.nn has no other")
     if spec.nonlinearity == "sigmoid":
         raise ArgumentError("nonlinearity is 'sigmoid'; expected 'tanh' or 'relu': torch.nn.RNN has no other")
 
 
+def _of_module(module: Any, prefix: str) -> Mapping[str, Any]:
+    """A module's ``state_dict``; in the place of what a parametrization keeps, the parameters that it makes."""
+    if not callable(getattr(module, "state_dict", None)):
+        raise ArgumentError(f"source is a {type(module).__name__}; expected a torch.nn.Module or its state_dict()")
+    found = dict(module.state_dict())
+    for name in [name for name in found if ".parametrizations." in f".{name}"]:
+        owner, _, parameter = f".{name}".partition(".parametrizations.")
+        owner, parameter = owner.removeprefix("."), parameter.split(".")[0]
+        whole = f"{owner}.{parameter}".removeprefix(".")
+        if whole.startswith(prefix):
+            found[whole] = getattr(module.get_submodule(owner), parameter)
+        del found[name]
+    return found
+
+
+def _with_layer(name: str) -> str:
+    """A cell's parameter by the name that it has in a layer: what weight_norm adds to a name comes after the layer's."""
+    for whole in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        name = name.replace(whole, f"{whole}_l0")
+    return name
+
+
 def _from_tensor(spec: Spec, name: str, value: Any) -> Any:
     """A tensor's values as a NumPy array that may share its memory; anything else as it is, for check_params."""
     if not hasattr(value, "detach"):
         return value
+    value = value.detach()
     dtype = str(value.dtype).removeprefix("torch.")
-    if dtype != spec.dtype:  # before .numpy(), which knows no bfloat16
+    if value.is_quantized or dtype != spec.dtype:  # before .numpy(), which knows no bfloat16
         raise ArgumentError(f"{name} has dtype {dtype}; expected {spec.dtype}")
-    return value.detach().cpu().numpy()
+    if str(value.layout) != "torch.strided":
+        raise ArgumentError(f"{name} has layout {value.layout}; expected torch.strided, a dense tensor")
+    if value.device.type == "meta":
+        raise ArgumentError(f"{name} is on device meta, which holds no values; expected a device that does")
+    value = value.resolve_neg().contiguous().cpu()
+    if spec.dtype == "bfloat16":
+        import torch
+
+        return value.view(torch.int16).numpy().view(BFLOAT16)
+    return value.numpy()
+
+
+_NORMED = re.compile(r"(?:(?:parametrizations\.)(?P<new>\w+)\.original(?P<part>[01])|(?P<old>\w+)_(?P<letter>[gv]))")
+
+
+def _normed(spec: Spec, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The weights that torch.nn.utils.weight_norm makes: v, each row or column as long as g says (Salimans and Kingma 2016)."""
+    shapes, parts, others = spec.param_shapes(), {}, {}
+    for name, value in arrays.items():
+        match = None if name in shapes else _NORMED.fullmatch(name)
+        if match is None:
+            others[name] = value
+        else:
+            letter = match["letter"] or "gv"[int(match["part"])]
+            parts.setdefault(match["new"] or match["old"], {})[letter] = value
+    if unread := [name for name in others if name.startswith("parametrizations.")]:
+        raise ArgumentError(
+            f"{', '.join(unread)} belong to a parametrization; expected weight_norm's or none: pass the module, which computes "
+            "the weights, in the place of its state_dict"
+        )
+    for name, part in parts.items():
+        if part.keys() != {"g", "v"} or not all(isinstance(value, np.ndarray) for value in part.values()):
+            raise ArgumentError(f"of {name} there is {' and '.join(sorted(part))}; expected the g and v of weight_norm")
+        g, v = part["g"], part["v"]
+        axes = tuple(axis for axis in range(v.ndim) if g.ndim != v.ndim or g.shape[axis] == 1)
+        with numpy_errors():
+            length = np.sqrt(np.sum(np.square(v), axis=axes or None, keepdims=True, dtype=v.dtype))
+            others[name] = (v * (g / length)).astype(v.dtype)
+    return others
 
 
 def _gates(spec: Spec, gates: Mapping[str, tuple[str, ...]], library: str) -> tuple[str, ...]:
+    check_spec(spec)
     if spec.cell not in gates:
         raise ArgumentError(f"cell is {spec.cell!r}; expected {', '.join(gates)}: {library} has no other")
     return gates[spec.cell]

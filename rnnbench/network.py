@@ -37,7 +37,7 @@ class CheckedNetwork(ABC):
 
     Sequences have T >= 1 there and states are given; ``arrays`` are the operations on the implementation's arrays and
     ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.  ``limits`` is
-    entered around every run.
+    entered around every run, and around what truncated BPTT does with arrays.
     """
 
     arrays: Arrays
@@ -45,7 +45,7 @@ class CheckedNetwork(ABC):
     _load_again: Callable[..., Any] | None = None
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
-        self.spec, self._limits = spec, limits
+        self.spec, self.limits = spec, limits
         self.update(params)
 
     def params(self) -> Params:
@@ -69,14 +69,14 @@ class CheckedNetwork(ABC):
         steps, batch, state = self._check_inputs(x, state)
         if steps == 0:
             return self._empty_output(batch), self._copied(state)
-        with self._limits():
+        with self.limits():
             return self._forward(x, state)
 
     def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
         steps, batch, state = self._check_inputs(x, state)
         if steps == 0:
             return self._empty_output(batch), self._copied(state), Tape(self, 0, batch, _EMPTY)
-        with self._limits():
+        with self.limits():
             y, final, content = self._record(x, state)
         return y, final, Tape(self, steps, batch, content)
 
@@ -93,7 +93,7 @@ class CheckedNetwork(ABC):
         if content is _EMPTY:
             zeros = {name: self.arrays.zeros(shape) for name, shape in self.spec.param_shapes().items()}
             return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
-        with self._limits():
+        with self.limits():
             return self._backward(content, dy, dstate)
 
     @abstractmethod

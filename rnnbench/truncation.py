@@ -1,5 +1,6 @@
 """Truncated backpropagation through time over any Network."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,9 @@ import numpy as np
 from rnnbench.arrays import Arrays, arrays_of
 from rnnbench.backend import Array, Gradients, Network, State
 from rnnbench.errors import ArgumentError
+
+Cut = Callable[[Array, int, int], Array]
+"""Of a sequence, the steps from one to before another."""
 
 Cotangents = Callable[[Array, int], Array]
 """From the outputs y (steps, B, D*H) of some steps, and the index of the first of them, to their cotangents."""
@@ -41,18 +45,20 @@ def tbptt(
     steps = x.shape[0]
     if steps <= stride:
         return _single_pass(net, x, dy, state, dstate)
-    arrays = arrays_of(net, x)
+    arrays, cut = arrays_of(net, x), _cutting(net)
     known: dict[int, State | None] = {0: state}
     outputs: list[Array] = []
-    total = _Sum(arrays)
+    total = _Sum(arrays, cut)
     previous = 0
     while previous < steps:
         end = min(previous + stride, steps)
         start = max(0, end - window)
-        known = _advance(net, x, known, start)
-        y, final, tape = net.record(x[start:end], known[start])
-        outputs.append(y if start == previous else arrays.concat([y[previous - start :]], 0))  # a view would keep all of y
-        cotangent = _cotangents(dy, outputs[-1], previous) if callable(dy) else dy[previous:end]
+        known = _advance(net, x, known, start, cut)
+        y, final, tape = net.record(cut(x, start, end), known[start])
+        if start < previous:  # a view would keep all of y
+            y = arrays.concat([cut(y, previous - start, end - start)], 0)
+        outputs.append(y)
+        cotangent = _cotangents(dy, y, previous) if callable(dy) else cut(dy, previous, end)
         if start < previous:
             before = arrays.zeros((previous - start, *cotangent.shape[1:]))
             cotangent = arrays.concat([before, cotangent], 0)
@@ -109,19 +115,30 @@ def _cotangents(function: Cotangents, y: Array, first: int) -> Array:
     return found
 
 
-def _advance(net: Network, x: Array, known: dict[int, State | None], step: int) -> dict[int, State | None]:
+def _cutting(net: Any) -> Cut:
+    """Steps of a sequence, taken under the limits of a network that brings some: what a caller has set is not obeyed."""
+    limits = getattr(net, "limits", contextlib.nullcontext)
+
+    def cut(sequence: Array, start: int, stop: int) -> Array:
+        with limits():
+            return sequence[start:stop]
+
+    return cut
+
+
+def _advance(net: Network, x: Array, known: dict[int, State | None], step: int, cut: Cut) -> dict[int, State | None]:
     """Add the true forward state at ``step`` to the known ones, and forget those that no later pass can start from."""
     nearest = max(position for position in known if position <= step)
     if nearest < step:
-        _, known[step] = net.forward(x[nearest:step], known[nearest])
+        _, known[step] = net.forward(cut(x, nearest, step), known[nearest])
     return {position: state for position, state in known.items() if position >= step}
 
 
 class _Sum:
     """Gradients added up over passes; of dx only the steps that later passes may still reach are kept apart."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: Arrays, cut: Cut) -> None:
+        self._arrays, self._cut = arrays, cut
         self._finished: list[Array] = []
         self._total: Gradients | None = None
         self._start = 0
@@ -130,16 +147,17 @@ class _Sum:
         if self._total is None:
             self._total = grads
             return
-        add, done = self._arrays.add, self._total
+        add, cut, done = self._arrays.add, self._cut, self._total
         params = {name: add(value, grads.params[name]) for name, value in done.params.items()}
         state = done.state
         if start == 0:
             state = tuple(add(a, b) for a, b in zip(state, grads.state, strict=True))
         reached = start - self._start
-        self._finished.append(self._arrays.concat([done.x[:reached]], 0))  # a view would keep all of dx
-        pending, overlap = done.x[reached:], len(done.x) - reached
-        parts = [add(pending, grads.x[:overlap])] if overlap else []
-        self._total = Gradients(params, self._arrays.concat([*parts, grads.x[overlap:]], 0), state)
+        self._finished.append(self._arrays.concat([cut(done.x, 0, reached)], 0))  # a view would keep all of dx
+        overlap = len(done.x) - reached
+        parts = [add(cut(done.x, reached, len(done.x)), cut(grads.x, 0, overlap))] if overlap else []
+        later = cut(grads.x, overlap, len(grads.x))
+        self._total = Gradients(params, self._arrays.concat([*parts, later], 0), state)
         self._start = start
 
     def result(self) -> Gradients:

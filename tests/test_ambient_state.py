@@ -126,7 +126,7 @@ BACKENDS = {
 @pytest.mark.parametrize(("name", "library"), [(name, library) for name, of in BACKENDS.items() for library in of])
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # NumPy's word on what is meant to overflow here
 def test_no_setting_of_a_library_changes_a_result_or_fails_a_call(name, library, dtype):
-    spec = Spec("lstm", I, H, num_layers=2, dtype=dtype)
+    spec = Spec("lstm", I, H, dtype=dtype)
     if name == "numba_cpu":
         spec = Spec("gru_reset_before", I, H, dtype=dtype)
     try:

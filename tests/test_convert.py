@@ -1,6 +1,7 @@
 """Promises of rnnbench.convert: there and back to the bit, and what does not fit is refused.  Takes 2 s."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conversion_cases import assert_same_bits, assert_same_params, named, specs
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
 from rnnbench.convert import from_keras, from_onnx, from_torch, onnx_operator, to_keras, to_onnx, to_torch
+from rnnbench.spec import DTYPES
 
 JORDAN = Spec("jordan", 3, 2)
 
@@ -110,6 +112,111 @@ def test_gates_are_stored_in_the_documented_order(cell, onnx, keras):
     assert "".join(gates[int(v)] for v in bias.ravel()[: len(gates)]) == keras
 
 
+# What else holds torch's weights
+
+
+@pytest.mark.parametrize("spec", [Spec("lstm", 3, 2, num_layers=2, dtype=dtype) for dtype in DTYPES], ids=named)
+def test_modules_of_every_dtype_are_read_and_written_to_the_bit(spec):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    params = init_params(spec, 0)
+    module = torch.nn.LSTM(3, 2, num_layers=2, dtype=getattr(torch, spec.dtype))
+    module.load_state_dict(to_torch(spec, params))
+    for read in (from_torch(spec, module), from_torch(spec, torch.nn.ModuleDict({"rnn": module}), "rnn.")):
+        for name, value in params.items():
+            np.testing.assert_array_equal(read[name], value, strict=True, err_msg=name)
+
+
+@pytest.mark.parametrize(("cell", "name"), [("elman", "RNNCell"), ("lstm", "LSTMCell"), ("gru", "GRUCell")])
+def test_a_cell_module_is_a_layer_without_its_number(cell, name):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    module, spec = getattr(torch.nn, name)(3, 2), Spec(cell, 3, 2)
+    for source in (module, module.state_dict()):
+        for key, value in from_torch(spec, source).items():
+            np.testing.assert_array_equal(value, getattr(module, key.removesuffix("_l0")).detach().numpy())
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("kind", ["old", "new"])
+def test_normed_weights_are_those_that_the_module_computes_with(kind, dim):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    module, spec = torch.nn.GRUCell(40, 30), Spec("gru", 40, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's word on the old form, which checkpoints hold
+        norm = torch.nn.utils.weight_norm if kind == "old" else torch.nn.utils.parametrizations.weight_norm
+        norm(module, "weight_hh", dim=dim)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1.5)
+    module(torch.zeros(1, 40))  # the old form computes the weight when the module is called
+    expected = module.weight_hh.detach().numpy()
+    for source in (module, module.state_dict()):
+        # a norm of at most 2700 squares, each way to add them up within 2700 roundings of the other; half that relative error
+        got = from_torch(spec, source)["weight_hh_l0"]
+        np.testing.assert_allclose(got, expected, rtol=2700 * np.finfo("f4").eps)
+
+
+def test_another_parametrization_is_read_from_the_module_and_not_from_its_state_dict():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    model, spec = torch.nn.ModuleDict({"rnn": torch.nn.GRU(3, 2)}), Spec("gru", 3, 2)
+    torch.nn.utils.parametrizations.orthogonal(model["rnn"], "weight_hh_l0")
+    expected = model["rnn"].weight_hh_l0.detach().numpy()
+    np.testing.assert_array_equal(from_torch(spec, model, "rnn.")["weight_hh_l0"], expected)
+    np.testing.assert_array_equal(from_torch(spec, model["rnn"])["weight_hh_l0"], expected)
+    with pytest.raises(ArgumentError, match=r"^parametrizations\.weight_hh_l0\..* belong to a parametrization; expected w"):
+        from_torch(spec, model["rnn"].state_dict())
+
+
+def test_a_lazily_negated_or_strided_tensor_is_its_values():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    state_dict = to_torch(LSTM, GOOD)
+    state_dict["bias_ih_l0"] = torch._neg_view(state_dict["bias_ih_l0"])
+    state_dict["weight_ih_l0"] = state_dict["weight_ih_l0"].T.contiguous().T
+    read = from_torch(LSTM, state_dict)
+    np.testing.assert_array_equal(read["bias_ih_l0"], -GOOD["bias_ih_l0"])
+    np.testing.assert_array_equal(read["weight_ih_l0"], GOOD["weight_ih_l0"])
+
+
+def quantised(tensor):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's word on its older way to quantise
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.to("meta"), "weight_ih_l0 is on device meta, which holds no values; expected a device that does"),
+        (lambda t: t.to_sparse(), "weight_ih_l0 has layout torch.sparse_coo; expected torch.strided, a dense tensor"),
+        (quantised, "weight_ih_l0 has dtype qint8; expected float32"),
+    ],
+    ids=["meta", "sparse", "quantised"],
+)
+def test_a_tensor_that_holds_no_plain_values_is_refused_by_name(change, message):
+    pytest.importorskip("torch", reason="needs PyTorch")
+    state_dict = to_torch(LSTM, GOOD)
+    with pytest.raises(ArgumentError) as caught:
+        from_torch(LSTM, state_dict | {"weight_ih_l0": change(state_dict["weight_ih_l0"])})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("spec", [Spec("lstm", 3, 2), Spec("elman", 3, 2), Spec("gru_reset_before", 3, 2)], ids=named)
+def test_two_biases_can_be_folded_into_one_for_keras(spec):
+    params = init_params(spec, 0)
+    folded = from_keras(spec, [to_keras(spec, params, fold_bias=True)])
+    np.testing.assert_array_equal(folded["bias_ih_l0"], params["bias_ih_l0"] + params["bias_hh_l0"])
+    assert not np.any(folded["bias_hh_l0"])
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        np.testing.assert_array_equal(folded[name], params[name])
+
+
+def test_gru_keeps_both_biases_where_they_are_folded_elsewhere():
+    spec = Spec("gru", 3, 2)
+    for a, b in zip(to_keras(spec, init_params(spec, 0), fold_bias=True), to_keras(spec, init_params(spec, 0)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # Refusals
 
 
@@ -148,6 +255,11 @@ KERAS = to_keras(LSTM, GOOD)
         (lambda: to_onnx(LSTM, GOOD, True), "layer is True; expected an integer from 0 to 0"),
         (lambda: to_onnx(LSTM, {}), "parameters do not fit lstm: missing weight_ih_l0"),
         (lambda: from_torch(LSTM, GOOD | {"weight_hr_l0": W}), "parameters do not fit lstm: extra weight_hr_l0"),
+        (lambda: from_torch(LSTM, 3), r"source is a int; expected a torch.nn.Module or its state_dict\(\)"),
+        (
+            lambda: from_torch(LSTM, GOOD | {"weight_hh_l0_g": W}),
+            "of weight_hh_l0 there is g; expected the g and v of weig",
+        ),
         (lambda: from_torch(LSTM, GOOD, "rnn."), "no name starts with the prefix 'rnn.'; the names are weight_ih_l0, weight"),
         (lambda: from_onnx(LSTM, []), r"there are 0 operators; expected 1: one \(W, R, B\) for each layer"),
         (lambda: from_onnx(LSTM, [(W, R)]), "there are 2 arrays in layer 0; expected 3: W, R, B with bias=True"),
