@@ -55,12 +55,16 @@ _REQUIRED = ("cell", "phase", "T", "B", "I", "H")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a suite asks to be run; None leaves it to the command line.  ``time_limit`` is in seconds per case."""
+    """How a suite asks to be run; None leaves it to the command line.  ``time_limit`` is in seconds per case.
+
+    ``backends``: those that take part where the command line names none, peers among them; default: all but peers.
+    """
 
     rounds: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     input: str | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     time_limit: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    backends: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
 
 
 class Suite(NamedTuple):

@@ -50,13 +50,9 @@ def test_a_worker_sees_the_listed_variables_alone_and_as_many_threads_as_its_cas
         facts = json.loads(Path(f"{name}.{threads}").read_text())
         seen = facts["environment"]
         # Python sets LC_CTYPE where the locale is C, threadpoolctl the other
-        own = {
-            "NUMBA_CACHE_DIR",
-            "TORCHINDUCTOR_CACHE_DIR",
-            "XLA_PYTHON_CLIENT_PREALLOCATE",
-            "LC_CTYPE",
-            "KMP_DUPLICATE_LIB_OK",
-        }
+        caches = {"NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR"}
+        jax = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "XLA_PYTHON_CLIENT_PREALLOCATE"}
+        own = caches | jax | {"LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
         assert set(seen) <= {*PASSED_ON, *THREAD_VARIABLES, *own}
         assert {seen[variable] for variable in THREAD_VARIABLES} == {str(threads)}
         assert all(seen[variable] == os.environ[variable] for variable in ("PATH", "HOME"))

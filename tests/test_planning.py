@@ -4,13 +4,17 @@ import pytest
 from runs import GOOD, NAMES, WIDE, measured, planned, planned_by
 from stored_results import write
 
+import rnnbench
+from rnnbench.backend import Listing
 from rnnbench.choice import Measurements, stored
-from rnnbench.cli import main
+from rnnbench.cli import _parser, main
 from rnnbench.commands.merge import merge_contents
-from rnnbench.commands.plan import seconds
+from rnnbench.commands.plan import plan_of, seconds
 from rnnbench.intervals import FEWEST, MOST
+from rnnbench.measure import plan as plan_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, rigorous, until_narrow
+from rnnbench.suite import load_suite
 
 SUITE = """
 name = "small"
@@ -167,3 +171,63 @@ def test_runs_of_other_cases_of_one_suite_can_be_merged(workers, tmp_path):
         measured(planned(tmp_path, NAMES, [case], name, filter=name, rounds=1)) for name, case in {"a": GOOD, "b": WIDE}.items()
     ]
     assert merge_contents(both).run.cases == [GOOD, WIDE]
+
+
+# who takes part
+
+
+def planned_without_backends(*given: str):
+    options = _parser().parse_args(["run", *given])
+    options.given = given
+    return plan_of(options)
+
+
+def test_the_backends_of_a_suite_take_part_peers_too_unless_the_command_line_names_others(suite, monkeypatch):
+    absent = Listing("away", "away cannot run here: it has gone")
+    monkeypatch.setattr(plan_module, "list_peers", lambda: [absent, *rnnbench.peers()])
+    given = suite('[settings]\nbackends = ["away", "torch_nn_numpy", "numpy_ref"]')
+    plan = planned_without_backends(given)
+    assert list(plan.run.backends) == ["away", "torch_nn_numpy", "numpy_ref"]
+    assert plan.run.backends["away"] == {"unavailable": absent.reason}
+    assert "numpy_ref" in plan.names
+    assert "backends" not in plan.run.settings
+    assert planned_by(given).names == ["numpy_ref"]
+
+
+def test_an_unknown_backend_of_a_suite_is_refused_by_its_name(suite, command):
+    code, _, err = command("run", suite('[settings]\nbackends = ["numpy_ref", "nobody"]'))
+    assert (code, err.splitlines()[0].split(";")[0]) == (2, "rnnbench: unknown backend 'nobody'")
+
+
+def test_where_none_of_a_suites_backends_can_run_one_line_has_all_their_reasons(command):
+    names = load_suite("gpu-quick").settings.backends or ()
+    reasons = {entry.name: entry.reason for entry in rnnbench.backends() + rnnbench.peers()}
+    if not all(reasons[name] for name in names):
+        pytest.skip("a backend of gpu-quick can run here")
+    for name in ("gpu-quick", "gpu-grid"):
+        code, out, err = command("run", name)
+        assert (code, out) == (4, "")
+        (line,) = err.splitlines()
+        assert line == f"rnnbench: no backend of suite {name} can run here: {'; '.join(str(reasons[one]) for one in names)}"
+
+
+def test_where_no_backend_at_all_can_run_it_says_why_too(command, suite, monkeypatch):
+    monkeypatch.setattr(plan_module, "list_backends", lambda: [Listing("a", "a has gone"), Listing("b", "b has gone")])
+    code, _, err = command("run", suite())
+    assert (code, err) == (4, "rnnbench: no backend can run here: a has gone; b has gone\n")
+
+
+def test_suites_lists_the_backends_that_a_suite_names(command):
+    code, out, _ = command("suites")
+    assert code == 0
+    lines = out.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("gpu-quick "))
+    assert lines[place + 1].split() == ["backends:", "numba_cuda,", "torch_cuda,", "jax_cuda"]
+    assert "backends: numba_cuda, torch_cuda, jax_cuda" in command("suites", "gpu-quick")[1].splitlines()
+
+
+def test_what_runs_on_another_device_is_not_expected_to_be_as_slow_as_a_core(suite, planted):
+    name = planted(module="def info():\n    return {'device': 'a GPU'}")
+    there = budget(planned_without_backends(suite(), "--backends", name), NOTHING_STORED)
+    here = budget(planned_by(suite()), NOTHING_STORED)
+    assert max(cost.round for cost in there.costs) < max(cost.round for cost in here.costs)

@@ -43,6 +43,8 @@ OWN = {
     "cpu-grid",
     "cpu-corners",
     "cpu-bfloat16",
+    "gpu-grid",
+    "gpu-quick",
 }
 
 
@@ -289,3 +291,34 @@ def test_a_malformed_file_gives_nothing_but_a_suite_error(tmp_path_factory, vali
 def test_suite_files_stay_readable(name):
     file = Path(inspect.getfile(load_suite)).parents[1] / "suites" / f"{name}.toml"
     assert all(len(line) <= 128 for line in file.read_text("utf-8").splitlines())
+
+
+# who takes part
+
+
+def test_a_suite_names_the_backends_that_take_part_by_default(load):
+    assert load(HEAD + '[settings]\nbackends = ["jax_scan", "numpy_ref"]\n' + GRID).settings.backends == (
+        "jax_scan",
+        "numpy_ref",
+    )
+    assert load(HEAD + GRID).settings.backends is None
+
+
+@pytest.mark.parametrize("value", ["[]", '"numba_cpu"', "[1]"])
+def test_a_list_of_backends_that_is_none_is_refused_by_its_key(load, value):
+    with pytest.raises(SuiteError, match="settings backends"):
+        load(HEAD + f"[settings]\nbackends = {value}\n" + GRID)
+
+
+def test_the_suites_of_a_gpu_have_the_sizes_that_they_are_for():
+    grid = load_suite("gpu-grid").cases
+    assert len(grid) == 3 * 2 * 4 * 2 * 6 * 2
+    assert {case.cell for case in grid} == {"lstm", "gru", "elman"}
+    assert ({case.B for case in grid}, {case.T for case in grid}) == ({1, 4, 16, 64}, {64, 256})
+    assert {case.H for case in grid} == {64, 128, 256, 512, 1024, 2048}
+    quick = load_suite("gpu-quick").cases
+    assert set(quick) <= set(grid)
+    assert ({case.B for case in quick}, {case.H for case in quick}) == ({1, 16, 64}, {64, 256, 512, 1024})
+    assert {(case.cell, case.dtype) for case in quick} == {(c, d) for c in ("lstm", "gru") for d in ("float32", "bfloat16")}
+    for name in ("gpu-grid", "gpu-quick"):
+        assert load_suite(name).settings.backends == ("numba_cuda", "torch_cuda", "jax_cuda")

@@ -13,6 +13,8 @@ def suites(options: argparse.Namespace) -> int:
     if options.suite:
         suite = load_suite(options.suite)
         print(f"{suite.name}: {suite.description}\nsource: {suite.source}")
+        if suite.settings.backends:
+            print(f"backends: {', '.join(suite.settings.backends)}")
         for case in suite.cases:
             print(f"  {case.label()}")
         return 0
@@ -26,8 +28,11 @@ def suites(options: argparse.Namespace) -> int:
     for name in names:
         suite = load_suite(name)
         settings = with_suite_settings(Settings(), suite)
-        took = duration_of(alone(suite.cases, settings).seconds(settings.rounds))
+        own = suite.settings.backends  # that rate is not theirs
+        took = "not known" if own else duration_of(alone(suite.cases, settings).seconds(settings.rounds))
         print(f"{name:<{width}}  {len(suite.cases):4d} cases  {took:>12}  {suite.description}")
+        if own:
+            print(f"{indent}backends: {', '.join(own)}")
         source = " ".join(f"source: {suite.source}".split())
         print(textwrap.fill(source, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
     print(

@@ -15,6 +15,9 @@ from rnnbench.words import duration, printable
 RATE = 5e9
 """Operations per second of a backend that no stored result tells about: a small network on one core."""
 
+DEVICE_RATE = 1e12
+"""The same of one on another device than the CPU: a recurrence leaves most of a GPU idle."""
+
 REFERENCE_RATE = 1e9
 """Operations per second of the reference, a loop in float64."""
 
@@ -53,7 +56,7 @@ def budget(plan: Plan, stored: Measurements) -> Budget:
         names = tuple(name for name in plan.names if _takes_part(plan, name, case))
         expected = {found.backend: found.seconds for found in stored.predictions(case)[0]} if names else {}
         least = estimate(case)
-        seconds = {name: expected.get(name) or max(SHORTEST_CALL, least.flops / RATE) for name in names}
+        seconds = {name: expected.get(name) or max(SHORTEST_CALL, least.flops / _rate(plan, name)) for name in names}
         known, calls = known + len(seconds.keys() & expected.keys()), calls + len(seconds)
         costs.append(_cost(plan.settings, case, seconds, least.flops, least.memory))
     return Budget(costs, known, calls)
@@ -67,6 +70,10 @@ def alone(cases: Sequence[Case], settings: Settings) -> Budget:
         seconds = {"one": max(SHORTEST_CALL, least.flops / RATE)}
         costs.append(_cost(settings, case, seconds, least.flops, least.memory))
     return Budget(costs, 0, len(costs))
+
+
+def _rate(plan: Plan, name: str) -> float:
+    return RATE if plan.run.backends[name].get("device", "cpu") == "cpu" else DEVICE_RATE
 
 
 def _takes_part(plan: Plan, name: str, case: Case) -> bool:
@@ -122,13 +129,18 @@ def described(plan: Plan, whole: Budget) -> list[str]:
         who = "all" if set(cost.backends) == set(plan.names) else ", ".join(map(printable, cost.backends)) or "no backend"
         took = duration_of(cost.once + settings.most * cost.round)
         lines.append(f"  {cost.case.label():<{width}}  {took:>10}  {who}")
-    return [*lines, _time_line(settings.rounds, settings.most, whole), _memory_line(plan.names, whole.costs)]
+    return [*lines, _time_line(plan, whole), _memory_line(plan.names, whole.costs)]
 
 
-def _time_line(rounds: int, most: int, whole: Budget) -> str:
-    least, longest = duration_of(whole.seconds(rounds)), duration_of(whole.seconds(most))
+def _time_line(plan: Plan, whole: Budget) -> str:
+    least, longest = (duration_of(whole.seconds(rounds)) for rounds in (plan.settings.rounds, plan.settings.most))
+    rates = sorted({_rate(plan, name) for name in plan.names})
     how = f"{whole.known} of {whole.calls} calls as stored results have them, " if whole.known else ""
-    how += "" if whole.known == whole.calls else f"{'the others' if whole.known else 'calls'} at {RATE / 1e9:g} GFLOP/s"
+    how += (
+        ""
+        if whole.known == whole.calls
+        else f"{'the others' if whole.known else 'calls'} at {' or '.join(f'{rate / 1e9:g}' for rate in rates)} GFLOP/s"
+    )
     return f"time: about {least if least == longest else f'{least} to {longest}'}, without compiling ({how.rstrip(', ')})"
 
 

@@ -14,7 +14,7 @@ from rnnbench.backend import choosers as list_choosers
 from rnnbench.backend import load_backend
 from rnnbench.backend import peers as list_peers
 from rnnbench.check import Problem
-from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError
 from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure.affinity import checked
 from rnnbench.measure.events import MOST_VAIN
@@ -111,8 +111,12 @@ def chosen_cases(cases: Sequence[Case], settings: Settings) -> list[Case]:
 
 
 def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, folder: Path, command: Sequence[str]) -> Plan:
-    """Plan a run of ``names`` (default: all registered backends); raises UnknownBackend or ArgumentError."""
-    return _new_plan(suite, settings, _chosen(names), folder, command)
+    """Plan a run of ``names`` (default: the suite's own, else all registered backends, as far as they can run here).
+
+    Raises UnknownBackend or ArgumentError, and BackendUnavailable, with all reasons, where none of the default ones can run.
+    """
+    chosen = _usual(suite) if names is None else _chosen(names)
+    return _new_plan(suite, settings, chosen, folder, command)
 
 
 def plan_of_entries(
@@ -166,33 +170,44 @@ def resumed_plan(path: Path) -> Plan:
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
     """The settings with what the suite asks for in place of the defaults; its number of rounds is a fixed one."""
-    asked = {name: value for name, value in msgspec.to_builtins(suite.settings).items() if value is not None}
+    asked = {name: value for name, value in msgspec.structs.asdict(suite.settings).items() if value is not None}
+    asked.pop("backends", None)  # who takes part is no setting of how to measure
     if "rounds" in asked:
         asked["most_rounds"] = None
     return replace(settings, **asked)
 
 
-def _chosen(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """What each backend that takes part says of itself, or the reason why it cannot.
+def _chosen(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each of the asked-for backends says of itself; raises ArgumentError where one cannot run."""
+    reasons = _reasons(names)
+    for name in names:
+        if reasons[name]:
+            raise ArgumentError(f"backend {name!r} cannot run here: {reasons[name]}")
+    return {name: _facts(name) for name in names}
 
-    Raises ArgumentError where an asked-for one cannot.
+
+def _usual(suite: Suite) -> dict[str, dict[str, Any]]:
+    """What each backend that takes part by default says of itself, or the reason why it cannot.
+
+    Raises BackendUnavailable where none can.
     """
+    own = suite.settings.backends
+    reasons = _reasons(own) if own else {entry.name: entry.reason for entry in list_backends()}
+    if all(reasons.values()):
+        which = f"of suite {suite.name} " if own else ""
+        raise BackendUnavailable(f"no backend {which}can run here: {'; '.join(filter(None, reasons.values()))}")
+    return {name: {"unavailable": reason} if reason else _facts(name) for name, reason in reasons.items()}
+
+
+def _reasons(names: Sequence[str]) -> dict[str, str | None]:
+    """Why each of these backends cannot run here, None where it can; raises ArgumentError for an unknown one."""
     listing = {entry.name: entry.reason for entry in list_backends()}
-    if names is not None and not set(names) <= set(listing):
+    if not set(names) <= set(listing):
         listing |= {entry.name: entry.reason for entry in (*list_peers(), *list_choosers())}
-    if names is None:
-        chosen = {name: {"unavailable": reason} if reason else _facts(name) for name, reason in listing.items()}
-    else:
-        chosen = {}
-        for name in names:
-            if not name.endswith(".py") and name not in listing:
-                raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(listing)}")
-            if listing.get(name):
-                raise ArgumentError(f"backend {name!r} cannot run here: {listing[name]}")
-            chosen[name] = _facts(name)
-    if all("unavailable" in facts for facts in chosen.values()):
-        raise ArgumentError("no backend can run here; `rnnbench backends` says why")
-    return chosen
+    for name in names:
+        if not name.endswith(".py") and name not in listing:
+            raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(listing)}")
+    return {name: listing.get(name) for name in names}
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class WorkerProcess(process.WorkerProcess):
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment["NUMBA_CACHE_DIR"] = str(jit_cache / "numba")
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(jit_cache / "torchinductor")
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(jit_cache / "jax")
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # it takes most of a GPU's memory, which others work in too
         if code is not None:
             environment["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
