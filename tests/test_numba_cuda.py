@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -321,6 +322,25 @@ def test_without_numba_cuda_it_names_the_install_command(monkeypatch: pytest.Mon
     assert numba_cuda.unavailable() == "numba-cuda is missing: pip install 'rnnbench[cuda]'"
     with pytest.raises(BackendUnavailable, match="numba-cuda is missing"):
         ptx.compile_ptx(_spec("lstm", "float32"))
+
+
+def test_a_package_of_another_version_is_named_with_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """... where numba-cuda would fail in the middle of its first compilation: NumPy 2.5 has no ``row_stack``."""
+    found = device.version
+    monkeypatch.setattr(device, "version", lambda name: "2.5.2" if name == "numpy" else found(name))
+    assert numba_cuda.unavailable() == "numpy 2.5.2 is installed; expected <2.5: pip install 'rnnbench[cuda]'"
+
+
+def test_a_bounded_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = device.version
+
+    def version(name: str) -> str:
+        if name == "cuda-core":
+            raise PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(device, "version", version)
+    assert numba_cuda.unavailable() == "cuda-core is missing: pip install 'rnnbench[cuda]'"
 
 
 def test_without_greenlet_there_is_no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:

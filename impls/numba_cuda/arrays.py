@@ -12,6 +12,7 @@ from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.kernels import copy, copy_elements, fill, plus
 from rnnbench.impls.numba_cuda.launching import launch, numba_stream, wait_for_stream
 from rnnbench.impls.numba_cuda.memory import leased
+from rnnbench.spec import BFLOAT16
 
 Allocate = Callable[[tuple[int, ...]], Any]
 
@@ -36,9 +37,10 @@ def on_device(array: np.ndarray) -> Any:
         copied[...] = array
         wait_for_stream()
         return copied
-    copied = cuda.to_device(array, stream=numba_stream())
+    # NumPy has no buffer of ml_dtypes' types
+    copied = cuda.to_device(array.view(np.int16) if array.dtype == BFLOAT16 else array, stream=numba_stream())
     wait_for_stream()
-    return copied
+    return copied.view(array.dtype)
 
 
 def on_host(array: Any) -> np.ndarray:

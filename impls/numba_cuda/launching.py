@@ -2,7 +2,8 @@
 
 Numba cannot ask for clusters, nor for more than 48 KB of dynamic shared memory.  What is launched through cuda.core is the
 same binary that ``offline`` compiles and proves.  That path is written from the documentation of cuda.core 1.x
-(``LaunchConfig``: with clusters, ``grid`` counts clusters; ``KernelAttributes``); it has not run on a GPU yet.
+(``LaunchConfig``: with clusters, ``grid`` counts clusters) and runs against a stand-in for the driver; it has not run on a
+GPU yet.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -13,6 +14,7 @@ from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from typing import Any
 
+from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.layout import Shape
@@ -136,10 +138,23 @@ class TeamKernel:
         device.set_current()
         binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
         loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
-        loaded.attributes.max_dynamic_shared_size_bytes = 4 * self.shared
+        _allow(loaded, device, "MAX_DYNAMIC_SHARED_SIZE_BYTES", 4 * self.shared)
         if not self.shape.grid:
-            loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
+            _allow(loaded, device, "NON_PORTABLE_CLUSTER_SIZE_ALLOWED", int(self.shape.blocks > PORTABLE_CLUSTER))
         return loaded
+
+
+def _allow(kernel: Any, device: Any, attribute: str, value: int) -> None:
+    """Set an attribute of a kernel through the driver: those of cuda.core's kernels are read-only.
+
+    Raises BackendUnavailable where the driver refuses.
+    """
+    from cuda.bindings import driver
+
+    number = getattr(driver.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{attribute}")
+    (error,) = driver.cuKernelSetAttribute(number, value, kernel.handle, device.device_id)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise BackendUnavailable(f"the driver refuses a kernel {attribute} = {value} ({error.name}) on {device.name}")
 
 
 @lru_cache
