@@ -74,12 +74,13 @@ def _simulate(kernel: Any, args: tuple[Any, ...], **how: int) -> None:
 class TeamKernel:
     """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
 
+    ``name`` is that of no other function (``cubins``).
     The last array is the mail of a grid, ``mail`` float32 that are zero at first; in a cluster any array, which is not
     looked at.  The last integer is the first row of the batch.
     """
 
-    def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
-        self.function, self.shape, self.shared, self.mail = function, shape, shared, mail
+    def __init__(self, name: str, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
+        self.name, self.function, self.shape, self.shared, self.mail = name, function, shape, shared, mail
 
     @property
     def signature(self) -> Any:
@@ -106,6 +107,12 @@ class TeamKernel:
             else:
                 self._launch(count, given)
 
+    def compiled(self, capability: tuple[Any, ...]) -> Any:
+        """The kernel's machine code (``offline.Binary``) for a device, which is kept on disk."""
+        from rnnbench.impls.numba_cuda import cubins
+
+        return cubins.compiled(self.name, self.function, self.signature, self.shape.threads, capability)
+
     def clusters_at_once(self) -> int:
         """How many clusters of this kernel the current device has room for."""
         from cuda.core import LEGACY_DEFAULT_STREAM
@@ -131,12 +138,12 @@ class TeamKernel:
         """The kernel on the current device, compiled for it."""
         from cuda.core import Device, ObjectCode
 
-        from rnnbench.impls.numba_cuda.offline import compile_kernel, target
+        from rnnbench.impls.numba_cuda.offline import target
 
         capture.refuse(f"compile {self.function.__name__}")
         device = Device()
         device.set_current()
-        binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
+        binary = self.compiled(target(device.compute_capability))
         loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
         _allow(loaded, device, "MAX_DYNAMIC_SHARED_SIZE_BYTES", 4 * self.shared)
         if not self.shape.grid:
