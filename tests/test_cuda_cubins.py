@@ -49,11 +49,11 @@ def test_a_kernel_that_is_kept_is_the_one_that_was_compiled(folder: Path, monkey
     assert described["versions"].keys() == {"numba-cuda", "nvvm", "nvjitlink"}
 
 
-def one_array(a, steps, batch, reverse, first):
+def one_array(mail, steps, batch, reverse, first):
     pass
 
 
-def two_arrays(a, b, steps, batch, reverse, first):
+def two_arrays(a, mail, steps, batch, reverse, first):
     pass
 
 

@@ -371,7 +371,7 @@ needs_compiler = pytest.mark.skipif(bool(device.missing_compiler()), reason=str(
 def test_float32_kernels_hold_no_float64_instruction(cell: str, nonlinearity: str) -> None:
     """A GPU for graphics does float64 at 1/64 of the speed, and one untyped literal is enough to fall into it."""
     kernels = ptx.compile_ptx(_spec(cell, "float32", nonlinearity=nonlinearity))
-    expected = {"product", "fill", "plus", "copy", "cell_forward", "cell_backward"}
+    expected = {"product", "plus", "copy", "cell_forward", "cell_backward"}
     if CELLS[cell].inner_gates:
         expected |= {"cell_inner", "cell_inner_backward"}
     assert kernels.keys() == expected
