@@ -117,7 +117,7 @@ def test_the_barriers_that_are_timed_meet(grid: bool) -> None:
 
     kernel = first_run.barriers(Shape(3, 8, 8, 1, 0, grid=grid), 1)
     mail = np.zeros(kernel.mail, "float32")
-    simulator.run(kernel.function, (mail, mail, 5, 1, 0, 0), blocks=3, threads=64, cluster=1 if grid else 3, shared=1)
+    simulator.run(kernel.function, (mail, 5, 1, 0, 0), blocks=3, threads=64, cluster=1 if grid else 3, shared=1)
     assert mail[0] == (15 if grid else 0)
     if reason := offline.missing_toolchain():
         pytest.skip(reason)

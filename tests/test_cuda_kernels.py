@@ -149,8 +149,8 @@ FAULTS = {
         persistent_backward,
         (
             (
-                "            arrive(mail)\n            if active_2:\n                write_one",
-                "            if active_2:\n                write_one",
+                "            arrive(mail)\n            if active_2:\n                write_outputs",
+                "            if active_2:\n                write_outputs",
             ),
             ("            wait(mail, 2 * s + 2)\n", ""),
         ),
@@ -201,8 +201,8 @@ FAULTS = {
         persistent_forward,
         (
             (
-                "            if active:\n                write_state",
-                "            if active and s + 1 < steps:\n                write_state",
+                "            if active:\n                y[",
+                "            if active and s + 1 < steps:\n                y[",
             ),
         ),
     ),
@@ -212,7 +212,7 @@ FAULTS = {
     ),
     "the initial cotangent is not written": Fault(
         persistent_backward,
-        (("        if active:\n            write_states", "        if active and row:\n            write_states"),),
+        (("        if active:\n            write_initial", "        if active and row:\n            write_initial"),),
     ),
     "padding is not cleared": Fault(sharing, (("    first, end = place.operand, place.weights", "    first, end = 0, 0"),)),
 }

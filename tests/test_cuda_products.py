@@ -61,7 +61,7 @@ def test_tiles_are_for_float32_that_fills_one(
     run, used = simulator.run, []
 
     def watched(function: Any, *args: Any, **options: Any) -> None:
-        used.append(function.py_func.__name__)
+        used.append(function.__name__)
         run(function, *args, **options)
 
     monkeypatch.setattr(simulator, "run", watched)
@@ -73,9 +73,8 @@ def test_tiles_are_for_float32_that_fills_one(
 def test_the_tiled_product_keeps_its_sums_in_registers() -> None:
     from numba.cuda import types
 
-    flat = types.Array(types.float32, 1, "C")
-    operand = types.NamedTuple([flat] + [types.int64] * (len(Matrix._fields) - 1), Matrix)
-    binary = offline.compile_kernel(products.tiled_product.py_func, types.void(*[operand] * 4), products.THREADS)
+    operand = types.NamedTuple([types.CPointer(types.float32)] + [types.int64] * (len(Matrix._fields) - 1), Matrix)
+    binary = offline.compile_kernel(products.tiled_product, types.void(*[operand] * 4), products.THREADS)
     found = offline.instructions(binary)
     assert (binary.spilled, binary.stack, offline.of_family(found, "LDL", "STL")) == (0, 0, 0)
     assert not offline.double_precision(found)

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 import rnnbench
+from rnnbench.impls.numba_cuda.device import BOUNDED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 FOLDERS = {"rnnbench": "rnnbench", "impls": "rnnbench/impls", "suites": "rnnbench/suites", "reports": "rnnbench/reports"}
 """Where the repository's folders lie in the package."""
+
+CUDA_EXTRAS = ("cuda", "cuda-offline")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +124,14 @@ def test_every_plain_requirement_is_imported_somewhere_in_the_package(wheel):
     }
     wanted = [re.split(r"[^\w-]", line)[0] for line in PROJECT["project"]["dependencies"]]
     assert [name for name in wanted if name.replace("-", "_") not in imported] == []
+
+
+def test_all_extras_with_numba_cuda_bound_the_same_versions():
+    """``numba_cuda.unavailable`` reads those of ``cuda``."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    cuda, offline = (dict(re.match(r"([\w-]+)(?:\[.*\])?(.*)", line).groups() for line in extras[e]) for e in CUDA_EXTRAS)
+    assert set(BOUNDED) <= cuda.keys() & offline.keys()
+    assert {name: offline[name] for name in cuda} == cuda
 
 
 def test_the_licence_is_in_the_wheel(wheel):

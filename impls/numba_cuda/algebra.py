@@ -1,7 +1,5 @@
 """Matrices on the device, and the affine maps of a layer with their gradients."""
 
-from typing import Any
-
 import numpy as np
 
 from rnnbench.impls.numba_cuda.arrays import DeviceArrays, on_device
@@ -18,17 +16,11 @@ class Algebra:
 
     def __init__(self, arrays: DeviceArrays, multiply: Multiply) -> None:
         self._arrays, self.multiply = arrays, multiply
-        self._zero, self._one = arrays.filled((1,), 0), arrays.filled((1,), 1)
+        self._zero, self._one = (on_device(np.full(1, value, arrays.dtype)) for value in (0, 1))
 
     def on_device(self, value: np.ndarray) -> Matrix:
         two_dimensional = np.atleast_2d(value)
         return matrix(on_device(two_dimensional.reshape(-1)), *two_dimensional.shape)
-
-    def empty(self, rows: int, columns: int) -> Matrix:
-        return matrix(self._arrays.empty((rows * columns,)), rows, columns)
-
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        return self._arrays.zeros(shape)
 
     def product(self, a: Matrix, b: Matrix, out: Matrix) -> None:
         """out = a b"""

@@ -1,7 +1,10 @@
 """Operations on device arrays that layers, directions and truncation need (``rnnbench.arrays.Arrays``)."""
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false
+
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,13 @@ from numba import cuda
 
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
-from rnnbench.impls.numba_cuda.kernels import copy, copy_elements, fill, plus
-from rnnbench.impls.numba_cuda.launching import launch, numba_stream, wait_for_stream
-from rnnbench.impls.numba_cuda.memory import leased
+from rnnbench.impls.numba_cuda.kernels import Cube, Matrix, copy, matrix, plus_in
+from rnnbench.impls.numba_cuda.launching import clear, launch, numba_stream, wait_for_stream
+from rnnbench.impls.numba_cuda.memory import Piece, device_array, leased
+from rnnbench.spec import BFLOAT16
 
-Allocate = Callable[[tuple[int, ...]], Any]
+ALIGNED = 128
+"""Parts of one block of memory begin at multiples of so many elements."""
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -25,7 +30,29 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
         return simulated_allocate(shape, dtype, lease)
     if lease is None:
         return cuda.device_array(shape, dtype)  # pyright: ignore[reportArgumentType]  # any dtype will do
-    return cuda.as_cuda_array(lease, sync=False).view(dtype).reshape(shape)
+    return device_array(lease, shape, dtype)
+
+
+def scratch(dtype: np.dtype, *sizes: int) -> list[Any]:
+    """Flat arrays of so many elements in one block of memory, for kernels alone; None for those of none."""
+    firsts, end = [], 0
+    for size in sizes:
+        firsts.append(end)
+        end += -(-size // ALIGNED) * ALIGNED
+    if simulated():
+        whole = allocate((end,), dtype)
+        return [whole[first : first + size] if size else None for first, size in zip(firsts, sizes, strict=True)]
+    lease = leased(end * dtype.itemsize)
+    assert lease is not None
+    return [
+        Piece(lease, lease.address + first * dtype.itemsize, size, dtype) if size else None
+        for first, size in zip(firsts, sizes, strict=True)
+    ]
+
+
+def flat(array: Any) -> Any:
+    """An array in C order as kernels take it: on a GPU they see no more than its address."""
+    return array.reshape(-1) if simulated() else array
 
 
 def on_device(array: np.ndarray) -> Any:
@@ -36,9 +63,10 @@ def on_device(array: np.ndarray) -> Any:
         copied[...] = array
         wait_for_stream()
         return copied
-    copied = cuda.to_device(array, stream=numba_stream())
+    # NumPy has no buffer of ml_dtypes' types
+    copied = cuda.to_device(array.view(np.int16) if array.dtype == BFLOAT16 else array, stream=numba_stream())
     wait_for_stream()
-    return copied
+    return copied.view(array.dtype)
 
 
 def on_host(array: Any) -> np.ndarray:
@@ -56,23 +84,34 @@ def contiguous(array: Any) -> Any:
     """The array itself if it lies in C order, else a copy that does; a strided array has three axes."""
     if array.is_c_contiguous():
         return array
-    flat = allocate((array.size,), array.dtype)
-    place(flat, array)
-    return flat.reshape(tuple(array.shape))
+    out = allocate(tuple(array.shape), array.dtype)
+    if array.size:
+        _, q, r = array.shape
+        launch(copy, array.size, Cube(flat(out), 0, q * r, r, 1), _strided(array), *array.shape)
+    return out
 
 
-def converted(array: Any, dtype: np.dtype) -> Any:
-    """An array in C order itself if it has the dtype, else a new one, every element rounded to it."""
-    if array.dtype == dtype:
-        return array
-    out = allocate((array.size,), dtype)
-    launch(copy_elements, array.size, out, array.reshape(array.size))
-    return out.reshape(tuple(array.shape))
+def copied(out: Matrix, source: Matrix) -> None:
+    """Copy a matrix, rounded to the dtype of ``out``."""
+    cubes = (Cube(part.array, part.first, 0, part.row_stride, part.column_stride) for part in (out, source))
+    launch(copy, source.rows * source.columns, *cubes, 1, source.rows, source.columns)
 
 
-def place(out: Any, source: Any, first: int = 0, row_stride: int | None = None) -> None:
-    """Copy source (P, Q, R) into the flat ``out``, its rows p ``row_stride`` elements apart, from element ``first`` on."""
-    launch(copy, source.size, out, source, first, math.prod(source.shape[1:]) if row_stride is None else row_stride)
+def add(out: Matrix, a: Matrix, b: Matrix) -> None:
+    """out = a + b; ``out`` may be one of them."""
+    launch(plus_in(computing(out.array.dtype)), out.rows * out.columns, out, a, b)
+
+
+def _strided(array: Any) -> Cube:
+    """An array of three axes with any strides, which may be negative."""
+    strides = [stride // array.dtype.itemsize for stride in array.strides]
+    if not simulated():
+        return Cube(array, 0, *strides)
+    # simulated memory is checked: from the element that lies first to the one that lies last
+    lowest = array[tuple(slice(-1, None) if stride < 0 else slice(1) for stride in strides)]
+    spans = [stride * (size - 1) for stride, size in zip(strides, array.shape, strict=True)]
+    whole = np.lib.stride_tricks.as_strided(lowest, (sum(map(abs, spans)) + 1,), (array.dtype.itemsize,))
+    return Cube(whole, -sum(min(0, span) for span in spans), *strides)
 
 
 class DeviceArrays:
@@ -81,16 +120,9 @@ class DeviceArrays:
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
 
-    def empty(self, shape: tuple[int, ...]) -> Any:
-        return allocate(shape, self.dtype)
-
     def zeros(self, shape: tuple[int, ...]) -> Any:
-        return self.filled(shape, 0)
-
-    def filled(self, shape: tuple[int, ...], value: float) -> Any:
-        out = self.empty(shape)
-        if out.size:
-            launch(fill, out.size, out.reshape(out.size), np.float32(value))
+        out = allocate(shape, self.dtype)
+        clear(out)
         return out
 
     def concat(self, arrays: Sequence[Any], axis: int) -> Any:
@@ -102,12 +134,19 @@ class DeviceArrays:
         for array in arrays:
             width = math.prod(array.shape[axis:])
             if array.size:
-                place(out.reshape(out.size), contiguous(array).reshape((outer, 1, width)), first, row)
+                copied(
+                    Matrix(flat(out), first, outer, width, row, 1), Matrix(flat(contiguous(array)), 0, outer, width, width, 1)
+                )
             first += width
         return out
 
     def add(self, a: Any, b: Any) -> Any:
         out = allocate(tuple(a.shape), a.dtype)
         if out.size:
-            launch(plus, out.size, *(contiguous(array).reshape(out.size) for array in (out, a, b)))
+            add(*(matrix(flat(contiguous(array)), 1, out.size) for array in (out, a, b)))
         return out
+
+
+def computing(dtype: np.dtype) -> np.dtype:
+    """The dtype in which kernels compute what has another."""
+    return dtype if dtype == np.float64 else np.dtype(np.float32)

@@ -11,9 +11,9 @@ import numpy as np
 from numba import cuda
 
 from rnnbench.cells import Activations
+from rnnbench.impls.numba_cuda.launching import Kernel
 from rnnbench.spec import Spec
 
-Kernel = Any
 DeviceFunction = Any
 
 
@@ -47,7 +47,6 @@ def build(spec: Spec) -> CellKernels:
     add_carried = scatter_sum(carried_count)
     forward, backward = cuda.jit(device=True)(equations.forward), cuda.jit(device=True)(equations.backward)
 
-    @cuda.jit
     def cell_forward(a, b, carried, new, saved, rows, units):
         index = cuda.grid(1)
         if index < rows * units:
@@ -57,7 +56,6 @@ def build(spec: Spec) -> CellKernels:
             write_state(new, i, j, results)
             write_saved(saved, i, j, kept)
 
-    @cuda.jit
     def cell_backward(saved, carried, dnew, dinner, da, db, dcarried, rows, units):
         index = cuda.grid(1)
         if index < rows * units:
@@ -70,11 +68,13 @@ def build(spec: Spec) -> CellKernels:
             write_outer(db, i, j, db_values)
             add_carried(dcarried, i, j, dcarried_values)
 
+    def made(kernel: Any) -> Kernel:
+        return Kernel(f"{kernel.__name__} {spec.cell} {spec.nonlinearity} {spec.dtype}", kernel)
+
     if equations.inner is None or equations.inner_backward is None:
-        return CellKernels(cell_forward, cell_backward, None, None)
+        return CellKernels(made(cell_forward), made(cell_backward), None, None)
     inner, inner_back = cuda.jit(device=True)(equations.inner), cuda.jit(device=True)(equations.inner_backward)
 
-    @cuda.jit
     def cell_inner(a, b, carried, operand, rows, units):
         index = cuda.grid(1)
         if index < rows * units:
@@ -83,7 +83,6 @@ def build(spec: Spec) -> CellKernels:
             value = inner(read_outer(a, i, j), read_outer(b, i, j), read_carried(carried, i, j))
             operand.array[operand.first + i * operand.row_stride + j] = value
 
-    @cuda.jit
     def cell_inner_backward(saved, carried, dnew, db_inner, rows, units):
         index = cuda.grid(1)
         if index < rows * units:
@@ -92,7 +91,7 @@ def build(spec: Spec) -> CellKernels:
             values = inner_back(read_saved(saved, i, j), read_carried(carried, i, j), read_state(dnew, i, j))
             write_inner(db_inner, i, j, values)
 
-    return CellKernels(cell_forward, cell_backward, cell_inner, cell_inner_backward)
+    return CellKernels(*map(made, (cell_forward, cell_backward, cell_inner, cell_inner_backward)))
 
 
 def activations(dtype: np.dtype) -> Activations:

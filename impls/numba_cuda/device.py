@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
 
 from rnnbench.errors import BackendUnavailable
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'rnnbench[cuda]'"
 SIMULATE = "rnnbench check --device simulator"
 
+BOUNDED = ("numba-cuda", "cuda-core", "cuda-bindings", "numpy")
+"""Packages whose other versions fail late: their bounds are those of the extra ``cuda``."""
+
 SIMULATION = "RNNBENCH_SIMULATE_CUDA"
 """The environment variable that is 1 where kernels run in the simulator, without a GPU."""
 
@@ -24,7 +27,7 @@ def unavailable() -> str | None:
     missing = _missing_package()
     if missing:
         return missing
-    return _missing_simulator() if simulated() else _missing_gpu() or missing_compiler()
+    return _missing_simulator() if asked_to_simulate() else _missing_gpu() or missing_compiler()
 
 
 @functools.cache  # an answer, not a refusal; ``synchronize`` is called around what is timed
@@ -38,9 +41,15 @@ def require() -> Any:
     return cuda
 
 
-def simulated() -> bool:
-    """Whether the simulator stands in for the GPU: what the environment says."""
+def asked_to_simulate() -> bool:
+    """Whether the environment says that the simulator stands in for the GPU."""
     return os.environ.get(SIMULATION) == "1"
+
+
+@functools.cache  # the environment is slow to ask, and each launch does
+def simulated() -> bool:
+    """The same, as it said when first asked."""
+    return asked_to_simulate()
 
 
 @functools.cache
@@ -108,12 +117,29 @@ def _missing_package() -> str | None:
     # numba alone may still carry an old numba.cuda, so that importing it proves nothing
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is missing: {INSTALL}"
+    if unfit := _unfit_package():
+        return unfit
     if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
         return f"NUMBA_ENABLE_CUDASIM is 1, and Numba's own simulator knows no clusters: unset it, or {SIMULATE}"
     try:
         importlib.import_module("numba.cuda")
     except ImportError as error:
         return f"numba.cuda cannot be imported ({_one_line(error)}): {INSTALL}"
+    return None
+
+
+def _unfit_package() -> str | None:
+    """A package in a version that the extra ``cuda`` does not take: numba-cuda breaks with others only when it compiles."""
+    from packaging.requirements import Requirement  # numba-cuda needs it too
+
+    for needed in map(Requirement, requires("rnnbench") or ()):
+        if needed.name in BOUNDED and needed.marker and needed.marker.evaluate({"extra": "cuda"}):
+            try:
+                found = version(needed.name)
+            except PackageNotFoundError:
+                return f"{needed.name} is missing: {INSTALL}"
+            if not needed.specifier.contains(found, prereleases=True):
+                return f"{needed.name} {found} is installed; expected {needed.specifier}: {INSTALL}"
     return None
 
 

@@ -61,16 +61,15 @@ def facts() -> Iterator[dict[str, Any]]:
 
 def latency() -> Iterator[dict[str, Any]]:
     """Of a barrier of a cluster and of the grid; microseconds each."""
-    from rnnbench.impls.numba_cuda.arrays import DeviceArrays
+    from rnnbench.impls.numba_cuda.arrays import allocate
     from rnnbench.impls.numba_cuda.device import device_limits
 
-    limits, zeros = device_limits(), DeviceArrays(np.dtype("float32")).zeros
-    nothing = zeros((1,))
+    limits, mail = device_limits(), allocate((MAIL,), np.dtype("float32"))
     shapes = [Shape(blocks, 32, 8, 1, 0) for blocks in (1, 2, 4, 8, 16) if blocks <= limits.cluster]
     shapes += [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
     for shape in shapes:
         kernel = barriers(shape, 1)
-        time = microseconds(lambda run=kernel: run(1, zeros, nothing, MEETINGS, 1, 0)) / MEETINGS
+        time = microseconds(lambda run=kernel: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
         yield {"what": "barrier of the grid" if shape.grid else "cluster barrier", "blocks": shape.blocks, "value": time}
 
 
@@ -203,12 +202,12 @@ def barriers(shape: Shape, shared: int) -> Any:
 
     _, arrive, wait = meeting(shape)
 
-    def kernel(nothing, mail, steps, batch, reverse, first):
+    def kernel(mail, steps, batch, reverse, first):
         for s in range(steps):
             arrive(mail)
             wait(mail, s + 1)
 
-    return TeamKernel(kernel, shape, shared, MAIL)
+    return TeamKernel(repr(("barriers", shape)), kernel, shape, shared, MAIL)
 
 
 def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:

@@ -1,14 +1,20 @@
-"""Kernels that know no cell: the matrix product, copies, sums and fills."""
+"""Kernels that know no cell: the matrix product, copies and sums.
+
+What they read and write may have any dtype; ``number`` is the one in which they compute, float64 in networks of it, else
+float32.
+"""
 
 # numba-cuda declares cuda.grid as its compiler calls it:
-# pyright: reportCallIssue=false
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from numba import config, cuda
+import numpy as np
+from numba import cuda
+from numba.cuda import types
 
-# Numba warns about every grid of fewer than 128 blocks; one time step of a small network is no larger.
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # pyright: ignore[reportAttributeAccessIssue]
+from rnnbench.impls.numba_cuda.launching import Kernel
 
 
 class Matrix(NamedTuple):
@@ -30,7 +36,7 @@ class Matrix(NamedTuple):
         top, bottom, _ = rows.indices(self.rows)
         left, right, _ = columns.indices(self.columns)
         first = self.first + top * self.row_stride + left * self.column_stride
-        return self._replace(first=first, rows=bottom - top, columns=right - left)
+        return Matrix(self.array, first, bottom - top, right - left, self.row_stride, self.column_stride)
 
     def repeated(self, rows: int) -> "Matrix":
         """The one row of this matrix, as all of ``rows`` rows."""
@@ -51,9 +57,19 @@ class Values(NamedTuple):
     value_stride: int
 
 
-def matrix(array: Any, rows: int, columns: int) -> Matrix:
-    """A flat array of rows * columns elements in C order."""
-    return Matrix(array, 0, rows, columns, columns, 1)
+class Cube(NamedTuple):
+    """Three axes in a flat device array: element (p, q, r) is ``array[first + p * p_stride + q * q_stride + r * r_stride]``."""
+
+    array: Any
+    first: int
+    p_stride: int
+    q_stride: int
+    r_stride: int
+
+
+def matrix(array: Any, rows: int, columns: int, first: int = 0) -> Matrix:
+    """So many elements of a flat array in C order."""
+    return Matrix(array, first, rows, columns, columns, 1)
 
 
 def constant(array: Any, rows: int, columns: int) -> Matrix:
@@ -61,51 +77,52 @@ def constant(array: Any, rows: int, columns: int) -> Matrix:
     return Matrix(array, 0, rows, columns, 0, 0)
 
 
-@cuda.jit
-def product(out, start, a, b):
+@lru_cache
+def product_in(dtype: np.dtype) -> Kernel:
+    """``product(out, start, a, b)``: out = start + a b, a thread to an element, computed in a dtype."""
+    number: Any = getattr(types, dtype.name)
+
+    def product(out, start, a, b):
+        index = cuda.grid(1)
+        if index < out.rows * out.columns:
+            i = index // out.columns
+            j = index - i * out.columns
+            total = number(start.array[start.first + i * start.row_stride + j * start.column_stride])
+            for k in range(a.columns):
+                left = number(a.array[a.first + i * a.row_stride + k * a.column_stride])
+                total += left * number(b.array[b.first + k * b.row_stride + j * b.column_stride])
+            out.array[out.first + i * out.row_stride + j * out.column_stride] = total
+
+    return Kernel(f"product {dtype}", product)
+
+
+@lru_cache
+def plus_in(dtype: np.dtype) -> Kernel:
+    """``plus(out, a, b)``: out = a + b, matrices of one shape, computed in a dtype; ``out`` may be ``a``."""
+    number: Any = getattr(types, dtype.name)
+
+    def plus(out, a, b):
+        index = cuda.grid(1)
+        if index < out.rows * out.columns:
+            i = index // out.columns
+            j = index - i * out.columns
+            left = number(a.array[a.first + i * a.row_stride + j * a.column_stride])
+            right = number(b.array[b.first + i * b.row_stride + j * b.column_stride])
+            out.array[out.first + i * out.row_stride + j * out.column_stride] = left + right
+
+    return Kernel(f"plus {dtype}", plus)
+
+
+def _copy(out, source, p_size, q_size, r_size):
+    """Every element of a cube, rounded to the dtype of ``out``."""
     index = cuda.grid(1)
-    if index < out.rows * out.columns:
-        i = index // out.columns
-        j = index - i * out.columns
-        total = start.array[start.first + i * start.row_stride + j * start.column_stride]
-        for k in range(a.columns):
-            left = a.array[a.first + i * a.row_stride + k * a.column_stride]
-            total += left * b.array[b.first + k * b.row_stride + j * b.column_stride]
-        out.array[out.first + i * out.row_stride + j * out.column_stride] = total
+    if index < p_size * q_size * r_size:
+        row = index // r_size
+        r = index - row * r_size
+        p = row // q_size
+        q = row - p * q_size
+        value = source.array[source.first + p * source.p_stride + q * source.q_stride + r * source.r_stride]
+        out.array[out.first + p * out.p_stride + q * out.q_stride + r * out.r_stride] = value
 
 
-@cuda.jit
-def fill(out, value):
-    """out (n,) = value"""
-    index = cuda.grid(1)
-    if index < len(out):
-        out[index] = value
-
-
-@cuda.jit
-def copy_elements(out, source):
-    """out (n,) = source (n,), rounded to the dtype of ``out``"""
-    index = cuda.grid(1)
-    if index < len(out):
-        out[index] = source[index]
-
-
-@cuda.jit
-def plus(out, a, b):
-    """out (n,) = a (n,) + b (n,); ``out`` may be ``a``."""
-    index = cuda.grid(1)
-    if index < len(out):
-        out[index] = a[index] + b[index]
-
-
-@cuda.jit
-def copy(out, source, first, row_stride):
-    """Copy source (P, Q, R), of any strides: (p, q, r) goes to ``out[first + p * row_stride + q * R + r]``."""
-    index = cuda.grid(1)
-    middle, inner = source.shape[1], source.shape[2]
-    if index < source.shape[0] * middle * inner:
-        row = index // inner
-        r = index - row * inner
-        p = row // middle
-        q = row - p * middle
-        out[first + p * row_stride + q * inner + r] = source[p, q, r]
+copy = Kernel("copy", _copy)

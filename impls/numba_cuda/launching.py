@@ -1,18 +1,24 @@
-"""The two ways to start a kernel: many independent threads through Numba, teams of blocks through cuda.core; or simulated.
+"""One way to start kernels: compiled by ``offline``, launched through ``cuda.core``; or simulated.
 
-Numba cannot ask for clusters, nor for more than 48 KB of dynamic shared memory.  What is launched through cuda.core is the
-same binary that ``offline`` compiles and proves.  That path is written from the documentation of cuda.core 1.x
-(``LaunchConfig``: with clusters, ``grid`` counts clusters; ``KernelAttributes``); it has not run on a GPU yet.
+Numba's own launches take tens of microseconds, and cannot ask for clusters nor for more than 48 KB of dynamic shared memory.
+Every parameter is a word of 8 bytes, an address or an integer, so that a launch hands over a list of numbers.  Written
+from the documentation of cuda.core 1.x (``LaunchConfig``: with clusters, ``grid`` counts clusters); it has not run on a GPU.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numba.cuda.cudadrv.devicearray import DeviceNDArray
+
+from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.layout import Shape
@@ -25,22 +31,187 @@ STREAM: ContextVar[int] = ContextVar("stream", default=0)
 PORTABLE_CLUSTER = 8
 """Larger clusters have to be allowed for a kernel, and not every GPU has room for them."""
 
+STATIC_LIMIT = 48 * 1024
+"""Bytes of shared memory that a kernel may have without asking."""
 
-def launch(kernel: Any, work: int, *args: Any) -> None:
+
+class Kernel:
+    """A kernel whose blocks know nothing of each other, compiled once for each combination of its arrays' dtypes.
+
+    Its parameters are named tuples of a flat array and integers (``kernels.Matrix``), flat arrays, and integers.  ``name`` is
+    that of no other function (``cubins``).
+    """
+
+    def __init__(self, name: str, function: Callable[..., None], threads: int = THREADS) -> None:
+        self.name, self.function, self.threads = name, function, threads
+        self._loaded: dict[Any, Any] = {}
+
+    def launch(self, blocks: int, threads: int, shared: int, *args: Any) -> None:
+        """Start blocks of ``threads`` threads with ``shared`` float32 of shared memory each."""
+        if simulated():
+            _simulate(self.function, args, blocks=blocks, threads=threads, shared=shared)
+            return
+        words: list[int] = []
+        dtypes = []
+        for value in args:
+            if type(value) is int:
+                words.append(value)
+            elif isinstance(value, tuple):
+                dtypes.append(value[0].dtype)
+                words.append(address(value[0]))
+                words += value[1:]
+            else:
+                dtypes.append(value.dtype)
+                words.append(address(value))
+        key = tuple(dtypes)
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            loaded = self._loaded[key] = self._load(signature(args), 4 * shared)
+        _start(loaded, configuration(blocks, threads, 4 * shared), words)
+
+    def compiled(self, given: Any, capability: tuple[Any, ...]) -> Any:
+        """The machine code (``offline.Binary``) for arguments of a signature and a device, which is kept on disk."""
+        from rnnbench.impls.numba_cuda import cubins
+
+        return cubins.compiled(self.name, self.function, given, self.threads, capability)
+
+    def _load(self, given: Any, shared: int) -> Any:
+        capture.refuse(f"compile {self.function.__name__}")
+        return load(partial(self.compiled, given), shared)
+
+
+def launch(kernel: Kernel, work: int, *args: Any) -> None:
     """Start one thread per item of ``work``, in blocks no larger than the work."""
-    threads = min(THREADS, work)
-    launch_blocks(kernel, -(-work // threads), threads, 0, *args)
+    threads = min(kernel.threads, work)
+    kernel.launch(-(-work // threads), threads, 0, *args)
 
 
-def launch_blocks(kernel: Any, blocks: int, threads: int, shared: int, *args: Any) -> None:
-    """Start blocks that know nothing of each other, with ``shared`` float32 of shared memory each."""
+def clear(array: Any) -> None:
+    """Zero every byte of an array in C order, in the order of the stream."""
     if simulated():
-        _simulate(kernel, args, blocks=blocks, threads=threads, shared=shared)
-    else:
-        # only a capture has to know, before Numba compiles and loads
-        if capture.underway() and tuple(map(kernel.typeof_pyval, args)) not in kernel.overloads:
-            capture.refuse(f"compile {kernel.__name__}")
-        kernel[blocks, threads, numba_stream(), 4 * shared](*args)
+        from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+
+        DRIVER.clear(array)
+    elif array.size:
+        from cuda.bindings import driver
+
+        _attach()
+        (error,) = driver.cuMemsetD8Async(address(array), 0, array.size * array.dtype.itemsize, STREAM.get())
+        if error != driver.CUresult.CUDA_SUCCESS:
+            raise BackendUnavailable(f"the driver does not clear memory ({error.name})")
+
+
+def address(array: Any) -> int:
+    """Where a device array of Numba's, or a ``memory.Piece``, lies."""
+    return array.device_ctypes_pointer.value or 0 if isinstance(array, DeviceNDArray) else array.address
+
+
+def signature(args: tuple[Any, ...]) -> Any:
+    """The Numba signature of a kernel with such arguments."""
+    from numba.cuda.types import NamedTuple, int64, void
+
+    def typed(value: Any) -> Any:
+        if isinstance(value, int):
+            return int64
+        if isinstance(value, tuple):
+            return NamedTuple([pointer(value[0].dtype), *[int64] * (len(value) - 1)], type(value))
+        return pointer(value.dtype)
+
+    return void(*map(typed, args))
+
+
+def pointer(dtype: Any) -> Any:
+    """Numba's type of a flat array of a dtype."""
+    from numba.cuda import types
+
+    return types.CPointer(getattr(types, np.dtype(dtype).name))
+
+
+class TeamKernel:
+    """A kernel of flat arrays, the last of them named ``mail``, then integers, for teams of one shape; ``shared`` counts
+    float32 of a block, and ``name`` is that of no other function (``cubins``).
+
+    The mail of a grid is ``mail`` float32 that are zero at first; a cluster has none.  The last integer is the first row of
+    the batch.
+    """
+
+    def __init__(self, name: str, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
+        self.name, self.function, self.shape, self.shared, self.mail = name, function, shape, shared, mail
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        self.arrays, self._integers = names[: names.index("mail") + 1], len(names) - names.index("mail") - 1
+        self._loaded: dict[Any, Any] = {}
+
+    @property
+    def signature(self) -> Any:
+        """The kernel's Numba signature where all arrays are float32."""
+        return self.signature_of({})
+
+    def signature_of(self, dtypes: Mapping[str, Any]) -> Any:
+        """The Numba signature where arrays of some names have other dtypes than float32."""
+        from numba.cuda.types import int64, void
+
+        return void(*[pointer(dtypes.get(name, "float32")) for name in self.arrays], *[int64] * self._integers)
+
+    def mail_of(self, batch: int) -> int:
+        """How many float32 of mail a launch takes for so many rows of the batch; each pass of a grid has its own."""
+        return self.mail * len(self._passes(batch)) if self.shape.grid else 0
+
+    def __call__(self, batch: int, mail: Any, *args: Any) -> None:
+        """Run all rows of a batch: at once in as many clusters as they need, in grids one after the other.
+
+        ``args`` are the arrays but the mail, each flat, the part of one that a ``kernels.Matrix`` begins, or None where the
+        kernel looks at none, then the integers but the last.  ``mail`` has ``mail_of(batch)`` float32, whatever is in them.
+        """
+        count = len(self.arrays) - 1
+        if self.shape.grid:
+            clear(mail)
+        teams, passes = (1 if self.shape.grid else -(-batch // self.shape.rows)), self._passes(batch)
+        if simulated():
+            arrays = [_beginning(value) for value in args[:count]]
+            blocks, cluster = teams * self.shape.blocks, 1 if self.shape.grid else self.shape.blocks
+            for number, first in enumerate(passes):
+                posted = mail[number * self.mail : (number + 1) * self.mail] if self.shape.grid else None
+                given = (*arrays, posted, *args[count:], first)
+                _simulate(self.function, given, blocks=blocks, threads=self.shape.threads, cluster=cluster, shared=self.shared)
+            return
+        loaded, config = self._ready(tuple([_dtype(value) for value in args[:count]])), self._config(teams)
+        words = [_begins(value) for value in args[:count]]
+        box = address(mail) if self.shape.grid else 0
+        for number, first in enumerate(passes):
+            _start(loaded, config, [*words, box + 4 * self.mail * number, *args[count:], first])
+
+    def compiled(self, capability: tuple[Any, ...], dtypes: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """The kernel's machine code (``offline.Binary``) for a device and ``signature_of`` dtypes, which is kept on disk."""
+        from rnnbench.impls.numba_cuda import cubins
+
+        return cubins.compiled(self.name, self.function, self.signature_of(dtypes), self.shape.threads, capability)
+
+    def clusters_at_once(self) -> int:
+        """How many teams of this kernel the current device has room for."""
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        occupancy = self._ready((None,) * (len(self.arrays) - 1)).occupancy
+        return occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
+
+    def _passes(self, batch: int) -> range:
+        """The first rows of what a grid runs one after the other."""
+        return range(0, batch, self.shape.rows) if self.shape.grid else range(1)
+
+    def _config(self, teams: int) -> Any:
+        shape = self.shape
+        if shape.grid:  # cooperative: refused unless all blocks have room at once
+            return configuration(shape.blocks, shape.threads, 4 * self.shared, cooperative=True)
+        return configuration(teams, shape.threads, 4 * self.shared, cluster=shape.blocks)
+
+    def _ready(self, dtypes: tuple[Any, ...]) -> Any:
+        """The kernel on the current device, compiled for it and for arrays of some dtypes."""
+        loaded = self._loaded.get(dtypes)
+        if loaded is None:
+            capture.refuse(f"compile {self.function.__name__}")
+            given = {name: dtype for name, dtype in zip(self.arrays, dtypes, strict=False) if dtype is not None}
+            cluster = 1 if self.shape.grid else self.shape.blocks
+            loaded = self._loaded[dtypes] = load(partial(self.compiled, dtypes=given), 4 * self.shared, cluster)
+        return loaded
 
 
 def numba_stream() -> Any:
@@ -61,85 +232,76 @@ def wait_for_stream() -> None:
         numba_stream().synchronize()
 
 
-def _simulate(kernel: Any, args: tuple[Any, ...], **how: int) -> None:
+def load(compiled: Callable[[tuple[Any, ...]], Any], shared: int, cluster: int = 1) -> Any:
+    """A kernel on the current device, of the machine code that ``compiled(capability)`` gives; ``shared`` in bytes."""
+    from cuda.core import Device, ObjectCode
+
+    from rnnbench.impls.numba_cuda.offline import target
+
+    device = Device()
+    device.set_current()
+    binary = compiled(target(device.compute_capability))
+    loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
+    if shared > STATIC_LIMIT:
+        _allow(loaded, device, "MAX_DYNAMIC_SHARED_SIZE_BYTES", shared)
+    if cluster > PORTABLE_CLUSTER:
+        _allow(loaded, device, "NON_PORTABLE_CLUSTER_SIZE_ALLOWED", 1)
+    return loaded
+
+
+def _allow(kernel: Any, device: Any, attribute: str, value: int) -> None:
+    """Set an attribute of a kernel through the driver: those of cuda.core's kernels are read-only.
+
+    Raises BackendUnavailable where the driver refuses.
+    """
+    from cuda.bindings import driver
+
+    number = getattr(driver.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{attribute}")
+    (error,) = driver.cuKernelSetAttribute(number, value, kernel.handle, device.device_id)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise BackendUnavailable(f"the driver refuses a kernel {attribute} = {value} ({error.name}) on {device.name}")
+
+
+@lru_cache(maxsize=4096)
+def configuration(blocks: int, threads: int, shared: int, cluster: int = 1, cooperative: bool = False) -> Any:
+    """How a kernel is launched; ``blocks`` counts clusters where there are several blocks in one."""
+    from cuda.core import LaunchConfig
+
+    if cluster > 1:
+        return LaunchConfig(grid=blocks, cluster=cluster, block=threads, shmem_size=shared)
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared, is_cooperative=cooperative)
+
+
+def _start(loaded: Any, config: Any, words: list[int]) -> None:
+    from cuda.core import launch
+
+    _attach()
+    capture.keep(loaded)
+    launch(_core_stream(STREAM.get()), config, loaded, *words)
+
+
+class _Thread(threading.local):
+    attached = False
+
+
+_THREAD = _Thread()
+
+
+def _attach() -> None:
+    """Make the device's context this thread's, which Numba does for its own calls alone."""
+    if not _THREAD.attached:
+        from cuda.core import Device
+
+        Device().set_current()
+        _THREAD.attached = True
+
+
+def _simulate(function: Any, args: tuple[Any, ...], **how: int) -> None:
     from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
 
-    if not DRIVER.loaded(kernel):
-        capture.refuse(f"compile {kernel.__name__}")
-    DRIVER.submit(kernel, args, **how)
-
-
-class TeamKernel:
-    """A kernel of flat float32 arrays, then four integers, for teams of one shape; ``shared`` counts float32 of a block.
-
-    The last array is the mail of a grid, ``mail`` float32 that are zero at first; in a cluster any array, which is not
-    looked at.  The last integer is the first row of the batch.
-    """
-
-    def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
-        self.function, self.shape, self.shared, self.mail = function, shape, shared, mail
-
-    @property
-    def signature(self) -> Any:
-        """The kernel's Numba signature."""
-        from numba.cuda.types import CPointer, float32, int64, void
-
-        arrays = self.function.__code__.co_argcount - 4
-        return void(*[CPointer(float32)] * arrays, int64, int64, int64, int64)
-
-    def __call__(self, batch: int, new_mail: Callable[[tuple[int, ...]], Any], *args: Any) -> None:
-        """Run all rows of a batch: at once in as many clusters as they need, in grids one after the other.
-
-        ``args`` are the arrays but the mail, which ``new_mail(shape)`` makes, then the integers but the last.
-        """
-        arrays, sizes = args[:-3], args[-3:]
-        teams, rows = -(-batch // self.shape.rows), self.shape.rows
-        parts = [(1, first) for first in range(0, batch, rows)] if self.shape.grid else [(teams, 0)]
-        for count, first in parts:
-            mail = new_mail((self.mail,)) if self.shape.grid else arrays[0]
-            given = (*arrays, mail, *sizes, first)
-            if simulated():
-                blocks, cluster = count * self.shape.blocks, 1 if self.shape.grid else self.shape.blocks
-                _simulate(self.function, given, blocks=blocks, threads=self.shape.threads, cluster=cluster, shared=self.shared)
-            else:
-                self._launch(count, given)
-
-    def clusters_at_once(self) -> int:
-        """How many clusters of this kernel the current device has room for."""
-        from cuda.core import LEGACY_DEFAULT_STREAM
-
-        return self._loaded.occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
-
-    def _launch(self, teams: int, args: tuple[Any, ...]) -> None:
-        from cuda.core import launch
-
-        capture.keep(self._loaded)
-        launch(_core_stream(STREAM.get()), self._config(teams), self._loaded, *(_passed(value) for value in args))
-
-    def _config(self, teams: int) -> Any:
-        from cuda.core import LaunchConfig
-
-        threads, shared = self.shape.threads, 4 * self.shared
-        if self.shape.grid:  # cooperative: refused unless all blocks have room at once
-            return LaunchConfig(grid=self.shape.blocks, block=threads, shmem_size=shared, is_cooperative=True)
-        return LaunchConfig(grid=teams, cluster=self.shape.blocks, block=threads, shmem_size=shared)
-
-    @cached_property
-    def _loaded(self) -> Any:
-        """The kernel on the current device, compiled for it."""
-        from cuda.core import Device, ObjectCode
-
-        from rnnbench.impls.numba_cuda.offline import compile_kernel, target
-
-        capture.refuse(f"compile {self.function.__name__}")
-        device = Device()
-        device.set_current()
-        binary = compile_kernel(self.function, self.signature, self.shape.threads, target(device.compute_capability))
-        loaded = ObjectCode.from_cubin(binary.cubin).get_kernel(binary.entry)
-        loaded.attributes.max_dynamic_shared_size_bytes = 4 * self.shared
-        if not self.shape.grid:
-            loaded.attributes.non_portable_cluster_size_allowed = self.shape.blocks > PORTABLE_CLUSTER
-        return loaded
+    if not DRIVER.loaded(function):
+        capture.refuse(f"compile {function.__name__}")
+    DRIVER.submit(function, args, **how)
 
 
 @lru_cache
@@ -150,6 +312,17 @@ def _core_stream(handle: int) -> Any:
     return Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
 
 
-def _passed(value: Any) -> int:
-    """A device array's address, or an integer."""
-    return value if isinstance(value, int) else value.__cuda_array_interface__["data"][0]
+def _beginning(value: Any) -> Any:
+    """A simulated array from where a matrix begins."""
+    return value.array[value.first :] if isinstance(value, tuple) else value
+
+
+def _begins(value: Any) -> int:
+    """The address at which an array or a matrix begins."""
+    if value is None:
+        return 0
+    return address(value.array) + value.first * value.array.dtype.itemsize if isinstance(value, tuple) else address(value)
+
+
+def _dtype(value: Any) -> Any:
+    return None if value is None else (value.array if isinstance(value, tuple) else value).dtype

@@ -10,26 +10,33 @@ from rnnbench.backend import Array, Gradients, State
 from rnnbench.errors import TapeError
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.algebra import Algebra
-from rnnbench.impls.numba_cuda.arrays import DeviceArrays, contiguous, converted
+from rnnbench.impls.numba_cuda.arrays import DeviceArrays, allocate, contiguous, flat, scratch
 from rnnbench.impls.numba_cuda.device import device_limits
+from rnnbench.impls.numba_cuda.kernels import Matrix, matrix
 from rnnbench.impls.numba_cuda.launching import STREAM
-from rnnbench.impls.numba_cuda.layer import Layer
+from rnnbench.impls.numba_cuda.layer import Layer, Packed, Record
 from rnnbench.impls.numba_cuda.memory import Pool
 from rnnbench.impls.numba_cuda.per_step import PerStep
 from rnnbench.impls.numba_cuda.persistent import Persistent
 from rnnbench.impls.numba_cuda.products import fastest
+from rnnbench.impls.numba_cuda.recurrence import Flow, Recurrence
 from rnnbench.impls.numba_cuda.regimes import PER_STEP, choose, computed_spec
-from rnnbench.network import Tape
+from rnnbench.impls.numba_cuda.slots import Sizes
+from rnnbench.network import CheckedNetwork, Tape
 from rnnbench.params import Params
 from rnnbench.spec import Spec
-from rnnbench.stack import StackedNetwork
+
+ZEROS_KEPT = 8
+"""States of zeros that a network keeps, by stream and batch."""
 
 
 class Recorded(NamedTuple):
-    """What a tape keeps, and the stream on which its memory is used again when the tape is done with."""
+    """What a tape keeps: the weights that the network had, a record for every layer and direction, and the stream on which
+    its memory is used again when the tape is done with."""
 
     stream: int
-    content: Any
+    weights: list[Packed]
+    records: list[Record]
 
 
 class PooledArrays(DeviceArrays):
@@ -39,9 +46,9 @@ class PooledArrays(DeviceArrays):
         super().__init__(dtype)
         self._pool = pool
 
-    def filled(self, shape: tuple[int, ...], value: float) -> Array:
+    def zeros(self, shape: tuple[int, ...]) -> Array:
         with self._pool.in_use():
-            return super().filled(shape, value)
+            return super().zeros(shape)
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         with self._pool.in_use():
@@ -52,27 +59,28 @@ class PooledArrays(DeviceArrays):
             return super().add(a, b)
 
 
-class CudaNetwork(StackedNetwork):
+class CudaNetwork(CheckedNetwork):
     """A network whose arguments may lie in any memory order; what is not in C order is copied first.
 
-    A network of bfloat16 or float16 computes in float32: arguments and weights are widened, results rounded once, at the
-    end.  On tensor cores what blocks send each other in a step is rounded too, as it is sent.
+    A network of bfloat16 or float16 computes in float32: kernels read arguments as they are, and round each result once, as
+    they write it.  On tensor cores what blocks send each other in a step is rounded too, as it is sent.
     ``regime`` names the kernels that run it (``regimes``).  All but weights lies in memory of its own that is used again.
     """
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
         self._computed = computed_spec(spec)
-        computing = DeviceArrays(self._computed.numpy_dtype)
-        algebra, limits = Algebra(computing, fastest()), device_limits()
+        self._dtype, self._wide = spec.numpy_dtype, self._computed.numpy_dtype
+        algebra, limits = Algebra(DeviceArrays(self._wide), fastest()), device_limits()
         regime = choose(spec, limits)
-        recurrence = (
+        self._recurrence: Recurrence = (
             PerStep(self._computed, algebra) if regime.name == PER_STEP else Persistent(self._computed, algebra, regime, limits)
         )
-        self._pool = Pool()
-        arrays = PooledArrays(spec.numpy_dtype, self._pool)
-        device_array = type(arrays.empty((1,)))  # the simulator has a class of its own
+        self._layer, self._pool = Layer(self._computed, algebra), Pool()
+        self.arrays = PooledArrays(spec.numpy_dtype, self._pool)
+        self.array_type = type(self.arrays.zeros((1,)))  # the simulator has a class of its own
         self.regime = regime.name
-        super().__init__(spec, params, Layer(self._computed, computing, algebra, recurrence), arrays, device_array)
+        self._zero_states: dict[tuple[int, int], State] = {}
+        super().__init__(spec, params)
 
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         with self._running():
@@ -100,28 +108,91 @@ class CudaNetwork(StackedNetwork):
             yield
 
     def _set_params(self, params: Params) -> None:
-        super()._set_params({name: value.astype(self._computed.numpy_dtype) for name, value in params.items()})
+        wide = {name: value.astype(self._wide) for name, value in params.items()}
+        names = self.spec.layer_shapes(0)
+        layers = [{n: wide[n + suffix] for n in names} for suffix in self.spec.suffixes()]
+        self._weights = [self._layer.pack(layer, self._recurrence) for layer in layers]
+
+    def _check_state(self, name: str, state: State | None, batch: int) -> State:
+        """A state that is not given is zero, in memory that nothing writes to and no caller sees."""
+        if state is not None:
+            return super()._check_state(name, state, batch)
+        key = (STREAM.get(), batch)
+        zeros = self._zero_states.get(key)
+        if zeros is None:
+            zeros = (self.arrays.zeros(self.spec.state_shape(batch)),) * len(self.spec.kind.states)
+            if not capture.underway():  # there nothing is cleared before the replay
+                if len(self._zero_states) == ZEROS_KEPT:
+                    self._zero_states.pop(next(iter(self._zero_states)), None)
+                self._zero_states[key] = zeros
+        capture.keep(zeros)
+        return zeros
 
     def _forward(self, x: Array, state: State) -> tuple[Array, State]:
-        y, final = super()._forward(self._wide(x), self._wide_parts(state))
-        return self._result(y), self._results(final)
+        y, final, _ = self._run(x, state, keeps=False)
+        return y, final
 
     def _record(self, x: Array, state: State) -> tuple[Array, State, Any]:
-        y, final, tape = super()._record(self._wide(x), self._wide_parts(state))
-        return self._result(y), self._results(final), Recorded(STREAM.get(), tape)
+        y, final, records = self._run(x, state, keeps=True)
+        return y, final, Recorded(STREAM.get(), self._weights, records)
+
+    def _run(self, x: Array, state: State, keeps: bool) -> tuple[Array, State, list[Record]]:
+        spec, (steps, batch, inputs) = self.spec, x.shape
+        state = tuple(map(contiguous, state))
+        final = tuple(allocate(spec.state_shape(batch), self._dtype) for _ in state)
+        sequence, records, y = matrix(flat(contiguous(x)), steps * batch, inputs), [], x
+        for layer in range(spec.num_layers):
+            last = layer == spec.num_layers - 1
+            y = allocate((steps, batch, spec.features), self._dtype if last else self._wide)
+            outputs = matrix(flat(y), steps * batch, spec.features)
+            for index, direction in self._directions(layer):
+                flow = self._flow(steps, batch, direction, self._parts(state, index), outputs, self._parts(final, index))
+                run = self._layer.record if keeps else self._layer.forward
+                records.append(run(self._weights[index], self._recurrence, sequence, flow))
+            sequence = outputs
+        return y, final, records
 
     def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients:
-        params, x, state = super()._backward(content.content, self._wide(dy), self._wide_parts(dstate))
-        return Gradients({name: self._result(grad) for name, grad in params.items()}, self._result(x), self._results(state))
+        spec, (steps, batch, _), (_, weights, records) = self.spec, dy.shape, content
+        dstate = tuple(map(contiguous, dstate))
+        dinitial = tuple(allocate(spec.state_shape(batch), self._dtype) for _ in dstate)
+        params = {name: allocate(shape, self._dtype) for name, shape in spec.param_shapes().items()}
+        flowing, dx = matrix(flat(contiguous(dy)), steps * batch, spec.features), dy
+        for layer in reversed(range(spec.num_layers)):
+            inputs = spec.features if layer else spec.input_size
+            dx = allocate((steps, batch, inputs), self._wide if layer else self._dtype)
+            directions, begun = self._directions(layer), None
+            for index, direction in directions:
+                last = index == directions[-1][0]
+                # what directions bring to x is added up before it is rounded
+                whole = dx if last else scratch(self._wide, dx.size)[0]
+                part = matrix(flat(whole), steps * batch, inputs)
+                flow = self._flow(steps, batch, direction, self._parts(dinitial, index), flowing, self._parts(dstate, index))
+                grads = self._gradients(params, index)
+                self._layer.backward(weights[index], records[index], flow, part, begun, grads)
+                records[index], begun = None, part
+            flowing = matrix(flat(dx), steps * batch, inputs)
+        return Gradients(params, dx, dinitial)
 
-    def _wide(self, array: Array) -> Array:
-        return converted(contiguous(array), self._computed.numpy_dtype)
+    def _flow(
+        self, steps: int, batch: int, direction: int, initial: tuple[Matrix, ...], y: Matrix, final: tuple[Matrix, ...]
+    ) -> Flow:
+        size = self.spec.state_size
+        return Flow(
+            Sizes(steps, batch, direction), initial, y.part(columns=slice(direction * size, (direction + 1) * size)), final
+        )
 
-    def _wide_parts(self, state: State) -> State:
-        return tuple(self._wide(part) for part in state)
+    def _directions(self, layer: int) -> list[tuple[int, int]]:
+        """(index into states and weights, 1 where time runs backwards) of each direction of a layer."""
+        return [(layer * self.spec.directions + direction, direction) for direction in range(self.spec.directions)]
 
-    def _result(self, array: Array) -> Array:
-        return converted(array, self.spec.numpy_dtype)
+    def _parts(self, state: State, index: int) -> tuple[Matrix, ...]:
+        """The parts of a state (L*D, B, S) of one layer and direction."""
+        _, batch, size = state[0].shape
+        return tuple(matrix(flat(part), batch, size, index * batch * size) for part in state)
 
-    def _results(self, state: State) -> State:
-        return tuple(self._result(part) for part in state)
+    def _gradients(self, params: dict[str, Array], index: int) -> dict[str, Matrix]:
+        """The gradients of one layer and direction as matrices, by the parameters' names without suffix."""
+        suffix = self.spec.suffixes()[index]
+        arrays = {name: params[name + suffix] for name in self.spec.layer_shapes(0)}
+        return {name: matrix(flat(array), *((1, *array.shape)[-2:])) for name, array in arrays.items()}

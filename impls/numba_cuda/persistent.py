@@ -1,5 +1,6 @@
 """The regimes in which one launch runs all time steps, the weights resident in a block, a cluster or the whole grid."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,13 +9,14 @@ import numpy as np
 from rnnbench.impls.numba_cuda.algebra import Algebra, Weights
 from rnnbench.impls.numba_cuda.arrays import on_device
 from rnnbench.impls.numba_cuda.cell_kernels import activations
-from rnnbench.impls.numba_cuda.kernels import Matrix
+from rnnbench.impls.numba_cuda.kernels import Matrix, matrix
 from rnnbench.impls.numba_cuda.launching import TeamKernel
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, mail_size, pack, places
 from rnnbench.impls.numba_cuda.persistent_backward import backward_kernel
 from rnnbench.impls.numba_cuda.persistent_forward import forward_kernel
+from rnnbench.impls.numba_cuda.recurrence import Flow, Kept
 from rnnbench.impls.numba_cuda.regimes import Limits, Regime, with_rows
-from rnnbench.impls.numba_cuda.slots import Slots
+from rnnbench.impls.numba_cuda.slots import Sizes
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 
@@ -35,7 +37,7 @@ def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
         function, products = backward_kernel(spec, shape, equations), backward_products(spec)
     else:
         function, products = forward_kernel(spec, shape, equations, keeps=kind == "record"), forward_products(spec)
-    return TeamKernel(function, shape, places(products, shape)[1], mail_size(products, shape))
+    return TeamKernel(repr((kind, spec, shape)), function, shape, places(products, shape)[1], mail_size(products, shape))
 
 
 def layer_spec(spec: Spec) -> Spec:
@@ -51,6 +53,7 @@ class Persistent:
         assert regime.backward is not None
         self._spec, self._algebra, self._limits = layer_spec(spec), algebra, limits
         self._cell, self._units = spec.kind, spec.hidden_size
+        self.name = regime.name
         self._shapes = (regime.forward, regime.backward)
         self._products = (forward_products(spec), backward_products(spec))
         self._two = len(self._products[0]) == 2
@@ -78,41 +81,47 @@ class Persistent:
         ]
         return Resident(packed[0], [on_device(np.ascontiguousarray(part)) for part in biases[:count]], packed[1])
 
+    def forward_work(self, sizes: Sizes, keeps: bool) -> tuple[int, ...]:
+        """The mail of a grid."""
+        return (self._kernel("forward", 0, sizes.batch).mail_of(sizes.batch),)
+
     def forward(
-        self, weights: Weights, packed: Resident, a: Matrix, states: Slots, keeps: bool
-    ) -> tuple[Matrix, Matrix | None]:
-        """Without ``keeps`` nothing is written of what BPTT needs, and there is room for no more than an element."""
-        rows = states.steps * states.batch if keeps else 1
-        saved = self._algebra.empty(rows, self._cell.saved * self._units if keeps else 1)
-        operand = self._algebra.empty(rows, self._units if keeps else 1) if self._two else None
-        kept = (saved.array, operand.array) if operand else (saved.array,)
-        run = self._kernel("record" if keeps else "forward", 0, states.batch)
-        run(states.batch, self._algebra.zeros, a.array, states.array, *kept, *packed.forward, *packed.biases, *_sizes(states))
-        return saved, operand
+        self, weights: Weights, packed: Resident, a: Matrix, flow: Flow, kept: Kept | None, work: Sequence[Any]
+    ) -> None:
+        run = self._kernel("record" if kept else "forward", 0, flow.sizes.batch)
+        tape = (kept.states.array, kept.saved, kept.operand) if kept else (None, None, None)
+        state = (*self._parts(flow.initial), flow.y, *self._parts(flow.final))
+        arrays = (a, *state, *tape[: 2 + self._two], *packed.forward, *packed.biases)
+        run(flow.sizes.batch, work[0], *arrays, *flow.sizes, flow.y.row_stride)
+
+    def backward_work(self, sizes: Sizes) -> tuple[int, ...]:
+        """The mail of a grid, and where a cell feeds back its output all that flows into it."""
+        outputs = sizes.rows * self._spec.state_size * self._cell.feeds_back_output
+        return self._kernel("backward", 1, sizes.batch).mail_of(sizes.batch), outputs
 
     def backward(
-        self, weights: Weights, packed: Resident, saved: Matrix, states: Slots, dstates: Slots
-    ) -> tuple[Matrix, Matrix]:
-        da = self._algebra.empty(states.steps * states.batch, len(self._cell.gates) * self._units)
-        db = da if self._cell.reads_sums else self._algebra.empty(da.rows, da.columns)
-        run = self._kernel("backward", 1, states.batch)
+        self, weights: Weights, packed: Resident, kept: Kept, flow: Flow, da: Matrix, db: Matrix, work: Sequence[Any]
+    ) -> Matrix | None:
+        run, (mail, outputs) = self._kernel("backward", 1, flow.sizes.batch), work
+        state = (flow.y, *self._parts(flow.final), *self._parts(flow.initial))
+        written = (outputs, da) if self._two else (da, db)
         run(
-            states.batch,
-            self._algebra.zeros,
-            saved.array,
-            states.array,
-            dstates.array,
-            da.array,
-            db.array,
+            flow.sizes.batch,
+            mail,
+            kept.saved,
+            kept.states.array,
+            *state,
+            *written,
             *packed.backward,
-            *_sizes(states),
+            *flow.sizes,
+            flow.y.row_stride,
         )
-        return da, db
+        return matrix(outputs, flow.sizes.rows, self._spec.state_size) if self._cell.feeds_back_output else None
+
+    def _parts(self, state: tuple[Matrix, ...]) -> tuple[Matrix | None, ...]:
+        """Of a state, as a kernel takes it: those with one product have room for a second part."""
+        return state if self._two or len(state) == 2 else (*state, None)
 
     def _kernel(self, kind: str, which: int, batch: int) -> TeamKernel:
         shape = with_rows(self._shapes[which], self._products[which], batch, self._limits)
         return kernel(kind, self._spec, shape)
-
-
-def _sizes(states: Slots) -> tuple[int, int, int]:
-    return states.steps, states.batch, int(states.reverse)

@@ -1,9 +1,9 @@
 """BPTT kernels that stay on the GPU for all time steps; one for cells with one recurrent product, one for those with two.
 
-Their arrays are flat float32, laid out as those of ``persistent_forward``.  ``dstates`` (S, T + 1, B, H) holds what flows
-in from outside, dy and the cotangents of the final state; the kernel adds what flows back through the recurrence and
-completes the initial slot.  ``da`` and, for cells whose two parts of a pre-activation have different cotangents, ``db``
-(T, B, G, H) are written.  ``packed`` are the transposed weights: a unit of the state reads all gates of all units.
+Their arrays are laid out as those of ``persistent_forward``: ``dy``, ``dfinal`` and ``dfinal_carried`` are what flows in from
+outside, ``dinitial`` and ``dinitial_carried`` are written.  So are ``da`` and, for cells whose two parts of a pre-activation
+have different cotangents, ``db`` (T, B, G, H); and for cells that feed back their output ``outputs`` (T, B, S), all that flows
+into y.  ``packed`` are the transposed weights: a unit of the state reads all gates of all units.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -20,6 +20,7 @@ from numba.cuda.types import float32, int64
 from rnnbench.cells import Equations
 from rnnbench.impls.numba_cuda.intrinsics import read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, places
+from rnnbench.impls.numba_cuda.persistent_forward import reading_states, writing_states
 from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
 from rnnbench.spec import Spec
 
@@ -41,18 +42,35 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
-    read_saved, read_one, read_carried = read_values(saved_values), read_values(1), read_values(int(cell.carries is not None))
-    read_states, write_states = read_values(states_count), write_values(states_count)
+    read_saved, read_carried = read_values(saved_values), read_values(int(cell.carries is not None))
+    read_final, write_initial = reading_states(states_count), writing_states(states_count)
     write_da, write_db = write_values(gates), write_values(0 if cell.reads_sums else gates)
     lanes, rows, threads, blocks, per_block = shape.lanes, shape.rows, shape.threads, shape.blocks, shape.units
     step_backward: Any = cuda.jit(device=True, forceinline=True)(equations.backward)
     received, passed_on = _received(states_count), _passed_on(spec)
     clear = clearing(place, threads)
-    none_saved, one, not_carried, no_states = (
+    none_saved, none, not_carried, no_states = (
         (np.float32(0),) * count for count in (saved_values, 1, int(cell.carries is not None), states_count)
     )
 
-    def kernel(saved, states, dstates, da, db, packed, mail, steps, batch, reverse, first):
+    def kernel(
+        saved,
+        states,
+        dy,
+        dfinal,
+        dfinal_carried,
+        dinitial,
+        dinitial_carried,
+        da,
+        db,
+        packed,
+        mail,
+        steps,
+        batch,
+        reverse,
+        across,
+        first,
+    ):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
@@ -63,10 +81,11 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         clear(shared)
         between = (steps + 1) * batch * units
         t, step = (1 - reverse) * (steps - 1), 2 * reverse - 1
-        kept, carried, dy, dnew = none_saved, not_carried, one, no_states
+        kept, carried, entering, dnew = none_saved, not_carried, none, no_states
         if active:
             # what flows into h comes with dy; what flows into c from outside is there at the end alone
-            dnew = read_states(dstates, ((t + 1 - reverse) * batch + row) * units + unit, between)
+            entering = (float32(dy[(t * batch + row) * across + unit]),)
+            dnew = received(read_final(dfinal, dfinal_carried, row * units + unit), entering)
         arrive(mail)
         wait(mail, 1)
         for s in range(steps):
@@ -74,7 +93,9 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
                 position = ((t + reverse) * batch + row) * units + unit
                 carried = read_carried(states, carried_from * between + position, between)
-                dy = read_one(dstates, position, 0)
+                entering = none
+                if s + 1 < steps:
+                    entering = (float32(dy[((t + step) * batch + row) * across + unit]),)
             da_values, db_values, dcarried = step_backward(kept, carried, dnew, ())
             send(shared, mail, s & 1, unit, valid, db_values)
             arrive(mail)
@@ -83,10 +104,10 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 write_db(db, (t * batch + row) * gates * units + unit, units, db_values)
             wait(mail, s + 2)
             collect(shared, mail, s & 1)
-            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
+            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), entering)
             t += step
         if active:
-            write_states(dstates, (reverse * steps * batch + row) * units + unit, between, dnew)
+            write_initial(dinitial, dinitial_carried, row * units + unit, dnew)
 
     return kernel
 
@@ -100,15 +121,15 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
-    read_saved, read_one, read_carried = read_values(saved_values), read_values(1), read_values(int(cell.carries is not None))
-    write_one, write_da = write_values(1), write_values(gates)
+    read_saved, read_carried = read_values(saved_values), read_values(int(cell.carries is not None))
+    write_outputs, write_da = write_values(int(cell.feeds_back_output)), write_values(gates)
     lanes, rows, threads, blocks, per_block = shape.lanes, shape.rows, shape.threads, shape.blocks, shape.units
     middle, finish = _stages(spec, equations)
     received, passed_on = _received(1), _passed_on(spec)
     clear, clear_2 = clearing(place, threads), clearing(place_2, threads)
-    none_saved, one, not_carried = ((np.float32(0),) * count for count in (saved_values, 1, int(cell.carries is not None)))
+    none_saved, none, not_carried = ((np.float32(0),) * count for count in (saved_values, 1, int(cell.carries is not None)))
 
-    def kernel(saved, states, dstates, da, db, packed, packed_2, mail, steps, batch, reverse, first):
+    def kernel(saved, states, dy, dfinal, dinitial, outputs, da, packed, packed_2, mail, steps, batch, reverse, across, first):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
@@ -121,9 +142,10 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         clear(shared)
         clear_2(shared)
         t, step = (1 - reverse) * (steps - 1), 2 * reverse - 1
-        kept, carried, dy, dnew = none_saved, not_carried, one, one
+        kept, carried, entering, dnew = none_saved, not_carried, none, none
         if active_2:
-            dnew = read_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0)
+            entering = (float32(dy[(t * batch + row) * across + unit]),)
+            dnew = received((float32(dfinal[row * size + unit]),), entering)
         arrive(mail)
         wait(mail, 1)
         for s in range(steps):
@@ -134,8 +156,10 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
             send_2(shared, mail, 0, unit, valid_2, between)
             arrive(mail)
             if active_2:
-                write_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0, dnew)
-                dy = read_one(dstates, ((t + reverse) * batch + row) * size + unit, 0)
+                write_outputs(outputs, (t * batch + row) * size + unit, 0, dnew)
+                entering = none
+                if s + 1 < steps:
+                    entering = (float32(dy[((t + step) * batch + row) * across + unit]),)
             wait(mail, 2 * s + 2)
             collect_2(shared, mail, 0)
             da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, mail, 0))
@@ -145,10 +169,10 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
             wait(mail, 2 * s + 3)
             collect(shared, mail, s & 1)
-            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
+            dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), entering)
             t += step
         if active_2:
-            write_one(dstates, (reverse * steps * batch + row) * size + unit, 0, dnew)
+            dinitial[row * size + unit] = dnew[0]
 
     return kernel
 

@@ -1,8 +1,10 @@
 """Forward kernels that stay on the GPU for all time steps; one for cells with one recurrent product, one for those with two.
 
-Their arrays are flat float32: ``a`` (T, B, G, H) the input products with their bias, ``states`` (S, T + 1, B, H) as
-``slots.Slots`` lays them out, the initial one filled in, ``saved`` (T, B, values, H) and ``operand`` (T, B, H) what BPTT
-needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``reverse`` is 1 where time runs backwards.
+Their arrays are flat, float32 but where the network has another dtype: ``initial`` and ``final`` (B, H), for a state apart
+from h ``initial_carried`` and ``final_carried``, and ``y`` (T, B, H), rows ``across`` elements apart.  ``a`` (T, B, G, H) are
+the input products with their bias, ``states`` (S, T + 1, B, H) as ``slots.Slots`` lays them out, ``saved`` (T, B, values, H)
+and ``operand`` (T, B, H) what BPTT needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``reverse`` is 1
+where time runs backwards.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -27,7 +29,7 @@ Kernel = Callable[..., None]
 
 
 def forward_kernel(spec: Spec, shape: Shape, equations: Equations, *, keeps: bool) -> Kernel:
-    """The kernel of a spec's cell; with ``keeps`` it writes ``saved`` and ``operand``, without it leaves them alone."""
+    """The kernel of a spec's cell; with ``keeps`` it writes ``states``, ``saved`` and ``operand`` too."""
     build = _two_products if len(forward_products(spec)) == 2 else _one_product
     return build(spec, shape, equations, keeps)
 
@@ -38,16 +40,34 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     fetch, multiply, sending, collect = sharing(place, shape, units)
     rank_of_block, arrive, wait = meeting(shape)
     send = sending(1)
-    gates, saved_values, carried_from = len(cell.gates), cell.saved, _carried_state(spec)
-    read_gates, read_carried = read_values(gates), read_values(int(cell.carries is not None))
-    write_state, write_saved = write_values(len(cell.states)), write_values(saved_values if keeps else 0)
+    gates, saved_values = len(cell.gates), cell.saved
+    read_gates = read_values(gates)
+    write_state, write_saved = (write_values(count * keeps) for count in (len(cell.states), saved_values))
     lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
-    no_gates, not_carried = _zeros(gates), _zeros(int(cell.carries is not None))
+    no_gates, no_state = _zeros(gates), _zeros(len(cell.states))
+    read_initial, write_final = reading_states(len(cell.states)), writing_states(len(cell.states))
     step_forward: Any = cuda.jit(device=True, forceinline=True)(equations.forward)
     next_carried = _next_carried(spec)
     begin = _begin(place, shape, units)
 
-    def kernel(a, states, saved, packed, bias, mail, steps, batch, reverse, first):
+    def kernel(
+        a,
+        initial,
+        initial_carried,
+        y,
+        final,
+        final_carried,
+        states,
+        saved,
+        packed,
+        bias,
+        mail,
+        steps,
+        batch,
+        reverse,
+        across,
+        first,
+    ):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
@@ -56,14 +76,16 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
         row, valid = first_row + lane, own < per_block and unit < units
         active = valid and lane < rows and row < batch
         weights = fetch(packed, rank, shared)
-        begin(shared, mail, states, reverse * steps, first_row, batch)
+        begin(shared, mail, initial, first_row, batch)
         between = (steps + 1) * batch * units
         t, step = reverse * (steps - 1), 1 - 2 * reverse
-        carried, biases, ahead = not_carried, no_gates, no_gates
+        started, biases, ahead = no_state, no_gates, no_gates
         if active:
-            carried = read_carried(states, carried_from * between + (reverse * steps * batch + row) * units + unit, between)
+            started = read_initial(initial, initial_carried, row * units + unit)
+            write_state(states, (reverse * steps * batch + row) * units + unit, between, started)
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
+        carried = next_carried(started)
         arrive(mail)
         wait(mail, 1)
         for s in range(steps):
@@ -74,10 +96,13 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             send(shared, mail, 1 - buffer, unit, valid, new)
             arrive(mail)
             if active:
+                y[(t * batch + row) * across + unit] = new[0]
                 write_state(states, ((t + 1 - reverse) * batch + row) * units + unit, between, new)
                 write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
+                else:
+                    write_final(final, final_carried, row * units + unit, new)
             t += step
             wait(mail, s + 2)
             collect(shared, mail, 1 - buffer)
@@ -95,16 +120,17 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
     read_gates, read_outer, read_one = read_values(gates), read_values(outer), read_values(1)
-    read_carried = read_values(int(cell.carries is not None))
-    write_state, write_saved, write_operand = write_values(1), write_values(saved_values * keeps), write_values(int(keeps))
+    write_state, write_saved, write_operand = (write_values(count * keeps) for count in (1, saved_values, 1))
     lanes, rows, blocks, per_block = shape.lanes, shape.rows, shape.blocks, shape.units
-    no_gates, no_outer, no_one, not_carried = (_zeros(n) for n in (gates, outer, 1, int(cell.carries is not None)))
+    no_gates, no_outer, no_one = (_zeros(n) for n in (gates, outer, 1))
     middle, finish = _stages(spec, equations)
     next_carried = _next_carried(spec)
     begin = _begin(place, shape, size)
     clear_2 = clearing(place_2, shape.threads)
 
-    def kernel(a, states, saved, operand, packed, packed_2, bias, bias_2, mail, steps, batch, reverse, first):
+    def kernel(
+        a, initial, y, final, states, saved, operand, packed, packed_2, bias, bias_2, mail, steps, batch, reverse, across, first
+    ):
         shared = cuda.shared.array(0, float32, 16)
         tid, rank = int64(cuda.threadIdx.x), rank_of_block()
         lane, own = tid % lanes, tid // lanes
@@ -116,15 +142,17 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
         active, active_2 = own_row and valid, own_row and valid_2
         weights, weights_2 = fetch(packed, rank, shared), fetch_2(packed_2, rank, shared)
         clear_2(shared)
-        begin(shared, mail, states, reverse * steps, first_row, batch)
+        begin(shared, mail, initial, first_row, batch)
         t, step = reverse * (steps - 1), 1 - 2 * reverse
-        carried, biases, biases_2, ahead = not_carried, no_outer, no_one, no_gates
+        started, biases, biases_2, ahead = no_one, no_outer, no_one, no_gates
         if active:
-            carried = read_carried(states, (reverse * steps * batch + row) * size + unit, 0)
             biases = read_outer(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         if active_2:
+            started = (float32(initial[row * size + unit]),)
+            write_state(states, (reverse * steps * batch + row) * size + unit, 0, started)
             biases_2 = read_one(bias_2, unit, 0)
+        carried = next_carried(started)
         arrive(mail)
         wait(mail, 1)
         for s in range(steps):
@@ -143,7 +171,10 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             send(shared, mail, 1 - buffer, unit, valid_2, new)
             arrive(mail)
             if active_2:
+                y[(t * batch + row) * across + unit] = new[0]
                 write_state(states, ((t + 1 - reverse) * batch + row) * size + unit, 0, new)
+                if s + 1 == steps:
+                    final[row * size + unit] = new[0]
             if active:
                 write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
                 if s + 1 < steps:
@@ -183,7 +214,7 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
 
 
 def _begin(place: Place | Tiles, shape: Shape, size: int) -> Any:
-    """``begin(shared, mail, states, slot, first_row, batch)``: the operand zero, then the state in its first buffer."""
+    """``begin(shared, mail, initial, first_row, batch)``: the operand zero, then the state in its first buffer."""
     if isinstance(place, Tiles):
         assert shape.cores is not None
         return beginning(place, shape, shape.cores, size)
@@ -191,14 +222,14 @@ def _begin(place: Place | Tiles, shape: Shape, size: int) -> Any:
     clear = clearing(place, threads)
 
     @cuda.jit(device=True, forceinline=True)
-    def begin(shared, mail, states, slot, first_row, batch):
+    def begin(shared, mail, initial, first_row, batch):
         clear(shared)
         cuda.syncthreads()
         for i in range(int64(cuda.threadIdx.x), rows * size, threads):
             b = i // size
             k = i - b * size
             if first_row + b < batch:
-                shared[operand + b * padded + k] = states[(slot * batch + first_row + b) * size + k]
+                shared[operand + b * padded + k] = float32(initial[(first_row + b) * size + k])
 
     return begin
 
@@ -212,7 +243,7 @@ def _next_carried(spec: Spec) -> Any:
             return ()
 
         return nothing
-    index = _carried_state(spec)
+    index = spec.kind.states.index(spec.kind.carries)
 
     @cuda.jit(device=True, forceinline=True)
     def one(new):
@@ -221,8 +252,39 @@ def _next_carried(spec: Spec) -> Any:
     return one
 
 
-def _carried_state(spec: Spec) -> int:
-    return spec.kind.states.index(spec.kind.carries) if spec.kind.carries else 0
+def reading_states(count: int) -> Any:
+    """``read(first, second, index)``: an element of each of ``count`` arrays, of one or of two, in float32."""
+    if count == 1:
+
+        @cuda.jit(device=True, forceinline=True)
+        def read_one(first, second, index):
+            return (float32(first[index]),)
+
+        return read_one
+
+    @cuda.jit(device=True, forceinline=True)
+    def read_two(first, second, index):
+        return (float32(first[index]), float32(second[index]))
+
+    return read_two
+
+
+def writing_states(count: int) -> Any:
+    """``write(first, second, index, values)``: each value to its array, of one or of two, rounded to its dtype."""
+    if count == 1:
+
+        @cuda.jit(device=True, forceinline=True)
+        def write_one(first, second, index, values):
+            first[index] = values[0]
+
+        return write_one
+
+    @cuda.jit(device=True, forceinline=True)
+    def write_two(first, second, index, values):
+        first[index] = values[0]
+        second[index] = values[1]
+
+    return write_two
 
 
 def _zeros(count: int) -> tuple[np.float32, ...]:

@@ -16,9 +16,10 @@ import numpy as np
 from numba import cuda
 from numba.cuda.types import float32, int64
 
+from rnnbench.impls.numba_cuda.arrays import computing
 from rnnbench.impls.numba_cuda.device import simulated
-from rnnbench.impls.numba_cuda.kernels import Matrix, product
-from rnnbench.impls.numba_cuda.launching import STREAM, launch, launch_blocks
+from rnnbench.impls.numba_cuda.kernels import Matrix, product_in
+from rnnbench.impls.numba_cuda.launching import STREAM, Kernel, address, launch
 
 Multiply = Callable[[Matrix, Matrix, Matrix, Matrix], None]
 """``multiply(out, start, a, b)``: out = start + a b; ``start`` may be ``out``."""
@@ -36,28 +37,32 @@ _OWN = SIDE * SIDE
 
 def own(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
     """The kernel that shares tiles if there is work for one, in float32; else one thread per element."""
-    if out.array.dtype == np.float32 and out.rows * out.columns >= TILE * TILE:
+    if out.array.dtype != np.float64 and out.rows * out.columns >= TILE * TILE:
         tiled(out, start, a, b)
     else:
         _check(out, start, a, b)
-        launch(product, out.rows * out.columns, out, start, a, b)
+        launch(product_in(computing(out.array.dtype)), out.rows * out.columns, out, start, a, b)
 
 
 def tiled(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """A block of threads for every tile of ``out``, in float32."""
+    """A block of threads for every tile of ``out``, in float32, of operands of any dtype."""
     _check(out, start, a, b)
     blocks = -(-out.rows // TILE) * -(-out.columns // TILE)
-    launch_blocks(tiled_product, blocks, THREADS, SHARED, out, start, a, b)
+    TILED.launch(blocks, THREADS, SHARED, out, start, a, b)
 
 
 def through_torch(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """cuBLAS, on the stream of our kernels."""
+    """cuBLAS, on the stream of our kernels, in the widest dtype among the matrices; ``out`` is rounded once."""
     import torch
 
     _check(out, start, a, b)
     views = [_view(part) for part in (out, start, a, b)]
     with _stream_of_kernels():
-        torch.addmm(*views[1:], out=views[0])
+        if len({view.dtype for view in views}) == 1:
+            torch.addmm(*views[1:], out=views[0])
+        else:
+            widest = functools.reduce(torch.promote_types, (view.dtype for view in views))
+            views[0].copy_(torch.addmm(*(view.to(widest) for view in views[1:])))
 
 
 def fastest() -> Multiply:
@@ -78,16 +83,42 @@ def _view(part: Matrix) -> Any:
     """A tensor of a matrix's memory."""
     from rnnbench.impls.numba_cuda.interop import to_torch
 
-    return to_torch(part.array).as_strided((part.rows, part.columns), (part.row_stride, part.column_stride), part.first)
+    shape = (part.rows, part.columns), (part.row_stride, part.column_stride)
+    if simulated():
+        return to_torch(part.array).as_strided(*shape, part.first)
+    return _tensor(address(part.array) + part.first * part.array.dtype.itemsize, part.array.dtype, *shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tensor(where: int, dtype: np.dtype, shape: tuple[int, int], strides: tuple[int, int]) -> Any:
+    """A tensor that keeps no memory, kept because it takes PyTorch longer to make one than to multiply: a network's next call
+    finds its arrays where they were."""
+    import torch
+
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    plain = _Memory(where, extent * dtype.itemsize)
+    whole = torch.as_tensor(plain, device="cuda").view(getattr(torch, dtype.name))
+    return whole.as_strided(shape, strides)
+
+
+class _Memory:
+    """Bytes on the device that somebody else keeps."""
+
+    def __init__(self, where: int, size: int) -> None:
+        self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (where, False), "version": 3}
+
+
+@functools.lru_cache
+def _torch_stream(handle: int) -> Any:
+    import torch
+
+    return torch.cuda.ExternalStream(handle) if handle else torch.cuda.default_stream()
 
 
 def _stream_of_kernels() -> Any:
     import torch
 
-    if simulated():
-        return torch.no_grad()
-    handle = STREAM.get()
-    return torch.cuda.stream(torch.cuda.ExternalStream(handle) if handle else torch.cuda.default_stream())
+    return torch.no_grad() if simulated() else torch.cuda.stream(_torch_stream(STREAM.get()))
 
 
 def _check(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
@@ -112,11 +143,10 @@ def _copy_tile(shared, where, matrix, first_row, first_column, by_rows):
         column = first_column + k if by_rows else first_column + i
         value = float32(0)
         if row < matrix.rows and column < matrix.columns:
-            value = matrix.array[matrix.first + row * matrix.row_stride + column * matrix.column_stride]
+            value = float32(matrix.array[matrix.first + row * matrix.row_stride + column * matrix.column_stride])
         shared[where + k * _ROW + i] = value
 
 
-@cuda.jit
 def tiled_product(out, start, a, b):
     """out = start + a b in float32: a tile of a and one of b lie in shared memory, of which each thread reads SIDE each."""
     shared = cuda.shared.array(0, float32, 16)
@@ -142,5 +172,8 @@ def tiled_product(out, start, a, b):
             r = top + row + i
             c = left + column + j
             if r < out.rows and c < out.columns:
-                begun = start.array[start.first + r * start.row_stride + c * start.column_stride]
+                begun = float32(start.array[start.first + r * start.row_stride + c * start.column_stride])
                 out.array[out.first + r * out.row_stride + c * out.column_stride] = begun + sums[SIDE * i + j]
+
+
+TILED = Kernel("tiled_product", tiled_product, THREADS)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda.device import missing_compiler, simulated
 from rnnbench.impls.numba_cuda.offline import assumed_device
@@ -20,31 +22,28 @@ def compile_ptx(spec: Spec, compute_capability: tuple[int, int] = (9, 0)) -> dic
 
     with assumed_device(compute_capability):
         return {
-            name: compile_kernel(kernel.py_func, signature, cc=compute_capability)[0]
+            name: compile_kernel(kernel.function, signature, cc=compute_capability)[0]
             for name, (kernel, signature) in _kernels(spec).items()
         }
 
 
 def _kernels(spec: Spec) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Kernels and their argument types by name."""
-    from numba import types
-
-    from rnnbench.impls.numba_cuda import kernels
     from rnnbench.impls.numba_cuda.cell_kernels import build
+    from rnnbench.impls.numba_cuda.kernels import Cube, Matrix, Values, copy, plus_in, product_in
+    from rnnbench.impls.numba_cuda.launching import signature
 
-    number, size = getattr(types, spec.dtype), types.int64
-    flat, cube = types.Array(number, 1, "C"), types.Array(number, 3, "A")
-    matrix = types.NamedTuple([flat] + [size] * (len(kernels.Matrix._fields) - 1), kernels.Matrix)
-    values = types.NamedTuple([flat] + [size] * (len(kernels.Values._fields) - 1), kernels.Values)
+    def like(kind: Any) -> Any:
+        return kind(np.empty(0, spec.numpy_dtype), *[0] * (len(kind._fields) - 1))
+
     found = {
-        "product": (kernels.product, (matrix, matrix, matrix, matrix)),
-        "fill": (kernels.fill, (flat, number)),
-        "plus": (kernels.plus, (flat, flat, flat)),
-        "copy": (kernels.copy, (flat, cube, size, size)),
+        "product": (product_in(spec.numpy_dtype), (like(Matrix),) * 4),
+        "plus": (plus_in(spec.numpy_dtype), (like(Matrix),) * 3),
+        "copy": (copy, (like(Cube), like(Cube), 0, 0, 0)),
     }
     # built anew: device functions keep what they were first compiled for, and that would be the assumed device
     for name, kernel in build(spec)._asdict().items():
         if kernel is not None:
-            operands = kernel.py_func.__code__.co_argcount - 2
-            found[f"cell_{name}"] = (kernel, (values,) * operands + (size, size))
-    return found
+            operands = kernel.function.__code__.co_argcount - 2
+            found[f"cell_{name}"] = (kernel, (*(like(Values),) * operands, 0, 0))
+    return {name: (kernel, signature(args).args) for name, (kernel, args) in found.items()}

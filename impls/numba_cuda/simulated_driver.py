@@ -11,10 +11,11 @@ Launch = Callable[[], None]
 
 
 class Driver:
-    """``allocations`` of memory; ``synchronisations``: how often the host waited for the device."""
+    """``allocations`` of memory; ``launches`` of kernels, and memory that was cleared; ``synchronisations``: how often the
+    host waited for the device."""
 
     def __init__(self) -> None:
-        self.allocations = self.synchronisations = 0
+        self.allocations = self.launches = self.synchronisations = 0
         self._graph: list[Launch] | None = None
         self._loaded: set[Any] = set()
 
@@ -39,7 +40,14 @@ class Driver:
         from rnnbench.impls.numba_cuda import simulator
 
         self._loaded.add(kernel)
-        launch = partial(simulator.run, kernel, _addresses(arguments), **how)
+        self._do(partial(simulator.run, kernel, _addresses(arguments), **how))
+
+    def clear(self, array: np.ndarray) -> None:
+        """Zero an array, in the order of launches."""
+        self._do(partial(_addresses(array).fill, 0))
+
+    def _do(self, launch: Launch) -> None:
+        self.launches += 1
         if self._graph is None:
             launch()
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
-from numba.cuda.types import int64
+from numba.cuda.types import float32, int64
 
 from rnnbench.impls.numba_cuda.fragments import COLUMNS, LANES, PAIR, QUAD, operand_index, tiles
 from rnnbench.impls.numba_cuda.layout import Cores, Shape, Tiles
@@ -69,16 +69,16 @@ def through_mail(place: Tiles, shape: Shape, cores: Cores) -> tuple[DeviceFuncti
 
 
 def beginning(place: Tiles, shape: Shape, cores: Cores, size: int) -> DeviceFunction:
-    """``begin(shared, mail, states, slot, first_row, batch)``: each block posts its own part of the state."""
+    """``begin(shared, mail, initial, first_row, batch)``: each block posts its own part of the state."""
     units, rows, threads, box, depth = shape.units, shape.rows, shape.threads, place.mail, place.warps * place.deep
     post = post_half(cores.dtype)
 
     @cuda.jit(device=True, forceinline=True)
-    def begin(shared, mail, states, slot, first_row, batch):
+    def begin(shared, mail, initial, first_row, batch):
         for i in range(int64(cuda.threadIdx.x), rows * units, threads):
             b = i // units
             k = cuda.blockIdx.x * units + i - b * units
             if k < size and first_row + b < batch:
-                post(mail, 2 * box + _index(k, b, depth), states[(slot * batch + first_row + b) * size + k])
+                post(mail, 2 * box + _index(k, b, depth), float32(initial[(first_row + b) * size + k]))
 
     return begin

@@ -1,0 +1,114 @@
+"""Machine code kept on disk: a kernel is compiled once, on any machine, and takes no time of a GPU's.
+
+``KEY.json`` describes a kernel and names its cubin, ``HASH.cubin``, after its content: files are written once and never
+changed, so that any number of processes may read and write at the same time.  A key stands for all that the machine code
+depends on: the sources of this package and of the cells, the kernel's name, argument types, launch bounds, the device it is
+compiled for, numba-cuda and the compiler libraries.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rnnbench import cells, spec
+from rnnbench.impls.numba_cuda.offline import Binary, compile_kernel
+
+FOLDER = "RNNBENCH_CUBINS"
+"""The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
+
+_HASH = 24
+"""Hexadecimal digits of a file's name."""
+
+
+def folder() -> Path:
+    """Where kernels are kept."""
+    if FOLDER in os.environ:
+        return Path(os.environ[FOLDER])
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__"), "cubins")
+
+
+def compiled(name: str, function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...]) -> Binary:
+    """What ``compile_kernel`` makes of a function, from disk if it is there.
+
+    ``name`` tells the function from all others that this package's sources make.  A file that is broken is compiled anew,
+    with a warning; so is a folder that cannot be written, after each compilation.
+    """
+    described = {
+        "kernel": name,
+        "arguments": str(signature.args),
+        "threads": threads,
+        "capability": list(capability),
+        "versions": versions(),
+        "sources": sources(),
+    }
+    path = folder() / f"{_hash(json.dumps(described).encode())}.json"
+    found = _read(path)
+    if found is None:
+        found = compile_kernel(function, signature, threads, capability)
+        _write(path, found, described)
+    return found
+
+
+@functools.cache
+def sources() -> str:
+    """A hash of the source of all modules that make kernels, and of what they take facts from."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return _hash(b"".join(path.read_bytes() for path in (*modules, Path(cells.__file__), Path(spec.__file__))))
+
+
+@functools.cache
+def versions() -> dict[str, Any]:
+    """Of what compiles: numba-cuda, and the compiler libraries that are found here."""
+    from cuda.bindings import nvjitlink, nvvm
+
+    return {"numba-cuda": version("numba-cuda"), "nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
+
+
+def _read(path: Path) -> Binary | None:
+    """A kernel that is kept and whole, or None."""
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        kept = json.loads(text)["binary"]
+        cubin = path.with_name(f"{kept['cubin']}.cubin").read_bytes()
+        if _hash(cubin) != kept["cubin"]:
+            raise ValueError("its cubin is not what was written")
+        return Binary(**kept | {"cubin": cubin})
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        warnings.warn(f"{path} is broken ({error}): the kernel is compiled anew", stacklevel=2)
+        return None
+
+
+def _write(path: Path, binary: Binary, described: dict[str, Any]) -> None:
+    name = _hash(binary.cubin)
+    kept = binary._asdict() | {"cubin": name}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path.with_name(f"{name}.cubin"), binary.cubin)
+        _replace(path, json.dumps(described | {"binary": kept}, indent=1).encode())
+    except OSError as error:
+        warnings.warn(f"{path} cannot be written ({error.strerror}): the kernel is not kept", stacklevel=2)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, beside others who write the same one."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_HASH]
