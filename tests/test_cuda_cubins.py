@@ -1,10 +1,12 @@
 """Machine code kept on disk: found again, told from every other kernel's, and made anew where a file is broken.  About 3 s."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rnnbench.impls.numba_cuda import device
@@ -12,11 +14,16 @@ from rnnbench.impls.numba_cuda import device
 if MISSING := device.missing_compiler():
     pytest.skip(MISSING, allow_module_level=True)
 
-from rnnbench.impls.numba_cuda import cubins
-from rnnbench.impls.numba_cuda.first_run import barriers
+from numba import cuda
+from numba.cuda import types as numba_types
+
+from rnnbench.cells import CELLS
+from rnnbench.impls.numba_cuda import cubins, first_run, persistent
+from rnnbench.impls.numba_cuda.intrinsics import write_values
 from rnnbench.impls.numba_cuda.launching import TeamKernel
 from rnnbench.impls.numba_cuda.layout import Shape
 from rnnbench.impls.numba_cuda.offline import HOPPER, Binary
+from rnnbench.spec import Spec
 
 SHAPE = Shape(1, 8, 8, 1, 0)
 
@@ -41,9 +48,9 @@ def compilations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
 
 
 def test_a_kernel_that_is_kept_is_the_one_that_was_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = barriers(SHAPE, 1).compiled(HOPPER)
+    made = compiled(barriers(SHAPE))
     monkeypatch.setattr(cubins, "compile_kernel", lambda *_: pytest.fail("compiled again"))
-    assert barriers(SHAPE, 1).compiled(HOPPER) == made
+    assert compiled(barriers(SHAPE)) == made
     assert made.cubin.startswith(b"\x7fELF")
     (described,) = (json.loads(path.read_text()) for path in folder.glob("*.json"))
     assert described["versions"].keys() == {"numba-cuda", "nvvm", "nvjitlink"}
@@ -57,27 +64,86 @@ def two_arrays(a, mail, steps, batch, reverse, first):
     pass
 
 
-def kernel(name: str = "one", shape: Shape = SHAPE, function: Callable[..., None] = one_array) -> TeamKernel:
-    return TeamKernel(name, function, shape, 1, 1)
+def barriers(shape: Shape) -> TeamKernel:
+    return first_run.barriers(shape, 1)
+
+
+def kernel(function: Callable[..., None] = one_array, shape: Shape = SHAPE) -> TeamKernel:
+    return TeamKernel(function, shape, 1, 1)
+
+
+def compiled(made: TeamKernel, capability: tuple[Any, ...] = HOPPER) -> Binary:
+    return cubins.compiled(made.function, made.signature, made.shape.threads, capability)
 
 
 OTHERS: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
-    "name": lambda _: kernel("another").compiled(HOPPER),
-    "launch bounds": lambda _: kernel(shape=Shape(1, 16, 8, 1, 0)).compiled(HOPPER),
-    "arguments": lambda _: kernel(function=two_arrays).compiled(HOPPER),
-    "device": lambda _: kernel().compiled((8, 0)),
-    "sources": lambda patch: [patch.setattr(cubins, "sources", lambda: "others"), kernel().compiled(HOPPER)],
-    "versions": lambda patch: [patch.setattr(cubins, "versions", lambda: {"nvvm": [9, 9]}), kernel().compiled(HOPPER)],
+    "function": lambda _: compiled(barriers(SHAPE)),
+    "launch bounds": lambda _: compiled(kernel(shape=Shape(1, 16, 8, 1, 0))),
+    "arguments": lambda _: compiled(kernel(two_arrays)),
+    "device": lambda _: compiled(kernel(), (8, 0)),
+    "sources": lambda patch: [patch.setattr(cubins, "sources", lambda: "others"), compiled(kernel())],
+    "versions": lambda patch: [patch.setattr(cubins, "versions", lambda: {"nvvm": [9, 9]}), compiled(kernel())],
 }
 
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_what_differs_is_not_taken_for_the_same(what: str, compilations: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel().compiled(HOPPER)
-    kernel().compiled(HOPPER)
+    compiled(kernel())
+    compiled(kernel())
     assert len(compilations) == 1
     OTHERS[what](monkeypatch)
     assert len(compilations) == 2
+
+
+def enclosing(value: Any) -> Callable[..., None]:
+    def kernel(a, steps, batch, reverse, first):
+        a[0] = value
+
+    return kernel
+
+
+DEVICE_FUNCTIONS = [cuda.jit(device=True)(enclosing(value)) for value in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 2),
+        (1.0, np.float32(1)),
+        (np.float32(1), np.float64(1)),
+        ((1, 2), [1, 2]),
+        (np.dtype("float32"), np.dtype("float16")),
+        (numba_types.int64, numba_types.int32),
+        (Spec("lstm", 1, 2), Spec("gru", 1, 2)),
+        (math.tanh, math.exp),
+        (np.int64, np.int32),
+        (enclosing(1), enclosing(2)),
+        (write_values(1), write_values(2)),
+        (None, 0),
+        tuple(DEVICE_FUNCTIONS),
+    ],
+)
+def test_functions_that_enclose_other_values_are_others(one: Any, other: Any) -> None:
+    """``load_quads(2)`` and ``load_quads(4)`` stand at the same place of the same source."""
+    same, another = json.dumps(cubins.identity(enclosing(one))), json.dumps(cubins.identity(enclosing(other)))
+    assert json.dumps(cubins.identity(enclosing(one))) == same != another
+
+
+def test_a_value_without_identity_is_refused() -> None:
+    """... instead of taken for all others of its type."""
+    with pytest.raises(TypeError, match=r"a kernel encloses a builtins\.object, which has no identity"):
+        cubins.identity(enclosing(object()))
+
+
+def test_persistent_kernels_differ_in_their_identity() -> None:
+    """By kind, cell, nonlinearity, dtype and shape."""
+    shape = Shape(2, 4, 8, 1, 4)
+    specs = [Spec(cell, 1, 8, nonlinearity=n) for cell, kind in CELLS.items() for n in kind.nonlinearities]
+    kinds = [
+        (kind, spec, s) for kind in ("forward", "record", "backward") for spec in specs for s in (shape, shape._replace(rows=2))
+    ]
+    found = {json.dumps(cubins.identity(persistent.kernel.__wrapped__(*kind).function)) for kind in kinds}
+    assert len(found) == len(kinds)
 
 
 def _cut_cubin(folder: Path) -> None:
@@ -96,11 +162,11 @@ FAULTS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_file_is_told_and_compiled_anew(fault: str, folder: Path, compilations: list[Any]) -> None:
-    kernel().compiled(HOPPER)
+    compiled(kernel())
     FAULTS[fault](folder)
     with pytest.warns(UserWarning, match=r"cubins/\w+\.json is broken .*: the kernel is compiled anew"):
-        assert kernel().compiled(HOPPER).entry == "entry2"
-    assert kernel().compiled(HOPPER).entry == "entry2"
+        assert compiled(kernel()).entry == "entry2"
+    assert compiled(kernel()).entry == "entry2"
     assert len(compilations) == 2
 
 
@@ -110,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_told(
     (tmp_path / "file").touch()
     monkeypatch.setenv(cubins.FOLDER, str(tmp_path / "file" / "cubins"))
     with pytest.warns(UserWarning, match="cannot be written .*: the kernel is not kept"):
-        assert kernel().compiled(HOPPER).entry == "entry1"
+        assert compiled(kernel()).entry == "entry1"
 
 
 def test_kernels_are_kept_in_numbas_cache_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,11 +68,8 @@ def build(spec: Spec) -> CellKernels:
             write_outer(db, i, j, db_values)
             add_carried(dcarried, i, j, dcarried_values)
 
-    def made(kernel: Any) -> Kernel:
-        return Kernel(f"{kernel.__name__} {spec.cell} {spec.nonlinearity} {spec.dtype}", kernel)
-
     if equations.inner is None or equations.inner_backward is None:
-        return CellKernels(made(cell_forward), made(cell_backward), None, None)
+        return CellKernels(Kernel(cell_forward), Kernel(cell_backward), None, None)
     inner, inner_back = cuda.jit(device=True)(equations.inner), cuda.jit(device=True)(equations.inner_backward)
 
     def cell_inner(a, b, carried, operand, rows, units):
@@ -91,7 +88,7 @@ def build(spec: Spec) -> CellKernels:
             values = inner_back(read_saved(saved, i, j), read_carried(carried, i, j), read_state(dnew, i, j))
             write_inner(db_inner, i, j, values)
 
-    return CellKernels(*map(made, (cell_forward, cell_backward, cell_inner, cell_inner_backward)))
+    return CellKernels(*map(Kernel, (cell_forward, cell_backward, cell_inner, cell_inner_backward)))
 
 
 def activations(dtype: np.dtype) -> Activations:

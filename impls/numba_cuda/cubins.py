@@ -2,12 +2,13 @@
 
 ``KEY.json`` describes a kernel and names its cubin, ``HASH.cubin``, after its content: files are written once and never
 changed, so that any number of processes may read and write at the same time.  A key stands for all that the machine code
-depends on: the sources of this package and of the cells, the kernel's name, argument types, launch bounds, the device it is
-compiled for, numba-cuda and the compiler libraries.
+depends on: the sources of this package and of the cells, what the kernel encloses, argument types, launch bounds, the
+device it is compiled for, numba-cuda and the compiler libraries.
 """
 
 import functools
 import hashlib
+import inspect
 import json
 import os
 import threading
@@ -15,10 +16,16 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.cuda import types as numba_types
 
 from rnnbench import cells, spec
 from rnnbench.impls.numba_cuda.offline import Binary, compile_kernel
+from rnnbench.spec import Spec
 
 FOLDER = "RNNBENCH_CUBINS"
 """The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
@@ -34,14 +41,13 @@ def folder() -> Path:
     return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__"), "cubins")
 
 
-def compiled(name: str, function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...]) -> Binary:
-    """What ``compile_kernel`` makes of a function, from disk if it is there.
+def compiled(function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...]) -> Binary:
+    """What ``compile_kernel`` makes of the same arguments, from disk if it is there.
 
-    ``name`` tells the function from all others that this package's sources make.  A file that is broken is compiled anew,
-    with a warning; so is a folder that cannot be written, after each compilation.
+    A file that is broken is compiled anew, with a warning; so is a kernel that cannot be written, each time.
     """
     described = {
-        "kernel": name,
+        "kernel": identity(function),
         "arguments": str(signature.args),
         "threads": threads,
         "capability": list(capability),
@@ -56,11 +62,44 @@ def compiled(name: str, function: Callable[..., None], signature: Any, threads: 
     return found
 
 
+def identity(value: Any) -> Any:
+    """What tells a function from all others that the same sources make: where it stands, and all that it encloses, as JSON.
+
+    Raises TypeError for a value that it cannot tell from others of its type.
+    """
+    if isinstance(value, (np.generic, np.dtype, numba_types.Type, ir.Type, Spec)):
+        return [type(value).__name__, str(value)]
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [type(value).__name__, *map(identity, value)]
+    if isinstance(value, (type, BuiltinFunctionType)):
+        return [value.__module__, value.__qualname__]
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        enclosed = inspect.getclosurevars(value).nonlocals
+        file = Path(code.co_filename)
+        place = file.name if file in _modules() else _hash(file.read_bytes())
+        return [
+            place,
+            code.co_firstlineno,
+            value.__qualname__,
+            *([name, identity(enclosed[name])] for name in sorted(enclosed)),
+        ]
+    for attribute in ("py_func", "_defn"):  # of a device function, of an intrinsic
+        if hasattr(value, attribute):
+            return [attribute, identity(getattr(value, attribute))]
+    raise TypeError(f"a kernel encloses a {type(value).__module__}.{type(value).__qualname__}, which has no identity")
+
+
 @functools.cache
 def sources() -> str:
     """A hash of the source of all modules that make kernels, and of what they take facts from."""
-    modules = sorted(Path(__file__).parent.glob("*.py"))
-    return _hash(b"".join(path.read_bytes() for path in (*modules, Path(cells.__file__), Path(spec.__file__))))
+    return _hash(b"".join(path.read_bytes() for path in _modules()))
+
+
+def _modules() -> list[Path]:
+    return [*sorted(Path(__file__).parent.glob("*.py")), Path(cells.__file__), Path(spec.__file__)]
 
 
 @functools.cache
@@ -94,7 +133,7 @@ def _write(path: Path, binary: Binary, described: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path.with_name(f"{name}.cubin"), binary.cubin)
-        _replace(path, json.dumps(described | {"binary": kept}, indent=1).encode())
+        _replace(path, json.dumps(described | {"binary": kept}).encode())
     except OSError as error:
         warnings.warn(f"{path} cannot be written ({error.strerror}): the kernel is not kept", stacklevel=2)
 

@@ -207,7 +207,7 @@ def barriers(shape: Shape, shared: int) -> Any:
             arrive(mail)
             wait(mail, s + 1)
 
-    return TeamKernel(repr(("barriers", shape)), kernel, shape, shared, MAIL)
+    return TeamKernel(kernel, shape, shared, MAIL)
 
 
 def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:

@@ -93,7 +93,7 @@ def product_in(dtype: np.dtype) -> Kernel:
                 total += left * number(b.array[b.first + k * b.row_stride + j * b.column_stride])
             out.array[out.first + i * out.row_stride + j * out.column_stride] = total
 
-    return Kernel(f"product {dtype}", product)
+    return Kernel(product)
 
 
 @lru_cache
@@ -110,7 +110,7 @@ def plus_in(dtype: np.dtype) -> Kernel:
             right = number(b.array[b.first + i * b.row_stride + j * b.column_stride])
             out.array[out.first + i * out.row_stride + j * out.column_stride] = left + right
 
-    return Kernel(f"plus {dtype}", plus)
+    return Kernel(plus)
 
 
 def _copy(out, source, p_size, q_size, r_size):
@@ -125,4 +125,4 @@ def _copy(out, source, p_size, q_size, r_size):
         out.array[out.first + p * out.p_stride + q * out.q_stride + r * out.r_stride] = value
 
 
-copy = Kernel("copy", _copy)
+copy = Kernel(_copy)

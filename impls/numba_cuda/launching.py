@@ -38,12 +38,11 @@ STATIC_LIMIT = 48 * 1024
 class Kernel:
     """A kernel whose blocks know nothing of each other, compiled once for each combination of its arrays' dtypes.
 
-    Its parameters are named tuples of a flat array and integers (``kernels.Matrix``), flat arrays, and integers.  ``name`` is
-    that of no other function (``cubins``).
+    Its parameters are named tuples of a flat array and integers (``kernels.Matrix``), flat arrays, and integers.
     """
 
-    def __init__(self, name: str, function: Callable[..., None], threads: int = THREADS) -> None:
-        self.name, self.function, self.threads = name, function, threads
+    def __init__(self, function: Callable[..., None], threads: int = THREADS) -> None:
+        self.function, self.threads = function, threads
         self._loaded: dict[Any, Any] = {}
 
     def launch(self, blocks: int, threads: int, shared: int, *args: Any) -> None:
@@ -73,7 +72,7 @@ class Kernel:
         """The machine code (``offline.Binary``) for arguments of a signature and a device, which is kept on disk."""
         from rnnbench.impls.numba_cuda import cubins
 
-        return cubins.compiled(self.name, self.function, given, self.threads, capability)
+        return cubins.compiled(self.function, given, self.threads, capability)
 
     def _load(self, given: Any, shared: int) -> Any:
         capture.refuse(f"compile {self.function.__name__}")
@@ -129,14 +128,14 @@ def pointer(dtype: Any) -> Any:
 
 class TeamKernel:
     """A kernel of flat arrays, the last of them named ``mail``, then integers, for teams of one shape; ``shared`` counts
-    float32 of a block, and ``name`` is that of no other function (``cubins``).
+    float32 of a block.
 
     The mail of a grid is ``mail`` float32 that are zero at first; a cluster has none.  The last integer is the first row of
     the batch.
     """
 
-    def __init__(self, name: str, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
-        self.name, self.function, self.shape, self.shared, self.mail = name, function, shape, shared, mail
+    def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
+        self.function, self.shape, self.shared, self.mail = function, shape, shared, mail
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.arrays, self._integers = names[: names.index("mail") + 1], len(names) - names.index("mail") - 1
         self._loaded: dict[Any, Any] = {}
@@ -184,7 +183,7 @@ class TeamKernel:
         """The kernel's machine code (``offline.Binary``) for a device and ``signature_of`` dtypes, which is kept on disk."""
         from rnnbench.impls.numba_cuda import cubins
 
-        return cubins.compiled(self.name, self.function, self.signature_of(dtypes), self.shape.threads, capability)
+        return cubins.compiled(self.function, self.signature_of(dtypes), self.shape.threads, capability)
 
     def clusters_at_once(self) -> int:
         """How many teams of this kernel the current device has room for."""

@@ -37,7 +37,7 @@ def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
         function, products = backward_kernel(spec, shape, equations), backward_products(spec)
     else:
         function, products = forward_kernel(spec, shape, equations, keeps=kind == "record"), forward_products(spec)
-    return TeamKernel(repr((kind, spec, shape)), function, shape, places(products, shape)[1], mail_size(products, shape))
+    return TeamKernel(function, shape, places(products, shape)[1], mail_size(products, shape))
 
 
 def layer_spec(spec: Spec) -> Spec:

@@ -176,4 +176,4 @@ def tiled_product(out, start, a, b):
                 out.array[out.first + r * out.row_stride + c * out.column_stride] = begun + sums[SIDE * i + j]
 
 
-TILED = Kernel("tiled_product", tiled_product, THREADS)
+TILED = Kernel(tiled_product, THREADS)

@@ -1,0 +1,212 @@
+"""What ``test_cuda_standin.py`` runs against the stand-in for the driver, as a script: prints what is wrong, by case."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import rnnbench
+from rnnbench.cells import CELLS
+from rnnbench.errors import CaptureError
+from rnnbench.impls import numba_cuda
+from rnnbench.impls.numba_cuda import arrays, capture, interop, launching
+from rnnbench.spec import Spec
+
+STEPS, BATCH, INPUTS = 2, 3, 4
+
+HIDDEN = {"small": 32, "cluster-persistent": 256, "grid-persistent": 1100, "tensor-core grid": 1100, "per step": 16}
+DTYPES = {
+    "small": ("float32", "bfloat16", "float16"),
+    "cluster-persistent": ("bfloat16", "float16", "float32"),
+    "grid-persistent": ("float32",),
+    "tensor-core grid": ("bfloat16", "float16"),
+    "per step": ("float64",),
+}
+"""A cell's kernels take a second or two to compile, so that each cell of a regime has one dtype, each dtype some cell."""
+
+
+def networks() -> dict[str, tuple[str, Spec]]:
+    """Regime and spec by name: every regime with every cell, and a cluster that has to be allowed."""
+    found = {}
+    for regime, dtypes in DTYPES.items():
+        for number, cell in enumerate(CELLS):
+            dtype = dtypes[number % len(dtypes)]
+            found[f"{regime} {cell} {dtype}"] = regime, Spec(cell, INPUTS, HIDDEN[regime], dtype=dtype)
+    return found | {"cluster of 16": ("cluster-persistent", Spec("lstm", INPUTS, 512))}
+
+
+def runs(regime: str, spec: Spec) -> list[str]:
+    """All calls of a network, and that what they give has shape and dtype; no value is computed."""
+    rng = np.random.default_rng(0)
+    net: Any = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    x = numba_cuda.asarray(rng.standard_normal((STEPS, BATCH, INPUTS)).astype(spec.numpy_dtype))
+    state = tuple(numba_cuda.asarray(np.zeros(spec.state_shape(BATCH), spec.numpy_dtype)) for _ in spec.kind.states)
+    y, final = net.forward(x, state)
+    recorded, _, tape = net.record(x[:, ::1], state)
+    grads = net.backward(tape, recorded, final)
+    rnnbench.tbptt(net, x, y, 1, 1, state)
+    wanted = {
+        "y": (y, (STEPS, BATCH, spec.features)),
+        "recorded y": (recorded, (STEPS, BATCH, spec.features)),
+        "final state": (final[0], spec.state_shape(BATCH)),
+        "d x": (grads.x, x.shape),
+        "d weight": (grads.params["weight_hh_l0"], net.params()["weight_hh_l0"].shape),
+    }
+    wrong = [] if net.regime == regime else [f"regime {net.regime}; expected {regime}"]
+    for name, (array, shape) in wanted.items():
+        got = numba_cuda.to_numpy(array)
+        if (got.shape, got.dtype) != (tuple(shape), spec.numpy_dtype):
+            wrong.append(f"{name} is {got.dtype} {got.shape}; expected {spec.dtype} {tuple(shape)}")
+    return wrong
+
+
+def stages() -> list[str]:
+    """Those of ``rnnbench gpu`` at small sizes, which share their kernels with the networks above: no number is computed."""
+    from rnnbench.impls.numba_cuda import first_run
+
+    first_run.HIDDEN, first_run.BATCHES, first_run.STEPS = (256,), (BATCH,), STEPS
+    first_run.DTYPES, first_run.CELLS_TIMED = ("float32",), ("elman",)
+    first_run.STAGES["gates"] = lambda: first_run.gates((32,), STEPS, BATCH)
+    wrong = []
+    for name, stage in first_run.STAGES.items():
+        found = [json.loads(json.dumps(row)) for row in stage()]
+        if not found:
+            wrong.append(f"{name} finds nothing")
+        wrong += [f"{name}: {row}" for row in found if row["what"] == "gate" and "is not finite" not in row["worst"]]
+    return wrong
+
+
+def somebody_elses_capture_is_refused() -> list[str]:
+    net, x = _warm()
+    with _Captured() as stream, interop.on_stream(stream):
+        return _refused(lambda: net.forward(x), "one of rnnbench.impls.numba_cuda.graphs.captured")
+
+
+def a_capture_of_ours_neither_waits_nor_allocates() -> list[str]:
+    """A call that was made before: forward, and a step."""
+    net, x = _warm()
+    stream = _new_stream()
+    with interop.on_stream(stream):
+        for _ in range(3):
+            _step(net, x)
+    with _Captured(stream), interop.on_stream(stream), capture.into([]):
+        _step(net, x)
+    return []
+
+
+def what_a_capture_cannot_hold_is_refused() -> list[str]:
+    """... before the driver would end the capture."""
+    net, x = _warm()
+    stream = _new_stream()
+    longer = numba_cuda.asarray(np.zeros((STEPS + 1, BATCH, INPUTS), "float32"))
+    with _Captured(stream), interop.on_stream(stream), capture.into([]):
+        return [
+            *_refused(lambda: net.forward(longer), "allocate"),
+            *_refused(lambda: numba_cuda.to_numpy(x), "copy to the host"),
+            *_refused(lambda: numba_cuda.asarray(np.zeros(1, "float32")), "copy from the host"),
+            *_refused(numba_cuda.synchronize, "wait for the device"),
+        ]
+
+
+def _warm() -> tuple[Any, Any]:
+    spec = Spec("elman", INPUTS, HIDDEN["small"])
+    net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    x = numba_cuda.asarray(np.zeros((STEPS, BATCH, INPUTS), "float32"))
+    _step(net, x)
+    return net, x
+
+
+def _step(net: Any, x: Any) -> None:
+    net.forward(x)
+    y, _, tape = net.record(x)
+    net.backward(tape, y)
+
+
+def _refused(call: Callable[[], Any], words: str) -> list[str]:
+    try:
+        call()
+    except CaptureError as error:
+        return [] if words in str(error) else [f"refused with {error}; expected {words}"]
+    return [f"not refused; expected {words}"]
+
+
+def _new_stream() -> int:
+    from cuda.bindings import driver
+
+    error, stream = driver.cuStreamCreate(0)
+    assert error == driver.CUresult.CUDA_SUCCESS
+    return int(stream)
+
+
+class _Captured:
+    """A stream of the driver's in capture, which has to end well."""
+
+    def __init__(self, stream: int | None = None) -> None:
+        self.stream = _new_stream() if stream is None else stream
+
+    def __enter__(self) -> int:
+        from cuda.bindings import driver
+
+        (error,) = driver.cuStreamBeginCapture(self.stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL)
+        assert error == driver.CUresult.CUDA_SUCCESS, error
+        return self.stream
+
+    def __exit__(self, *_: object) -> None:
+        from cuda.bindings import driver
+
+        error, _graph = driver.cuStreamEndCapture(self.stream)
+        assert error == driver.CUresult.CUDA_SUCCESS, f"the capture ended with {error.name}"
+
+
+def attributes_set_as_cuda_core_would(kernel: Any, device: Any, attribute: str, value: int) -> None:
+    setattr(kernel.attributes, attribute.lower(), value)
+
+
+def without(forgotten: str) -> Callable[..., None]:
+    """Kernels whose attribute is not set."""
+    allow = launching._allow
+
+    def most(kernel: Any, device: Any, attribute: str, value: int) -> None:
+        if attribute != forgotten:
+            allow(kernel, device, attribute, value)
+
+    return most
+
+
+def plant(fault: str) -> None:
+    """A fault that was once there."""
+    if fault == "attributes of cuda.core":
+        launching._allow = attributes_set_as_cuda_core_would
+    elif fault == "bfloat16 as it is":
+        arrays.BFLOAT16 = None
+    else:
+        launching._allow = without(fault)
+
+
+CASES: dict[str, Callable[[], list[str]]] = {
+    **{name: lambda network=network: runs(*network) for name, network in networks().items()},
+    "stages": stages,
+    "somebody else's capture": somebody_elses_capture_is_refused,
+    "a capture of ours": a_capture_of_ours_neither_waits_nor_allocates,
+    "refusals in a capture": what_a_capture_cannot_hold_is_refused,
+}
+
+
+def verdict(case: Callable[[], list[str]]) -> list[str]:
+    try:
+        return case()
+    except Exception:
+        return [traceback.format_exc()]
+
+
+def main(fault: str | None = None, *names: str) -> None:
+    if fault:
+        plant(fault)
+    print(json.dumps({name: verdict(CASES[name]) for name in names or CASES}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
