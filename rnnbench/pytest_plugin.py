@@ -56,7 +56,7 @@ class BackendTests(pytest.Collector):
         self._run = run
 
     def collect(self) -> "Iterable[TrialTest]":
-        from rnnbench.check.report import described
+        from rnnbench.check.snippet import described
 
         for number, trial in enumerate(self._run.trials):
             name = described(trial.problem)
@@ -71,7 +71,9 @@ class TrialTest(pytest.Item):
         self._run, self.number = run, number
 
     def runtest(self) -> None:
-        from rnnbench.check.report import failure_text, loading_code
+        from rnnbench.check.conformance import settled
+        from rnnbench.check.outcome import Outcome
+        from rnnbench.check.snippet import failure_text, loading_code
         from rnnbench.errors import RnnbenchError
 
         assert self.parent is not None
@@ -79,7 +81,9 @@ class TrialTest(pytest.Item):
         self._run.want(item.number for item in self.session.items if isinstance(item, TrialTest))
         examined = self._run.subject(backend)
         try:
-            outcome = examined.skipped(trial) or examined.outcome(trial, self._run.references.get(self.number))
+            outcome = settled(examined, trial, {})
+            if not isinstance(outcome, Outcome):
+                outcome = examined.outcome(outcome, self._run.references.get(outcome.problem))
         except RnnbenchError as error:
             raise Wrong(str(error)) from None
         if outcome.skipped:
@@ -112,14 +116,14 @@ class _Run:
     def references(self) -> "References":
         from rnnbench.check.references import References, referees
 
-        return References([trial.problem for trial in self.trials], referees(len(self.trials)))
+        return References(referees(len(self.trials)))
 
     def want(self, numbers: Iterable[int]) -> None:
         """Have what is expected of all tests that were chosen computed, once."""
         if not self._wanted:
             self._wanted = True
             for number in numbers:
-                self.references.want(number)
+                self.references.want(self.trials[number].problem)
 
     def subject(self, name: str) -> "Isolated":
         from rnnbench.check.isolation import TIME_LIMIT, Isolated

@@ -11,8 +11,26 @@ from checked_here import IN_TWO_LAYERS, SCALED, here, tiny
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench.check import TINY, Problem, check_all, json_document, text, totals, trials, worst
-from rnnbench.check.report import WHOLE, loading_code
+from rnnbench.check import (
+    PROMISES,
+    TINY,
+    Finding,
+    Outcome,
+    Problem,
+    Report,
+    Trial,
+    check_all,
+    json_document,
+    problems,
+    text,
+    totals,
+    trials,
+    worst,
+)  # fmt: skip
+from rnnbench.check.outcome import WHOLE
+from rnnbench.check.refusals import refused
+from rnnbench.check.snippet import loading_code
+from rnnbench.store import Case
 
 
 def run_snippet(told: str) -> list[str]:
@@ -98,10 +116,82 @@ def test_the_json_document_holds_what_was_found(planted):
                 assert one["passed"] == finding.passed
 
 
-def test_the_text_ends_with_the_worst_and_the_totals():
+def test_the_text_ends_with_what_was_not_examined_and_how_many_problems_failed():
     (report,) = reports = [here("numpy_ref", tiny("gru"))]
     last = text(reports, 3.4).splitlines()[-2:]
-    largest = max(finding.ratio for outcome in report.outcomes for finding in outcome.findings)
-    assert last[0].startswith(f"worst error/tolerance {largest:.3g} in ")
-    assert "rnnbench.impls.numpy_ref, gru " in last[0]
-    assert last[1] == f"{len(report.outcomes)} passed, 0 failed, 0 skipped in 3 s"
+    assert last == [
+        f"not examined: the {len(PROMISES)} promises about calls",
+        f"{len(report.outcomes)} problems examined, none failed, in 3 s",
+    ]
+
+
+# verdicts
+
+
+def spoken(outcomes: list[Outcome], **facts) -> str:
+    return " ".join(Report("theirs", outcomes, **facts).table().split())
+
+
+RIGHT, WRONG = Finding("dx", 0.5, 1.0), Finding("dx", 7.0, 1.0)
+
+
+def test_right_gradients_are_told_though_promises_are_broken_and_each_says_what_to_change():
+    trial = trials("smoke", ["gru"])[0]
+    promise = PROMISES["results lent"]
+    lent = Finding("dx", None, 1.0, "is not finite", "results lent")
+    kept = Finding("y", 0.0, 1.0, None, "results kept")
+    said = spoken([Outcome(trial, [lent, RIGHT, kept])])
+    assert said.startswith("theirs: right numbers, but calls do not keep the contract")
+    assert "gradients right yes, in 1 problem; worst 0.5 of the tolerance: dx, gru step" in said
+    assert "calls as promised NO, 1 of 2 promises broken" in said
+    assert f"results lent: {promise.says} dx: is not finite" in said
+    assert f"To mend it: {promise.mend} docs/contract.md#results-lent" in said
+
+
+def test_promises_are_not_judged_by_problems_whose_numbers_are_wrong():
+    trial = trials("smoke", ["gru"])[0]
+    broken = Finding("dx", 7.0, 1.0, None, "two tapes")
+    report = Report("theirs", [Outcome(trial, [WRONG, broken])])
+    assert (report.numbers_right, report.broken, report.examined) == (False, {}, [])
+    said = spoken(report.outcomes)
+    assert said.startswith("theirs: WRONG numbers gradients right NO, in 1 of 1 problem; worst 7 of the tolerance: dx")
+    assert "call semantics not told: the numbers are wrong where they were examined" in said
+    report.outcomes.append(Outcome(trial, [RIGHT, broken]))
+    assert list(report.broken) == ["two tapes"]
+
+
+def test_a_promise_of_which_nothing_was_found_was_not_examined():
+    """As where the backward direction is to be compared, and a backend has none."""
+    trial = trials("standard", ["gru"])[0]._replace(promises=("reversed", "linear"))
+    report = Report("theirs", [Outcome(trial, [RIGHT, RIGHT._replace(promise="linear")])])
+    assert report.examined == ["linear"]
+    assert "not examined second call, " in spoken(report.outcomes)
+    assert "reversed" in report.not_examined
+
+
+def test_what_is_refused_is_told_once_for_each_reason_in_the_backend_s_words():
+    def supports(case: Case) -> str | None:
+        if case.cell not in ("lstm", "gru"):
+            return "LSTM and GRU alone"
+        if case.dtype in ("bfloat16", "float16"):
+            return "no half precision"
+        return "one layer" if case.layers > 1 else None
+
+    every = problems(["lstm", "gru", "elman", "jordan"])
+    refusals = {problem: reason for problem in every if (reason := supports(problem.case))}
+    ran = [problem for problem in every if problem not in refusals]
+    told = refused(refusals, ran)
+    assert set(told) == {
+        "elman, jordan: LSTM and GRU alone",
+        "bfloat16, float16: no half precision",
+        "several layers: one layer",
+    }
+    said = spoken([Outcome(Trial(problem), [RIGHT]) for problem in ran], refusals=refusals)
+    assert "not supported elman, jordan: LSTM and GRU alone" in said
+
+
+def test_many_reasons_are_cut_short():
+    every = problems(["lstm"])
+    told = refused({problem: f"reason {number}" for number, problem in enumerate(every)}, every)
+    assert len(told) == 7
+    assert told[-1] == f"and {len(every) - 6} more reasons"

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from one_layer import KEPT, one_layer_file
 from wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench import store
+from rnnbench.check.levels import CHEAP
 from rnnbench.measure.plan import Settings, quicker
 from rnnbench.suite import load_suite, suite_names
 
@@ -257,11 +259,12 @@ def test_check_prints_a_table_and_ends_with_0_where_all_is_right(command, tmp_pa
     assert code == 0
     assert without_progress(stderr) == []
     lines = text.splitlines()
-    assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref", path]
-    assert lines[1].split()[:4] == ["gru_reset_before", "float32", "3", "problems"]
-    assert lines[1].endswith(" ok")
-    assert lines[-2].startswith("worst error/tolerance ")
-    assert lines[-1].startswith("6 passed, 0 failed, 0 skipped in ")
+    assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref: right", f"{path}: right"]
+    assert lines[1].startswith("  gradients right     yes, in 4 problems; worst 0.")
+    assert [float(ratio) < 1 for ratio in re.findall(r"^ +gru_reset_before +(\S+)$", text, re.MULTILINE)] == [True, True]
+    assert f"  calls as promised   yes, {len(CHEAP)} promises kept" in lines
+    assert "not examined: results lent, " in text
+    assert lines[-1].startswith("8 problems examined, none failed, in ")
 
 
 def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(command, tmp_path):
@@ -273,15 +276,16 @@ def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(com
     assert f"backend = rnnbench.load_backend({path!r})" in text
     assert "first failure of numpy_ref" not in text
     # y is scaled in record alone: forward still passes
-    assert text.splitlines()[-1].startswith("4 passed, 2 failed, 0 skipped in ")
+    assert f"{path}: WRONG numbers\n  gradients right     NO, in 3 of 4 problems" in text
+    assert text.splitlines()[-1].startswith("8 problems examined, 3 of them failed, in ")
 
 
 def test_check_ends_with_1_where_a_backend_supports_nothing(command, tmp_path):
     path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
     code, text, _ = command("check", path, "--cell", "lstm", "--level", "smoke")
     assert code == 1
-    assert "skipped: 3 problems: not ready" in text
-    assert text.splitlines()[-1].startswith("0 passed, 0 failed, 3 skipped in ")
+    assert text.startswith(f"{path}: nothing was checked: none of it is supported\n  not supported       lstm: not ready\n")
+    assert text.splitlines()[-1].startswith("0 problems examined, none failed, in ")
 
 
 def test_check_ends_with_1_where_a_backend_crashes(command, tmp_path):
@@ -299,15 +303,15 @@ def test_cells_may_be_named_several_times_and_trials_drawn_at_random_come_beside
     document = json.loads(text)
     assert (document["level"], document["random"], document["seed"]) == ("smoke", 4, 3)
     asked = [trial["problem"]["case"]["cell"] for trial in document["reports"][0]["trials"]]
-    assert asked[:6] == ["gru"] * 3 + ["lstm"] * 3
-    assert len(asked) == 10
+    assert asked[:8] == ["gru"] * 4 + ["lstm"] * 4
+    assert len(asked) == 12
     assert set(asked) == {"gru", "lstm"}
 
 
 def test_a_dtype_may_be_named_and_an_unknown_one_is_refused(command):
     code, text, _ = command("check", "numpy_ref", "--cell", "lstm", "--level", "smoke", "--dtype", "float16")
     assert code == 0
-    assert text.splitlines()[1].split()[:4] == ["lstm", "float16", "3", "problems"]
+    assert re.search(r"^ +error / tolerance +float16\n +lstm +0\.\d+$", text, re.MULTILINE)
     code, text, stderr = command("check", "numpy_ref", "--dtype", "half")
     assert (code, text) == (2, "")
     assert stderr == "rnnbench: unknown dtype 'half'; expected float32, float64, bfloat16, float16\n"
@@ -321,7 +325,24 @@ def test_with_json_there_is_nothing_else_on_standard_output(command, tmp_path):
     document = json.loads(text)
     assert [report["name"] for report in document["reports"]] == ["numpy_ref", path]
     assert [report["passed"] for report in document["reports"]] == [True, False]
-    assert document["totals"] == {"passed": 4, "failed": 2, "skipped": 0}
+    assert document["totals"] == {"passed": 5, "failed": 3, "skipped": 0}
+
+
+def test_gradients_alone_may_be_checked_whatever_a_backend_does_about_calls(command, tmp_path):
+    path = one_layer_file(tmp_path / "mine.py", KEPT["an update that forgets a weight"])
+    options = ["--cell", "gru", "--level", "smoke"]
+    code, text, _ = command("check", path, *options)
+    assert code == 1
+    assert text.startswith(f"{path}: right numbers, but calls do not keep the contract\n")
+    assert "\n  gradients right     yes, in 4 problems" in text
+    assert "  calls as promised   NO, 1 of 7 promises broken\n" in text
+    code, text, _ = command("check", path, *options, "--gradients-only")
+    assert code == 0
+    assert text.startswith(f"{path}: right numbers; no promise about calls was examined\n")
+    assert "calls as promised" not in text
+    assert "not examined: the 24 promises about calls\n" in text
+    wrong = backend_file(tmp_path / "wrong.py", WRONG)
+    assert command("check", wrong, *options, "--gradients-only")[0] == 1
 
 
 def test_without_names_all_that_can_run_are_checked_and_the_others_named(command):
@@ -345,7 +366,7 @@ def test_a_check_that_is_interrupted_prints_what_it_knows_and_ends_with_130(tmp_
         process.send_signal(signal.SIGINT)
         text, stderr = process.communicate(timeout=240)
     assert process.returncode == 130
-    assert text.splitlines()[-1].startswith("2 passed, 0 failed, 0 skipped in ") or "0 failed" in text
+    assert text.splitlines()[-1].startswith("3 problems examined, none failed, in ") or "none failed" in text
     assert without_progress(stderr) == ["rnnbench: interrupted; what is printed was known by then"]
 
 

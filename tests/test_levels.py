@@ -97,3 +97,29 @@ def test_the_simulator_gets_little():
     assert {trial.problem.case.T for trial in simulator_trials("standard")} == {TINY.T}
     with pytest.raises(rnnbench.ArgumentError, match=r"^level is 'full' for the simulator; expected smoke or standard"):
         simulator_trials("full")
+
+
+@pytest.mark.parametrize("dtypes", [None, ["float64"]])
+def test_the_standard_level_reaches_every_edge_of_every_usual_width_along_every_axis(dtypes):
+    edges = {width + by for width in (4, 8, 16, 32, 64, 128, 256) for by in (-1, 0, 1)}
+    for cell in CELLS:
+        found = trials("standard", [cell], dtypes=dtypes)
+        first = [trial.problem.case for trial in found if trial.problem.case.dtype == (dtypes or DTYPES)[0]]
+        for axis in ("T", "B", "I", "H"):
+            assert edges <= {getattr(case, axis) for case in first}, (cell, axis)
+        if CELLS[cell].feeds_back_output:
+            assert edges <= {case.output_size for case in first}
+        for dtype in dtypes or DTYPES:
+            cases = [trial.problem.case for trial in found if trial.problem.case.dtype == dtype]
+            for axis in ("B", "I", "H"):
+                assert {65, 129, 257} <= {getattr(case, axis) for case in cases}
+
+
+def test_a_backend_of_one_dtype_or_nonlinearity_sees_every_edge_too():
+    for trial in trials("standard", ["elman"]):
+        if trial.problem.case.H == 257 and trial.problem.case.dtype == "float32":
+            offered = [(p.case.dtype, p.case.nonlinearity) for p in (trial.problem, *trial.poorer)]
+            assert offered == [(dtype, kind) for dtype in DTYPES for kind in CELLS["elman"].nonlinearities]
+            break
+    else:
+        pytest.fail("no problem with H = 257")

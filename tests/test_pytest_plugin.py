@@ -50,7 +50,7 @@ def test_a_wrong_backend_fails_with_what_to_run(tmp_path, processes):
     file = backend_file(tmp_path / "theirs.py", methods)
     code, said = run(tmp_path, f"--rnnbench-backend={file}", "-k", "gru and not before", "-n", processes)
     assert code == 1, said
-    assert "2 failed, 1 passed" in said  # step and tbptt record, forward does not
+    assert "3 failed, 1 passed" in said  # steps and tbptt record, forward does not
     assert "y: error " in said
     assert f"backend = rnnbench.load_backend({file!r})" in said
     assert "Traceback" not in said

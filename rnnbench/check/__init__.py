@@ -3,10 +3,11 @@
 from rnnbench.check.conformance import Interrupted, check, check_all
 from rnnbench.check.gate import Finding, compared, gate
 from rnnbench.check.isolation import TIME_LIMIT
-from rnnbench.check.levels import LEVELS, SMALL, TINY, Sizes, Trial, problems, random_trials, trials
+from rnnbench.check.levels import LEVELS, SMALL, TINY, Sizes, Trial, numbers_only, problems, random_trials, trials
+from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Prepared, Problem, outputs
 from rnnbench.check.promises import PROMISES, Promise, examine
-from rnnbench.check.report import Outcome, Report, json_document, text, totals, worst
+from rnnbench.check.report import Report, json_document, text, totals, worst
 from rnnbench.check.tolerance import Expected, expected, window_cost
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "expected",
     "gate",
     "json_document",
+    "numbers_only",
     "outputs",
     "problems",
     "random_trials",

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any
 
-from rnnbench.check.isolation import TIME_LIMIT, Isolated, subject
-from rnnbench.check.levels import Trial, trials
+from rnnbench.check.isolation import TIME_LIMIT, Isolated, Subject, subject
+from rnnbench.check.levels import Trial, numbers_only, trials
+from rnnbench.check.outcome import Outcome
+from rnnbench.check.problem import Problem
 from rnnbench.check.references import References, referees
-from rnnbench.check.report import Outcome, Report, loading_code, shown_name
+from rnnbench.check.report import Report
+from rnnbench.check.snippet import loading_code, shown_name
 from rnnbench.errors import ArgumentError, BackendUnavailable
 
 Progress = Callable[[int, int], None]
@@ -31,17 +34,21 @@ def check(
     *,
     level: str = "standard",
     cells: Sequence[str] | None = None,
+    gradients_only: bool = False,
     time_limit: float = TIME_LIMIT,
     progress: Progress | None = None,
 ) -> Report:
     """Check one backend on the trials of a level ("smoke", "standard" or "full"), for some cells or all.
+
+    ``gradients_only``: compare outputs and gradients alone, and examine no promise.
 
     ``backend`` is a registered name or the path of a .py file: it is then examined in a child process, and a crash or a
     hang of more than ``time_limit`` seconds is a finding; or anything with the functions of a backend, which is examined
     in this process, where a crash or a hang is the end of the process.
     Raises BackendUnavailable and UnknownBackend, ArgumentError for an unknown level or cell, ReferenceFailed.
     """
-    return check_all([backend], trials(level, cells), time_limit=time_limit, progress=progress)[0]
+    todo = trials(level, cells)
+    return check_all([backend], numbers_only(todo) if gradients_only else todo, time_limit=time_limit, progress=progress)[0]
 
 
 def check_all(
@@ -70,6 +77,24 @@ def check_all(
     return run.reports()
 
 
+def settled(examined: Subject, trial: Trial, refusals: dict[Problem, str]) -> Trial | Outcome:
+    """The trial on the first of its problems that the backend supports; else the outcome that says why there is none.
+
+    Reasons of the backend go to ``refusals``.
+    """
+    first = None
+    for problem in (trial.problem, *trial.poorer):
+        refused = examined.skipped(trial.on(problem))
+        if refused is None:
+            return trial.on(problem)
+        if not refused.skipped:
+            return refused
+        refusals[problem] = refused.skipped
+        first = first or refused
+    assert first is not None
+    return first
+
+
 class _Examination:
     """One backend of a run, and what is known of it."""
 
@@ -77,11 +102,12 @@ class _Examination:
         self.name, self.loading = shown_name(backend), loading_code(backend)
         self.subject = subject(backend, time_limit)
         self.outcomes: dict[int, Outcome] = {}
+        self.refusals: dict[Problem, str] = {}
         self.refused = False
 
     def report(self) -> Report:
         in_order = [self.outcomes[number] for number in sorted(self.outcomes)]
-        return Report(self.name, in_order, self.subject.info, self.loading)
+        return Report(self.name, in_order, self.subject.info, self.loading, self.refusals)
 
 
 class _Run:
@@ -98,8 +124,7 @@ class _Run:
         self._todo, self._progress, self._unavailable = todo, progress, unavailable
         self._all = [_Examination(backend, time_limit) for backend in backends]
         self._apart = [examination for examination in self._all if isinstance(examination.subject, Isolated)]
-        problems = [trial.problem for trial in todo]
-        self._references = References(problems, referees(len(problems)) if self._apart else 0)
+        self._references = References(referees(len(todo)) if self._apart else 0)
         self._pool = ThreadPoolExecutor(max(1, len(self._apart)))
         self._lock = Lock()
 
@@ -123,17 +148,17 @@ class _Run:
 
     def _examine(self, examination: _Examination) -> None:
         examined = examination.subject
-        supported = []
+        supported: dict[int, Trial] = {}
         try:
             for number, trial in enumerate(self._todo):
-                outcome = examined.skipped(trial)
-                if outcome:
-                    self._add(examination, number, outcome)
+                chosen = settled(examined, trial, examination.refusals)
+                if isinstance(chosen, Outcome):
+                    self._add(examination, number, chosen)
                 else:
-                    supported.append(number)
-                    self._references.want(number)
-            for number in supported:
-                self._add(examination, number, examined.outcome(self._todo[number], self._references.get(number)))
+                    supported[number] = chosen
+                    self._references.want(chosen.problem)
+            for number, trial in supported.items():
+                self._add(examination, number, examined.outcome(trial, self._references.get(trial.problem)))
         except BackendUnavailable as error:
             if not self._unavailable:
                 raise

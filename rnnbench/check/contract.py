@@ -80,7 +80,7 @@ def results_lent(backend: Any, problem: Problem, wanted: Expected) -> list[Findi
             array[...] = float("nan")
         got = caller.backward(tape, inputs.dy, inputs.dstate)
     except Exception:  # arrays that cannot be changed, or a library that notices: neither gives a wrong number
-        return []
+        return [Finding("y and the states", 0.0, 0.0)]
     return matched(got, wanted, problem.case.dtype)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from rnnbench.check.examiner import Examiner
 from rnnbench.check.gate import Finding
 from rnnbench.check.levels import Trial
-from rnnbench.check.report import WHOLE, Outcome
+from rnnbench.check.outcome import WHOLE, Outcome
 from rnnbench.errors import BackendUnavailable, RnnbenchError, UnknownBackend
 from rnnbench.process import THREAD_VARIABLES, WorkerFailure, WorkerProcess
 

@@ -9,6 +9,7 @@ import numpy as np
 from rnnbench.cells import CELLS
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
+from rnnbench.check.widths import at_every_edge, wide
 from rnnbench.errors import ArgumentError
 from rnnbench.params import SCHEMES
 from rnnbench.spec import DTYPES
@@ -34,12 +35,28 @@ LARGEST = {"T": 512, "B": 100, "I": 100, "H": 160}
 RANDOM_IN_FULL = 200
 """How many random trials the level full has."""
 
+DEPTHS = (
+    {"layers": 2, "bidirectional": True},
+    {"layers": 2, "bidirectional": False},
+    {"layers": 1, "bidirectional": True},
+    {"layers": 1, "bidirectional": False},
+)
+"""From the richest network to the plainest: a fault of the outer layer or the other direction shows only in the former."""
+
 
 class Trial(NamedTuple):
-    """One problem, compared with the reference, and the promises (names of ``PROMISES``) examined on it besides."""
+    """One problem, compared with the reference, and the promises (names of ``PROMISES``) examined on it besides.
+
+    ``poorer``: what is examined instead, the first that a backend supports, where it does not support the problem.
+    """
 
     problem: Problem
     promises: tuple[str, ...] = ()
+    poorer: tuple[Problem, ...] = ()
+
+    def on(self, problem: Problem) -> "Trial":
+        """The same of one of the poorer problems, with those promises that can be examined on it."""
+        return self._replace(problem=problem, promises=tuple(n for n in self.promises if PROMISES[n].concerns(problem.case)))
 
 
 @dataclass(frozen=True)
@@ -82,22 +99,23 @@ def trials(
 ) -> list[Trial]:
     """The trials of a level for some cells and dtypes; each has a seed of its own.
 
-    By default all cells, in all dtypes, but at the level smoke in float32.  ``sizes`` are those of most of its problems; the
+    By default all cells, in all dtypes, but at the level smoke in float32, or what a backend has instead.  Promises are
+    examined on the richest network that a backend supports.  ``sizes`` are those of most of its problems; the
     levels standard and full have larger ones besides.  Raises ArgumentError for an unknown level, cell or dtype.
     """
     if level not in LEVELS:
         raise ArgumentError(f"level is {level!r}; expected one of {', '.join(LEVELS)}")
     if level == "smoke":
-        chosen = _known("dtype", ["float32"] if dtypes is None else dtypes, DTYPES)
-        return _numbered([t for cell in _known("cell", cells, CELLS) for dtype in chosen for t in _smoke(cell, dtype, sizes)])
+        return _numbered([t for of_cell in _quick_networks(cells, dtypes) for t in _smoke(of_cell, sizes)])
     of_all = networks(cells, dtypes)
     if level == "standard":
-        found = [trial for network in of_all for trial in _shared_out(_problems(network, sizes))]
-        return _numbered(found + [Trial(problem) for network in of_all for problem in _larger(network)])
+        found = [trial for network in of_all for trial in _shared_out(network, sizes)]
+        found += [Trial(problem) for network in of_all for problem in _larger(network)]
+        return _numbered(found + _around_widths(cells, dtypes))
     found = [_with_all_promises(problem) for network in of_all for problem in _problems(network, sizes)]
     by_size = (_larger, _ragged, _long, _wide)
     found += [Trial(problem) for kind in by_size for network in of_all for problem in kind(network)]
-    return _numbered(found) + random_trials(RANDOM_IN_FULL, 0, cells, dtypes)
+    return _numbered(found + _around_widths(cells, dtypes)) + random_trials(RANDOM_IN_FULL, 0, cells, dtypes)
 
 
 def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL, dtypes: Iterable[str] | None = None) -> list[Problem]:
@@ -127,6 +145,11 @@ def random_trials(
     return [_drawn(np.random.default_rng([seed, number]), of_cells, of_dtypes) for number in range(count)]
 
 
+def numbers_only(todo: Iterable[Trial]) -> list[Trial]:
+    """The same trials without their promises."""
+    return [trial._replace(promises=()) for trial in todo]
+
+
 def networks(cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None) -> list[Network]:
     """The cells with each of their nonlinearities in each dtype; raises ArgumentError for an unknown cell or dtype."""
     of_dtypes = _known("dtype", dtypes, DTYPES)
@@ -147,15 +170,41 @@ def _known(what: str, given: Iterable[str] | None, allowed: Iterable[str]) -> li
 
 
 def _numbered(found: Iterable[Trial]) -> list[Trial]:
-    return [trial._replace(problem=replace(trial.problem, seed=number)) for number, trial in enumerate(found)]
+    """With seeds: one for each trial, the same for all that may take a problem's place."""
+    return [
+        trial._replace(
+            problem=replace(trial.problem, seed=number),
+            poorer=tuple(replace(problem, seed=number) for problem in trial.poorer),
+        )
+        for number, trial in enumerate(found)
+    ]
 
 
-def _smoke(cell: str, dtype: str, sizes: Sizes) -> list[Trial]:
-    network = Network(cell, CELLS[cell].nonlinearities[0], dtype)
-    found = [network.problem("step", sizes, layers=2, bidirectional=True)]
-    if CELLS[cell].memory_gate:
-        found += [_truncated(network, sizes), network.problem("forward", sizes, long_memory=False)]
-    return [Trial(problem, tuple(name for name in CHEAP if PROMISES[name].concerns(problem.case))) for problem in found]
+def _quick_networks(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -> list[list[Network]]:
+    """Of each cell and dtype its networks, the one to examine first; all dtypes are one's choice where none was named."""
+    by_dtype = [[dtype] for dtype in _known("dtype", dtypes, DTYPES)] if dtypes is not None else [list(DTYPES)]
+    return [
+        [Network(cell, nonlinearity, dtype) for dtype in of_dtypes for nonlinearity in CELLS[cell].nonlinearities]
+        for cell in _known("cell", cells, CELLS)
+        for of_dtypes in by_dtype
+    ]
+
+
+def _smoke(of_cell: list[Network], sizes: Sizes) -> list[Trial]:
+    """The promises, and of a cell with a memory gate the other phases."""
+    made = [
+        [network.problem("step", sizes, **depth) for network in of_cell for depth in DEPTHS],
+        [network.problem("step", sizes, **depth) for network in of_cell for depth in DEPTHS if not depth["bidirectional"]],
+    ]
+    if CELLS[of_cell[0].cell].memory_gate:
+        made.append([_truncated(network, sizes) for network in of_cell])
+        made.append([network.problem("forward", sizes, long_memory=False) for network in of_cell])
+    left, found = list(CHEAP), []
+    for problem, *poorer in made:
+        names = tuple(name for name in left if PROMISES[name].concerns(problem.case))
+        left = [name for name in left if name not in names]
+        found.append(Trial(problem, names, tuple(poorer)))
+    return found
 
 
 def _problems(network: Network, sizes: Sizes) -> list[Problem]:
@@ -179,9 +228,23 @@ def _larger(network: Network) -> list[Problem]:
     return [
         network.problem("step", Sizes(T=1, B=1, I=1, H=1, O=1)),
         network.problem("step", Sizes(T=5, B=65, I=40, H=33, O=18), bidirectional=True),
-        network.problem("step", Sizes(T=70, B=2, I=3, H=17, O=33), layers=3),
+        network.problem("step", Sizes(T=7, B=2, I=3, H=17, O=33), layers=3),
         network.problem("tbptt", Sizes(T=70, B=1, I=5, H=33, O=3), window=32, stride=16),
     ]
+
+
+def _around_widths(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -> list[Trial]:
+    """Every cell at every edge in its first dtype and nonlinearity, or what a backend has instead; wide in the others."""
+    found = []
+    of_dtypes = _known("dtype", dtypes, DTYPES)
+    for cell in _known("cell", cells, CELLS):
+        of_cell = [Network(cell, nonlinearity, dtype) for dtype in of_dtypes for nonlinearity in CELLS[cell].nonlinearities]
+        for edge in at_every_edge():
+            first, *poorer = (network.problem("step", Sizes(*edge)) for network in of_cell)
+            found.append(Trial(first, (), tuple(poorer)))
+        others = [network for network in of_cell if network.nonlinearity == of_cell[0].nonlinearity][1:]
+        found += [Trial(network.problem("step", Sizes(*edge), long_memory=False)) for network in others for edge in wide()]
+    return found
 
 
 def _ragged(network: Network) -> list[Problem]:
@@ -209,15 +272,23 @@ def _wide(network: Network) -> list[Problem]:
     return [network.problem("step", sizes, long_memory=False)]
 
 
-def _shared_out(found: list[Problem]) -> list[Trial]:
-    """Each promise on two of the problems that it concerns, others for each, so that all kinds get some."""
+def _shared_out(network: Network, sizes: Sizes) -> list[Trial]:
+    """Each promise on the richest of the problems that it concerns, and on another, so that all kinds get some."""
+    found = _problems(network, sizes)
+    rich = [found.index(network.problem("step", sizes, **depth)) for depth in DEPTHS]
     promised: list[list[str]] = [[] for _ in found]
     for turn, (name, promise) in enumerate(PROMISES.items()):
         concerned = [place for place, problem in enumerate(found) if promise.concerns(problem.case)]
         if concerned:
-            for place in {turn % len(concerned), (turn + len(concerned) // 2) % len(concerned)}:
-                promised[concerned[place]].append(name)
-    return [Trial(problem, tuple(names)) for problem, names in zip(found, promised, strict=True)]
+            richest = next(place for place in rich if place in concerned)
+            for place in {richest, concerned[turn % len(concerned)]}:
+                promised[place].append(name)
+    both, deep, wide, plain = rich
+    poorer = {both: (deep, wide, plain), deep: (plain,)}
+    return [
+        Trial(problem, tuple(promised[place]), tuple(found[other] for other in poorer.get(place, ())))
+        for place, problem in enumerate(found)
+    ]
 
 
 def _with_all_promises(problem: Problem) -> Trial:

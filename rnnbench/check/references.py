@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, local
@@ -27,36 +26,28 @@ def referees(problems: int) -> int:
 
 
 class References:
-    """Files of what is expected, by the problem's number, computed in processes in the order in which they are wanted.
+    """Files of what is expected of problems, computed in processes in the order in which they are wanted.
 
     With no processes they are computed here, when they are asked for.
     """
 
-    def __init__(self, problems: Sequence[Problem], processes: int) -> None:
-        self._problems = problems
+    def __init__(self, processes: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rnnbench-")
         self._pool = ThreadPoolExecutor(processes) if processes else None
         self._of_thread = local()
         self._referees: list[WorkerProcess] = []
         self._closed = False
         self._lock = Lock()
-        self._files: dict[int, Future[Path]] = {}
+        self._files: dict[Problem, Future[Path]] = {}
 
-    def want(self, number: int) -> None:
-        """Have the file of a problem made."""
-        with self._lock:
-            if self._pool and number not in self._files:
-                self._files[number] = self._pool.submit(self._asked, number)
-
-    def get(self, number: int) -> Path:
-        """The file, once it is there; raises ReferenceFailed."""
+    def want(self, problem: Problem) -> None:
+        """Have the file of a problem made, if there is a process that can."""
         if self._pool:
-            self.want(number)
-            return self._files[number].result()
-        file = self._file(number)
-        if not file.exists():
-            save_expected(file, expected(self._problems[number]))
-        return file
+            self._promised(problem)
+
+    def get(self, problem: Problem) -> Path:
+        """The file, once it is there; raises ReferenceFailed."""
+        return self._promised(problem).result()
 
     def close(self) -> None:
         """End the processes and remove the files; who still waits for one gets an error.  May be called again."""
@@ -69,11 +60,16 @@ class References:
             referee.end()
         self._folder.cleanup()
 
-    def _asked(self, number: int) -> Path:
-        file = self._file(number)
-        problem = msgspec.to_builtins(self._problems[number])
+    def _promised(self, problem: Problem) -> Future[Path]:
+        with self._lock:
+            if problem not in self._files:
+                file = Path(self._folder.name) / f"{len(self._files)}.npz"
+                self._files[problem] = self._pool.submit(self._asked, problem, file) if self._pool else _made(problem, file)
+            return self._files[problem]
+
+    def _asked(self, problem: Problem, file: Path) -> Path:
         try:
-            self._referee().ask("expect", LIMIT, problem=problem, reference=str(file))
+            self._referee().ask("expect", LIMIT, problem=msgspec.to_builtins(problem), reference=str(file))
         except WorkerFailure as failure:
             raise ReferenceFailed(f"the reference failed, nothing can be checked: {failure}") from failure
         return file
@@ -91,5 +87,10 @@ class References:
         self._of_thread.referee = referee
         return referee
 
-    def _file(self, number: int) -> Path:
-        return Path(self._folder.name) / f"{number}.npz"
+
+def _made(problem: Problem, file: Path) -> Future[Path]:
+    """What is expected, computed here."""
+    save_expected(file, expected(problem))
+    done: Future[Path] = Future()
+    done.set_result(file)
+    return done

@@ -1,9 +1,8 @@
-"""What a conformance run found, of one backend: as a table, as the first failure with Python that repeats it, as JSON."""
+"""What a conformance run found, of one backend: what is right, what is broken and how to mend it; as JSON too."""
 
-import dataclasses
 import math
 import platform
-import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,36 +13,21 @@ import numpy as np
 
 import rnnbench
 from rnnbench.check.gate import Finding
-from rnnbench.check.levels import Trial
+from rnnbench.check.outcome import WHOLE, Outcome
 from rnnbench.check.problem import Problem
+from rnnbench.check.promises import PROMISES
+from rnnbench.check.refusals import refused
+from rnnbench.check.snippet import failure_text
 from rnnbench.store import Case
 
 SHOWN = 5
-"""How many findings of the first failure are shown, and how many reasons of failures that are no tensor's."""
+"""How many reasons of failures that are no tensor's are shown."""
 
-WHOLE = "the call"
-"""The tensor of a finding that has none: an exception, a crash, a hang."""
+WIDTH = 120
+"""Columns of a terminal that lines are to fit."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """One trial on one backend: its findings, worst first, or why it was skipped."""
-
-    trial: Trial
-    findings: list[Finding] = field(default_factory=list)
-    skipped: str | None = None
-
-    @property
-    def problem(self) -> Problem:
-        return self.trial.problem
-
-    @property
-    def passed(self) -> bool:
-        return all(finding.passed for finding in self.findings)
-
-    @property
-    def worst(self) -> Finding | None:
-        return self.findings[0] if self.findings else None
+PAGE = "docs/contract.md"
+"""Where every rule of the contract stands."""
 
 
 class Worst(NamedTuple):
@@ -53,50 +37,81 @@ class Worst(NamedTuple):
     problem: Problem
     finding: Finding
 
-    def __str__(self) -> str:
-        where = f"{self.finding.promise}: " if self.finding.promise else ""
-        return f"{_number(self.finding.ratio)} in {where}{self.finding.tensor}, {self.backend}, {described(self.problem)}"
-
 
 @dataclass
 class Report:
-    """All outcomes of one backend; ``name`` is what the user called it, ``loading`` the expression that gives its module."""
+    """All outcomes of one backend, told as two verdicts: on its numbers, and on what it promises about calls.
+
+    ``name`` is what the user called it, ``loading`` the expression that gives its module, ``refusals`` its reasons for what
+    it does not support.
+    """
 
     name: str
     outcomes: list[Outcome] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
     loading: str = "..."
+    refusals: dict[Problem, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         """Whether at least one trial ran and none failed."""
-        return any(outcome.skipped is None for outcome in self.outcomes) and not self.failures
+        return bool(self.ran) and not self.failures
+
+    @property
+    def ran(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.skipped is None]
 
     @property
     def failures(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if not outcome.passed]
 
-    def table(self) -> str:
-        """A line per cell and dtype, one per promise, the reasons of what was skipped, and the first failure."""
-        ran = [outcome for outcome in self.outcomes if outcome.skipped is None]
-        lines = [self.name]
-        by_network = _grouped((_network(outcome.problem.case), outcome) for outcome in ran)
-        for (cell, dtype), outcomes in by_network.items():
-            lines.append(_line(f"{cell:<24} {dtype}", [_of(outcome, None) for outcome in outcomes]))
-        by_promise = _grouped((promise, outcome) for outcome in ran for promise in outcome.trial.promises)
-        for promise, outcomes in by_promise.items():
-            lines.append(_line(promise, [_of(outcome, promise) for outcome in outcomes]))
-        reasons = Counter(outcome.skipped for outcome in self.outcomes if outcome.skipped)
-        lines += [f"  skipped: {_problems(count)}: {reason}" for reason, count in reasons.items()]
-        broken = Counter(f.reason for outcome in ran for f in outcome.findings if f.tensor == WHOLE)
-        lines += [f"  failed: {_problems(count)}: {_one_line(reason)}" for reason, count in broken.most_common(SHOWN)]
+    @property
+    def numbers_right(self) -> bool:
+        """Whether at least one trial ran, and every output and gradient was within its tolerance in all of them."""
+        return bool(self.ran) and all(outcome.numbers_right for outcome in self.ran)
+
+    @property
+    def broken(self) -> dict[str, Outcome]:
+        """The promises that are broken, each with the first trial that shows it.
+
+        A trial whose numbers are wrong to begin with shows nothing: promises are kept by right numbers.
+        """
+        found: dict[str, Outcome] = {}
+        for outcome in self.ran:
+            if outcome.numbers_right:
+                wrong = (finding.promise for finding in outcome.findings if not finding.passed and finding.promise)
+                found |= {name: outcome for name in wrong if name not in found}
+        return {name: found[name] for name in PROMISES if name in found}
+
+    @property
+    def examined(self) -> list[str]:
+        """The promises that were examined, beside right numbers or broken."""
+        known = {finding.promise for outcome in self.ran if outcome.numbers_right for finding in outcome.findings}
+        return [name for name in PROMISES if name in known]
+
+    @property
+    def not_examined(self) -> list[str]:
+        return [name for name in PROMISES if name not in self.examined]
+
+    def table(self, known_unexamined: Iterable[str] = ()) -> str:
+        """The two verdicts, what each rests on, what was not examined or supported, and the first failure.
+
+        ``known_unexamined`` promises are told elsewhere.
+        """
+        lines = [f"{self.name}: {self._verdict()}", *self._numbers(), *self._calls()]
+        left = [name for name in self.not_examined if name not in set(known_unexamined)]
+        if left and self.ran:
+            lines += _paragraph("not examined", ", ".join(left))
+        for place, line in enumerate(refused(self.refusals, [outcome.problem for outcome in self.ran])):
+            lines += _paragraph("" if place else "not supported", line)
         if self.failures:
             lines += ["", self.first_failure()]
         return "\n".join(lines)
 
     def first_failure(self) -> str:
-        """The first failing trial: what was wrong, and Python that repeats it."""
-        return f"first failure of {self.name}: {failure_text(self.failures[0], self.loading)}"
+        """The first failing trial, of wrong numbers if there are any: what was wrong, and Python that repeats it."""
+        first = min(self.failures, key=lambda outcome: outcome.numbers_right)
+        return f"first failure of {self.name}: {failure_text(first, self.loading)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, in what JSON knows; an infinite ratio is None."""
@@ -104,69 +119,72 @@ class Report:
             "name": self.name,
             "info": self.info,
             "passed": self.passed,
+            "numbers_right": self.numbers_right,
+            "promises": {"examined": self.examined, "broken": list(self.broken), "not_examined": self.not_examined},
             "totals": dict(totals([self])),
             "trials": [_outcome_json(outcome) for outcome in self.outcomes],
         }
 
+    def _verdict(self) -> str:
+        if not self.ran:
+            return "nothing was checked: none of it is supported"
+        if not self.numbers_right:
+            return "WRONG numbers"
+        if self.broken:
+            return "right numbers, but calls do not keep the contract"
+        return "right" if self.examined else "right numbers; no promise about calls was examined"
 
-def failure_text(outcome: Outcome, loading: str) -> str:
-    """What is wrong in an outcome, the worst first, and Python that repeats it with the backend that ``loading`` gives."""
-    wrong = [finding for finding in outcome.findings if not finding.passed]
-    said = [str(finding) for finding in wrong[:SHOWN]]
-    if len(wrong) > SHOWN:
-        said.append(f"and {len(wrong) - SHOWN} more")
-    promises = list(dict.fromkeys(finding.promise for finding in wrong if finding.promise))
-    arguments = f"backend, problem, expected(problem){f', {promises}' if promises else ''}"
-    snippet = [
-        f"import {'importlib' if loading.startswith('importlib') else 'rnnbench'}",
-        "from rnnbench.check import Problem, examine, expected",
-        "from rnnbench.store import Case",
-        "",
-        f"backend = {loading}",
-        f"case = {_code(outcome.problem.case)}",
-        f"problem = {_code(outcome.problem)}",
-        f"for finding in examine({arguments}):",
-        "    print(finding)",
-    ]
-    return "\n".join(
-        [
-            described(outcome.problem),
-            *(f"  {line}" for line in said),
-            "",
-            "repeat it with",
-            "",
-            *(f"  {line}".rstrip() for line in snippet),
-            "",
-        ]
-    )
+    def _numbers(self) -> list[str]:
+        """Whether outputs and gradients are right, and a table of the largest error by cell and dtype."""
+        if not self.ran:
+            return []
+        wrong = [outcome for outcome in self.ran if not outcome.numbers_right]
+        numbers = [(f, o) for o in self.ran for f in o.of(None) if f.error is not None and math.isfinite(f.ratio)]
+        largest = max(numbers, key=lambda pair: pair[0].ratio, default=None)
+        said = f"yes, in {_problems(len(self.ran))}" if not wrong else f"NO, in {len(wrong)} of {_problems(len(self.ran))}"
+        if largest:
+            finding, outcome = largest
+            said += f"; worst {_number(finding.ratio)} of the tolerance: {finding.tensor}, {outcome.problem.case.label()}"
+        lines = _paragraph("gradients right", said)
+        broken = Counter(f.reason for outcome in wrong for f in outcome.of(None) if f.tensor == WHOLE)
+        for reason, count in broken.most_common(SHOWN):
+            lines += _paragraph("", f"in {_problems(count)}: {_one_line(reason)}")
+        return lines + self._grid()
+
+    def _grid(self) -> list[str]:
+        """A line per cell, a column per dtype: the largest error for its tolerance."""
+        cells = _grouped((_network(outcome.problem.case), outcome) for outcome in self.ran)
+        dtypes = list(dict.fromkeys(dtype for _, dtype in cells))
+        lines = [f"    {'error / tolerance':<20}" + "".join(f"{dtype:>16}" for dtype in dtypes)]
+        for cell in dict.fromkeys(cell for cell, _ in cells):
+            entries = (_entry(cells.get((cell, dtype), [])) for dtype in dtypes)
+            lines.append(f"    {cell:<20}" + "".join(f"{entry:>16}" for entry in entries))
+        return lines
+
+    def _calls(self) -> list[str]:
+        """Whether calls keep the contract; of each broken promise what it says, what shows it and what to change."""
+        broken, examined = self.broken, self.examined
+        if not any(outcome.trial.promises for outcome in self.ran):
+            return []
+        if not examined:
+            return _paragraph("call semantics", "not told: the numbers are wrong where they were examined")
+        said = f"yes, {_kept(len(examined))} kept" if not broken else f"NO, {len(broken)} of {_kept(len(examined))} broken"
+        lines = _paragraph("calls as promised", said)
+        for name, outcome in broken.items():
+            promise, finding = PROMISES[name], next(f for f in outcome.of(name) if not f.passed)
+            lines += [
+                "",
+                *_wrapped(f"{name}: {promise.says}", 4),
+                *_wrapped(f"{_without_promise(finding)} ({outcome.problem.case.label()})", 6),
+                *_wrapped(f"To mend it: {promise.mend}", 6),
+                f"      {PAGE}#{anchor(name)}",
+            ]
+        return [*lines, ""] if broken else lines
 
 
-def shown_name(backend: Any) -> str:
-    """What a backend is called: its registered name, its file, its module or its class."""
-    if isinstance(backend, str):
-        return backend
-    name = getattr(backend, "__name__", type(backend).__name__)
-    return backend.__file__ if name.startswith("rnnbench_user_") else name
-
-
-def loading_code(backend: Any) -> str:
-    """The Python expression that gives a backend again."""
-    name = shown_name(backend)
-    if isinstance(backend, str) or name.endswith(".py"):
-        return f"rnnbench.load_backend({name!r})"
-    return f"importlib.import_module({name!r})" if sys.modules.get(name) is backend else "...  # the object that was checked"
-
-
-def described(problem: Problem) -> str:
-    """A problem in a few words: its case, and what is unusual about its weights and inputs."""
-    parts = [problem.case.label()]
-    if problem.scheme != "torch-default":
-        parts.append(problem.scheme)
-    if problem.forget_bias:
-        parts.append(f"forget bias {problem.forget_bias:g}")
-    if problem.source != "noise":
-        parts.append(problem.source)
-    return " ".join([*parts, f"seed {problem.seed}"])
+def anchor(promise: str) -> str:
+    """Of a promise in the page of the contract."""
+    return promise.lower().replace(" ", "-")
 
 
 def totals(reports: Iterable[Report]) -> Counter[str]:
@@ -185,12 +203,16 @@ def worst(reports: Iterable[Report]) -> Worst | None:
 
 
 def text(reports: Sequence[Report], seconds: float) -> str:
-    """All tables, the totals and the largest error for its tolerance."""
-    counts, largest = totals(reports), worst(reports)
-    lines = [report.table() for report in reports]
-    if largest:
-        lines.append(f"worst error/tolerance {largest}")
-    lines.append(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
+    """All tables, what was not examined of any, and how many problems failed."""
+    counts = totals(reports)
+    everywhere = [name for name in PROMISES if reports and all(name in report.not_examined for report in reports)]
+    lines = [report.table(everywhere) for report in reports]
+    if everywhere and counts["passed"]:
+        named = ", ".join(everywhere) if len(everywhere) < len(PROMISES) else f"the {len(PROMISES)} promises about calls"
+        lines += _wrapped(f"not examined: {named}", 0)
+    ran = counts["passed"] + counts["failed"]
+    failed = f"{counts['failed']} of them failed" if counts["failed"] else "none failed"
+    lines.append(f"{_problems(ran)} examined, {failed}, in {seconds:.0f} s")
     return "\n".join(lines)
 
 
@@ -227,17 +249,33 @@ def _grouped(pairs: Iterable[tuple[Any, Outcome]]) -> Mapping[Any, list[Outcome]
     return groups
 
 
-def _of(outcome: Outcome, promise: str | None) -> list[Finding]:
-    return [finding for finding in outcome.findings if finding.promise == promise]
+def _entry(outcomes: list[Outcome]) -> str:
+    """Of one cell and dtype."""
+    if not outcomes:
+        return "-"
+    ratios = [f.ratio for o in outcomes for f in o.of(None) if f.error is not None]
+    largest = _number(max(ratios)) if ratios else ""
+    return largest if all(outcome.numbers_right for outcome in outcomes) else f"WRONG {largest}".rstrip()
 
 
-def _line(title: str, found: list[list[Finding]]) -> str:
-    """``found`` are the findings of each problem."""
-    failed = sum(not all(finding.passed for finding in findings) for findings in found)
-    numbers = [finding for findings in found for finding in findings if finding.error is not None]
-    largest = max(numbers, key=lambda finding: finding.ratio, default=None)
-    shown = f"worst error/tolerance {_number(largest.ratio):>8} in {largest.tensor}" if largest else "no result"
-    return f"  {title:<32} {_problems(len(found)):>13}  {shown:<58} {f'{failed} FAILED' if failed else 'ok'}"
+def _without_promise(finding: Finding) -> str:
+    return str(finding._replace(promise=None))
+
+
+def _paragraph(title: str, said: str) -> list[str]:
+    """A title and what is said, in lines of a terminal."""
+    lines = _wrapped(said, 22)
+    return [f"  {title:<18}  {lines[0].lstrip()}", *lines[1:]]
+
+
+def _wrapped(said: str, indent: int) -> list[str]:
+    return textwrap.wrap(
+        said, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _kept(count: int) -> str:
+    return f"{count} promise" + "s" * (count != 1)
 
 
 def _problems(count: int) -> str:
@@ -265,11 +303,3 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 def finding_json(finding: Finding) -> dict[str, Any]:
     ratio = finding.ratio if math.isfinite(finding.ratio) else None
     return {**finding._asdict(), "ratio": ratio, "passed": finding.passed}
-
-
-def _code(value: Any) -> str:
-    """Python for a case, or for a problem of the variable ``case``, without what has its usual value."""
-    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else msgspec.structs.fields(value)
-    given = [(field.name, getattr(value, field.name)) for field in fields if getattr(value, field.name) != field.default]
-    shown = ["case" if isinstance(part, Case) else f"{name}={part!r}" for name, part in given]
-    return f"{type(value).__name__}({', '.join(shown)})"

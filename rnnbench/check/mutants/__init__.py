@@ -1,10 +1,12 @@
 """Planted bugs: backends that are right but for one thing, each of which the harness must find."""
 
-from rnnbench.check.mutants import arguments, calls, equations, gradients, sizes, structure, truncation
+from rnnbench.check.mutants import arguments, calls, equations, gradients, sizes, structure, truncation, widths
 from rnnbench.check.mutants.planting import AREAS, Mutant, MutantNetwork, Planted
 
 __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 
 MUTANTS: tuple[Mutant, ...] = tuple(
-    mutant for module in (equations, gradients, truncation, structure, sizes, calls, arguments) for mutant in module.MUTANTS
+    mutant
+    for module in (equations, gradients, truncation, structure, sizes, widths, calls, arguments)
+    for mutant in module.MUTANTS
 )

@@ -22,7 +22,7 @@ reference = load_backend("numpy_ref")
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
-    *("layouts", "threads", "sizes", "calls", "extremes", "contract"),
+    *("layouts", "threads", "sizes", "widths", "calls", "extremes", "contract"),
 )
 
 

@@ -1,0 +1,83 @@
+"""A failure in words, with Python that repeats it."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import msgspec
+
+from rnnbench.check.outcome import Outcome
+from rnnbench.check.problem import Problem
+from rnnbench.store import Case
+
+SHOWN = 5
+"""How many findings of a failure are shown."""
+
+
+def failure_text(outcome: Outcome, loading: str) -> str:
+    """What is wrong in an outcome, the worst first, and Python that repeats it with the backend that ``loading`` gives."""
+    wrong = [finding for finding in outcome.findings if not finding.passed]
+    every = list(dict.fromkeys(str(finding) for finding in wrong))
+    said = every[:SHOWN]
+    if len(every) > SHOWN:
+        said.append(f"and {len(every) - SHOWN} more")
+    promises = list(dict.fromkeys(finding.promise for finding in wrong if finding.promise))
+    arguments = f"backend, problem, expected(problem){f', {promises}' if promises else ''}"
+    snippet = [
+        f"import {'importlib' if loading.startswith('importlib') else 'rnnbench'}",
+        "from rnnbench.check import Problem, examine, expected",
+        "from rnnbench.store import Case",
+        "",
+        f"backend = {loading}",
+        f"case = {_code(outcome.problem.case)}",
+        f"problem = {_code(outcome.problem)}",
+        f"for finding in examine({arguments}):",
+        "    print(finding)",
+    ]
+    return "\n".join(
+        [
+            described(outcome.problem),
+            *(f"  {line}" for line in said),
+            "",
+            "repeat it with",
+            "",
+            *(f"  {line}".rstrip() for line in snippet),
+            "",
+        ]
+    )
+
+
+def shown_name(backend: Any) -> str:
+    """What a backend is called: its registered name, its file, its module or its class."""
+    if isinstance(backend, str):
+        return backend
+    name = getattr(backend, "__name__", type(backend).__name__)
+    return backend.__file__ if name.startswith("rnnbench_user_") else name
+
+
+def loading_code(backend: Any) -> str:
+    """The Python expression that gives a backend again."""
+    name = shown_name(backend)
+    if isinstance(backend, str) or name.endswith(".py"):
+        return f"rnnbench.load_backend({name!r})"
+    return f"importlib.import_module({name!r})" if sys.modules.get(name) is backend else "...  # the object that was checked"
+
+
+def described(problem: Problem) -> str:
+    """A problem in a few words: its case, and what is unusual about its weights and inputs."""
+    parts = [problem.case.label()]
+    if problem.scheme != "torch-default":
+        parts.append(problem.scheme)
+    if problem.forget_bias:
+        parts.append(f"forget bias {problem.forget_bias:g}")
+    if problem.source != "noise":
+        parts.append(problem.source)
+    return " ".join([*parts, f"seed {problem.seed}"])
+
+
+def _code(value: Any) -> str:
+    """Python for a case, or for a problem of the variable ``case``, without what has its usual value."""
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else msgspec.structs.fields(value)
+    given = [(field.name, getattr(value, field.name)) for field in fields if getattr(value, field.name) != field.default]
+    shown = ["case" if isinstance(part, Case) else f"{name}={part!r}" for name, part in given]
+    return f"{type(value).__name__}({', '.join(shown)})"
