@@ -11,7 +11,7 @@ from browser import launched
 from wrapped_reference import backend_file
 
 from rnnbench.cli import main
-from rnnbench.measure import references
+from rnnbench.measure import asking, references
 from rnnbench.measure import run as run_module
 
 pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
@@ -137,6 +137,7 @@ def workers(monkeypatch):
 
     monkeypatch.setattr(run_module, "WorkerProcess", Here)
     monkeypatch.setattr(references, "WorkerProcess", Here)
+    monkeypatch.setattr(asking, "WorkerProcess", Here)
     return Here
 
 

@@ -1,7 +1,7 @@
 """What is expected of each problem, computed by the reference while backends are examined."""
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +11,11 @@ import msgspec
 
 from rnnbench.check.files import save_expected
 from rnnbench.check.problem import Problem
+from rnnbench.check.process import WorkerProcess
 from rnnbench.check.tolerance import expected
 from rnnbench.errors import ReferenceFailed
-from rnnbench.process import THREAD_VARIABLES, WorkerFailure, WorkerProcess
+from rnnbench.process import WorkerFailure
+from rnnbench.scratch import scratch_folder
 
 REFERENCE = "numpy_ref"
 
@@ -34,7 +36,8 @@ class References:
 
     def __init__(self, problems: Sequence[Problem], processes: int) -> None:
         self._problems = problems
-        self._folder = tempfile.TemporaryDirectory(prefix="rnnbench-")
+        self._held = contextlib.ExitStack()
+        self._folder = self._held.enter_context(scratch_folder())
         self._pool = ThreadPoolExecutor(processes) if processes else None
         self._of_thread = local()
         self._referees: list[WorkerProcess] = []
@@ -67,7 +70,7 @@ class References:
             self._pool.shutdown(cancel_futures=True)
         for referee in self._referees:
             referee.end()
-        self._folder.cleanup()
+        self._held.close()
 
     def _asked(self, number: int) -> Path:
         file = self._file(number)
@@ -83,7 +86,7 @@ class References:
         known = getattr(self._of_thread, "referee", None)
         if known:
             return known
-        referee = WorkerProcess("rnnbench.check.worker", REFERENCE, os.environ | dict.fromkeys(THREAD_VARIABLES, "1"))
+        referee = WorkerProcess(REFERENCE)
         self._referees.append(referee)
         if self._closed:
             referee.kill()
@@ -92,4 +95,4 @@ class References:
         return referee
 
     def _file(self, number: int) -> Path:
-        return Path(self._folder.name) / f"{number}.npz"
+        return self._folder / f"{number}.npz"
