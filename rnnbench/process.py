@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,6 +66,7 @@ class WorkerProcess:
     def __init__(self, module: str, backend: str, environment: Mapping[str, str]) -> None:
         self.backend = backend
         self._mark = f"{own_folder().name}/{next(_numbers)}"
+        self._strays: list[int] = []
         request_end, self._requests = os.pipe()
         self._replies, reply_end = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
@@ -108,6 +109,23 @@ class WorkerProcess:
         if not self._log.closed:  # else it has ended, and its number may be another's
             self._signal(signal.SIGKILL)
 
+    def adopt(self, marked: Mapping[str, Sequence[int]]) -> None:
+        """Take in those of some processes, by their marks, that this one has started and that are not of its group."""
+        self._strays = [number for number in marked.get(self._mark, ()) if _group(number) not in (self._process.pid, None)]
+
+    def stop(self) -> None:
+        """Have the process, its group and its adopted strays run no more until ``go_on``."""
+        self._signal_all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def processor_seconds(self) -> float | None:
+        """What the process and its strays have used, with all their threads, those that have ended too; Linux alone."""
+        if sys.platform != "linux" or not self.alive:
+            return None
+        return sum(_processor_seconds(number) for number in (self._process.pid, *self._strays))
+
     def end(self) -> None:
         """End the process, its group and whatever else it started: TERM, then KILL.  May be called again."""
         if self._log.closed:
@@ -123,6 +141,13 @@ class WorkerProcess:
         os.close(self._requests)
         os.close(self._replies)
         self._log.close()
+
+    def _signal_all(self, number: int) -> None:
+        if self.alive:
+            self._signal(number)
+        for stray in self._strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stray, number)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -195,6 +220,21 @@ class WorkerProcess:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MOST_LOG))
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _group(number: int) -> int | None:
+    try:
+        return os.getpgid(number)
+    except ProcessLookupError:
+        return None
+
+
+def _processor_seconds(number: int) -> float:
+    """By the processor clock of a process, clock_getcpuclockid(3): the scheduler's own count, to the nanosecond."""
+    try:
+        return time.clock_gettime((~number << 3) | 2)
+    except OSError:  # it has ended
+        return 0.0
 
 
 def _shown(line: bytes) -> str:

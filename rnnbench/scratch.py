@@ -7,10 +7,12 @@ they start, also into a new session; so what a killed process has left running i
 
 import atexit
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,9 @@ PREFIX = "rnnbench-of-"
 
 MARK = "RNNBENCH_WORKER"
 """The environment variable by which what a worker started is known: the folder's name, a slash and the worker's number."""
+
+PATIENCE = 5.0
+"""Seconds in which a process that was killed ends."""
 
 _own: tuple[int, Path] | None = None  # the process and its folder: a forked child has its own
 
@@ -40,24 +45,26 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """The processes of this user that carry a mark, or one that begins with it and a slash."""
-    found = []
-    for process in psutil.process_iter():
+def marked(mark: str) -> dict[str, list[int]]:
+    """The numbers of this user's processes that carry a mark, or one that begins with it and a slash, by their marks."""
+    found: dict[str, list[int]] = {}
+    for number in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):  # another user's, or it has ended
+            process = psutil.Process(number)
             theirs = process.environ().get(MARK, "")
             if (theirs == mark or theirs.startswith(f"{mark}/")) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                found.setdefault(theirs, []).append(number)
     return found
 
 
 def kill_marked(mark: str) -> None:
     """Kill the processes that carry a mark, and those that they start meanwhile."""
-    while found := marked(mark):
-        for process in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(found, timeout=1)
+    deadline = time.monotonic() + PATIENCE
+    while (found := marked(mark)) and time.monotonic() < deadline:  # what the system does not let go of, waits for a device
+        for number in itertools.chain.from_iterable(found.values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _new_folder(place: Path) -> Path:

@@ -148,6 +148,18 @@ class Scripted:
     def end(self) -> None:
         self.alive = False
 
+    def adopt(self, marked) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def go_on(self) -> None:
+        pass
+
+    def processor_seconds(self) -> None:
+        return None
+
     def kill(self) -> None:
         self.alive = False
 

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+
+import msgspec
 
 from rnnbench import process
 from rnnbench.measure.affinity import on_processors
@@ -27,7 +29,7 @@ class StartUp(TypedDict):
 class Sampled(TypedDict):
     """Seconds per call of each sample, and what the machine did meanwhile."""
 
-    samples: list[float]
+    samples: list[Annotated[float, msgspec.Meta(gt=0)]]
     events: dict[str, float] | None
 
 
@@ -44,7 +46,8 @@ class WorkerProcess(process.WorkerProcess):
         "prepare": StartUp,
         "gate": list[tuple[str, float | None, float, str | None]],
         "calibrate": float,
-        "sample": Sampled | list[float],  # the samples alone: of a worker that runs the code of an older commit
+        "sample": Sampled
+        | list[Annotated[float, msgspec.Meta(gt=0)]],  # the samples alone: of a worker that runs the code of an older commit
         "memory": int,
         "expect": None,
     }

@@ -1,7 +1,7 @@
 """The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
 
-In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them for one
-sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
+In each round one fresh process per backend is alive, the others stopped while one is sampled, and the parent asks them for
+one sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
 case the backends' order rotates from pass to pass, and the first pass's from round to round.  The first round starts with
 an empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases that the machine
 disturbed are measured once more, until that was in vain three times on end; a quick run repeats nothing.  After the rounds
@@ -14,7 +14,7 @@ import random
 import time
 from bisect import insort
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from rnnbench.check import Finding, Problem
 from rnnbench.measure.events import MOST_CANARY, altogether, disturbing, usual, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
 from rnnbench.measure.sampling import LONGEST_SAMPLE, Pass, Sample, made
 from rnnbench.measure.stopping import Measured
+from rnnbench.measure.workers import Use, Workers, use_of
 from rnnbench.process import WorkerFailure
 from rnnbench.scratch import scratch_folder
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
@@ -38,13 +38,6 @@ Progress = Callable[[int, int, str], None]
 
 LEAST_CALL = 1e-7
 """Seconds: a call from Python of a function that does nothing takes nearly as long."""
-
-Use = tuple[str, str, str, str]
-"""A backend with a cell, a nonlinearity and a dtype: all whose code is compiled at once."""
-
-
-def use_of(name: str, case: Case) -> Use:
-    return name, case.cell, case.nonlinearity, case.dtype
 
 
 def run(plan: Plan, writer: Writer, progress: Progress) -> None:
@@ -196,14 +189,15 @@ class _Session:
                 self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
                 vain = vain + 1 if self._measure(workers, case, number, scratch) else 0
 
-    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> bool:
+    def _measure(self, workers: Workers, case: Case, number: int, scratch: Path) -> bool:
         """Check and time the backends that have yet to be timed on a case in a round; whether the machine disturbed it."""
         todo = self._untimed(case, number)
         shift = (number + int(case.key(), 16)) % max(1, len(todo))
         order = todo[shift:] + todo[:shift]
         ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
         started = time.monotonic()
-        disturbed = self._time(workers, ready, case, number)
+        with workers.stopped():
+            disturbed = self._time(workers, ready, case, number)
         self._timing_seconds += time.monotonic() - started
         return disturbed
 
@@ -218,7 +212,7 @@ class _Session:
         """The backends that have yet to time a case in a round, or to do so once more."""
         return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
-    def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
+    def _prepare(self, workers: Workers, name: str, case: Case, number: int, scratch: Path) -> bool:
         """Load a case, call it once, and gate the network that will be timed; False where the backend failed.
 
         Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
@@ -237,7 +231,7 @@ class _Session:
             self.append(Startup(case, name, number, cold, **facts))
         return True
 
-    def _gate(self, workers: "_Workers", name: str, problem: Problem, number: int, scratch: Path) -> bool:
+    def _gate(self, workers: Workers, name: str, problem: Problem, number: int, scratch: Path) -> bool:
         """Check a case in this round's process; stored once, and again where a later round finds it wrong."""
         case, started = problem.case, time.monotonic()
         reference = reference_file(scratch, case)
@@ -257,7 +251,7 @@ class _Session:
             self.append(row)
         return passed
 
-    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> bool:
+    def _time(self, workers: Workers, names: list[str], case: Case, number: int) -> bool:
         settings = self._plan.settings
         if any((case, name) not in self._loops for name in names):
             self._calibrate(workers, names, case, number)
@@ -279,7 +273,7 @@ class _Session:
             self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
         return disturbed
 
-    def _pass(self, workers: "_Workers", names: list[str], case: Case, number: int, turn: int) -> Pass:
+    def _pass(self, workers: Workers, names: list[str], case: Case, number: int, turn: int) -> Pass:
         """One sample of each backend that has not failed, in an order that rotates from pass to pass."""
         asked: dict[str, Any] = {"count": 1}
         if self._plan.settings.affinity is not None:
@@ -292,12 +286,13 @@ class _Session:
             loops = self._loops[case, name]
             answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, **asked)
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
-                found[name] = Sample(answer[0], loops=loops)
-            elif answer is not None:
-                found[name] = Sample(answer["samples"][0], answer["events"], loops)
+                answer = {"samples": answer, "events": None}
+            if answer is not None:
+                events = {**(answer["events"] or {}), **workers.others_used}
+                found[name] = Sample(answer["samples"][0], events or None, loops)
         return found
 
-    def _calibrate(self, workers: "_Workers", names: list[str], case: Case, number: int) -> None:
+    def _calibrate(self, workers: Workers, names: list[str], case: Case, number: int) -> None:
         """Learn how many calls make a sample: as many of each backend as the fastest needs, but in no more than so long."""
         seconds: dict[str, float] = {}
         for name in names:
@@ -325,77 +320,21 @@ class _Session:
                 self._done += 1
 
     def _asked(
-        self, workers: "_Workers", name: str, case: Case, stage: Any, number: int | None, call: str, **arguments: Any
+        self, workers: Workers, name: str, case: Case, stage: Any, number: int | None, call: str, **arguments: Any
     ) -> Any:
         """The worker's answer, or None after its failure was stored."""
         arguments = {key: msgspec.to_builtins(value) for key, value in arguments.items()}
         try:
-            return workers.get(name).ask(call, self._plan.settings.time_limit, **arguments)
+            return workers.ask(name, call, self._plan.settings.time_limit, **arguments)
         except WorkerFailure as failure:
             self.append(Failure(case, name, stage, failure.reason, str(failure), number))  # type: ignore[arg-type]
             return None
 
     @contextmanager
-    def _workers(self, threads: int, scratch: Path) -> Iterator["_Workers"]:
-        workers = _Workers(self._plan, threads, scratch / "jit")
+    def _workers(self, threads: int, scratch: Path) -> Iterator[Workers]:
+        workers = Workers(self._plan, threads, scratch / "jit")
         try:
             workers.start()
             yield workers
         finally:
             workers.end()
-
-
-class _Workers:
-    """The processes of one round; one that ended is replaced when it is asked for again."""
-
-    def __init__(self, plan: Plan, threads: int, jit_cache: Path) -> None:
-        self._plan, self._threads, self._cache = plan, threads, jit_cache
-        self._processes: dict[str, WorkerProcess] = {}
-        self._greeted: set[str] = set()
-        self._broken: dict[str, WorkerFailure] = {}
-        self._used: set[Use] = set()
-
-    def start(self) -> None:
-        """Begin to import all at once; each is waited for, one after the other."""
-        for name in self._plan.names:
-            self._processes[name] = self._new(name)
-        for name in self._plan.names:
-            with suppress(WorkerFailure):  # is told again, and stored, when the backend is first asked for a case
-                self.get(name)
-
-    def get(self, name: str) -> WorkerProcess:
-        """A worker that is ready; raises WorkerFailure where its backend does not load, which is tried once a round."""
-        if name in self._broken:
-            raise self._broken[name]
-        process = self._processes.get(name)
-        if process is None or not process.alive:
-            if process is not None:
-                process.end()
-            process = self._processes[name] = self._new(name)
-            self._greeted.discard(name)
-            self._used = {use for use in self._used if use[0] != name}
-        if name not in self._greeted:
-            try:
-                process.greeting(START_LIMIT)
-            except WorkerFailure as failure:
-                process.end()
-                self._broken[name] = failure
-                raise
-            self._greeted.add(name)
-        return process
-
-    def _new(self, name: str) -> WorkerProcess:
-        entry = self._plan.entry(name)
-        cache = self._cache / str(self._plan.names.index(name))  # its own: no name finds code that another compiled
-        return WorkerProcess(entry.backend, self._threads, cache, entry.code, self._plan.settings.affinity)
-
-    def first_use(self, use: Use) -> bool:
-        """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""
-        if use in self._used:
-            return False
-        self._used.add(use)
-        return True
-
-    def end(self) -> None:
-        for process in self._processes.values():
-            process.end()
