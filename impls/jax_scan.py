@@ -19,10 +19,10 @@ import numpy as np
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.cells import Activations
 from rnnbench.errors import ArgumentError, BackendUnavailable
-from rnnbench.impls._host import process_threads
 from rnnbench.network import CheckedNetwork
 from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.surroundings import process_threads
 from rnnbench.threads import check_threads
 
 try:

@@ -112,6 +112,12 @@ def choosers() -> list[Listing]:
     return [Listing(name, _reason(name)) for name in sorted(registered(CHOOSERS))]
 
 
+def shipped(name: str) -> bool:
+    """Whether a backend is one of this package's."""
+    entry = registered(GROUP, PEERS, CHOOSERS).get(name)
+    return entry is not None and entry.value.startswith("rnnbench.impls.")
+
+
 def load_backend(name: str) -> Any:
     """Import the backend registered as ``name``, or the module in the file ``name`` if it ends in .py.
 

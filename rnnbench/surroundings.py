@@ -32,6 +32,14 @@ PASSED_ON = (
 """Of the user's environment, all that a backend's process sees besides what ``--env`` names."""
 
 
+def process_threads(variable: str) -> int:
+    """What an environment variable asks for, else as many threads as processors that this process may use."""
+    asked = os.environ.get(variable, "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def surroundings(threads: int | None = None, env: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a backend's process: ``PASSED_ON``, the variables named in ``env``, and its number of threads.
 

@@ -1,17 +1,11 @@
-"""While one backend is sampled the others use no processor, whatever their threads would do, and none is left behind stopped."""
+"""While one backend is sampled the others use no processor, whatever their threads would do."""
 
-import contextlib
-import os
 import sys
-import time
-from pathlib import Path
 
-import psutil
 import pytest
-from runs import GOOD, PATIENCE, measured, of, planned
+from runs import GOOD, measured, of, planned
 from wrapped_reference import backend_file
 
-from rnnbench.measure import workers as workers_module
 from rnnbench.measure.events import MOST_SIBLINGS, altogether, disturbing
 from rnnbench.measure.process import WorkerProcess
 from rnnbench.store import Failure, Time
@@ -54,7 +48,7 @@ def test_what_spins_beside_a_sample_is_stopped(tmp_path, module):
 
 @linux
 def test_what_siblings_used_all_the_same_is_stored_and_disturbs(tmp_path, monkeypatch):
-    monkeypatch.setattr(WorkerProcess, "stop", lambda self: None)
+    monkeypatch.setattr(WorkerProcess, "stop", lambda _: None)
     found = siblings_of_the_reference(tmp_path, SPINS)
     assert all(used > MOST_SIBLINGS for used in found)
     assert all(disturbing({"siblings": used}, 1.0) for used in found)

@@ -36,10 +36,15 @@ def ask(
     cases: Sequence[Case] = (),
     *,
     threads: int = 1,
+    time_limit: float | None = None,
     env: Iterable[str] = (),
     processors: str | None = None,
 ) -> dict[str, Answers]:
-    """Ask each backend for ``info()`` and, of each case, whether it takes part; as many at once as there are processors."""
+    """Ask each backend for ``info()`` and, of each case, whether it takes part; as many at once as there are processors.
+
+    ``time_limit``: seconds for each answer, the first one with the import (default: START_LIMIT).
+    """
+    limit = time_limit or START_LIMIT
     names = list(dict.fromkeys(backends))
     with scratch_folder() as folder, ThreadPoolExecutor(min(len(names), os.cpu_count() or 1) or 1) as pool:
         started: list[WorkerProcess] = []
@@ -53,7 +58,7 @@ def ask(
             return process
 
         try:
-            found = pool.map(lambda name: _asked(lambda: start(name), _package(name), cases), names)
+            found = pool.map(lambda name: _asked(lambda: start(name), _package(name), cases, limit), names)
             return dict(zip(names, found, strict=True))
         finally:
             ending.set()
@@ -62,19 +67,38 @@ def ask(
                 process.kill()  # so that no thread waits for an answer any longer
 
 
-def _asked(start: Callable[[], WorkerProcess], package: dict[str, str], cases: Sequence[Case]) -> Answers:
+def described(said: Answers) -> str:
+    """One line: the facts, or why there are none."""
+    return (
+        f"unavailable: {words(said.absent)}" if said.absent else ", ".join(f"{key} {value}" for key, value in said.info.items())
+    )
+
+
+def kind_of(said: Answers) -> str:
+    """The error that a backend raised when it was loaded, by its name; "" for none, or none that an answer tells."""
+    return str(said.absent).partition(": ")[0] if said.absent and said.absent.reason == "error" else ""
+
+
+def words(failure: WorkerFailure | None) -> str:
+    """What became of a backend, without the name of an error that says nothing more."""
+    text = " ".join(str(failure or "").split())
+    kind, _, rest = text.partition(": ")
+    return rest if kind in ("BackendUnavailable", "BackendBroken", "UnknownBackend") else text
+
+
+def _asked(start: Callable[[], WorkerProcess], package: dict[str, str], cases: Sequence[Case], limit: float) -> Answers:
     """Start a process, and ask it; where the question for all cases loses it, ask for each of them alone."""
     process = start()
     try:
-        info = process.greeting(START_LIMIT) | package
-        info |= {"code": code} if (code := process.ask("code", START_LIMIT)) else {}
+        info = process.greeting(limit) | package
+        info |= {"code": code} if (code := process.ask("code", limit)) else {}
     except WorkerFailure as failure:
         return Answers(absent=failure)
     else:
         try:
-            refusals = _supports(process, cases) if cases else []
+            refusals = _supports(process, cases, limit) if cases else []
         except WorkerFailure:
-            refusals = list(_one_by_one(start, cases))
+            refusals = list(_one_by_one(start, cases, limit))
         return Answers(info, None, {case: told for case, told in zip(cases, refusals, strict=True) if told})
     finally:
         process.end()
@@ -88,11 +112,11 @@ def _package(name: str) -> dict[str, str]:
     return {"package": f"{entry.dist.name} {entry.dist.version}"}
 
 
-def _supports(process: WorkerProcess, cases: Sequence[Case]) -> list[tuple[str, str] | None]:
-    return process.ask("supports", START_LIMIT, cases=msgspec.to_builtins(cases))
+def _supports(process: WorkerProcess, cases: Sequence[Case], limit: float) -> list[tuple[str, str] | None]:
+    return process.ask("supports", limit, cases=msgspec.to_builtins(cases))
 
 
-def _one_by_one(start: Callable[[], WorkerProcess], cases: Sequence[Case]) -> Iterator[tuple[str, str] | None]:
+def _one_by_one(start: Callable[[], WorkerProcess], cases: Sequence[Case], limit: float) -> Iterator[tuple[str, str] | None]:
     process, lost = None, 0
     for case in cases:
         if lost == LOSSES:
@@ -101,8 +125,8 @@ def _one_by_one(start: Callable[[], WorkerProcess], cases: Sequence[Case]) -> It
         try:
             if process is None:
                 process = start()
-                process.greeting(START_LIMIT)
-            yield _supports(process, [case])[0]
+                process.greeting(limit)
+            yield _supports(process, [case], limit)[0]
         except WorkerFailure as failure:
             lost += 1
             process = None

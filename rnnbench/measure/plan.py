@@ -14,10 +14,9 @@ from rnnbench.check import Problem
 from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure.affinity import checked
-from rnnbench.measure.asking import Answers, ask, missing_file
+from rnnbench.measure.asking import Answers, ask, kind_of, missing_file, words
 from rnnbench.measure.events import MOST_VAIN
 from rnnbench.measure.machine import environment
-from rnnbench.process import WorkerFailure
 from rnnbench.store import Case
 from rnnbench.suite import Suite
 from rnnbench.surroundings import named
@@ -183,7 +182,7 @@ def resumed_plan(path: Path) -> Plan:
     plan = Plan(contents.run, settings, path, True, contents.rows, contents.problems).asked()
     for name, said in plan.answers.items():
         if said.absent:
-            raise StoreError(f"cannot go on with {path}: {name} cannot run here any more: {_words(said.absent)}")
+            raise StoreError(f"cannot go on with {path}: {name} cannot run here any more: {words(said.absent)}")
         before = contents.run.backends[name]
         changed = [key for key in ("code", "package") if key in before and before[key] != _facts(said).get(key)]
         if changed:
@@ -221,11 +220,11 @@ def _chosen(names: Sequence[str] | None, cases: Sequence[Case], settings: Settin
             raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(known)}")
     found = _asked(names, cases, settings)
     for name, said in found.items():
-        kind, words = _kind_of(said), _words(said.absent)
+        kind, why = kind_of(said), words(said.absent)
         if kind == "UnknownBackend":
-            raise UnknownBackend(words)
+            raise UnknownBackend(why)
         if kind == "BackendUnavailable":
-            raise ArgumentError(f"backend {name!r} cannot run here: {words}")
+            raise ArgumentError(f"backend {name!r} cannot run here: {why}")
     if all(said.absent for said in found.values()):
         raise BackendUnavailable("; ".join(dict.fromkeys(_named(name, said) for name, said in found.items())))
     return found
@@ -238,23 +237,11 @@ def _asked(backends: Iterable[str], cases: Sequence[Case], settings: Settings) -
 def _facts(said: Answers) -> dict[str, Any]:
     """What a run stores of a backend; ``reason`` where it is left out because it does harm."""
     if said.absent:
-        harm = {} if _kind_of(said) == "BackendUnavailable" else {"reason": said.absent.reason}
-        return {"unavailable": _words(said.absent)} | harm
+        harm = {} if kind_of(said) == "BackendUnavailable" else {"reason": said.absent.reason}
+        return {"unavailable": words(said.absent)} | harm
     return {key: value for key, value in said.info.items() if key != "threads"}  # each case sets its own
 
 
 def _named(name: str, said: Answers) -> str:
-    words = _words(said.absent)
-    return words if words.startswith(name) else f"{name} cannot run here: {words}"
-
-
-def _kind_of(said: Answers) -> str:
-    """The error that a backend raised when it was loaded, by its name; "" for none, or none that an answer tells."""
-    return str(said.absent).partition(": ")[0] if said.absent and said.absent.reason == "error" else ""
-
-
-def _words(failure: WorkerFailure | None) -> str:
-    """What became of a backend, without the name of an error that says nothing more."""
-    text = " ".join(str(failure or "").split())
-    kind, _, rest = text.partition(": ")
-    return rest if kind in ("BackendUnavailable", "BackendBroken", "UnknownBackend") else text
+    why = words(said.absent)
+    return why if why.startswith(name) else f"{name} cannot run here: {why}"
