@@ -1,7 +1,6 @@
-"""What implementations on the CPU share: the contract for NumPy arrays in host memory, the process's number of threads,
+"""What implementations on the CPU share: the contract for NumPy arrays in host memory,
 and narrow arrays around what computes in float32."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,6 @@ def to_numpy(array: np.ndarray) -> np.ndarray:
 
 def synchronize() -> None:
     """Calls return when they are done."""
-
-
-def process_threads(variable: str) -> int:
-    """What an environment variable asks for, else as many threads as processors that this process may use."""
-    asked = os.environ.get(variable, "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def supports(spec: Spec) -> str | None:

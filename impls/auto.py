@@ -2,8 +2,10 @@
 
 Results are read once, when a network is loaded, from the folder in RNNBENCH_RESULTS or else from ./results; nothing is
 measured here.  ``forward`` is picked for by (T, B) from results of the phase forward, ``record`` and its ``backward``
-from those of step; cell, layers, dtype and the number of threads have to be those of the network.  Where no result
-serves, the default is numba_cpu.  ``AutoNetwork.picked`` says for each what was picked and why, the default included.
+from those of step; cell, layers and dtype have to be those of the network.  So has the number of threads; where there are
+results of another number alone, the backend that is fastest with that one is picked, and a warning says once how to measure
+with the network's.  Where no result serves, the default is numba_cpu.  ``AutoNetwork.picked`` says for each what was picked
+and why, the default included.
 
 Arrays are numpy.ndarray, and only backends whose arrays are the same are picked: the times of others leave out what it takes
 to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it is picked where it was measured.
@@ -11,17 +13,19 @@ to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it 
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
 import numba
 import numpy as np
 
 from rnnbench.arrays import NumpyArrays
-from rnnbench.backend import Gradients, Network, State, load_backend, unsupported
-from rnnbench.choice import Choice, Measurements, stored
+from rnnbench.backend import Gradients, Network, State, load_backend, shipped, unsupported
+from rnnbench.choice import Choice, Measurements, measuring_command, stored
 from rnnbench.errors import BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.measure.machine import machine_name
@@ -29,11 +33,15 @@ from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
 from rnnbench.store import Case, results_files
+from rnnbench.words import count
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 DEFAULT = "numba_cpu"
 VARIABLE = "RNNBENCH_RESULTS"
+
+_WARNED: set[tuple[int, int]] = set()
+"""The numbers of threads, of results and of networks, that have been told once."""
 
 
 class Source(NamedTuple):
@@ -114,27 +122,61 @@ class AutoNetwork(CheckedNetwork):
         )
         if self._source.measurements is None:
             return Choice(case, DEFAULT, _default(self._source.nothing))
+        measured = self._source.measurements.threads(case)
+        asked = case if measured is None else msgspec.structs.replace(case, threads=measured)
         try:
-            return self._source.measurements.choose(case, functools.partial(_refused, spec, phase))
+            choice = self._source.measurements.choose(asked, functools.partial(_refused, asked))
         except StoreError as error:
             return Choice(case, DEFAULT, _default(error))
+        return choice if asked == case else _with_other_threads(choice, case)
 
 
 def _default(reason: object) -> str:
     return f"{DEFAULT} is the default: {reason}."
 
 
-def _refused(spec: Spec, phase: str, name: str) -> str | None:
-    """Why a backend cannot be picked for a phase of a network, or None."""
+def _with_other_threads(choice: Choice, case: Case) -> Choice:
+    """What was picked by results of another number of threads than the case's, which say nothing of its seconds."""
+    number = choice.case.threads
+    said = (
+        f"{choice.backend} is fastest with {count(number, 'thread')}; "
+        f"with {count(case.threads, 'thread')} nothing is measured: {measuring_command(case)}"
+    )
+    if (number, case.threads) not in _WARNED:
+        _WARNED.add((number, case.threads))
+        warnings.warn(f"auto: {said}", stacklevel=2)
+    return Choice(case, choice.backend, f"{said}.", shapes=choice.shapes, excluded=choice.excluded)
+
+
+def _refused(case: Case, name: str) -> str | None:
+    """Why a backend cannot be picked for a case, or None.
+
+    One that is not this package's is imported in a process of its own first: one that ends it shall not end this one.
+    """
+    trouble = None if shipped(name) else _trouble(name)
+    if trouble:
+        return trouble
+    spec = case.spec()
     try:
         module = load_backend(name)
     except (BackendUnavailable, UnknownBackend) as error:
         return " ".join(str(error).split())
-    reason = unsupported(module, spec, phase)
+    reason = unsupported(module, spec, case.phase)
     kind = type(module.asarray(np.zeros(1, spec.dtype)))
     if reason is None and kind is not np.ndarray:
         return f"its arrays are {kind.__module__}.{kind.__name__}, not numpy.ndarray"
     return reason
+
+
+@functools.cache
+def _trouble(name: str) -> str | None:
+    """Why a backend cannot be imported here, asked once in a process of its own; None where it can."""
+    from rnnbench.measure.asking import ask, kind_of, words
+
+    said = ask([name])[name]
+    if said.absent is None:
+        return None
+    return words(said.absent) if kind_of(said) else f"{name} cannot run here: {said.absent}"
 
 
 def _source() -> Source:

@@ -21,10 +21,10 @@ from rnnbench.arrays import check_plain
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.cells import Activations
 from rnnbench.errors import ArgumentError, BackendUnavailable
-from rnnbench.impls._host import process_threads
 from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.surroundings import process_threads
 
 try:
     import jax

@@ -17,10 +17,11 @@ from rnnbench import convert
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
-from rnnbench.impls._host import asarray, process_threads, synchronize, to_numpy
+from rnnbench.impls._host import asarray, synchronize, to_numpy
 from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
+from rnnbench.surroundings import process_threads
 
 try:
     import onnxruntime

@@ -14,10 +14,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rnnbench.errors import BackendUnavailable, UnknownBackend
+from rnnbench.errors import BackendBroken, BackendUnavailable, UnknownBackend
 from rnnbench.spec import Spec
 
 GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choosers"
+
+FILE_PREFIX = "rnnbench_user_"
+"""Of the names of modules that were loaded from files."""
 
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
@@ -117,17 +120,23 @@ class Listing(NamedTuple):
 
 def backends() -> list[Listing]:
     """List the registered backends, sorted by name.  Imports each one to learn whether it can run here."""
-    return [Listing(name, _reason(name)) for name in sorted(_registered(GROUP))]
+    return [Listing(name, _reason(name)) for name in sorted(registered(GROUP))]
 
 
 def peers() -> list[Listing]:
     """List the same of the registered peers: implementations to measure against, which take part only where they are named."""
-    return [Listing(name, _reason(name)) for name in sorted(_registered(PEERS))]
+    return [Listing(name, _reason(name)) for name in sorted(registered(PEERS))]
 
 
 def choosers() -> list[Listing]:
     """List the same of the registered choosers: they run others' networks, and take part only where they are named."""
-    return [Listing(name, _reason(name)) for name in sorted(_registered(CHOOSERS))]
+    return [Listing(name, _reason(name)) for name in sorted(registered(CHOOSERS))]
+
+
+def shipped(name: str) -> bool:
+    """Whether a backend is one of this package's."""
+    entry = registered(GROUP, PEERS, CHOOSERS).get(name)
+    return entry is not None and entry.value.startswith("rnnbench.impls.")
 
 
 def load_backend(name: str) -> Any:
@@ -137,16 +146,16 @@ def load_backend(name: str) -> Any:
     """
     if name.endswith(".py"):
         return _load_file(Path(name))
-    registered = _registered(GROUP, PEERS, CHOOSERS)
-    if name not in registered:
-        raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(registered))}")
+    known = registered(GROUP, PEERS, CHOOSERS)
+    if name not in known:
+        raise UnknownBackend(f"unknown backend {name!r}; registered are {', '.join(sorted(known))}")
     try:
-        module = importlib.import_module(registered[name].value)
+        module = importlib.import_module(known[name].value)
     except BackendUnavailable:
         raise
     except Exception as error:  # a library that is installed but broken may raise anything while it loads
-        raise BackendUnavailable(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-    reason = unavailable(module)
+        raise BackendBroken(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+    reason = _reason_of(module)
     if reason:
         raise BackendUnavailable(f"{name} cannot run here: {reason}")
     return _complete(module, name)
@@ -155,15 +164,15 @@ def load_backend(name: str) -> Any:
 def unavailable(module: Any) -> str | None:
     """Why an imported backend cannot run here: what its optional function ``unavailable()`` answers, else None."""
     ask = getattr(module, "unavailable", None)
-    return ask() if ask else None
+    return _sentence("unavailable", ask()) if ask else None
 
 
 def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     """Why a backend cannot run a phase of a network: what ``supports(spec)`` answers, then its optional function
-    ``supports_phase(spec, phase)``, for a backend without BPTT; None where it can."""
+    ``supports_phase(spec, phase)``, for a backend without BPTT; None where it can.  Raises TypeError for another answer."""
+    reason = _sentence("supports", module.supports(spec))
     ask = getattr(module, "supports_phase", None)
-    reason = module.supports(spec)
-    return ask(spec, phase) if reason is None and ask else reason
+    return _sentence("supports_phase", ask(spec, phase)) if reason is None and ask else reason
 
 
 def device_timer(module: Any) -> DeviceTimer | None:
@@ -172,7 +181,38 @@ def device_timer(module: Any) -> DeviceTimer | None:
     return ask() if ask else None
 
 
-def _registered(*groups: str) -> dict[str, EntryPoint]:
+def told(module: Any) -> dict[str, Any]:
+    """What ``info()`` answers; raises BackendBroken where it raises, or answers with something else than facts."""
+    try:
+        facts = module.info()
+    except Exception as error:  # whichever it is, there is a backend that cannot even tell its versions
+        raise BackendBroken(f"{_shown(module)} cannot run here: info raised {type(error).__name__}: {error}") from error
+    if not isinstance(facts, dict) or not all(isinstance(name, str) for name in facts):
+        raise BackendBroken(f"{_shown(module)} cannot run here: info returned {facts!r:.100}; expected facts by name")
+    return facts
+
+
+def _shown(module: Any) -> str:
+    """How a user calls a module: the file that was loaded, or its last name."""
+    name = getattr(module, "__name__", repr(module))
+    return str(module.__file__) if name.startswith(FILE_PREFIX) else name.rpartition(".")[2]
+
+
+def _sentence(function: str, answer: Any) -> str | None:
+    if answer is not None and not (isinstance(answer, str) and answer.strip()):
+        raise TypeError(f"{function} returned {answer!r:.100}; expected None, or the reason why not")
+    return answer
+
+
+def _reason_of(module: Any) -> str | None:
+    try:
+        return unavailable(module)
+    except Exception as error:  # whatever it raises is why it cannot run
+        return f"unavailable raised {type(error).__name__}: {error}"
+
+
+def registered(*groups: str) -> dict[str, EntryPoint]:
+    """Who is registered in these groups, by name, without importing any; raises UnknownBackend for two of one name."""
     found: dict[str, EntryPoint] = {}
     for entry in (entry for group in groups for entry in entry_points(group=group)):
         other = found.setdefault(entry.name, entry)
@@ -192,7 +232,7 @@ def _reason(name: str) -> str | None:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise UnknownBackend(f"no file {str(path)!r}; expected a registered backend or the path of a module")
-    name = f"rnnbench_user_{path.stem}"
+    name = f"{FILE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -201,7 +241,7 @@ def _load_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the file does while it loads is its author's to mend
-        raise BackendUnavailable(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BackendBroken(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return _complete(module, str(path))
 
 

@@ -113,6 +113,13 @@ class Measurements:
         """Whether there is any result, or failure, of this case or of another shape of its kind."""
         return any(self._groups.get(_group(_usual(case)), {}).values())
 
+    def threads(self, case: Case) -> int | None:
+        """The number of threads nearest to the case's with which there are results that serve it; None for none."""
+        kind, place = _group(_usual(case)), _OTHERS.index("threads")
+        others = {group[place] for group in self._groups if group == (*kind[:place], group[place], *kind[place + 1 :])}
+        served = [number for number in others if self.serve(msgspec.structs.replace(case, threads=number))]
+        return min(served, key=lambda number: (abs(math.log2(number / case.threads)), number), default=None)
+
     def predictions(self, case: Case) -> tuple[list[Prediction], dict[str, str]]:
         """What each backend is expected to take, fastest first, and why others are not to be chosen, by name."""
         case, found, excluded = _usual(case), [], {}
@@ -239,3 +246,13 @@ def _why(first: Prediction, second: Prediction | None) -> str:
 
 def _shape(case: Case) -> str:
     return " ".join(f"{name}{getattr(case, name)}" for name in SIZES)
+
+
+def measuring_command(case: Case) -> str:
+    """The command that measures a case on all backends."""
+    words = ["rnnbench best --measure", "--cell", case.cell, "--phase", case.phase]
+    for name in SIZES:
+        words += [f"-{name}", f"{getattr(case, name)}"]
+    words += ["--threads", f"{case.threads}", "--dtype", case.dtype, "--layers", f"{case.layers}"]
+    words += ["--bidirectional"] * case.bidirectional + ["--no-bias"] * (not case.bias)
+    return " ".join(words)

@@ -11,12 +11,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnbench
-from rnnbench.backend import GROUP
+from rnnbench.backend import CHOOSERS, GROUP, PEERS, registered
 from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.machine import machine
@@ -28,6 +27,8 @@ from rnnbench.commands.show import show
 from rnnbench.commands.suites import suites
 from rnnbench.commands.template import template
 from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
+from rnnbench.surroundings import named, process_threads
+from rnnbench.words import printable
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -54,15 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def backends(options: argparse.Namespace) -> int:
     """List the registered backends, and why one cannot run here; then peers and choosers, which take part where named."""
-    listing, peers, choosers = rnnbench.backends(), rnnbench.peers(), rnnbench.choosers()
-    width = max(len(entry.name) for entry in (*listing, *peers, *choosers))
-    titled = (("", listing), ("\npeers, to measure against:", peers), ("\nchoosers, which run one of the others:", choosers))
-    for title, entries in titled:
-        if title and entries:
+    from rnnbench.measure.asking import ask, described
+
+    groups = {"": GROUP, "\npeers, to measure against:": PEERS, "\nchoosers, which run one of the others:": CHOOSERS}
+    listed = {title: sorted(registered(group)) for title, group in groups.items()}
+    names = [name for some in listed.values() for name in some]
+    answers = ask(names, threads=process_threads("OMP_NUM_THREADS"), time_limit=options.time_limit)
+    for title, some in listed.items():
+        if title and some:
             print(title)
-        for entry in entries:
-            about = f"unavailable: {entry.reason}" if entry.reason else _described(entry.name)
-            print(f"{entry.name:<{width}}  {about}")
+        for name in some:
+            print(f"{printable(name):<{max(map(len, names))}}  {printable(described(answers[name]))}")
     return OK
 
 
@@ -87,7 +90,9 @@ def check(options: argparse.Namespace) -> int:
     time_limit = options.time_limit or harness.TIME_LIMIT
     told = None if options.backends else unavailable
     try:
-        reports = harness.check_all(names, todo, time_limit=time_limit, progress=progress.count, unavailable=told)
+        reports = harness.check_all(
+            names, todo, time_limit=time_limit, progress=progress.count, unavailable=told, env=named(options.env)
+        )
     except harness.Interrupted as interrupt:
         reports, interrupted = interrupt.reports, True
     progress.clear()
@@ -113,7 +118,7 @@ def _to_check(options: argparse.Namespace) -> tuple[list[str], list[Any]]:
         if options.random is not None:
             raise ArgumentError(f"--random is {options.random} with --device simulator; expected none: it takes too long")
         return options.backends or ["numba_cuda"], levels.simulator_trials(_level(options), options.cell, options.dtype)
-    names = list(dict.fromkeys(options.backends)) or sorted({entry.name for entry in entry_points(group=GROUP)})
+    names = list(dict.fromkeys(options.backends)) or sorted(registered(GROUP))
     todo = levels.trials(_level(options), options.cell, dtypes=options.dtype)
     if options.random is not None:
         todo += levels.random_trials(options.random, options.seed or 0, options.cell, options.dtype)
@@ -128,7 +133,7 @@ def _self_test(options: argparse.Namespace) -> int:
     """Check the harness itself: every planted bug has to be found."""
     from rnnbench.check.self_test import self_test
 
-    for name in ("backends", "cell", "dtype", "level", "random", "seed", "gradients_only", "time_limit", "json"):
+    for name in ("backends", "cell", "dtype", "level", "random", "seed", "gradients_only", "time_limit", "env", "json"):
         value = getattr(options, name)
         if value not in (None, [], False):
             shown = "the backend" if name == "backends" else f"--{name.replace('_', '-')}"
@@ -252,6 +257,7 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
         "threads",
         "fit",
         "affinity",
+        "env",
         "dry_run",
     ):
         value = getattr(options, name)
@@ -264,7 +270,7 @@ def _summary(path: Path) -> int:
     from rnnbench.store import End, Failure, read
     from rnnbench.words import duration
 
-    rows = read(path).rows
+    _, run, rows, _ = read(path)
     end = rows[-1]
     if isinstance(end, End) and end.overhead is not None:
         took = f"running took {duration(end.seconds)}"
@@ -275,7 +281,8 @@ def _summary(path: Path) -> int:
     except MissingLibrary as error:
         print(f"rnnbench: no summary: {error}", file=sys.stderr)
     print(f"results: {path}")
-    return CASES_FAILED if failures else OK
+    harmful = any("reason" in facts for facts in run.backends.values())
+    return CASES_FAILED if failures or harmful else OK
 
 
 def _one_results_file(path: Path) -> Path:
@@ -290,11 +297,6 @@ def _reports() -> Any:
     from rnnbench import reports
 
     return reports
-
-
-def _described(name: str) -> str:
-    facts = rnnbench.load_backend(name).info()
-    return ", ".join(f"{key} {value}" for key, value in facts.items())
 
 
 def _complain(error: object, code: int) -> int:
@@ -352,7 +354,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    add(backends)
+    sub = add(backends)
+    sub.add_argument(
+        "--time-limit", type=_positive(float), metavar="S", help="seconds that each may take to answer (default: 120)"
+    )
     add(template)
     sub = add(suites)
     sub.add_argument("suite", nargs="?", help="a suite's name, or the path of a .toml file")
@@ -372,6 +377,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--time-limit", type=_positive(float), metavar="S", help="seconds for an import, a call or a promise (default: 60)"
     )
+    _add_env(sub)
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of tables")
     sub.add_argument("--device", choices=["host", "simulator"], default="host", help="simulator: numba_cuda without a GPU")
     sub.add_argument("--self-test", action="store_true", help="check the harness: is every planted bug found?")
@@ -397,6 +403,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-o", "--output", metavar="DIR", help="where results go (default: results)")
     sub.add_argument("--resume", metavar="FILE", help="go on with an interrupted run")
+    _add_env(sub)
     add_plan_arguments(sub, _positive)
 
     sub = add(machine)
@@ -476,6 +483,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the choice of cases (default: 0)")
     sub.add_argument("-o", "--output", metavar="DIR", help="keep the results file in this folder")
     return parser
+
+
+def _add_env(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--env", action="append", metavar="NAME", help="an environment variable that backends see; may be given several times"
+    )
 
 
 def _roof(text: str) -> tuple[int, float]:

@@ -25,6 +25,10 @@ class BackendUnavailable(RnnbenchError, ImportError):
     """A known backend that cannot run here; the message says why and how to mend it."""
 
 
+class BackendBroken(BackendUnavailable):
+    """A backend whose module raises while it is imported, or that cannot even tell its versions."""
+
+
 class MissingLibrary(RnnbenchError, ImportError):
     """An optional library that a command needs; the message says how to install it."""
 

@@ -11,8 +11,9 @@ from browser import launched
 from wrapped_reference import backend_file
 
 from rnnbench.cli import main
-from rnnbench.measure import references
+from rnnbench.measure import asking, references
 from rnnbench.measure import run as run_module
+from rnnbench.measure import workers as workers_module
 
 pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
 
@@ -135,8 +136,9 @@ def workers(monkeypatch):
     class Here(Scripted):
         log: ClassVar[list] = []  # one per test
 
-    monkeypatch.setattr(run_module, "WorkerProcess", Here)
+    monkeypatch.setattr(workers_module, "WorkerProcess", Here)
     monkeypatch.setattr(references, "WorkerProcess", Here)
+    monkeypatch.setattr(asking, "WorkerProcess", Here)
     return Here
 
 

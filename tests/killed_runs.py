@@ -28,9 +28,10 @@ from wrapped_reference import backend_file
 
 from rnnbench import disk, store
 from rnnbench.errors import StoreError
+from rnnbench.measure import asking, references
 from rnnbench.measure import plan as plan_module
-from rnnbench.measure import references
 from rnnbench.measure import run as run_module
+from rnnbench.measure import workers as workers_module
 from rnnbench.measure.machine import environment
 from rnnbench.measure.plan import Plan, resumed_plan
 from rnnbench.store import Case, Writer
@@ -140,7 +141,7 @@ def main(folder: Path, points: int, seed: int) -> None:
     facts = environment()
     plan_module.environment = runs.environment = lambda *_: facts  # asks git, which takes longer than a life
     os.fsync = lambda _: None  # a kill leaves to the kernel what was written; power cuts are not tried
-    run_module.WorkerProcess = references.WorkerProcess = Answers
+    workers_module.WorkerProcess = references.WorkerProcess = asking.WorkerProcess = Answers
     disk.FileIO = Pieces
     draw = random.Random(seed)
 

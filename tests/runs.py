@@ -118,7 +118,9 @@ class Scripted:
     ending: type[BaseException] = KeyboardInterrupt
     _lock = threading.Lock()
 
-    def __init__(self, backend: str, threads: int, jit_cache: Path, code: Path | None = None, processors=None) -> None:
+    def __init__(
+        self, backend: str, threads: int, jit_cache: Path, code: Path | None = None, processors=None, env: tuple[str, ...] = ()
+    ) -> None:
         self.backend, self.alive = backend, True
 
     def greeting(self, time_limit: float) -> dict:
@@ -138,11 +140,25 @@ class Scripted:
             "window_cost": {"all": 0.5},
             "calibrate": cls.seconds.get(self.backend, 1e-3),
             "memory": 1,
+            "code": None,
+            "supports": [None] * len(arguments.get("cases", ())),
         }
         return {"samples": [1e-3] * arguments["count"], "events": None} if call == "sample" else answers[call]
 
     def end(self) -> None:
         self.alive = False
+
+    def adopt(self, marked) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def go_on(self) -> None:
+        pass
+
+    def processor_seconds(self) -> None:
+        return None
 
     def kill(self) -> None:
         self.alive = False

@@ -3,6 +3,7 @@
 Takes 20 s, most of it the gate's.
 """
 
+import shlex
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,9 @@ import rnnbench
 from rnnbench import Spec, StoreError
 from rnnbench.check import check
 from rnnbench.check.levels import trials
+from rnnbench.choice import measuring_command
+from rnnbench.cli import _parser
+from rnnbench.commands.best import _case
 from rnnbench.impls import auto, numba_cpu, numpy_ref
 from rnnbench.measure.plan import Settings, new_plan
 from rnnbench.store import Case
@@ -103,6 +107,70 @@ def test_without_a_result_that_serves_the_default_is_numba_cpu_and_says_so():
     net = loaded()
     step(net, x())
     assert net.picked["step", 7, 3].why == "numba_cpu is the default: no result serves lstm step T7 B3 I4 H5."
+
+
+WITH_TWO = "rnnbench best --measure --cell lstm --phase forward -T 7 -B 3 -H 5 -I 4 --threads 2 --dtype float32 --layers 1"
+
+
+def test_results_of_one_thread_choose_for_a_network_of_two_and_say_so(monkeypatch):
+    """The seconds of one thread are none of two; which is the faster backend is known better than not at all."""
+    monkeypatch.setattr(auto, "_WARNED", set())
+    results({("numpy_ref", FORWARD): 1.0, ("numba_cpu", FORWARD): 2.0})
+    net = auto.load(SPEC, PARAMS, threads=2)
+    said = f"numpy_ref is fastest with 1 thread; with 2 threads nothing is measured: {WITH_TWO}"
+    with pytest.warns(UserWarning, match="numpy_ref is fastest with 1 thread") as caught:
+        net.forward(x())
+    assert [str(one.message) for one in caught] == [f"auto: {said}"]
+    net.forward(x(8))  # the warning would be an error here: it is given once
+    choice = net.picked["forward", 7, 3]
+    assert (choice.backend, choice.seconds, choice.low, choice.case.threads) == ("numpy_ref", None, None, 2)
+    assert choice.why == f"{said}."
+
+
+def test_results_of_the_network_s_threads_go_before_those_of_others(monkeypatch):
+    two = msgspec.structs.replace(FORWARD, threads=2)
+    results({("numpy_ref", FORWARD): 1.0, ("numba_cpu", FORWARD): 2.0, ("numpy_ref", two): 2.0, ("numba_cpu", two): 1.0})
+    net = auto.load(SPEC, PARAMS, threads=2)
+    net.forward(x())
+    assert net.picked["forward", 7, 3].backend == "numba_cpu"
+    assert net.picked["forward", 7, 3].seconds == 1.0
+
+
+def test_of_several_other_numbers_of_threads_the_nearest_counts(monkeypatch):
+    monkeypatch.setattr(auto, "_WARNED", set())
+    by_threads = {threads: msgspec.structs.replace(FORWARD, threads=threads) for threads in (1, 3, 16)}
+    results(
+        {("numpy_ref", case): float(threads != 3) + 1 for threads, case in by_threads.items()}
+        | {("numba_cpu", case): 1.5 for case in by_threads.values()}
+    )
+    net = auto.load(SPEC, PARAMS, threads=2)
+    with pytest.warns(UserWarning, match="numpy_ref is fastest with 3 threads"):
+        net.forward(x())
+
+
+def test_what_auto_says_measures_what_it_lacks(capsys, monkeypatch):
+    assert measuring_command(msgspec.structs.replace(FORWARD, threads=2)) == WITH_TWO
+    options = _parser().parse_args(shlex.split(WITH_TWO)[1:])
+    assert _case(options) == msgspec.structs.replace(FORWARD, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os; os._exit(0)", "the worker ended with exit code 0 on import"),
+        ("import ctypes; ctypes.string_at(0)", "the worker was killed by SIGSEGV on import"),
+        ("raise OSError('no device')", "cannot be imported: OSError: no device"),
+    ],
+    ids=["exits", "segfault", "raises"],
+)
+def test_a_backend_that_does_harm_is_not_picked_and_ends_no_process_of_its_user(here, source, said):
+    (here / "harmful.py").write_text(source)
+    name = str(here / "harmful.py")
+    results({(name, FORWARD): 1.0, ("numpy_ref", FORWARD): 2.0})
+    net = loaded()
+    net.forward(x())
+    assert net.picked["forward", 7, 3].backend == "numpy_ref"
+    assert said in net.picked["forward", 7, 3].excluded[name]
 
 
 def test_results_of_another_machine_do_not_count():

@@ -15,9 +15,8 @@ from wrapped_reference import backend_file
 
 from rnnbench.measure.machine import environment, machine_name
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.measure.process import PASSED_ON
-from rnnbench.process import THREAD_VARIABLES
 from rnnbench.store import Startup
+from rnnbench.surroundings import PASSED_ON, THREAD_VARIABLES
 
 pytestmark = pytest.mark.usefixtures("machine_at_rest", "no_process_left_behind")
 
@@ -52,7 +51,7 @@ def test_a_worker_sees_the_listed_variables_alone_and_as_many_threads_as_its_cas
         # Python sets LC_CTYPE where the locale is C, threadpoolctl the other
         caches = {"NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR"}
         jax = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "XLA_PYTHON_CLIENT_PREALLOCATE"}
-        own = caches | jax | {"LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
+        own = caches | jax | {"RNNBENCH_WORKER", "LC_CTYPE", "KMP_DUPLICATE_LIB_OK"}
         assert set(seen) <= {*PASSED_ON, *THREAD_VARIABLES, *own}
         assert {seen[variable] for variable in THREAD_VARIABLES} == {str(threads)}
         assert all(seen[variable] == os.environ[variable] for variable in ("PATH", "HOME"))

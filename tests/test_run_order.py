@@ -68,6 +68,22 @@ def test_all_backends_of_a_case_run_one_power_of_two_of_loops_set_by_the_fastest
     assert {arguments["loops"] for _, call, arguments in workers.log if call == "sample"} == {64}
 
 
+def test_a_backend_that_says_it_is_fast_sets_no_sample_of_another_beyond_half_a_second(workers, tmp_path):
+    workers.seconds = {"numpy_ref": 3e-3, "numba_cpu": 2e-7}
+    loops = {(row.backend, row.loops) for row in of(Time, measured(planned(tmp_path, NAMES, [GOOD], shortest_sample=5e-3)))}
+    assert loops == {("numpy_ref", 128), ("numba_cpu", 32768)}  # 128 x 3e-3 <= 0.5, and 32768 x 2e-7 >= 5e-3
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9])
+def test_a_call_that_took_no_time_is_that_backend_s_failure_and_sets_no_loops(workers, tmp_path, seconds):
+    workers.seconds = {"numpy_ref": 3e-3, "numba_cpu": seconds}
+    contents = measured(planned(tmp_path, NAMES, [GOOD], shortest_sample=5e-3))
+    (failure,) = of(Failure, contents)
+    assert (failure.backend, failure.stage, failure.reason) == ("numba_cpu", "time", "error")
+    assert failure.message.startswith(f"a call took {seconds:g} s by its own clock")
+    assert {(row.backend, row.loops) for row in of(Time, contents)} == {("numpy_ref", 2)}
+
+
 def test_a_call_that_is_longer_than_a_sample_runs_once(workers, tmp_path):
     workers.seconds = dict.fromkeys(NAMES, 2.0)
     assert {row.loops for row in of(Time, measured(planned(tmp_path, NAMES, MANY[:1])))} == {1}
@@ -180,8 +196,14 @@ def test_a_resumed_run_makes_as_many_loops_as_before(workers, tmp_path):
     assert {(row.round, row.loops) for row in rows} == {(0, 64), (1, 64)}
 
 
-def test_what_is_not_supported_is_told_once_however_often_a_run_is_resumed(workers, tmp_path):
-    name = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
+def test_what_is_not_supported_is_told_once_however_often_a_run_is_resumed(workers, tmp_path, monkeypatch):
+    answers, name = workers.ask, backend_file(tmp_path / "none.py")
+
+    def ask(self, call, time_limit, **arguments):
+        answer = answers(self, call, time_limit, **arguments)
+        return [["unsupported", "not ready"]] if (self.backend, call) == (name, "supports") else answer
+
+    monkeypatch.setattr(workers, "ask", ask)
     plan = planned(tmp_path, ["numpy_ref", name], [GOOD], rounds=2)
     with pytest.raises(KeyboardInterrupt):
         measured(plan, interrupt_at(1))

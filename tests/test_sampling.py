@@ -24,7 +24,7 @@ def passes(*readings: float | None, count: int, limit: float | None = LIMIT, sec
         events = None if reading is None else {"canary_s": reading}
         return {"a": Sample(seconds + number * 1e-6, {"canary_s": QUIET}), "b": Sample(seconds + number * 1e-6, events)}
 
-    return made(make, count, 1, limit)
+    return made(make, count, limit)
 
 
 def places(some) -> list[int]:
@@ -63,9 +63,7 @@ def test_long_passes_are_not_made_again():
 
 def test_where_one_backend_tells_no_reading_none_is_made_again():
     """As one that runs the code of an older commit: passes would be chosen by what slowed the other."""
-    made_of_a = made(
-        lambda number: {"a": Sample(1e-3, {"canary_s": QUIET if number else SLOW}), "b": Sample(1e-3)}, 3, 1, LIMIT
-    )
+    made_of_a = made(lambda number: {"a": Sample(1e-3, {"canary_s": QUIET if number else SLOW}), "b": Sample(1e-3)}, 3, LIMIT)
     assert (len(made_of_a.kept), made_of_a.left_out) == (3, [])
 
 

@@ -37,6 +37,7 @@ def check(
     gradients_only: bool = False,
     time_limit: float = TIME_LIMIT,
     progress: Progress | None = None,
+    env: Sequence[str] = (),
 ) -> Report:
     """Check one backend on the trials of a level ("smoke", "standard" or "full"), for some cells or all.
 
@@ -45,10 +46,12 @@ def check(
     ``backend`` is a registered name or the path of a .py file: it is then examined in a child process, and a crash or a
     hang of more than ``time_limit`` seconds is a finding; or anything with the functions of a backend, which is examined
     in this process, where a crash or a hang is the end of the process.
+    ``env``: environment variables that the child process sees besides the usual ones (``rnnbench.surroundings``).
     Raises BackendUnavailable and UnknownBackend, ArgumentError for an unknown level or cell, ReferenceFailed.
     """
     todo = trials(level, cells)
-    return check_all([backend], numbers_only(todo) if gradients_only else todo, time_limit=time_limit, progress=progress)[0]
+    asked = numbers_only(todo) if gradients_only else todo
+    return check_all([backend], asked, time_limit=time_limit, progress=progress, env=env)[0]
 
 
 def check_all(
@@ -58,6 +61,7 @@ def check_all(
     time_limit: float = TIME_LIMIT,
     progress: Progress | None = None,
     unavailable: Unavailable | None = None,
+    env: Sequence[str] = (),
 ) -> list[Report]:
     """Check backends on the same trials; what is expected of each is computed once, while the backends are examined.
 
@@ -66,7 +70,7 @@ def check_all(
     """
     if not todo:
         raise ArgumentError("no trials; expected at least one")
-    run = _Run(backends, todo, time_limit, progress, unavailable)
+    run = _Run(backends, todo, time_limit, progress, unavailable, env)
     try:
         run.carry_out()
     except KeyboardInterrupt:
@@ -98,9 +102,9 @@ def settled(examined: Subject, trial: Trial, refusals: dict[Problem, str]) -> Tr
 class _Examination:
     """One backend of a run, and what is known of it."""
 
-    def __init__(self, backend: Any, time_limit: float) -> None:
+    def __init__(self, backend: Any, time_limit: float, env: Sequence[str]) -> None:
         self.name, self.loading = shown_name(backend), loading_code(backend)
-        self.subject = subject(backend, time_limit)
+        self.subject = subject(backend, time_limit, env)
         self.outcomes: dict[int, Outcome] = {}
         self.refusals: dict[Problem, str] = {}
         self.refused = False
@@ -120,9 +124,10 @@ class _Run:
         time_limit: float,
         progress: Progress | None,
         unavailable: Unavailable | None,
+        env: Sequence[str],
     ) -> None:
         self._todo, self._progress, self._unavailable = todo, progress, unavailable
-        self._all = [_Examination(backend, time_limit) for backend in backends]
+        self._all = [_Examination(backend, time_limit, env) for backend in backends]
         self._apart = [examination for examination in self._all if isinstance(examination.subject, Isolated)]
         self._references = References(referees(len(todo)) if self._apart else 0)
         self._pool = ThreadPoolExecutor(max(1, len(self._apart)))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rnnbench.backend import unsupported
+from rnnbench.backend import told, unsupported
 from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import Finding, gate
 from rnnbench.check.problem import Problem
@@ -19,13 +19,10 @@ class Examiner:
         self._read: tuple[str, Expected] | None = None
 
     def info(self) -> dict[str, Any]:
-        return self._backend.info()
+        return told(self._backend)
 
     def supports(self, problem: Problem) -> str | None:
-        reason = unsupported(self._backend, problem.case.spec(), problem.case.phase)
-        if reason is not None and not (isinstance(reason, str) and reason):
-            raise TypeError(f"supports returned {reason!r}; expected None, or the reason why not")
-        return reason
+        return unsupported(self._backend, problem.case.spec(), problem.case.phase)
 
     def examine(self, problem: Problem, reference: str, promise: str | None) -> list[Finding]:
         """Compare one call with the reference in a file, or examine a promise."""

@@ -1,18 +1,20 @@
 """A backend under examination, in a process of its own or in this one; whatever it does becomes a finding."""
 
-import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from rnnbench.backend import told
 from rnnbench.check.examiner import Examiner
 from rnnbench.check.gate import Finding
 from rnnbench.check.levels import Trial
 from rnnbench.check.outcome import WHOLE, Outcome
-from rnnbench.errors import BackendUnavailable, RnnbenchError, UnknownBackend
-from rnnbench.process import THREAD_VARIABLES, WorkerFailure, WorkerProcess
+from rnnbench.check.process import WorkerProcess
+from rnnbench.errors import BackendBroken, BackendUnavailable, RnnbenchError, UnknownBackend
+from rnnbench.process import WorkerFailure
 
 TIME_LIMIT = 60.0
 """Seconds for the import of a backend, one call and each promise."""
@@ -97,10 +99,7 @@ class Here(Subject):
 
     def __init__(self, backend: Any) -> None:
         self._examiner = Examiner(backend)
-        try:
-            self.info = self._ask("info")
-        except Failed as failed:
-            raise BackendUnavailable(f"{backend!r} cannot run here: info {failed}") from failed
+        self.info = told(backend)
 
     def stop(self) -> None:
         """It is examined by the thread that would call this."""
@@ -118,12 +117,12 @@ class Here(Subject):
 class Isolated(Subject):
     """A registered backend, or one in a file, in a child process, which is started anew after it crashed or hung.
 
-    It has the environment of this process, and one thread unless a variable as OMP_NUM_THREADS asks for more.
+    ``env``: variables of this process that it sees besides the usual ones (``rnnbench.surroundings``).
     """
 
-    def __init__(self, name: str, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(self, name: str, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> None:
         super().__init__()
-        self._name, self._time_limit = name, time_limit
+        self._name, self._time_limit, self._env = name, time_limit, tuple(env)
         self._process: WorkerProcess | None = None
         self._refused: RnnbenchError | None = None
         self._lost = 0
@@ -148,18 +147,16 @@ class Isolated(Subject):
         request = {name: msgspec.to_builtins(value) for name, value in arguments.items()}
         process = self._running()
         try:
-            answer = process.ask(call, self._time_limit, **request)
+            return process.ask(call, self._time_limit, **request)
         except WorkerFailure as failure:
             raise self._failed(failure) from failure
-        return msgspec.convert(answer, list[Finding]) if call in ("examine", "explain") else answer
 
     def _running(self) -> WorkerProcess:
         if self._process:
             return self._process
         if self._refused:
             raise self._refused
-        environment = dict.fromkeys(THREAD_VARIABLES, "1") | os.environ  # backends that run at once hinder each other less
-        self._process = WorkerProcess("rnnbench.check.worker", self._name, environment)
+        self._process = WorkerProcess(self._name, self._env)
         if self._stopped:  # between the two
             self._process.kill()
         try:
@@ -169,30 +166,28 @@ class Isolated(Subject):
             if failure.reason == "error" and not self.info and not self._lost:
                 self._refused = self._refusal(str(failure))
                 raise self._refused from failure
-            raise self._failed(failure, " at import") from failure
+            raise self._failed(failure) from failure
         return self._process
 
-    def _failed(self, failure: WorkerFailure, when: str = "") -> Exception:
+    def _failed(self, failure: WorkerFailure) -> Exception:
         if self._stopped:
             return Stopped()
         message = str(failure).removeprefix("the worker ")
         if failure.reason == "error":
-            return Failed(f"raised{when} {message}")
+            return Failed(f"raised {message}")
         self._lost += 1
         self.end()
-        return Lost(f"{'hung' if failure.reason == 'timeout' else 'crashed'}{when}: {message}")
+        return Lost(f"{'hung' if failure.reason == 'timeout' else 'crashed'}: {message}")
 
     def _refusal(self, message: str) -> RnnbenchError:
         kind, _, text = message.partition(": ")
-        known = {error.__name__: error for error in (BackendUnavailable, UnknownBackend)}
-        return (
-            known[kind](text) if kind in known else BackendUnavailable(f"{self._name} cannot run here: info raised {message}")
-        )
+        known = {error.__name__: error for error in (BackendBroken, BackendUnavailable, UnknownBackend)}
+        return known[kind](text) if kind in known else BackendUnavailable(f"{self._name} cannot run here: it raised {message}")
 
 
-def subject(backend: Any, time_limit: float = TIME_LIMIT) -> Subject:
+def subject(backend: Any, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> Subject:
     """A name or the path of a .py file is examined in a child process, anything else in this one."""
-    return Isolated(backend, time_limit) if isinstance(backend, str) else Here(backend)
+    return Isolated(backend, time_limit, env) if isinstance(backend, str) else Here(backend)
 
 
 def _of_the_call(failed: Failed, promise: str | None = None) -> Finding:

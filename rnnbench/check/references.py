@@ -1,7 +1,7 @@
 """What is expected of each problem, computed by the reference while backends are examined."""
 
+import contextlib
 import os
-import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, local
@@ -10,9 +10,11 @@ import msgspec
 
 from rnnbench.check.files import save_expected
 from rnnbench.check.problem import Problem
+from rnnbench.check.process import WorkerProcess
 from rnnbench.check.tolerance import expected
 from rnnbench.errors import ReferenceFailed
-from rnnbench.process import THREAD_VARIABLES, WorkerFailure, WorkerProcess
+from rnnbench.process import WorkerFailure
+from rnnbench.scratch import scratch_folder
 
 REFERENCE = "numpy_ref"
 
@@ -32,7 +34,8 @@ class References:
     """
 
     def __init__(self, processes: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="rnnbench-")
+        self._held = contextlib.ExitStack()
+        self._folder = self._held.enter_context(scratch_folder())
         self._pool = ThreadPoolExecutor(processes) if processes else None
         self._of_thread = local()
         self._referees: list[WorkerProcess] = []
@@ -58,12 +61,12 @@ class References:
             self._pool.shutdown(cancel_futures=True)
         for referee in self._referees:
             referee.end()
-        self._folder.cleanup()
+        self._held.close()
 
     def _promised(self, problem: Problem) -> Future[Path]:
         with self._lock:
             if problem not in self._files:
-                file = Path(self._folder.name) / f"{len(self._files)}.npz"
+                file = self._folder / f"{len(self._files)}.npz"
                 self._files[problem] = self._pool.submit(self._asked, problem, file) if self._pool else _made(problem, file)
             return self._files[problem]
 
@@ -79,7 +82,7 @@ class References:
         known = getattr(self._of_thread, "referee", None)
         if known:
             return known
-        referee = WorkerProcess("rnnbench.check.worker", REFERENCE, os.environ | dict.fromkeys(THREAD_VARIABLES, "1"))
+        referee = WorkerProcess(REFERENCE)
         self._referees.append(referee)
         if self._closed:
             referee.kill()

@@ -22,9 +22,11 @@ def plan_of(options: argparse.Namespace) -> "Plan":
     from rnnbench.measure.affinity import checked
     from rnnbench.measure.plan import Settings, chosen_cases, new_plan, quicker, rigorous, until_narrow, with_suite_settings
     from rnnbench.suite import load_suite
+    from rnnbench.surroundings import named
 
     if options.rigorous and (options.quick or options.rounds):
         raise ArgumentError(f"{'--quick' if options.quick else '--rounds'} with --rigorous; expected one of both")
+    env = named(options.env)
     affinity = checked(options.affinity) if options.affinity is not None else None
     suite = load_suite(options.suite or "quick")
     settings = with_suite_settings(until_narrow(Settings()), suite)
@@ -45,7 +47,7 @@ def plan_of(options: argparse.Namespace) -> "Plan":
         given["text_file"] = options.text
     chosen = options.backends.split(",") if options.backends else None
     folder = Path(options.output or "results")
-    settings = dataclasses.replace(settings, affinity=affinity, **given)
+    settings = dataclasses.replace(settings, affinity=affinity, env=env, **given)
     suite = suite._replace(cases=chosen_cases(suite.cases, settings))
     plan = new_plan(suite, settings, chosen, folder, ["rnnbench", *options.given])
     if settings.threads and settings.threads > (cores := plan.run.environment["cores"]):

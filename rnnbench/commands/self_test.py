@@ -4,11 +4,11 @@ import argparse
 import contextlib
 import dataclasses
 import signal
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from rnnbench.errors import ArgumentError
+from rnnbench.scratch import scratch_folder
 
 
 def statistics(options: argparse.Namespace) -> int:
@@ -26,8 +26,8 @@ def store(options: argparse.Namespace) -> int:
     from rnnbench.cli import CHECK_FAILED, OK
     from rnnbench.measure.store_bars import measure
 
-    with tempfile.TemporaryDirectory(prefix="rnnbench-") as folder:
-        bars = measure(options.rows or 10**6, Path(folder))
+    with scratch_folder() as folder:
+        bars = measure(options.rows or 10**6, folder)
     print(bars.text())
     return OK if bars.met else CHECK_FAILED
 
@@ -48,7 +48,7 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
     settings = dataclasses.replace(with_suite_settings(usual, suite), **given)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
-        folder = options.output or stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-"))
+        folder = options.output or stack.enter_context(scratch_folder())
         command = ["rnnbench", *options.given]
         path, outcomes = measure(suite, planted, settings, Path(folder), progress.unit, command)
     progress.clear()

@@ -6,7 +6,6 @@ With a slowdown planted in one of the two, what is not found is a miss.
 import itertools
 import math
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from rnnbench.measure.comparison import Comparisons, compare_backends, times
 from rnnbench.measure.plan import Entry, Settings, plan_of_entries
 from rnnbench.measure.planted import write_slowed
 from rnnbench.measure.run import Progress, run_into_new_file
+from rnnbench.scratch import scratch_folder
 from rnnbench.store import Case, read
 from rnnbench.suite import Settings as SuiteSettings
 from rnnbench.suite import Suite
@@ -88,10 +88,10 @@ def measure(
 
     The results file goes to ``folder``.
     """
-    with tempfile.TemporaryDirectory(prefix="rnnbench-") as scratch:
+    with scratch_folder() as scratch:
         entries: dict[str, Entry] = {}
         for name in BACKENDS:
-            twin = write_slowed(name, planted / 100, Path(scratch) / f"{name}.py") if planted else name
+            twin = write_slowed(name, planted / 100, scratch / f"{name}.py") if planted else name
             entries |= {name: Entry(name), twin_of(name): Entry(twin, {"runs": name, "slowed_by_percent": planted})}
         plan = plan_of_entries(suite, settings, entries, folder, command)
         run_into_new_file(plan, progress)

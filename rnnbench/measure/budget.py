@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rnnbench.backend import load_backend, unsupported
 from rnnbench.choice import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
+from rnnbench.measure.sampling import LONGEST_SAMPLE
 from rnnbench.store import Case
 from rnnbench.suite import estimate
 from rnnbench.words import duration, printable
@@ -51,6 +51,7 @@ class Budget(NamedTuple):
 
 def budget(plan: Plan, stored: Measurements) -> Budget:
     """Estimate every case of a plan from results of this machine where they serve, else from a stated rate."""
+    plan = plan.asked()
     costs, known, calls = [], 0, 0
     for case in plan.run.cases:
         names = tuple(name for name in plan.names if _takes_part(plan, name, case))
@@ -79,18 +80,18 @@ def _rate(plan: Plan, name: str) -> float:
 def _takes_part(plan: Plan, name: str, case: Case) -> bool:
     if case.threads > plan.run.environment["cores"]:
         return False
-    try:
-        return unsupported(load_backend(plan.entry(name).backend), case.spec(), case.phase) is None
-    except Exception:  # the backend's own; the run stores it as a failure and asks for nothing
-        return False
+    said = plan.answers[name]
+    return not said.absent and case not in said.refusals
 
 
 def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
-    fastest = min(seconds.values(), default=1.0)
-    loops = 2 ** max(0, math.ceil(math.log2(settings.shortest_sample / fastest)))
-    calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
+    rounds, fastest = 0.0, min(seconds.values(), default=1.0)
+    for one in seconds.values():
+        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, LONGEST_SAMPLE / one))))
+        calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
+        rounds += calls * one + HANDLING
     once = sum(CALLS_FOR_MEMORY * one + HANDLING for one in seconds.values()) + flops / REFERENCE_RATE
-    return Cost(case, tuple(seconds), sum(calls * one + HANDLING for one in seconds.values()), once, memory)
+    return Cost(case, tuple(seconds), rounds, once, memory)
 
 
 def fitting(whole: Budget, seconds: float, rounds: int) -> tuple[list[Case], list[Cost]]:

@@ -9,7 +9,6 @@ import io
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Entry, Settings, plan_of_entries
 from rnnbench.measure.run import Progress, run_into_new_file
+from rnnbench.scratch import scratch_folder
 from rnnbench.suite import Suite
 
 
@@ -37,11 +37,9 @@ def measure_commits(
     commits = [_commit(revision) for revision in revisions]
     if commits[0] == commits[1]:
         raise ArgumentError(f"{revisions[0]} and {revisions[1]} are both commit {commits[0][:10]}; expected two commits")
-    with tempfile.TemporaryDirectory(prefix="rnnbench-") as scratch:
+    with scratch_folder() as scratch:
         entries = {
-            f"{backend}@{commit[:10]}": Entry(
-                backend, {"runs": backend, "commit": commit}, unpack(commit, Path(scratch) / commit)
-            )
+            f"{backend}@{commit[:10]}": Entry(backend, {"runs": backend, "commit": commit}, unpack(commit, scratch / commit))
             for commit in commits
         }
         plan = plan_of_entries(suite, settings, entries, folder, command)

@@ -1,6 +1,6 @@
 """What the machine did to a measurement while it lasted: stolen time, waiting for a processor, a clock that changed.
 
-Three limits, set before anything is measured, say which rounds are measured once more; no time is ever judged by itself.
+Four limits, set before anything is measured, say which rounds are measured once more; no time is ever judged by itself.
 An event is judged only by what its counter can tell.  The kernel counts stolen time in ticks, so it is looked at over at
 least so long that one tick is no more than the limit: where the samples are shorter, from before them on.  Waiting is known
 to the nanosecond, but a processor is given away for a whole slice at a time.  One slice falls into one sample, which leaves
@@ -23,6 +23,9 @@ MOST_RUN_DELAY = 0.02
 
 SLICE = 0.004
 """Seconds for which the kernel lets another thread run: its base slice of 3 ms, rounded up to ticks of 4 ms."""
+
+MOST_SIBLINGS = 0.01
+"""Processors that the other workers, which are stopped, may have kept busy: nothing, but for what their stop takes."""
 
 MOST_CANARY = 0.03
 """Part of its usual seconds by which the canary may differ."""
@@ -87,7 +90,7 @@ def altogether(samples: Iterable[Mapping[str, float] | None]) -> dict[str, float
     for events in samples:
         for name, value in (events or {}).items():
             found.setdefault(name, []).append(value)
-    how = {"steal": max, "run_delay": statistics.mean, "canary_s": statistics.median}
+    how = {"steal": max, "run_delay": statistics.mean, "siblings": statistics.mean, "canary_s": statistics.median}
     return {name: float(how[name](values)) for name, values in found.items()} or None
 
 
@@ -114,5 +117,6 @@ def disturbing(events: Mapping[str, float] | None, seconds: float) -> bool:
     return (
         events.get("steal", 0.0) > MOST_STEAL
         or waited > MOST_RUN_DELAY * seconds + SLICE
+        or events.get("siblings", 0.0) > MOST_SIBLINGS
         or abs(events.get("canary", 0.0)) > MOST_CANARY
     )

@@ -1,7 +1,7 @@
 """What a run will do: its settings, the backends that can take part, and the rows that it starts from."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,17 @@ from typing import Any
 import msgspec
 
 from rnnbench import store
-from rnnbench.backend import backends as list_backends
-from rnnbench.backend import choosers as list_choosers
-from rnnbench.backend import load_backend
-from rnnbench.backend import peers as list_peers
+from rnnbench.backend import CHOOSERS, GROUP, PEERS, registered
 from rnnbench.check import Problem
-from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError
+from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.intervals import FEWEST, MOST
 from rnnbench.measure.affinity import checked
+from rnnbench.measure.asking import Answers, ask, kind_of, missing_file, words
 from rnnbench.measure.events import MOST_VAIN
 from rnnbench.measure.machine import environment
 from rnnbench.store import Case
 from rnnbench.suite import Suite
+from rnnbench.surroundings import named
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Settings:
     threads: int | None = None  # all with so many threads,
     fit: float | None = None  # and no more than can be measured in so many seconds
     affinity: str | None = None  # the processors of workers, as in 0,2-3; None: those of this process
+    env: list[str] = field(default_factory=list)  # variables that workers see besides the usual ones
     vain_repeats: int = MOST_VAIN  # so many that were disturbed too end a round's repeats; with 0 there are none
 
     @property
@@ -86,7 +86,8 @@ class Plan:
     path: Path
     resumes: bool = False
     stored: Sequence[store.AnyRow] = ()
-    problems: Sequence[str] = ()  # lines of the results file that did not read
+    problems: Sequence[str] = ()  # lines of the results file that did not read, and backends that cannot take part
+    answers: Mapping[str, Answers] = field(default_factory=dict)  # what backends said of the cases, by name
     entries: Mapping[str, Entry] = field(default_factory=dict)  # names that are no backend's own
 
     def entry(self, name: str) -> Entry:
@@ -96,6 +97,13 @@ class Plan:
     def names(self) -> list[str]:
         """The backends that can run here."""
         return [name for name, facts in self.run.backends.items() if "unavailable" not in facts]
+
+    def asked(self) -> "Plan":
+        """The same with the answers of all that can run here."""
+        missing = [name for name in self.names if name not in self.answers]
+        backends = {name: self.entry(name).backend for name in missing}
+        found = _asked(backends.values(), self.run.cases, self.settings)
+        return replace(self, answers={**self.answers, **{name: found[backend] for name, backend in backends.items()}})
 
 
 def chosen_cases(cases: Sequence[Case], settings: Settings) -> list[Case]:
@@ -115,22 +123,29 @@ def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, fold
 
     Raises UnknownBackend or ArgumentError, and BackendUnavailable, with all reasons, where none of the default ones can run.
     """
-    chosen = _usual(suite) if names is None else _chosen(names)
-    return _new_plan(suite, settings, chosen, folder, command)
+    chosen = _usual(suite, settings) if names is None else _chosen(names, suite.cases, settings)
+    return _new_plan(suite, settings, chosen, {name: _facts(said) for name, said in chosen.items()}, folder, command)
 
 
 def plan_of_entries(
     suite: Suite, settings: Settings, entries: Mapping[str, Entry], folder: Path, command: Sequence[str]
 ) -> Plan:
     """Plan a run under names that are no backend's own, which cannot be resumed; raises as ``new_plan`` does."""
-    chosen = {name: {**entry.about, **_chosen([entry.backend])[entry.backend]} for name, entry in entries.items()}
-    return replace(_new_plan(suite, settings, chosen, folder, command), entries=entries)
+    chosen = _chosen([entry.backend for entry in entries.values()], suite.cases, settings)
+    answers = {name: chosen[entry.backend] for name, entry in entries.items()}
+    facts = {name: {**entry.about, **_facts(answers[name])} for name, entry in entries.items()}
+    return replace(_new_plan(suite, settings, answers, facts, folder, command), entries=entries)
 
 
 def _new_plan(
-    suite: Suite, settings: Settings, chosen: dict[str, dict[str, Any]], folder: Path, command: Sequence[str]
+    suite: Suite,
+    settings: Settings,
+    answers: Mapping[str, Answers],
+    facts: dict[str, dict[str, Any]],
+    folder: Path,
+    command: Sequence[str],
 ) -> Plan:
-    facts = environment(settings.affinity)
+    here = environment(settings.affinity)
     now = datetime.datetime.now(datetime.UTC)
     identity = f"{now:%Y%m%dT%H%M%S-%f}-{suite.name}"  # microseconds: two runs may start in one second
     run = store.Run(
@@ -139,22 +154,24 @@ def _new_plan(
         suite=suite.name,
         command=list(command),
         settings=msgspec.to_builtins(settings),
-        environment=facts,
-        backends=chosen,
+        environment=here,
+        backends=facts,
         cases=suite.cases,
     )
-    return Plan(run, settings, folder / facts["machine"] / f"{identity}.jsonl")
+    broken = [f"{name} is not measured: {found['unavailable']}" for name, found in facts.items() if "reason" in found]
+    return Plan(run, settings, folder / here["machine"] / f"{identity}.jsonl", problems=broken, answers=answers)
 
 
 def resumed_plan(path: Path) -> Plan:
     """Plan to go on with a results file; raises StoreError where machine, versions or code have changed since.
 
-    Raises ArgumentError where this process may not use the processors that the run was given.
+    Raises ArgumentError where this process may not use the processors that the run was given, or has not its variables.
     """
     contents = store.read(path)
     settings = msgspec.convert(contents.run.settings, Settings)
     if settings.affinity is not None:
         checked(settings.affinity)
+    named(settings.env)
     now, then = environment(settings.affinity), contents.run.environment
     changed = [name for name in now if now[name] != then.get(name)]
     if changed:
@@ -165,7 +182,18 @@ def resumed_plan(path: Path) -> Plan:
     renamed = [name for name, facts in contents.run.backends.items() if "runs" in facts]
     if renamed:
         raise StoreError(f"cannot go on with {path}: {renamed[0]!r} was a name for that run alone; start a new run instead")
-    return Plan(contents.run, settings, path, True, contents.rows, contents.problems)
+    plan = Plan(contents.run, settings, path, True, contents.rows, contents.problems).asked()
+    for name, said in plan.answers.items():
+        if said.absent:
+            raise StoreError(f"cannot go on with {path}: {name} cannot run here any more: {words(said.absent)}")
+        before = contents.run.backends[name]
+        changed = [key for key in ("code", "package") if key in before and before[key] != _facts(said).get(key)]
+        if changed:
+            was, now_is = before[changed[0]], _facts(said).get(changed[0])
+            raise StoreError(
+                f"cannot go on with {path}: the {changed[0]} of {name} was {was} and is {now_is}; start a new run instead"
+            )
+    return plan
 
 
 def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
@@ -177,39 +205,57 @@ def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
     return replace(settings, **asked)
 
 
-def _chosen(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What each of the asked-for backends says of itself; raises ArgumentError where one cannot run."""
-    reasons = _reasons(names)
-    for name in names:
-        if reasons[name]:
-            raise ArgumentError(f"backend {name!r} cannot run here: {reasons[name]}")
-    return {name: _facts(name) for name in names}
-
-
-def _usual(suite: Suite) -> dict[str, dict[str, Any]]:
-    """What each backend that takes part by default says of itself, or the reason why it cannot.
+def _usual(suite: Suite, settings: Settings) -> dict[str, Answers]:
+    """What each backend that takes part by default says of itself and of the cases, or the reason why it cannot.
 
     Raises BackendUnavailable where none can.
     """
     own = suite.settings.backends
-    reasons = _reasons(own) if own else {entry.name: entry.reason for entry in list_backends()}
-    if all(reasons.values()):
+    found = _asked(own or sorted(registered(GROUP)), suite.cases, settings)
+    if all(said.absent for said in found.values()):
         which = f"of suite {suite.name} " if own else ""
-        raise BackendUnavailable(f"no backend {which}can run here: {'; '.join(filter(None, reasons.values()))}")
-    return {name: {"unavailable": reason} if reason else _facts(name) for name, reason in reasons.items()}
+        reasons = dict.fromkeys(_named(name, said) for name, said in found.items())
+        raise BackendUnavailable(f"no backend {which}can run here: {'; '.join(reasons)}")
+    return found
 
 
-def _reasons(names: Sequence[str]) -> dict[str, str | None]:
-    """Why each of these backends cannot run here, None where it can; raises ArgumentError for an unknown one."""
-    listing = {entry.name: entry.reason for entry in list_backends()}
-    if not set(names) <= set(listing):
-        listing |= {entry.name: entry.reason for entry in (*list_peers(), *list_choosers())}
+def _chosen(names: Sequence[str], cases: Sequence[Case], settings: Settings) -> dict[str, Answers]:
+    """What each of the asked-for backends says of itself and of the cases, or the reason why it cannot.
+
+
+    One whose library or device is not here is an error, and so are names of nothing; one that does harm when it is imported
+    or asked is left out, and told.  Raises ArgumentError, UnknownBackend and BackendUnavailable.
+    """
+    known = sorted(registered(GROUP, PEERS, CHOOSERS))
     for name in names:
-        if not name.endswith(".py") and name not in listing:
-            raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(listing)}")
-    return {name: listing.get(name) for name in names}
+        if missing_file(name):
+            raise UnknownBackend(f"no file {name!r}; expected a registered backend or the path of a module")
+        if not name.endswith(".py") and name not in known:
+            raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(known)}")
+    found = _asked(names, cases, settings)
+    for name, said in found.items():
+        kind, why = kind_of(said), words(said.absent)
+        if kind == "UnknownBackend":
+            raise UnknownBackend(why)
+        if kind == "BackendUnavailable":
+            raise ArgumentError(f"backend {name!r} cannot run here: {why}")
+    if all(said.absent for said in found.values()):
+        raise BackendUnavailable("; ".join(dict.fromkeys(_named(name, said) for name, said in found.items())))
+    return found
 
 
-def _facts(name: str) -> dict[str, Any]:
-    facts = load_backend(name).info()
-    return {key: value for key, value in facts.items() if key != "threads"}  # each case sets its own
+def _asked(backends: Iterable[str], cases: Sequence[Case], settings: Settings) -> dict[str, Answers]:
+    return ask(backends, cases, env=settings.env, processors=settings.affinity)
+
+
+def _facts(said: Answers) -> dict[str, Any]:
+    """What a run stores of a backend; ``reason`` where it is left out because it does harm."""
+    if said.absent:
+        harm = {} if kind_of(said) == "BackendUnavailable" else {"reason": said.absent.reason}
+        return {"unavailable": words(said.absent)} | harm
+    return {key: value for key, value in said.info.items() if key != "threads"}  # each case sets its own
+
+
+def _named(name: str, said: Answers) -> str:
+    why = words(said.absent)
+    return why if why.startswith(name) else f"{name} cannot run here: {why}"

@@ -1,7 +1,7 @@
 """The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
 
-In each round one fresh process per backend is alive, the idle ones blocked on a pipe, and the parent asks them for one
-sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
+In each round one fresh process per backend is alive, the others stopped while one is sampled, and the parent asks them for
+one sample after the other, so that the times that are compared lie milliseconds apart.  Cases are shuffled per round; within a
 case the backends' order rotates from pass to pass, and the first pass's from round to round.  The first round starts with
 an empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases that the machine
 disturbed are measured once more, until that was in vain three times on end; a quick run repeats nothing.  After the rounds
@@ -11,37 +11,40 @@ that all cases have, further ones hold only the cases whose ratios are not yet k
 import datetime
 import math
 import random
-import tempfile
 import time
 from bisect import insort
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from rnnbench.backend import load_backend, unsupported
 from rnnbench.check import Finding, Problem
 from rnnbench.measure.events import MOST_CANARY, altogether, disturbing, usual, with_canary
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.measure.references import reference_file, write_references
-from rnnbench.measure.sampling import Pass, Sample, made
+from rnnbench.measure.sampling import LONGEST_SAMPLE, Pass, Sample, made
 from rnnbench.measure.stopping import Measured
+from rnnbench.measure.workers import Use, Workers, use_of
 from rnnbench.process import WorkerFailure
+from rnnbench.scratch import scratch_folder
 from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
 
 Progress = Callable[[int, int, str], None]
 """Told how many units of work are done, how many there are, and what is next."""
 
 
+LEAST_CALL = 1e-7
+"""Seconds: a call from Python of a function that does nothing takes nearly as long."""
+
+
 def run(plan: Plan, writer: Writer, progress: Progress) -> None:
     """Carry out a plan, appending every row to ``writer``; on KeyboardInterrupt what is stored stays and says so."""
     session = _Session(plan, writer, progress)
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnbench-")))
+        scratch = stack.enter_context(scratch_folder())
         try:
             session.measure(scratch)
         except KeyboardInterrupt:
@@ -72,9 +75,12 @@ class _Session:
         self._canaries: dict[int, list[float]] = {}  # seconds, sorted, by threads: with more of them the clock may be lower
         self._memory: set[tuple[Case, str]] = set()
         self._truncated: set[Case] = set()
-        self._loops: dict[Case, int] = {}
+        self._loops: dict[tuple[Case, str], int] = {}
+        self._started_up = {  # told before this session, by threads and round
+            (use_of(row.backend, row.case), row.case.threads, row.round) for row in plan.stored if isinstance(row, Startup)
+        }
         self._measured = Measured()
-        self._compiled: set[tuple[str, str, str, str]] = set()  # what this session's JIT cache holds
+        self._compiled: set[Use] = set()  # what this session's JIT cache holds
         for row in plan.stored:
             self._know(row)
 
@@ -92,7 +98,7 @@ class _Session:
         cases, settings = self._plan.run.cases, self._plan.settings
         self._total = len(cases) * (settings.rounds + 1)
         self._done = 0
-        self._refuse_unsupported()
+        self._refuse()
         self._write_references(scratch)
         for number in range(settings.most):
             order = [case for case in cases if self._wanted(case, number)]
@@ -112,33 +118,33 @@ class _Session:
                 (self._gated if row.passed else self._refused).add((row.case, row.backend))
             case Time():
                 key = (row.case, row.backend, row.round)
-                if row.disturbed and key not in self._disturbed:
+                if row.disturbed and key not in self._disturbed and self._plan.settings.vain_repeats:
                     self._disturbed.add(key)  # to be measured once more
                 else:
                     self._timed.add(key)
                 if row.events and "canary_s" in row.events:
                     insort(self._canaries.setdefault(row.case.threads, []), row.events["canary_s"])
-                self._loops[row.case] = row.loops
+                self._loops[row.case, row.backend] = row.loops
                 self._measured.add(row)
             case Memory():
                 self._memory.add((row.case, row.backend))
             case Truncation():
                 self._truncated.add(row.case)
 
-    def _refuse_unsupported(self) -> None:
+    def _refuse(self) -> None:
+        """Store, of all cases at once, in which of them a backend takes no part."""
         refused: list[Failure] = []
-        for name in self._plan.names:
-            backend = load_backend(self._plan.entry(name).backend)
+        for name, said in self._plan.asked().answers.items():
             for case in self._plan.run.cases:
-                if (case, name) in self._failed:
+                if (case, name) in self._failed or name not in self._plan.names:
                     continue
-                try:
-                    reason = self._too_many_threads(case) or unsupported(backend, case.spec(), case.phase)
-                except Exception as error:  # the backend's own; stored as its failure
-                    refused.append(Failure(case, name, "load", "error", f"{type(error).__name__}: {error}"))
-                    continue
-                if reason:
+                if said.absent:
+                    refused.append(Failure(case, name, "load", said.absent.reason, str(said.absent)))  # type: ignore[arg-type]
+                elif reason := self._too_many_threads(case):
                     refused.append(Failure(case, name, "load", "unsupported", reason))
+                elif case in said.refusals:
+                    reason, message = said.refusals[case]
+                    refused.append(Failure(case, name, "load", reason, message))  # type: ignore[arg-type]
         if refused:
             self.append(*refused)
 
@@ -183,14 +189,15 @@ class _Session:
                 self._progress(self._done, self._total, f"round {number + 1} again: {case.label()}")
                 vain = vain + 1 if self._measure(workers, case, number, scratch) else 0
 
-    def _measure(self, workers: "_Workers", case: Case, number: int, scratch: Path) -> bool:
+    def _measure(self, workers: Workers, case: Case, number: int, scratch: Path) -> bool:
         """Check and time the backends that have yet to be timed on a case in a round; whether the machine disturbed it."""
         todo = self._untimed(case, number)
         shift = (number + int(case.key(), 16)) % max(1, len(todo))
         order = todo[shift:] + todo[:shift]
         ready = [name for name in order if self._prepare(workers, name, case, number, scratch)]
         started = time.monotonic()
-        disturbed = self._time(workers, ready, case, number)
+        with workers.stopped():
+            disturbed = self._time(workers, ready, case, number)
         self._timing_seconds += time.monotonic() - started
         return disturbed
 
@@ -205,26 +212,26 @@ class _Session:
         """The backends that have yet to time a case in a round, or to do so once more."""
         return [name for name in self._open(case) if (case, name, number) not in self._timed]
 
-    def _prepare(self, workers: "_Workers", name: str, case: Case, number: int, scratch: Path) -> bool:
+    def _prepare(self, workers: Workers, name: str, case: Case, number: int, scratch: Path) -> bool:
         """Load a case, call it once, and gate the network that will be timed; False where the backend failed.
 
         Only the first case of a cell in a process tells what start-up costs: later ones find its code in memory.
         """
         problem = self._plan.settings.problem(case)
-        use = (name, case.cell, case.nonlinearity, case.dtype)
+        use = use_of(name, case)
         cold = use not in self._compiled
         facts = self._asked(workers, name, case, "startup", number, "prepare", problem=problem)
         if facts is None:
             return False
         self._compiled.add(use)
-        first = workers.first_use(use)
+        first = workers.first_use(use) and (use, case.threads, number) not in self._started_up
         if not self._gate(workers, name, problem, number, scratch):
             return False
         if first and case.phase != "forward":
             self.append(Startup(case, name, number, cold, **facts))
         return True
 
-    def _gate(self, workers: "_Workers", name: str, problem: Problem, number: int, scratch: Path) -> bool:
+    def _gate(self, workers: Workers, name: str, problem: Problem, number: int, scratch: Path) -> bool:
         """Check a case in this round's process; stored once, and again where a later round finds it wrong."""
         case, started = problem.case, time.monotonic()
         reference = reference_file(scratch, case)
@@ -244,20 +251,14 @@ class _Session:
             self.append(row)
         return passed
 
-    def _time(self, workers: "_Workers", names: list[str], case: Case, number: int) -> bool:
+    def _time(self, workers: Workers, names: list[str], case: Case, number: int) -> bool:
         settings = self._plan.settings
-        if names and case not in self._loops:
-            seconds = {name: self._asked(workers, name, case, "time", number, "calibrate") for name in names}
-            fastest = min((s for s in seconds.values() if s is not None), default=None)
-            if fastest is None:
-                return False
-            ratio = settings.shortest_sample / max(fastest, 1e-9)
-            self._loops[case] = 2 ** max(0, math.ceil(math.log2(ratio)))
-        loops = self._loops.get(case, 1)
+        if any((case, name) not in self._loops for name in names):
+            self._calibrate(workers, names, case, number)
         session = self._canaries.setdefault(case.threads, [])
         full_speed = usual(session)
         limit = None if full_speed is None else full_speed * (1 + MOST_CANARY)
-        passes = made(lambda turn: self._pass(workers, names, case, number, turn), settings.samples, loops, limit)
+        passes = made(lambda turn: self._pass(workers, names, case, number, turn), settings.samples, limit)
         rows: list[Time] = []
         for place, name in enumerate(names):
             if (case, name) in self._failed:
@@ -265,7 +266,7 @@ class _Session:
             kept, left_out = ([one[name] for one in some] for some in passes)
             events = with_canary(altogether(sample.events for sample in kept), session)
             seconds, others = ([sample.seconds for sample in some] for some in (kept, left_out))
-            on_device = [sample.device for sample in kept if sample.device is not None]
+            loops, on_device = self._loops[case, name], [sample.device for sample in kept if sample.device is not None]
             rows.append(Time(case, name, number, place, loops, seconds, events, left_out=others, device_samples=on_device))
         self._sampled_seconds += sum(row.sampled_seconds for row in rows)
         disturbed = any(disturbing(row.events, row.sampled_seconds) for row in rows)
@@ -273,9 +274,9 @@ class _Session:
             self.append(*(msgspec.structs.replace(row, disturbed=disturbed) for row in rows))
         return disturbed
 
-    def _pass(self, workers: "_Workers", names: list[str], case: Case, number: int, turn: int) -> Pass:
+    def _pass(self, workers: Workers, names: list[str], case: Case, number: int, turn: int) -> Pass:
         """One sample of each backend that has not failed, in an order that rotates from pass to pass."""
-        asked: dict[str, Any] = {"loops": self._loops.get(case, 1), "count": 1}
+        asked: dict[str, Any] = {"count": 1}
         if self._plan.settings.affinity is not None:
             asked["processors"] = self._plan.settings.affinity
         found: dict[str, Sample] = {}
@@ -283,13 +284,28 @@ class _Session:
         for name in names[shift:] + names[:shift]:
             if (case, name) in self._failed:
                 continue
-            answer = self._asked(workers, name, case, "time", number, "sample", **asked)
+            loops = self._loops[case, name]
+            answer = self._asked(workers, name, case, "time", number, "sample", loops=loops, **asked)
             if isinstance(answer, list):  # of a worker that runs the code of an older commit
-                found[name] = Sample(answer[0])
-            elif answer is not None:
-                on_device = answer.get("device_samples")  # also of older code
-                found[name] = Sample(answer["samples"][0], answer["events"], on_device[0] if on_device else None)
+                answer = {"samples": answer, "events": None}
+            if answer is not None:
+                events, on_device = {**(answer["events"] or {}), **workers.others_used}, answer.get("device_samples")
+                found[name] = Sample(answer["samples"][0], events or None, on_device[0] if on_device else None, loops)
         return found
+
+    def _calibrate(self, workers: Workers, names: list[str], case: Case, number: int) -> None:
+        """Learn how many calls make a sample: as many of each backend as the fastest needs, but in no more than so long."""
+        seconds: dict[str, float] = {}
+        for name in names:
+            found = self._asked(workers, name, case, "time", number, "calibrate")
+            if found is not None and LEAST_CALL <= found < math.inf:
+                seconds[name] = found
+            elif found is not None:
+                said = f"a call took {found:g} s by its own clock; no network is computed in less than {LEAST_CALL:g} s"
+                self.append(Failure(case, name, "time", "error", said, number))
+        for name, own in seconds.items():
+            needed = math.ceil(math.log2(self._plan.settings.shortest_sample / min(seconds.values())))
+            self._loops[case, name] = 2 ** max(0, min(needed, math.floor(math.log2(LONGEST_SAMPLE / own))))
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:
@@ -305,77 +321,21 @@ class _Session:
                 self._done += 1
 
     def _asked(
-        self, workers: "_Workers", name: str, case: Case, stage: Any, number: int | None, call: str, **arguments: Any
+        self, workers: Workers, name: str, case: Case, stage: Any, number: int | None, call: str, **arguments: Any
     ) -> Any:
         """The worker's answer, or None after its failure was stored."""
         arguments = {key: msgspec.to_builtins(value) for key, value in arguments.items()}
         try:
-            return workers.get(name).ask(call, self._plan.settings.time_limit, **arguments)
+            return workers.ask(name, call, self._plan.settings.time_limit, **arguments)
         except WorkerFailure as failure:
             self.append(Failure(case, name, stage, failure.reason, str(failure), number))  # type: ignore[arg-type]
             return None
 
     @contextmanager
-    def _workers(self, threads: int, scratch: Path) -> Iterator["_Workers"]:
-        workers = _Workers(self._plan, threads, scratch / "jit")
+    def _workers(self, threads: int, scratch: Path) -> Iterator[Workers]:
+        workers = Workers(self._plan, threads, scratch / "jit")
         try:
             workers.start()
             yield workers
         finally:
             workers.end()
-
-
-class _Workers:
-    """The processes of one round; one that ended is replaced when it is asked for again."""
-
-    def __init__(self, plan: Plan, threads: int, jit_cache: Path) -> None:
-        self._plan, self._threads, self._cache = plan, threads, jit_cache
-        self._processes: dict[str, WorkerProcess] = {}
-        self._greeted: set[str] = set()
-        self._broken: dict[str, WorkerFailure] = {}
-        self._used: set[tuple[str, str, str, str]] = set()
-
-    def start(self) -> None:
-        """Begin to import all at once; each is waited for, one after the other."""
-        for name in self._plan.names:
-            self._processes[name] = self._new(name)
-        for name in self._plan.names:
-            with suppress(WorkerFailure):  # is told again, and stored, when the backend is first asked for a case
-                self.get(name)
-
-    def get(self, name: str) -> WorkerProcess:
-        """A worker that is ready; raises WorkerFailure where its backend does not load, which is tried once a round."""
-        if name in self._broken:
-            raise self._broken[name]
-        process = self._processes.get(name)
-        if process is None or not process.alive:
-            if process is not None:
-                process.end()
-            process = self._processes[name] = self._new(name)
-            self._greeted.discard(name)
-            self._used = {use for use in self._used if use[0] != name}
-        if name not in self._greeted:
-            try:
-                process.greeting(START_LIMIT)
-            except WorkerFailure as failure:
-                process.end()
-                self._broken[name] = failure
-                raise
-            self._greeted.add(name)
-        return process
-
-    def _new(self, name: str) -> WorkerProcess:
-        entry = self._plan.entry(name)
-        cache = self._cache / str(self._plan.names.index(name))  # its own: no name finds code that another compiled
-        return WorkerProcess(entry.backend, self._threads, cache, entry.code, self._plan.settings.affinity)
-
-    def first_use(self, use: tuple[str, str, str, str]) -> bool:
-        """Whether this (backend, cell, nonlinearity, dtype) is asked for the first time since its worker started."""
-        if use in self._used:
-            return False
-        self._used.add(use)
-        return True
-
-    def end(self) -> None:
-        for process in self._processes.values():
-            process.end()

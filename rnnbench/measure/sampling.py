@@ -15,6 +15,9 @@ from typing import NamedTuple
 MOST_TIMES = 2
 """So many times as many passes are made as asked for, at most: each takes the time of all backends."""
 
+LONGEST_SAMPLE = 0.5
+"""Seconds of a sample of several calls, however many the fastest backend needs, or says that it does."""
+
 LONGEST_AGAIN = 0.25
 """Seconds of all samples of a pass.  Of longer ones the readings say little, bursts are a part of them, and they take long."""
 
@@ -22,7 +25,7 @@ _ITERATIONS = 1000  # a fifth of a millisecond
 
 
 class Sample(NamedTuple):
-    """Seconds of one sample of a backend, per call, and what the machine did meanwhile, where its worker tells that.
+    """Seconds of one sample of a backend, per call of ``loops``, and what the machine did meanwhile, where its worker tells.
 
     ``device``: seconds per call of as many calls more, by the clock of the backend's device, where it offers a timer.
     """
@@ -30,6 +33,7 @@ class Sample(NamedTuple):
     seconds: float
     events: Mapping[str, float] | None = None
     device: float | None = None
+    loops: int = 1
 
     @property
     def canary(self) -> float | None:
@@ -48,27 +52,27 @@ class Passes(NamedTuple):
     left_out: list[Pass]
 
 
-def made(make: Callable[[int], Pass], count: int, loops: int, limit: float | None) -> Passes:
+def made(make: Callable[[int], Pass], count: int, limit: float | None) -> Passes:
     """``count`` passes with no reading above ``limit`` seconds, as far as they come; None: there is no limit yet.
 
-    ``make`` makes the pass of that number, in samples of ``loops`` calls.  Where the first ``count`` all have a reading
+    ``make`` makes the pass of that number.  Where the first ``count`` all have a reading
     above the limit none is made again.  A pass with a backend of which there is no reading is as good as any: to choose
     by the readings of the others would favour these.
     """
     most = math.inf if limit is None else limit
     found: list[Pass] = []
-    while _more(found, count, loops, most):
+    while _more(found, count, most):
         found.append(make(len(found)))
     slow = [_slow(one, most) for one in found]
     chosen = sorted(sorted(range(len(found)), key=slow.__getitem__)[:count])
     return Passes([found[n] for n in chosen], [one for n, one in enumerate(found) if n not in chosen])
 
 
-def _more(found: list[Pass], count: int, loops: int, most: float) -> bool:
+def _more(found: list[Pass], count: int, most: float) -> bool:
     if len(found) < count:
         return True
     quiet = sum(not _slow(one, most) for one in found)
-    lasted = sum(sample.seconds * loops for sample in found[-1].values())
+    lasted = sum(sample.seconds * sample.loops for sample in found[-1].values())
     return 0 < quiet < count and len(found) < MOST_TIMES * count and lasted <= LONGEST_AGAIN
 
 

@@ -1,15 +1,11 @@
 """The process that runs one backend: ``python -m rnnbench.measure.worker BACKEND REQUESTS REPLIES`` (two file descriptors).
 
-It answers one JSON line to each JSON line.  Standard output is not used, so nothing that a library prints there can be
-taken for an answer.  An exception is an answer too: {"error": ...}; the next request finds the process as it was.
+How it is asked and answers is ``rnnbench.process``.
 """
 
 import functools
 import gc
-import json
 import math
-import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.backend import DeviceTimer, device_timer, load_backend
+from rnnbench.backend import DeviceTimer, device_timer, load_backend, told, unsupported
 from rnnbench.check.files import load_expected, save_expected
 from rnnbench.check.gate import compared
 from rnnbench.check.problem import Prepared, Problem, called
@@ -25,8 +21,12 @@ from rnnbench.check.tolerance import closed_form, window_cost
 from rnnbench.measure.affinity import strayed
 from rnnbench.measure.events import Watch
 from rnnbench.measure.memory import peak_above
+from rnnbench.measure.process import Refusal
+from rnnbench.measure.provenance import code_digest
 from rnnbench.measure.sampling import canary
 from rnnbench.measure.verified import cores_used, threads_set
+from rnnbench.process import serve
+from rnnbench.store import Case
 
 WARM_UP_CALLS = 3
 
@@ -45,7 +45,15 @@ class Worker:
         self._sampled, self._busy, self._lasted = False, 0.0, 0.0  # seconds of processor and clock, over a case's samples
 
     def info(self) -> dict[str, Any]:
-        return self._backend.info()
+        return told(self._backend)
+
+    def code(self) -> str | None:
+        """A digest of the backend's source; None for one of this package."""
+        return code_digest(self._backend)
+
+    def supports(self, cases: list[Case]) -> list[Refusal | None]:
+        """Why the backend does not take part in each case; None where it does."""
+        return [self._refusal(case) for case in cases]
 
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
@@ -140,6 +148,13 @@ class Worker:
     def window_cost(self, problem: Problem) -> dict[str, float]:
         return window_cost(problem)
 
+    def _refusal(self, case: Case) -> Refusal | None:
+        try:
+            reason = unsupported(self._backend, case.spec(), case.phase)
+        except Exception as error:  # the backend's own, whichever it is
+            return "error", f"{type(error).__name__}: {error}"
+        return ("unsupported", reason) if reason else None
+
     def _load(self, problem: Problem) -> Prepared:
         return Prepared(self._backend, problem, problem.inputs(), problem.params())
 
@@ -176,36 +191,5 @@ class Worker:
         self._backend.synchronize()
 
 
-def serve(worker: Worker, requests: Any, replies: Any) -> None:
-    """Answer requests until the other side closes."""
-    for line in requests:
-        request = json.loads(line)
-        arguments = request["arguments"]
-        if "problem" in arguments:
-            arguments["problem"] = msgspec.convert(arguments["problem"], Problem)
-        try:
-            answer = {"answer": getattr(worker, request["call"])(**arguments)}
-        except Exception as error:  # the parent stores it as the backend's failure and goes on
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        _write(replies, answer)
-
-
-def _write(replies: Any, answer: dict[str, Any]) -> None:
-    replies.write(msgspec.json.encode(answer) + b"\n")
-    replies.flush()
-
-
-def main() -> None:
-    name, requests, replies = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with os.fdopen(requests, "rb") as incoming, os.fdopen(replies, "wb") as outgoing:
-        try:
-            worker = Worker(name)
-        except Exception as error:
-            _write(outgoing, {"error": f"{type(error).__name__}: {error}"})
-            return
-        _write(outgoing, {"answer": worker.info()})
-        serve(worker, incoming, outgoing)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker)

@@ -1,0 +1,23 @@
+"""The process in which one backend is examined, or the reference computes: what it is asked and answers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from rnnbench import process
+from rnnbench.check.gate import Finding
+from rnnbench.surroundings import surroundings
+
+
+class WorkerProcess(process.WorkerProcess):
+    """One backend, with one thread unless a variable such as OMP_NUM_THREADS asks for more: backends that run at once hinder
+    each other less.  ``env``: variables that it sees besides the usual ones."""
+
+    answers: ClassVar[Mapping[str, Any]] = {
+        "supports": str | None,
+        "examine": list[Finding],
+        "explain": list[Finding],
+        "expect": None,
+    }
+
+    def __init__(self, backend: str, env: Iterable[str] = ()) -> None:
+        super().__init__("rnnbench.check.worker", backend, surroundings(env=env))
