@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnbench.disk import save
 from rnnbench.errors import BackendUnavailable, StoreError
 
 SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 0.6, "graphs": 1.0}
@@ -31,7 +32,7 @@ def gpu(options: argparse.Namespace) -> int:
     run_stages(path, options.minutes)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     page = path.with_suffix(".md")
-    page.write_text(text(rows))
+    save(page, [text(rows).encode()])
     print(f"results: {path}\npage: {page}")
     if any(row.get("passed") is False for row in rows):
         return CHECK_FAILED

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from rnnbench.disk import create
 from rnnbench.errors import StoreError
 
 SCHEMA = 1
@@ -91,10 +92,7 @@ def write_machine(machine: Machine, folder: Path) -> Path:
     moment = datetime.datetime.fromisoformat(machine.recorded)
     path = folder / f"machine-{moment:%Y%m%dT%H%M%S.%f}.json"
     try:
-        with path.open("xb") as file:
-            file.write(document(machine))
-            file.flush()
-            os.fsync(file.fileno())
+        create(path, [document(machine)])
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
     return path
