@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnbench import terminal
 from rnnbench.disk import save
 from rnnbench.errors import BackendUnavailable, StoreError
 
@@ -33,7 +34,7 @@ def gpu(options: argparse.Namespace) -> int:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     page = path.with_suffix(".md")
     save(page, [text(rows).encode()])
-    print(f"results: {path}\npage: {page}")
+    terminal.show(f"results: {path}\npage: {page}")
     if any(row.get("passed") is False for row in rows):
         return CHECK_FAILED
     return CASES_FAILED if any(row["what"] == "ended" and row["how"] != "done" for row in rows) else OK
@@ -45,7 +46,7 @@ def run_stages(path: Path, minutes: float, stages: Sequence[str] = tuple(SHARES)
     for stage in stages:
         left = deadline - time.monotonic()
         limit = min(left, SHARES[stage] * 60 * minutes)
-        print(f"rnnbench: {stage}, at most {max(limit, 0):.0f} s", file=sys.stderr)
+        terminal.tell(f"{stage}, at most {max(limit, 0):.0f} s")
         how = _run_stage(stage, path, limit) if left > 0 else "not reached"
         with path.open("a") as file:
             file.write(json.dumps({"stage": stage, "what": "ended", "how": how}) + "\n")

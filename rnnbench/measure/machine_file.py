@@ -124,5 +124,5 @@ def _read(path: Path) -> Machine:
         return msgspec.json.decode(content, type=Machine)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} does not read as what `rnnbench machine` stores: {error}") from error

@@ -148,7 +148,7 @@ def resumed_plan(path: Path) -> Plan:
     Raises ArgumentError where this process may not use the processors that the run was given.
     """
     contents = store.read(path)
-    settings = msgspec.convert(contents.run.settings, Settings)
+    settings = msgspec.convert(contents.run.settings, Settings)  # of the right types, or it would not have been read
     if settings.affinity is not None:
         checked(settings.affinity)
     now, then = environment(settings.affinity), contents.run.environment
