@@ -14,7 +14,7 @@ to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it 
 import functools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from rnnbench.measure.machine import machine_name
 from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
-from rnnbench.store import Case, results_files
+from rnnbench.store import Case, found_files
 from rnnbench.words import count
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
@@ -45,11 +45,13 @@ _WARNED: set[tuple[int, int]] = set()
 
 
 class Source(NamedTuple):
-    """Where results are looked for, and what was found: ``measurements``, or ``nothing``, why there are none."""
+    """Where results are looked for, and what was found: ``measurements``, or ``nothing``, why there are none; and a sentence
+    for each file there that holds no run."""
 
     folder: str
     measurements: Measurements | None
     nothing: str
+    left_out: Sequence[str] = ()
 
 
 class AutoNetwork(CheckedNetwork):
@@ -72,9 +74,10 @@ class AutoNetwork(CheckedNetwork):
 
     def info(self) -> dict[str, Any]:
         """Where results come from, files that did not read, and a sentence for each choice so far."""
+        read = self._source.measurements.problems if self._source.measurements else []
         return {
             "results": self._source.folder,
-            "problems": self._source.measurements.problems if self._source.measurements else [],
+            "problems": [*self._source.left_out, *read],
             "picked": {f"{phase} T{steps} B{batch}": choice.why for (phase, steps, batch), choice in self._picked.items()},
         }
 
@@ -184,13 +187,13 @@ def _source() -> Source:
     asked = os.environ.get(VARIABLE)
     folder = asked or "results"
     try:
-        files = results_files(folder)
+        files, left_out = found_files(folder)
     except StoreError as error:
         if asked:
             raise StoreError(f"{VARIABLE} is {asked!r}: {error}") from error
         return Source(folder, None, str(error))
     states = [(file, file.stat()) for file in files]
-    return Source(folder, _read(tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)), "")
+    return Source(folder, _read(tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)), "", left_out)
 
 
 @functools.lru_cache(maxsize=4)

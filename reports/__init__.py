@@ -4,6 +4,7 @@
 is first used, with the libraries that it needs; where one is absent it raises MissingLibrary, which says what to install.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,12 @@ def __getattr__(name: str) -> Any:
                 if error.name and error.name.startswith("rnnbench"):
                     raise
                 raise MissingLibrary(f"reports need {error.name}: pip install 'rnnbench[report]'") from error
+            except AttributeError as error:
+                if sys.flags.optimize < 2:
+                    raise
+                raise MissingLibrary(
+                    "this report needs Altair, which reads its own docstrings: run Python without -OO"
+                ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

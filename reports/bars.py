@@ -8,6 +8,7 @@ import pandas as pd
 
 from rnnbench.errors import ArgumentError
 from rnnbench.reports.frames import Frames, oriented
+from rnnbench.words import printable
 
 GROUP = ["cell", "phase", "dtype", "threads"]
 
@@ -92,7 +93,7 @@ def bar_text(data: Frames, backend: str, peers: Sequence[str] | None = None, roo
     measured = data.summary.loc[data.summary["status"] == "measured", "backend"].unique()
     against = ", ".join(name for name in peers or measured if name != backend)
     return (
-        f"{backend} against the best of {against} at each point: "
+        f"{backend} against the best of {printable(against)} at each point: "
         f"peer's time / {backend}'s, above 1 {backend} is faster\n{lines}"
     )
 

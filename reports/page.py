@@ -11,7 +11,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from rnnbench.errors import StoreError
+from rnnbench import disk
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures
@@ -37,11 +37,7 @@ def write_html(results: Path | str, output: Path | str) -> Path:
 
 def save(text: str, output: Path | str) -> Path:
     output = Path(output)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write {output}: {error.strerror}") from error
+    disk.save(output, [text.encode()])
     return output
 
 

@@ -1,7 +1,7 @@
 """The command line: ``rnnbench`` and ``python -m rnnbench``.
 
 Results go to standard output, progress to standard error.  Exit codes: 0 ok, 1 a check failed, 2 usage, 3 some cases
-failed, 4 the environment (a missing library, an unwritable folder), 130 interrupted.
+failed, 4 the environment (a missing library, an unwritable folder or output, another system), 130 interrupted.
 """
 
 import argparse
@@ -9,12 +9,12 @@ import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnbench
+from rnnbench import terminal
 from rnnbench.backend import CHOOSERS, GROUP, PEERS, registered
 from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
@@ -26,9 +26,19 @@ from rnnbench.commands.report import add_arguments as add_report_arguments
 from rnnbench.commands.show import show
 from rnnbench.commands.suites import suites
 from rnnbench.commands.template import template
-from rnnbench.errors import ArgumentError, BackendUnavailable, MissingLibrary, ReferenceFailed, RnnbenchError, StoreError
+from rnnbench.errors import (
+    ArgumentError,
+    BackendUnavailable,
+    MissingLibrary,
+    OutputError,
+    ReferenceFailed,
+    RnnbenchError,
+    StoreError,
+    UnsupportedSystem,
+)
 from rnnbench.surroundings import named, process_threads
-from rnnbench.words import printable
+from rnnbench.system import require_supported
+from rnnbench.terminal import Progress
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -37,19 +47,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  What a user did wrong is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(given)
-        options.given = given
-        code = options.command(options)
-        sys.stdout.flush()  # here, where a reader that has gone is no error
-        return code
-    except (BackendUnavailable, MissingLibrary, ReferenceFailed, StoreError) as error:
+        with terminal.prepared():
+            require_supported()
+            try:
+                options = _parser().parse_args(given)
+                options.given = given
+                return options.command(options)
+            finally:
+                terminal.flush()  # here, where a reader that has gone is no error
+    except OutputError as error:
+        terminal.discard()
+        return _complain(error, ENVIRONMENT)
+    except (BackendUnavailable, MissingLibrary, ReferenceFailed, StoreError, UnsupportedSystem) as error:
         return _complain(error, ENVIRONMENT)
     except RnnbenchError as error:
         return _complain(error, USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output, a pager for example, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard()
         return OK
 
 
@@ -63,9 +79,9 @@ def backends(options: argparse.Namespace) -> int:
     answers = ask(names, threads=process_threads("OMP_NUM_THREADS"), time_limit=options.time_limit)
     for title, some in listed.items():
         if title and some:
-            print(title)
+            terminal.show(title)
         for name in some:
-            print(f"{printable(name):<{max(map(len, names))}}  {printable(described(answers[name]))}")
+            terminal.show(f"{name:<{max(map(len, names))}}  {described(answers[name])}")
     return OK
 
 
@@ -80,11 +96,11 @@ def check(options: argparse.Namespace) -> int:
         todo = harness.numbers_only(todo)
     if options.device == "simulator":
         os.environ["RNNBENCH_SIMULATE_CUDA"] = "1"  # for the processes that import the backends
-    progress = _Progress("checking")
+    progress = Progress("checking")
 
     def unavailable(name: str, error: BackendUnavailable) -> None:
         progress.clear()
-        print(f"rnnbench: not checked: {' '.join(str(error).split())}", file=sys.stderr)
+        terminal.tell(f"not checked: {error}")
 
     interrupted = False
     time_limit = options.time_limit or harness.TIME_LIMIT
@@ -100,9 +116,9 @@ def check(options: argparse.Namespace) -> int:
         names_asked = ("level", "cell", "dtype", "random", "seed", "device", "gradients_only")
         asked = {name: getattr(options, name) for name in names_asked}
         asked |= {"level": _level(options), "time_limit": time_limit, "interrupted": interrupted}
-        print(harness.json_document(reports, asked, progress.seconds))
+        terminal.show_document(f"{harness.json_document(reports, asked, progress.seconds)}\n".encode())
     else:
-        print(harness.text(reports, progress.seconds))
+        terminal.show(harness.text(reports, progress.seconds))
     if interrupted:
         return _complain("interrupted; what is printed was known by then", INTERRUPTED)
     return OK if reports and all(report.passed for report in reports) else CHECK_FAILED
@@ -138,10 +154,10 @@ def _self_test(options: argparse.Namespace) -> int:
         if value not in (None, [], False):
             shown = "the backend" if name == "backends" else f"--{name.replace('_', '-')}"
             raise ArgumentError(f"{shown} is {value!r} with --self-test; expected none: it checks the harness alone")
-    progress = _Progress("planting bugs")
+    progress = Progress("planting bugs")
     result = self_test(progress.count)
     progress.clear()
-    print(result.table())
+    terminal.show(result.table())
     return OK if result.passed else CHECK_FAILED
 
 
@@ -158,12 +174,12 @@ def run(options: argparse.Namespace) -> int:
         dry_run(plan)
         return OK
     for problem in plan.problems:
-        print(f"rnnbench: {problem}", file=sys.stderr)
-    progress = _Progress("running")
+        terminal.tell(problem)
+    progress = Progress("running")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Writer(plan.path, resume=plan.resumes) as writer:
         for number in writer.moved:
-            print(f"rnnbench: {plan.path.name}:{number}: moved to {quarantine_file(plan.path)}", file=sys.stderr)
+            terminal.tell(f"{plan.path.name}:{number}: moved to {quarantine_file(plan.path)}")
         if not plan.resumes:
             writer.append(plan.run)
         try:
@@ -191,7 +207,7 @@ def bars(options: argparse.Namespace) -> int:
     peers = options.peers.split(",") if options.peers else None
     results = _one_results_file(Path(options.results))
     given = {("float32", threads): peak for threads, peak in options.roof}
-    print(reports.bar_text(reports.to_pandas(results), options.backend, peers, given or _stored_roofs(results.parent)))
+    terminal.show(reports.bar_text(reports.to_pandas(results), options.backend, peers, given or _stored_roofs(results.parent)))
     return OK
 
 
@@ -199,21 +215,21 @@ def best(options: argparse.Namespace) -> int:
     """Name the fastest backend for a shape, from stored results or measured now."""
     from rnnbench.commands.best import best as answer
 
-    return answer(options, _Progress("measuring"))
+    return answer(options, Progress("measuring"))
 
 
 def compare(options: argparse.Namespace) -> int:
     """Compare two results files, two backends of one, or two commits, case by case: is it slower than before?"""
     from rnnbench.commands.compare import compare
 
-    return compare(options, _Progress("measuring"))
+    return compare(options, Progress("measuring"))
 
 
 def cuda_audit(options: argparse.Namespace) -> int:
     """Compile the CUDA kernels to machine code, without a GPU, and check it: registers, spills, memory, instructions."""
     from rnnbench.commands.cuda_audit import cuda_audit
 
-    return cuda_audit(options, _Progress("compiling"))
+    return cuda_audit(options, Progress("compiling"))
 
 
 def gpu(options: argparse.Namespace) -> int:
@@ -228,7 +244,7 @@ def self_test(options: argparse.Namespace) -> int:
     from rnnbench.commands.self_test import aa, statistics, store
 
     if options.what == "aa":
-        return aa(options, _Progress("measuring"))
+        return aa(options, Progress("measuring"))
     return store(options) if options.what == "store" else statistics(options)
 
 
@@ -273,14 +289,13 @@ def _summary(path: Path) -> int:
     _, run, rows, _ = read(path)
     end = rows[-1]
     if isinstance(end, End) and end.overhead is not None:
-        took = f"running took {duration(end.seconds)}"
-        print(f"{took}, {end.overhead:.0%} of it for neither samples nor checks", file=sys.stderr)
+        terminal.note(f"running took {duration(end.seconds)}, {end.overhead:.0%} of it for neither samples nor checks")
     failures = [row for row in rows if isinstance(row, Failure) and row.reason != "unsupported"]
     try:
-        print(_reports().summary_text(path))
+        terminal.show(_reports().summary_text(path))
     except MissingLibrary as error:
-        print(f"rnnbench: no summary: {error}", file=sys.stderr)
-    print(f"results: {path}")
+        terminal.tell(f"no summary: {error}")
+    terminal.show(f"results: {path}")
     harmful = any("reason" in facts for facts in run.backends.values())
     return CASES_FAILED if failures or harmful else OK
 
@@ -300,44 +315,18 @@ def _reports() -> Any:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"rnnbench: {' '.join(str(error).split())}", file=sys.stderr)
+    terminal.tell(error)
     return code
 
 
-class _Progress:
-    """One line on a terminal, rewritten in place; elsewhere a line at most every ten seconds."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb, self._start, self._last = verb, time.monotonic(), 0.0
-        self._terminal = sys.stderr.isatty()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def count(self, done: int, total: int) -> None:
-        self.unit(done, total, "")
-
-    def unit(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
-        if now - self._last < (0.1 if self._terminal else 10):
-            return
-        self._last = now
-        left = f", about {self.seconds / done * (total - done):.0f} s left" if done > total / 20 else ""
-        line = f"{self._verb} {done}/{total}{left}  {what}"
-        print(
-            f"\r\x1b[K{line[:110]}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True
-        )
-
-    def clear(self) -> None:
-        if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help and version, whose own method says nothing of an output that is full."""
+        terminal.show(message.removesuffix("\n"))
+
     def error(self, message: str) -> NoReturn:
         """One line instead of argparse's usage block."""
-        print(f"rnnbench: {message}; see {self.prog} --help", file=sys.stderr)
+        terminal.tell(f"{message}; see {self.prog} --help")
         raise SystemExit(USAGE)
 
 
@@ -347,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        summary = (command.__doc__ or "").rstrip(".")
+        summary = (command.__doc__ or command.__name__.replace("_", " ")).rstrip(".")  # none under python -OO
         sub = commands.add_parser(
             command.__name__.replace("_", "-"), help=summary[0].lower() + summary[1:], description=command.__doc__
         )

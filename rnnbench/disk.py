@@ -1,7 +1,11 @@
-"""Files that a crash leaves whole: claimed by one writer at a time, and replaced in one step."""
+"""Files that a crash leaves whole: claimed by one writer at a time, or replaced in one step.
+
+All that a command leaves for its user is written by ``save`` or ``create``, or row by row by ``store.Writer``.
+"""
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterable
 from io import FileIO
@@ -46,9 +50,10 @@ def add_lines(path: Path, lines: Iterable[bytes]) -> None:
 def replace(path: Path, content: Iterable[bytes]) -> None:
     """Give a file new content; a kill at any moment leaves the old file or the new one, whole.  Raises OSError."""
     path = path.resolve()  # a link stays one
-    new = path.with_name(f".{path.name}.new")
+    new = path.with_name(f".{secrets.token_hex(16)}.new")  # short, as the name itself may be as long as names can be
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        with new.open("wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())

@@ -47,3 +47,15 @@ class ReferenceFailed(RnnbenchError):
 
 class StoreError(RnnbenchError, ValueError):
     """A results file that cannot be read or written."""
+
+
+class UnsupportedSystem(RnnbenchError):
+    """An operating system on which processes cannot be ended as a check or a run has to."""
+
+
+class OutputError(RnnbenchError):
+    """A standard output that cannot be written to."""
+
+
+class LeftOut(UserWarning):
+    """A file that was passed over, and why; told once for each."""

@@ -249,7 +249,7 @@ def _loaded(path: Path, version: int) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
     found = content.get("version") if isinstance(content, dict) else None
     if found != version:

@@ -71,7 +71,7 @@ def read_text(file: Path | str | None = None) -> str:
     """The text of a file, or the package's sample; raises ArgumentError where it is unreadable, not UTF-8 or empty."""
     place = resources.files("rnnbench.data") / SAMPLE if file is None else Path(file)
     try:
-        text = place.read_bytes().decode("utf-8")
+        text = place.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ArgumentError(f"cannot read the text {str(file)!r}: {error.strerror}") from None
     except UnicodeDecodeError as error:

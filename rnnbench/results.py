@@ -4,13 +4,14 @@ import warnings
 from array import array
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from rnnbench.errors import MissingLibrary
-from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Truncation, results_files, scan
+from rnnbench.limits import Count, Number
+from rnnbench.store import UNREADABLE, Case, End, Failure, Gate, Memory, Row, Run, Startup, Truncation, found_files, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +32,8 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     ``commit``, ``dirty``, ``file``.  Texts are categories.
 
     Of a round that the machine disturbed, and that was measured once more, the second measurement counts.
-    Lines that hold no row, times that are no positive number, and all but the last of those that were stored twice are
-    left out; a UserWarning says so, and ``attrs["problems"]`` has a sentence for each.
+    Files of a folder that hold no run, lines that hold no row, times that are no positive number, and all but the last of
+    those that were stored twice are left out; a UserWarning says so, and ``attrs["problems"]`` has a sentence for each.
     Raises StoreError where a file is no results file of this schema, and MissingLibrary without pandas.
     """
     try:
@@ -41,7 +42,9 @@ def load_results(path: Path | str) -> "pd.DataFrame":
         raise MissingLibrary("load_results needs pandas: pip install 'rnnbench[report]'") from error
 
     loader = _Loader()
-    for file in results_files(path):
+    found = found_files(path)
+    loader.problems += found.left_out
+    for file in found.files:
         loader.load(file, file.name if file == Path(path) else str(file.relative_to(path)))
     frame = pd.DataFrame(loader.columns(), copy=False)
     if loader.problems:
@@ -51,17 +54,14 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     return frame
 
 
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
 class _Time(Row, frozen=True, tag="time"):
     """``store.Time`` whose case stays as it is written: many rows have the same few."""
 
     case: msgspec.Raw
     backend: str
-    round: _Int64
-    position: _Int64
-    loops: _Int64
+    round: Number
+    position: Number
+    loops: Count
     samples: list[float]
     disturbed: bool = False
     device_samples: list[float] = msgspec.field(default_factory=list)
@@ -105,7 +105,7 @@ class _Loader:
             elif type(row) is _Time:
                 try:
                     add_case(self._case(row.case))
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     self.problems.append(f"{file.name}:{line.number}: not a row: {error} - in its case")
                     continue
                 add_backend(backends[row.backend])
@@ -147,10 +147,7 @@ class _Loader:
     def _case(self, written: msgspec.Raw) -> int:
         content = bytes(written)
         if content not in self._written:
-            case = _CASE.decode(content)
-            if any(isinstance(value, int) and abs(value) >= 2**63 for value in msgspec.structs.astuple(case)):
-                raise msgspec.ValidationError("Expected sizes below 2**63")
-            self._written[content] = self._cases[case]
+            self._written[content] = self._cases[_CASE.decode(content)]
         return self._written[content]
 
     def _status(self, chunk: dict[str, np.ndarray], reasons: dict[tuple[int, int], str]) -> np.ndarray:

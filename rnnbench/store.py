@@ -8,6 +8,7 @@ aside when the run goes on.
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -15,7 +16,9 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 
 from rnnbench.disk import add_lines, make_folder, open_claimed, replace, sync_folder
-from rnnbench.errors import StoreError
+from rnnbench.errors import LeftOut, StoreError
+from rnnbench.header import flaw
+from rnnbench.limits import Bytes, Count, Layers, Number, Size
 from rnnbench.spec import Spec
 
 SCHEMA = 1
@@ -27,24 +30,24 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing to measure: a network, a phase and sizes.
 
     ``phase``: "forward" (inference), "step" (record and backward, all gradients) or "tbptt" (a whole sequence of T steps
-    in windows).  ``window`` and ``stride`` belong to tbptt alone.
+    in windows).  ``window`` and ``stride`` belong to tbptt alone.  Sizes are held to their limits where a case is read.
     """
 
     cell: str
     phase: Literal["forward", "step", "tbptt"]
-    T: int
-    B: int
-    I: int  # noqa: E741  # the field's name for the input size
-    H: int
-    layers: int = 1
+    T: Size
+    B: Size
+    I: Size  # noqa: E741  # the field's name for the input size
+    H: Size
+    layers: Layers = 1
     bidirectional: bool = False
     nonlinearity: str = "tanh"
     bias: bool = True
-    output_size: int | None = None
-    window: int | None = None
-    stride: int | None = None
+    output_size: Size | None = None
+    window: Size | None = None
+    stride: Size | None = None
     dtype: str = "float32"
-    threads: int = 1
+    threads: Size = 1
 
     def spec(self) -> Spec:
         """The network of this case; raises SpecError."""
@@ -114,7 +117,7 @@ class Startup(Row, frozen=True):
 
     case: Case
     backend: str
-    round: int
+    round: Number
     cold: bool
     import_s: float
     load_s: float
@@ -135,9 +138,9 @@ class Time(Row, frozen=True):
 
     case: Case
     backend: str
-    round: int
-    position: int
-    loops: int
+    round: Number
+    position: Number
+    loops: Count
     samples: list[float]
     events: dict[str, float] | None = None
     disturbed: bool = False
@@ -154,7 +157,7 @@ class Memory(Row, frozen=True):
 
     case: Case
     backend: str
-    peak_bytes: int
+    peak_bytes: Bytes
 
 
 class Truncation(Row, frozen=True):
@@ -176,7 +179,7 @@ class Failure(Row, frozen=True):
     stage: Literal["load", "gate", "startup", "time", "memory"]
     reason: Literal["unavailable", "unsupported", "wrong", "error", "crashed", "timeout"]
     message: str
-    round: int | None = None
+    round: Number | None = None
 
 
 class End(Row, frozen=True):
@@ -205,6 +208,9 @@ class _Head(msgspec.Struct, tag_field="kind", tag="run"):
 
     schema: int
 
+
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding raises: for what is no JSON or has another form, no UTF-8 or too long a number, and deep nesting."""
 
 _DECODER = msgspec.json.Decoder(AnyRow)
 _HEAD = msgspec.json.Decoder(_Head)
@@ -253,8 +259,10 @@ def scan(path: Path, decoder: "msgspec.json.Decoder[Any]" = _DECODER) -> Iterato
         if content.endswith(b"\n"):
             try:
                 row = decoder.decode(content)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                problem = f"{path.name}:{number}: not a row: {error}"
+            except UNREADABLE as error:
+                problem = f"{path.name}:{number}: not a row: {_said(error)}"
+            if isinstance(row, Run) and (wrong := flaw(row.environment, row.settings, row.backends)):
+                row, problem = None, f"{path.name}:{number}: not a row: {wrong}"
         else:  # even if it reads as a row: it was never acknowledged, and going on with the run cuts it off
             problem = f"{path.name}:{number}: not a row: torn, the run was cut off while writing it"
         if first:
@@ -315,6 +323,9 @@ class Writer:
         self._size = size
 
     def close(self) -> None:
+        """Close the file, which is taken away where not even a first row could be written."""
+        if not self._size:
+            self.path.unlink(missing_ok=True)
         self._file.close()
 
     def __enter__(self) -> "Writer":
@@ -337,13 +348,43 @@ class Writer:
             self._file.truncate(self._file.seek(0, os.SEEK_END) - len(wrong[0].content))
 
 
-def results_files(path: Path | str) -> list[Path]:
-    """The file itself, or all results files below a folder, oldest name first; raises StoreError if there are none."""
+class Found(NamedTuple):
+    """The results files below a folder, oldest name first, and a sentence for each file that has the name of one only."""
+
+    files: list[Path]
+    left_out: list[str]
+
+
+def found_files(path: Path | str) -> Found:
+    """The file itself, or what is below a folder; raises StoreError if there are no results files."""
     path = Path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("*.jsonl"), key=lambda file: (file.name, file))
-    if not found:
-        raise StoreError(f"no results at {path}; expected a .jsonl file, or a folder that holds some")
+    if path.is_file():
+        return Found([path], [])
+    found = Found([], [])
+    for file in sorted(path.rglob("*.jsonl"), key=lambda file: (file.name, file)):
+        try:
+            if not file.is_file():
+                raise StoreError(f"{file} is no file")
+            next(scan(file))
+        except StoreError as error:
+            found.left_out.append(f"left out: {error}")
+        else:
+            found.files.append(file)
+    if not found.files:
+        why = f": {found.left_out[0].removeprefix('left out: ')}" if found.left_out else ""
+        raise StoreError(f"no results at {path}; expected a .jsonl file, or a folder that holds some{why}")
     return found
+
+
+def results_files(path: Path | str) -> list[Path]:
+    """The file itself, or all results files below a folder, oldest name first; raises StoreError if there are none.
+
+    Files that have the name of one, and whose first line is no run, are left out with a warning (LeftOut) each.
+    """
+    found = found_files(path)
+    for sentence in found.left_out:
+        warnings.warn(sentence, LeftOut, stacklevel=2)
+    return found.files
 
 
 def quarantine_file(path: Path) -> Path:
@@ -361,11 +402,15 @@ def _numbered(path: Path, *, blank: bool = False) -> Iterator[tuple[int, bytes]]
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
+def _said(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 def _check_run(path: Path, content: bytes, row: Any, problem: str | None) -> None:
     """Raise StoreError where the first line is no run of this schema, also where that other schema's run does not read."""
     try:
         schema = _HEAD.decode(content).schema
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         schema = SCHEMA  # no run of any schema: refused below
     if schema != SCHEMA:
         raise StoreError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")

@@ -26,13 +26,11 @@ import msgspec
 
 from rnnbench.errors import SpecError, SuiteError
 from rnnbench.inputs import SOURCES
+from rnnbench.limits import Layers, Seed, Size
 from rnnbench.store import PHASES, Case
 
 MAX_CASES = 10_000
 """A suite with more cases than this is a slip of the pen."""
-
-Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
-"""The upper limit keeps the counts of bytes and operations within 64 bits."""
 
 _KEYS: dict[str, Any] = {
     "cell": str,
@@ -41,7 +39,7 @@ _KEYS: dict[str, Any] = {
     "B": Size,
     "I": Size | str,
     "H": Size,
-    "layers": Size,
+    "layers": Layers,
     "bidirectional": bool,
     "nonlinearity": str,
     "bias": bool,
@@ -62,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     rounds: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     input: str | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    seed: Seed | None = None
     time_limit: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
     backends: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
 
@@ -193,7 +191,7 @@ def _suite(shown: str, file: Traversable) -> Suite:
 
 def _data(shown: str, file: Traversable) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8"))
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise SuiteError(f"cannot read {shown}: {error.strerror}") from None
     except RecursionError:

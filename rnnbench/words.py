@@ -1,12 +1,15 @@
 """Numbers, counts and names as words, for tables and sentences."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+FORMULA = frozenset("=+-@|'\uff1d\uff0b\uff0d\uff20\uff5c")
 """What makes a spreadsheet run a text, in half and full width, and what marks it as a text (OWASP, "CSV injection")."""
+
+BREAKS = ("\t", "\r", "\n")
 
 
 def spreadsheet_safe(text: str) -> str:
-    """With a quote before what a spreadsheet would run as a formula."""
-    return "'" + text if text.startswith(FORMULA) else text
+    """With a quote before what a spreadsheet would run as a formula, also behind blanks and what it does not show."""
+    first = next((character for character in text if character.isprintable() and not character.isspace()), "")
+    return "'" + text if first in FORMULA or text.startswith(BREAKS) else text
 
 
 def printable(text: str) -> str:

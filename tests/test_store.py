@@ -227,7 +227,7 @@ def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch)
     suite = Suite("tiny", "d", "s", SuiteSettings(), [CASE])
     paths = [plan.new_plan(suite, plan.Settings(), ["numpy_ref"], tmp_path, []).path for _ in range(2)]
     with Writer(paths[0]), Writer(paths[1]):
-        assert results_files(tmp_path) == paths
+        assert sorted(tmp_path.rglob("*.jsonl")) == paths
 
 
 # lines that do not read
@@ -558,7 +558,7 @@ def test_results_files_are_listed_oldest_name_first_over_all_machines(tmp_path):
     for name in ("b/20260102.jsonl", "a/20260103.jsonl", "c/d/20260101.jsonl", "a/notes.txt"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+        file.write_bytes(msgspec.json.encode(RUN) + b"\n")
     assert [file.name for file in results_files(tmp_path)] == ["20260101.jsonl", "20260102.jsonl", "20260103.jsonl"]
     assert results_files(str(tmp_path / "a" / "notes.txt")) == [tmp_path / "a" / "notes.txt"]
 

@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -385,7 +386,10 @@ def exported(command, kind: str, results: Path, *arguments) -> str:
 
 
 def test_csv_has_the_frame_and_no_formula(command, tmp_path):
-    backends = {name: {} for name in [*HOSTILE, "'=quoted", "\t=tab", "\uff1dwide"]}
+    backends = {
+        name: {}
+        for name in [*HOSTILE, "'=quoted", "\t=tab", "\uff1dwide", " =blank", "\u3000\xa0+1", "\u200b@x", "\x00-1", "|cmd"]
+    }
     rows = [time(A, name, 0, 1.0 + n) for n, name in enumerate(backends)]
     path = store(tmp_path / "run.jsonl", named("=1+1", backends=backends), rows)
     output = tmp_path / "out" / "times.csv"
@@ -395,7 +399,7 @@ def test_csv_has_the_frame_and_no_formula(command, tmp_path):
     assert [float(line["seconds"]) for line in lines] == [1.0 + n for n in range(len(backends))]
     assert {line["run"] for line in lines} == {"'=1+1"}
     for line, name in zip(lines, backends, strict=True):
-        assert not line["backend"].startswith(tuple("=+-@\t\r\n\uff1d"))
+        assert not re.match("[\\s\x00\u200b]*[=+\\-@|\uff1d]|[\t\r\n]", line["backend"])
         assert line["backend"] == name or line["backend"] == f"'{name}"
     assert len({line["backend"] for line in lines}) == len(backends)
     assert output.read_text(encoding="utf-8") == exported(command, "csv", path)

@@ -154,8 +154,8 @@ BAD = {  # what is wrong -> the message, after the file's name
     ): "grid is {'B': 2, 'H': 8, 'I': 3, 'T': 4, ...}; expected `array`, got `table`",
     HEAD + GRID + "layers = -3": "grid 1 layers is -3; expected `int` >= 1",
     HEAD + GRID + "layers = 0": "grid 1 layers is 0; expected `int` >= 1",
-    HEAD + GRID + "layers = 99999999": "grid 1 layers is 99999999; expected `int` <= 16777216",
-    HEAD + GRID + "layers = 0x" + 5000 * "f": "grid 1 layers is a number too long to show; expected `int` <= 16777216",
+    HEAD + GRID + "layers = 99999999": "grid 1 layers is 99999999; expected `int` <= 1024",
+    HEAD + GRID + "layers = 0x" + 5000 * "f": "grid 1 layers is a number too long to show; expected `int` <= 1024",
     HEAD + GRID + "layers = [1, nan]": "grid 1 layers 2 is nan; expected `int`, got `float`",
     HEAD + GRID + "layers = inf": "grid 1 layers is inf; expected `int | array`, got `float`",
     HEAD + GRID + "layers = 1.0": "grid 1 layers is 1.0; expected `int | array`, got `float`",
@@ -182,7 +182,7 @@ BAD = {  # what is wrong -> the message, after the file's name
     HEAD + GRID + "layers = [2, 2]": "grid 1: lstm step T4 B2 I3 H8 layers2 stands in grid 1 already; expected each case once",
     HEAD
     + GRID
-    + f"layers = {list(range(1, MAX_CASES + 2))}": f"grid 1: makes {MAX_CASES + 1} cases; expected at most {MAX_CASES}",
+    + f"threads = {list(range(1, MAX_CASES + 2))}": f"grid 1: makes {MAX_CASES + 1} cases; expected at most {MAX_CASES}",
     HEAD + '[settings]\ninput = "speech"\n' + GRID: "settings input is 'speech'; expected text or noise",
     HEAD + "[settings]\ntime_limit = nan\n" + GRID: "settings time_limit is nan; expected `float` > 0.0",
     HEAD + "[settings]\nseed = -1\n" + GRID: "settings seed is -1; expected `int` >= 0",

@@ -122,7 +122,8 @@ def _described(entry: str, cubin: bytes, log: str) -> Binary:
         return [int(number) for number in re.findall(pattern, log)]
 
     registers = numbers(r"Used (\d+) registers")
-    assert len(registers) == 1, f"the linker tells of {len(registers)} kernels: {log}"
+    if len(registers) != 1:
+        raise RuntimeError(f"the linker tells of {len(registers)} kernels: {log}")
     spilled = sum(numbers(r"(\d+) bytes spill (?:stores|loads)"))
     return Binary(
         entry, cubin, registers[0], spilled, sum(numbers(r"(\d+) bytes stack frame")), sum(numbers(r"(\d+) bytes smem"))

@@ -2,15 +2,15 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rnnbench import terminal
 from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.spec import DTYPES
-from rnnbench.words import duration
+from rnnbench.words import duration, printable
 
 REQUIRED = {"cell": "--cell", "T": "-T", "B": "-B", "H": "-H"}
 
@@ -54,7 +54,7 @@ def best(options: argparse.Namespace, progress: Any) -> int:
         raise ArgumentError(f"--backends is {options.backends!r} without --measure; expected both")
     case = _case(options)
     complete = _measured(case, options, progress) if options.measure else True
-    print(_table(_stored(options, case).choose(case)))
+    terminal.show(_table(_stored(options, case).choose(case)))
     return 0 if complete else 3
 
 
@@ -96,7 +96,7 @@ def _stored(options: argparse.Namespace, case: Any) -> Any:
 
 def _tell(problems: list[str]) -> None:
     for problem in problems:
-        print(f"rnnbench: {problem}", file=sys.stderr)
+        terminal.tell(problem)
 
 
 def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
@@ -124,7 +124,7 @@ def _table(choice: Any) -> str:
     rows += [(backend, "-", "-", f"not chosen: {reason}") for backend, reason in choice.excluded.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
-    return "\n".join([choice.case.label(), *lines, f"best: {choice.backend}", choice.why])
+    return "\n".join(map(printable, [choice.case.label(), *lines, f"best: {choice.backend}", choice.why]))
 
 
 def _regret(options: argparse.Namespace) -> int:
@@ -139,7 +139,7 @@ def _regret(options: argparse.Namespace) -> int:
             raise ArgumentError(f"{shown} is {value!r} with --regret; expected none: it judges what is stored")
     measurements = Measurements([read(results_files(Path(options.regret))[-1])])
     _tell(measurements.problems)
-    print(_judged(regret(measurements)))
+    terminal.show(_judged(regret(measurements)))
     return 0
 
 
@@ -159,4 +159,4 @@ def _judged(found: Any) -> str:
     ]
     if found.skipped:
         lines.append(f"{len(found.skipped)} shapes could not be chosen for: no other shape of their kind was measured")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rnnbench import terminal
 from rnnbench.errors import ArgumentError
+from rnnbench.words import printable
 
 if TYPE_CHECKING:
     from rnnbench.measure.comparison import Comparisons, Row, Times
@@ -30,12 +31,15 @@ def compare(options: argparse.Namespace, progress: Any) -> int:
     else:
         files, backends = _given(options)
     for problem in (problem for one in files for problem in one.problems):
-        print(f"rnnbench: {problem}", file=sys.stderr)
+        terminal.tell(problem)
     if backends:
         outcome = compare_backends(files[0], backends[0], backends[1], noise)
     else:
         outcome = compare_runs(files[0], files[1], noise, different_machines=options.different_machines)
-    print(document(outcome, files, backends) if options.json else text(outcome, files, backends))
+    if options.json:
+        terminal.show_document(document(outcome, files, backends) + b"\n")
+    else:
+        terminal.show(text(outcome, files, backends))
     if options.fail_if and outcome.counts()["regression"]:
         return CHECK_FAILED
     return CASES_FAILED if options.fail_if and outcome.newly_failed else OK
@@ -115,10 +119,10 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
             "Two runs share no rounds: what a whole run shares, like the machine's state that day, is in the ratio and not in "
             "its interval."
         )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
-def document(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
+def document(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> bytes:
     """The same as JSON."""
     rows = [{"label": row.case.label(), **row._asdict()} for row in outcome.rows]
     whole: dict[str, Any] = {
@@ -129,7 +133,7 @@ def document(outcome: "Comparisons", files: "list[Times]", backends: list[str] |
         "failed_since": outcome.newly_failed,
         "not_compared": outcome.left_out,
     }
-    return msgspec.json.format(msgspec.json.encode(whole)).decode()
+    return msgspec.json.format(msgspec.json.encode(whole))
 
 
 def _read(path: str) -> "Times":

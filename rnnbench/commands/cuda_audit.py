@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from rnnbench import terminal
+
 
 def cuda_audit(options: argparse.Namespace, progress: Any) -> int:
     """Print the table of all kernels; returns the exit code."""
@@ -13,7 +15,8 @@ def cuda_audit(options: argparse.Namespace, progress: Any) -> int:
     found = audit(configurations(options.cell), progress.count)
     progress.clear()
     if options.json:
-        print(json.dumps([one._asdict() | {"configuration": one.configuration._asdict()} for one in found], indent=1))
+        rows = [one._asdict() | {"configuration": one.configuration._asdict()} for one in found]
+        terminal.show_document(f"{json.dumps(rows, indent=1)}\n".encode())
     else:
-        print(table(found))
+        terminal.show(table(found))
     return CHECK_FAILED if any(one.faults for one in found) else OK

@@ -3,15 +3,15 @@
 import argparse
 import io
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnnbench import terminal
 from rnnbench.disk import save
 from rnnbench.errors import ArgumentError, MissingLibrary
-from rnnbench.store import read, results_files
-from rnnbench.words import printable, spreadsheet_safe
+from rnnbench.store import found_files, read
+from rnnbench.words import spreadsheet_safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,20 +21,23 @@ FORMATS = ("csv", "parquet", "asv", "pyperf", "bencher")
 
 def export(options: argparse.Namespace) -> int:
     """Write times as CSV, Parquet, or files of asv, pyperf or Bencher."""
-    files = results_files(options.results)
+    files, left_out = found_files(options.results)
     output = _output(options, files)
+    if options.format not in ("csv", "parquet"):  # load_results tells of them
+        _tell(left_out)
     match options.format:
         case "csv":
-            _write([csv(_loaded(options.results))], output)
+            _write(csv(_loaded(options.results)), output)
         case "parquet":
-            _write([parquet(_loaded(options.results))], output)
+            _write(parquet(_loaded(options.results)), output)
         case "asv":
-            print("\n".join(map(str, _export_asv(files, Path(options.output)))))
+            for path in _export_asv(files, Path(options.output)):
+                terminal.show(str(path))
             return 0
         case _:
-            _write([_one_run(options.format, files[-1])], output)
+            _write(_one_run(options.format, files[-1]), output)
     if output is not None:
-        print(output)
+        terminal.show(str(output))
     return 0
 
 
@@ -106,13 +109,13 @@ def _export_asv(files: Iterable[Path], folder: Path) -> list[Path]:
     return written
 
 
-def _write(content: Iterable[bytes], output: Path | None) -> None:
+def _write(content: bytes, output: Path | None) -> None:
     if output is None:
-        sys.stdout.write(b"".join(content).decode())
+        terminal.show_document(content)
     else:
-        save(output, content)
+        save(output, [content])
 
 
 def _tell(sentences: Iterable[str]) -> None:
     for sentence in sentences:
-        print(f"rnnbench: {printable(sentence)}", file=sys.stderr)
+        terminal.tell(sentence)

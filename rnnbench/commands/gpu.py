@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnbench import terminal
+from rnnbench.disk import save
 from rnnbench.errors import BackendUnavailable, StoreError
 
 SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 0.6, "graphs": 1.0}
@@ -31,8 +33,8 @@ def gpu(options: argparse.Namespace) -> int:
     run_stages(path, options.minutes)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     page = path.with_suffix(".md")
-    page.write_text(text(rows))
-    print(f"results: {path}\npage: {page}")
+    save(page, [text(rows).encode()])
+    terminal.show(f"results: {path}\npage: {page}")
     if any(row.get("passed") is False for row in rows):
         return CHECK_FAILED
     return CASES_FAILED if any(row["what"] == "ended" and row["how"] != "done" for row in rows) else OK
@@ -44,7 +46,7 @@ def run_stages(path: Path, minutes: float, stages: Sequence[str] = tuple(SHARES)
     for stage in stages:
         left = deadline - time.monotonic()
         limit = min(left, SHARES[stage] * 60 * minutes)
-        print(f"rnnbench: {stage}, at most {max(limit, 0):.0f} s", file=sys.stderr)
+        terminal.tell(f"{stage}, at most {max(limit, 0):.0f} s")
         how = _run_stage(stage, path, limit) if left > 0 else "not reached"
         with path.open("a") as file:
             file.write(json.dumps({"stage": stage, "what": "ended", "how": how}) + "\n")

@@ -2,12 +2,13 @@
 
 import argparse
 import datetime
-import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rnnbench import terminal
 
 if TYPE_CHECKING:
     from rnnbench.measure.machine_file import Finding, Machine, Roof, Roofs
@@ -31,11 +32,11 @@ def machine(options: argparse.Namespace) -> int:
     look = look_at_machine(roofs=not options.no_roofs)
     path = write_machine(look, folder)
     if options.json:
-        sys.stdout.write(document(look).decode())
-        print(f"stored: {path}", file=sys.stderr)
+        terminal.show_document(document(look))
+        terminal.note(f"stored: {path}")
     else:
-        print(text(look))
-        print(f"stored: {path}")
+        terminal.show(text(look))
+        terminal.show(f"stored: {path}")
     return 0
 
 
@@ -56,7 +57,7 @@ def look_at_machine(*, roofs: bool) -> "Machine":
     if roofs:
         from rnnbench.measure.roofs import measure_roofs
 
-        print("rnnbench: measuring roofs, up to half a minute", file=sys.stderr)
+        terminal.tell("measuring roofs, up to half a minute")
         measured = measure_roofs(msgspec.convert(environment["caches"], list[topology.Cache] | None), environment["cores"])
         last = health.sample()
     return Machine(

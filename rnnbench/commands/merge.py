@@ -1,13 +1,13 @@
 """``rnnbench merge``: runs of the same code on the same machine, with the same settings, as one results file."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from rnnbench import terminal
 from rnnbench.disk import create
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.store import (
@@ -25,7 +25,7 @@ from rnnbench.store import (
     read,
     results_files,
 )
-from rnnbench.words import count, printable
+from rnnbench.words import count
 
 
 class Merged(NamedTuple):
@@ -50,8 +50,8 @@ def merge(options: argparse.Namespace) -> int:
     except OSError as error:
         raise StoreError(f"cannot write {output}: {error.strerror}") from error
     for line in [*(problem for one in contents for problem in one.problems), *_notes(merged)]:
-        print(f"rnnbench: {printable(line)}", file=sys.stderr)
-    print(output)
+        terminal.tell(line)
+    terminal.show(str(output))
     return 0
 
 

@@ -3,13 +3,13 @@
 import argparse
 import dataclasses
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rnnbench import terminal
 from rnnbench.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def dry_run(plan: "Plan") -> None:
     """Print what a plan would run, and what that would take."""
     from rnnbench.measure.budget import described
 
-    print("\n".join(described(plan, _budget(plan))))
+    terminal.show("\n".join(described(plan, _budget(plan))))
 
 
 def _fitted(plan: "Plan") -> "Plan":
@@ -70,7 +70,7 @@ def _fitted(plan: "Plan") -> "Plan":
     cases, dropped = fitting(_budget(plan), plan.settings.fit or 0.0, plan.settings.most)
     for cost in dropped:
         took = duration_of(cost.once + plan.settings.most * cost.round)
-        print(f"rnnbench: left out to fit: {cost.case.label()}, about {took}", file=sys.stderr)
+        terminal.tell(f"left out to fit: {cost.case.label()}, about {took}")
     return dataclasses.replace(plan, run=msgspec.structs.replace(plan.run, cases=cases))
 
 

@@ -1,14 +1,13 @@
 """``rnnbench report``: results as a page, as text in other formats, or as files of charts."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from rnnbench import terminal
 from rnnbench.disk import save
 from rnnbench.errors import ArgumentError
 from rnnbench.store import results_files
-from rnnbench.words import printable
 
 FORMATS = ("html", "md", "csv", "json")
 
@@ -53,7 +52,7 @@ def report(options: argparse.Namespace, reports: Any) -> int:
         written = reports.write_html(_only(options), output)
     else:
         written = reports.write_side_by_side([newest(path) for path in options.results], output)
-    print(written)
+    terminal.show(str(written))
     return 0
 
 
@@ -88,9 +87,9 @@ def _charts(options: argparse.Namespace, reports: Any) -> int:
     """Write every chart, print the files, and say on standard error which charts have nothing to draw."""
     charts = reports.write_charts(reports.to_pandas(_only(options)), options.charts, options.kind or "svg")
     for file in charts.written:
-        print(file)
+        terminal.show(str(file))
     for sentence in charts.left_out:
-        print(f"rnnbench: {printable(sentence)}", file=sys.stderr)
+        terminal.tell(sentence)
     return 0
 
 
@@ -99,8 +98,8 @@ def _text(options: argparse.Namespace, reports: Any) -> int:
     data = reports.to_pandas(_only(options))
     text = {"md": reports.to_markdown, "csv": reports.to_csv, "json": reports.to_json}[options.format](data)
     if options.output is None:
-        sys.stdout.write(text)
+        terminal.show_document(text.encode())
     else:
         save(Path(options.output), [text.encode()])
-        print(options.output)
+        terminal.show(options.output)
     return 0

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from rnnbench import terminal
 from rnnbench.errors import ArgumentError
 from rnnbench.scratch import scratch_folder
 
@@ -17,7 +18,7 @@ def statistics(options: argparse.Namespace) -> int:
     from rnnbench.measure.simulation import DRAWS, KINDS, coverage, table
 
     results = [coverage(kind, DRAWS, options.seed or 0) for kind in KINDS]
-    print(table(results, DRAWS))
+    terminal.show(table(results, DRAWS))
     return OK if all(result.passed for result in results) else CHECK_FAILED
 
 
@@ -28,7 +29,7 @@ def store(options: argparse.Namespace) -> int:
 
     with scratch_folder() as folder:
         bars = measure(options.rows or 10**6, folder)
-    print(bars.text())
+    terminal.show(bars.text())
     return OK if bars.met else CHECK_FAILED
 
 
@@ -55,15 +56,16 @@ def aa(options: argparse.Namespace, progress: Any) -> int:
     for name, outcome in outcomes.items():
         rounds = f"{settings.rounds}" if settings.most == settings.rounds else f"{settings.rounds} to {settings.most}"
         compared = f"{len(outcome.rows)} comparisons of {rounds} rounds"
-        print(f"{name}: {compared}, intervals of {reach(outcome):.1%} to each side")
-        print("\n".join(f"  {share._replace(bar=None).line()}" for share in shares([outcome], planted)))
+        terminal.show(f"{name}: {compared}, intervals of {reach(outcome):.1%} to each side")
+        terminal.show("\n".join(f"  {share._replace(bar=None).line()}" for share in shares([outcome], planted)))
     whole = shares(list(outcomes.values()), planted)
-    print("both")
-    print("\n".join(f"  {share.line()}" for share in whole))
+    terminal.show("both")
+    terminal.show("\n".join(f"  {share.line()}" for share in whole))
     failed = [sentence for outcome in outcomes.values() for sentence in (*outcome.newly_failed, *outcome.left_out)]
-    print("".join(f"not compared: {sentence}\n" for sentence in failed), end="")
+    for sentence in failed:
+        terminal.show(f"not compared: {sentence}")
     if options.output:
-        print(f"results: {path}")
+        terminal.show(f"results: {path}")
     if any(share.missed for share in whole):
         return CHECK_FAILED
     return CASES_FAILED if failed else OK

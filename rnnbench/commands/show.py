@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from rnnbench import terminal
 from rnnbench.errors import ArgumentError
 from rnnbench.rounds import Key, device_medians, medians, reasons, times
 from rnnbench.store import Case, Contents, End, Failure, Run, Truncation, read, results_files
@@ -25,7 +26,7 @@ def show(options: argparse.Namespace) -> int:
     if options.backend is not None and options.backend not in backends:
         raise ArgumentError(f"--backend is {options.backend!r}; these results have {', '.join(backends)}")
     lines = [line for one in contents for line in [*_facts(one), *_failures(one, options), *_table(one, options), ""]]
-    print("\n".join(printable(line) for line in lines[:-1]))
+    terminal.show("\n".join(printable(line) for line in lines[:-1]))
     return 0
 
 

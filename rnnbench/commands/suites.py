@@ -3,6 +3,8 @@
 import argparse
 import textwrap
 
+from rnnbench import terminal
+
 WIDTH = 110
 
 
@@ -12,11 +14,11 @@ def suites(options: argparse.Namespace) -> int:
 
     if options.suite:
         suite = load_suite(options.suite)
-        print(f"{suite.name}: {suite.description}\nsource: {suite.source}")
+        terminal.show(f"{suite.name}: {suite.description}\nsource: {suite.source}")
         if suite.settings.backends:
-            print(f"backends: {', '.join(suite.settings.backends)}")
+            terminal.show(f"backends: {', '.join(suite.settings.backends)}")
         for case in suite.cases:
-            print(f"  {case.label()}")
+            terminal.show(f"  {case.label()}")
         return 0
 
     from rnnbench.measure.budget import RATE, alone, duration_of
@@ -30,12 +32,12 @@ def suites(options: argparse.Namespace) -> int:
         settings = with_suite_settings(Settings(), suite)
         own = suite.settings.backends  # that rate is not theirs
         took = "not known" if own else duration_of(alone(suite.cases, settings).seconds(settings.rounds))
-        print(f"{name:<{width}}  {len(suite.cases):4d} cases  {took:>12}  {suite.description}")
+        terminal.show(f"{name:<{width}}  {len(suite.cases):4d} cases  {took:>12}  {suite.description}")
         if own:
-            print(f"{indent}backends: {', '.join(own)}")
+            terminal.show(f"{indent}backends: {', '.join(own)}")
         source = " ".join(f"source: {suite.source}".split())
-        print(textwrap.fill(source, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
-    print(
+        terminal.show(textwrap.fill(source, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
+    terminal.show(
         f"\nTimes are those of one backend at {RATE / 1e9:g} GFLOP/s in the fewest rounds; for the backends here: "
         "rnnbench run SUITE --dry-run"
     )

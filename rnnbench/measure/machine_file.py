@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from rnnbench.disk import create
 from rnnbench.errors import StoreError
 
 SCHEMA = 1
@@ -91,10 +92,7 @@ def write_machine(machine: Machine, folder: Path) -> Path:
     moment = datetime.datetime.fromisoformat(machine.recorded)
     path = folder / f"machine-{moment:%Y%m%dT%H%M%S.%f}.json"
     try:
-        with path.open("xb") as file:
-            file.write(document(machine))
-            file.flush()
-            os.fsync(file.fileno())
+        create(path, [document(machine)])
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
     return path
@@ -126,5 +124,5 @@ def _read(path: Path) -> Machine:
         return msgspec.json.decode(content, type=Machine)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} does not read as what `rnnbench machine` stores: {error}") from error

@@ -168,7 +168,7 @@ def resumed_plan(path: Path) -> Plan:
     Raises ArgumentError where this process may not use the processors that the run was given, or has not its variables.
     """
     contents = store.read(path)
-    settings = msgspec.convert(contents.run.settings, Settings)
+    settings = msgspec.convert(contents.run.settings, Settings)  # of the right types, or it would not have been read
     if settings.affinity is not None:
         checked(settings.affinity)
     named(settings.env)

@@ -14,6 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rnnbench.disk import save
+from rnnbench.errors import StoreError
+
 HERE = Path(__file__).parent
 VENDOR = "vendor"
 TIME_LIMIT = 300  # seconds, for npm
@@ -59,7 +62,7 @@ def make_offline(folder: Path) -> list[str]:
     files = [FILES[url] for url in urls]
     if files:
         _fetch(files, folder / VENDOR)
-        index.write_text(TAG.sub(_local, page), "utf-8")
+        save(index, [TAG.sub(_local, page).encode()])
     return files
 
 
@@ -101,7 +104,7 @@ def main() -> int:
     folder = parser.parse_args().folder
     try:
         files = make_offline(folder)
-    except Failure as failure:
+    except (Failure, StoreError) as failure:
         print(f"asv_offline: {failure}", file=sys.stderr)
         return 4
     done = f"{len(files)} files put into {folder / VENDOR}" if files else "loads nothing from outside, and is left as it is"
