@@ -16,6 +16,7 @@ from rnnbench.impls.numba_cuda.offline import (
     compile_kernel,
     double_precision,
     instructions,
+    longest_loop,
     missing_toolchain,
     of_family,
     parameters,
@@ -55,7 +56,9 @@ class Configuration(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """What became of a configuration; ``shared`` is in bytes, ``counts`` are instructions by family, ``faults`` sentences."""
+    """What became of a configuration; ``shared`` is in bytes, ``faults`` are sentences.
+
+    ``loop`` counts the instructions of the loop over time, ``counts`` the kernel's by family."""
 
     configuration: Configuration
     regime: str
@@ -66,6 +69,7 @@ class Audited(NamedTuple):
     spilled: int
     shared: int
     instructions: int
+    loop: int
     counts: dict[str, int]
     faults: list[str]
 
@@ -156,6 +160,7 @@ def examine(configuration: Configuration) -> Audited:
         binary.spilled,
         shared,
         counts.total(),
+        longest_loop(binary).total(),
         {family: of_family(counts, family) for family in COUNTED},
         wrong,
     )
@@ -206,6 +211,7 @@ def table(found: Sequence[Audited]) -> str:
         "spilled",
         "shared",
         "instructions",
+        "loop",
         *COUNTED,
     )
     rows = [names, *(_line(one) for one in found)]
@@ -224,5 +230,5 @@ def _name(one: Configuration) -> str:
 def _line(one: Audited) -> tuple[str, ...]:
     cell, nonlinearity, hidden, kind, _, dtype = one.configuration
     shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
-    numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions)
+    numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions, one.loop)
     return (shown, str(hidden), dtype, kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))
