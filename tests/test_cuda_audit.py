@@ -110,6 +110,11 @@ def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.Monke
     assert audit.wrong_parameters(RIGHT, 3) == []
 
 
+def test_a_call_in_the_loop_over_time_is_named() -> None:
+    assert audit.calls(FINE) == []
+    assert audit.calls(FINE + Counter({"CALL.REL.NOINC": 3})) == ["3 calls in the loop over time; expected none"]
+
+
 def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = audit.Configuration("gru", "tanh", 100, "backward", 1)
     counts = dict.fromkeys(audit.COUNTED, 1)

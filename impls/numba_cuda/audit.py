@@ -144,12 +144,12 @@ def examine(configuration: Configuration) -> Audited:
     shape = with_rows(shape, products, configuration.rows, HOPPER)
     made = kernel(configuration.kind, layer_spec(computed_spec(spec)), shape)
     binary = compile_kernel(made.function, made.signature, shape.threads)
-    counts = instructions(binary)
+    counts, loop = instructions(binary), longest_loop(binary)
     shared = binary.shared + 4 * made.shared
     found = places(products, shape)[0]
     fragments = sum(place.whole for place in found) if shape.cores else 0
     wrong = faults(binary, counts, shape.threads, shared, sum(place.kept for place in found), fragments)
-    wrong += wrong_parameters(binary, len(made.signature.args))
+    wrong += wrong_parameters(binary, len(made.signature.args)) + calls(loop)
     return Audited(
         configuration,
         regime.name,
@@ -160,7 +160,7 @@ def examine(configuration: Configuration) -> Audited:
         binary.spilled,
         shared,
         counts.total(),
-        longest_loop(binary).total(),
+        loop.total(),
         {family: of_family(counts, family) for family in COUNTED},
         wrong,
     )
@@ -194,6 +194,12 @@ def wrong_parameters(binary: Binary, count: int) -> list[str]:
     """What is wrong with how a kernel expects its arguments, which are launched as words of 8 bytes."""
     found = parameters(binary)
     return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
+
+
+def calls(loop: Counter[str]) -> list[str]:
+    """What is wrong with a loop over time that leaves its registers to a function: a division with a slow path, say."""
+    count = of_family(loop, "CALL")
+    return [f"{count} calls in the loop over time; expected none"] if count else []
 
 
 def table(found: Sequence[Audited]) -> str:

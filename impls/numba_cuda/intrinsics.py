@@ -2,7 +2,7 @@
 
 An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
 (``simulated_machine.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
-"st.shared::cluster", "red.release", "ld.acquire".
+"st.shared::cluster", "red.release", "ld.acquire", "rcp".
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
@@ -252,6 +253,28 @@ def added(typing_context, a, b):
 @twin_of(added)
 def _added(thread: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@intrinsic
+def reciprocal(typing_context, value):
+    """1 / value of a float32 from 1 to 2, or of NaN, within 0.501 of the distance between two numbers: an approximation that
+    is one of them off at most ("rcp.approx") and a Newton step.  An exact division would have a slow path of its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        one, minus_zero, kind = ir.Constant(FLOAT, 1), ir.Constant(FLOAT, -0.0), ir.FunctionType(FLOAT, [FLOAT])
+        near = builder.call(ir.InlineAsm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f"), values)
+        missing = builder.fma(builder.fsub(minus_zero, near), values[0], one)
+        return builder.fma(near, missing, near)
+
+    return types.float32(types.float32), generate
+
+
+@twin_of(reciprocal)
+def _reciprocal(thread: Any, value: Any) -> Any:
+    """The approximation is as wrong as it may be, on either side; products of float32 are exact in float64."""
+    near = np.nextafter(np.float32(1) / value, np.float32(value.view(np.uint32) & 1), dtype=np.float32)
+    missing = np.float32(1 - np.float64(near) * np.float64(value))
+    return np.float32(np.float64(near) * np.float64(missing) + np.float64(near))
 
 
 @lru_cache
