@@ -41,7 +41,7 @@ TOGETHER = ("convergent",)
 """Of a call that the threads of a warp have to make together: the compiler must not copy it into branches."""
 
 
-def _assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
+def assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Signature and code generator of one PTX statement on scalars; it is never moved, merged or dropped."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -81,7 +81,7 @@ def _shared_address_twin(thread: Any, array: Any, index: int) -> Any:
 @intrinsic
 def cluster_rank(typing_context):
     """The number of this block within its cluster."""
-    return _assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
+    return assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
 
 
 Intrinsic = type(cluster_rank)
@@ -95,7 +95,7 @@ def _cluster_rank(thread: Any) -> int:
 @intrinsic
 def peer_address(typing_context, address, rank):
     """What ``address`` of this block's shared memory is in the block ``rank`` of the cluster."""
-    return _assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
+    return assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
 
 
 @twin_of(peer_address)
@@ -107,7 +107,7 @@ def _peer_address(thread: Any, address: Any, rank: int) -> Any:
 def store_peer(typing_context, address, value):
     """Store a float32 in the shared memory of a block of the cluster."""
     code = "st.shared::cluster.f32 [$0], $1;"
-    return _assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
+    return assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
 
 
 @twin_of(store_peer)
@@ -118,7 +118,7 @@ def _store_peer(thread: Any, address: Any, value: Any) -> None:
 @intrinsic
 def cluster_arrive(typing_context):
     """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
-    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
+    return assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_arrive)
@@ -129,7 +129,7 @@ def _cluster_arrive(thread: Any) -> None:
 @intrinsic
 def cluster_wait(typing_context):
     """Wait until all threads of the cluster have arrived; their stores can be read then."""
-    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
+    return assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_wait)

@@ -88,14 +88,15 @@ def instructions(binary: Binary) -> Counter[str]:
 
 def longest_loop(binary: Binary) -> Counter[str]:
     """The same of the longest loop alone, that over time in a persistent kernel; a loop within it counts once, and what it
-    calls does not."""
+    calls does not.  What stands behind the kernel's end and jumps back before it, is no loop."""
     program, labels = _program(binary)
     loops = [
         (labels[found[0]], place + 1)
         for place, (name, operands) in enumerate(program)
         if name.startswith("BRA") and (found := re.search(r"\.L_\w+", operands)) and labels[found[0]] < place
     ]
-    first, end = max(loops, key=lambda loop: loop[1] - loop[0], default=(0, 0))
+    whole = [(first, end) for first, end in loops if all(name != "EXIT" for name, _ in program[first:end])]
+    first, end = max(whole, key=lambda loop: loop[1] - loop[0], default=(0, 0))
     return Counter(name for name, _ in program[first:end])
 
 

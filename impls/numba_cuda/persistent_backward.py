@@ -37,7 +37,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     products = backward_products(spec)
     (place,), _ = places(products, shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
@@ -67,8 +67,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         if active:
             # what flows into h comes with dy; what flows into c from outside is there at the end alone
             dnew = read_states(dstates, ((t + 1 - reverse) * batch + row) * units + unit, between)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -76,17 +75,19 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 carried = read_carried(states, carried_from * between + position, between)
                 dy = read_one(dstates, position, 0)
             da_values, db_values, dcarried = step_backward(kept, carried, dnew, ())
-            send(shared, mail, s & 1, unit, valid, db_values)
-            arrive(mail)
+            ready()
+            send(shared, mail, s, s & 1, unit, valid, db_values)
+            arrive(shared, mail, s)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
                 write_db(db, (t * batch + row) * gates * units + unit, units, db_values)
-            wait(mail, s + 2)
+            wait(shared, mail, s)
             collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
             t += step
         if active:
             write_states(dstates, (reverse * steps * batch + row) * units + unit, between, dnew)
+        end()
 
     return kernel
 
@@ -96,7 +97,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(backward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
@@ -124,31 +125,33 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         kept, carried, dy, dnew = none_saved, not_carried, one, one
         if active_2:
             dnew = read_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
                 carried = read_carried(states, ((t + reverse) * batch + row) * size + unit, 0)
             between = middle(kept, carried, dnew)
-            send_2(shared, mail, 0, unit, valid_2, between)
-            arrive(mail)
+            ready()
+            send_2(shared, mail, 2 * s, 0, unit, valid_2, between)
+            arrive(shared, mail, 2 * s)
             if active_2:
                 write_one(dstates, ((t + 1 - reverse) * batch + row) * size + unit, 0, dnew)
                 dy = read_one(dstates, ((t + reverse) * batch + row) * size + unit, 0)
-            wait(mail, 2 * s + 2)
+            wait(shared, mail, 2 * s)
             collect_2(shared, mail, 0)
             da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, mail, 0))
-            send(shared, mail, s & 1, unit, valid, db_values)
-            arrive(mail)
+            ready()
+            send(shared, mail, 2 * s + 1, s & 1, unit, valid, db_values)
+            arrive(shared, mail, 2 * s + 1)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
-            wait(mail, 2 * s + 3)
+            wait(shared, mail, 2 * s + 1)
             collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), dy)
             t += step
         if active_2:
             write_one(dstates, (reverse * steps * batch + row) * size + unit, 0, dnew)
+        end()
 
     return kernel
 

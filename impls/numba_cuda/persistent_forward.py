@@ -36,7 +36,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     cell, units = spec.kind, spec.hidden_size
     (place,), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
     send = sending(1)
     gates, saved_values, carried_from = len(cell.gates), cell.saved, _carried_state(spec)
     read_gates, read_carried = read_values(gates), read_values(int(cell.carries is not None))
@@ -64,23 +64,24 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             carried = read_carried(states, carried_from * between + (reverse * steps * batch + row) * units + unit, between)
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = multiply(weights, shared, mail, buffer)
             new, kept = step_forward(ahead, added(sums, biases), carried)
             carried = next_carried(new)
-            send(shared, mail, 1 - buffer, unit, valid, new)
-            arrive(mail)
+            ready()
+            send(shared, mail, s, 1 - buffer, unit, valid, new)
+            arrive(shared, mail, s)
             if active:
                 write_state(states, ((t + 1 - reverse) * batch + row) * units + unit, between, new)
                 write_saved(saved, (t * batch + row) * saved_values * units + unit, units, kept)
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
             t += step
-            wait(mail, s + 2)
+            wait(shared, mail, s)
             collect(shared, mail, 1 - buffer)
+        end()
 
     return kernel
 
@@ -90,7 +91,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
@@ -125,23 +126,24 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         if active_2:
             biases_2 = read_one(bias_2, unit, 0)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = added(multiply(weights, shared, mail, buffer), biases)
             between = middle(ahead, sums, carried)
-            send_2(shared, mail, 0, unit, valid, between)
-            arrive(mail)
+            ready()
+            send_2(shared, mail, 2 * s, 0, unit, valid, between)
+            arrive(shared, mail, 2 * s)
             if active:
                 write_operand(operand, (t * batch + row) * units + unit, 0, between)
-            wait(mail, 2 * s + 2)
+            wait(shared, mail, 2 * s)
             collect_2(shared, mail, 0)
             sums_2 = added(multiply_2(weights_2, shared, mail, 0), biases_2)
             new, kept = finish(ahead, sums, between, sums_2, carried)
             carried = next_carried(new)
-            send(shared, mail, 1 - buffer, unit, valid_2, new)
-            arrive(mail)
+            ready()
+            send(shared, mail, 2 * s + 1, 1 - buffer, unit, valid_2, new)
+            arrive(shared, mail, 2 * s + 1)
             if active_2:
                 write_state(states, ((t + 1 - reverse) * batch + row) * size + unit, 0, new)
             if active:
@@ -149,8 +151,9 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
             t += step
-            wait(mail, 2 * s + 3)
+            wait(shared, mail, 2 * s + 1)
             collect(shared, mail, 1 - buffer)
+        end()
 
     return kernel
 
