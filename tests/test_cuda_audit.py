@@ -36,7 +36,7 @@ def test_json_has_what_the_table_has(capsys: pytest.CaptureFixture[str], monkeyp
     (found,) = json.loads(capsys.readouterr().out)
     assert found["configuration"] == one._asdict()
     assert (found["blocks"], found["threads"], found["spilled"], found["faults"]) == (1, 256, 0, [])
-    assert found["counts"]["FFMA"] > 0
+    assert 0 < found["counts"]["FFMA"] < found["loop"] < found["instructions"]
 
 
 def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
@@ -110,10 +110,15 @@ def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.Monke
     assert audit.wrong_parameters(RIGHT, 3) == []
 
 
+def test_a_call_in_the_loop_over_time_is_named() -> None:
+    assert audit.calls(FINE) == []
+    assert audit.calls(FINE + Counter({"CALL.REL.NOINC": 3})) == ["3 calls in the loop over time; expected none"]
+
+
 def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = audit.Configuration("gru", "tanh", 100, "backward", 1)
     counts = dict.fromkeys(audit.COUNTED, 1)
-    spilling = audit.Audited(configuration, CLUSTER, 2, 256, 1, 255, 8, 0, 900, counts, ["8 bytes spilled; expected none"])
+    spilling = audit.Audited(configuration, CLUSTER, 2, 256, 1, 255, 8, 0, 900, 400, counts, ["8 bytes spilled; expected none"])
     monkeypatch.setattr(audit, "audit", lambda *_: [spilling])
     assert main(["cuda-audit"]) == 1
     *_, fault, summary = capsys.readouterr().out.splitlines()

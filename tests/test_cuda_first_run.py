@@ -17,7 +17,7 @@ from rnnbench.cells import CELLS
 from rnnbench.cli import main
 from rnnbench.commands import gpu
 from rnnbench.impls.numba_cuda import device, first_run, offline
-from rnnbench.impls.numba_cuda.layout import Shape
+from rnnbench.impls.numba_cuda.layout import MESSAGES, Shape
 from rnnbench.spec import NARROW
 
 STAND_IN = """
@@ -110,16 +110,28 @@ def test_the_phases_that_are_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.isfinite(found.copy_to_host().astype("float32")).all()
 
 
-@pytest.mark.parametrize("grid", [False, True])
-def test_the_barriers_that_are_timed_meet(grid: bool) -> None:
+EXCHANGES = {
+    "within a block": (Shape(1, 8, 8, 1, 0), "BAR.SYNC"),
+    "at a cluster barrier": (Shape(3, 8, 8, 1, 0), "UCGABAR_ARV"),
+    "by messages": (Shape(3, 8, 8, 1, 0, exchange=MESSAGES), "SYNCS.PHASECHK"),
+    "in a grid": (Shape(3, 8, 8, 1, 0, grid=True), "REDG.E.ADD.STRONG.GPU"),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_the_exchanges_that_are_timed_are_those_of_kernels(name: str) -> None:
     """Simulated, they end; compiled, they are the instructions that kernels use."""
     from rnnbench.impls.numba_cuda import simulator
 
-    kernel = first_run.barriers(Shape(3, 8, 8, 1, 0, grid=grid), 1)
-    mail = np.zeros(kernel.mail, "float32")
-    simulator.run(kernel.function, (mail, 5, 1, 0, 0), blocks=3, threads=64, cluster=1 if grid else 3, shared=1)
-    assert mail[0] == (15 if grid else 0)
+    shape, instruction = EXCHANGES[name]
+    kernel = first_run.exchanges(shape, 0)
+    mail = np.zeros(kernel.mail + 1, "float32")
+    cluster = 1 if shape.grid else shape.blocks
+    given = {"blocks": shape.blocks, "threads": 64, "cluster": cluster, "shared": kernel.shared}
+    simulator.run(kernel.function, (mail, 5, 1, 0, 0), **given)
+    assert mail[0] == (6 * 3 if shape.grid else 0)
     if reason := offline.missing_toolchain():
         pytest.skip(reason)
-    found = offline.instructions(offline.compile_kernel(kernel.function, kernel.signature, 64))
-    assert sum(count for name, count in found.items() if name.startswith("REDG.E.ADD.STRONG.GPU" if grid else "UCGABAR_ARV"))
+    found = offline.longest_loop(offline.compile_kernel(kernel.function, kernel.signature, 64))
+    assert sum(count for found_name, count in found.items() if found_name.startswith(instruction))
+    assert bool(offline.of_family(found, "MEMBAR")) == (name in ("at a cluster barrier", "in a grid"))

@@ -1,11 +1,12 @@
 """The persistent CUDA kernels, simulated: every cell, forward and BPTT, in a block, a cluster and a grid, within the derived
 tolerance; and faults planted in their source are caught.
 
-Planted faults are text that is replaced in a copy of a module.  About 20 s, all of it the simulator's and the reference's.
+Planted faults are text that is replaced in a copy of a module.  About 30 s, all of it the simulator's and the reference's.
 """
 
 import functools
 import types
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,13 @@ from rnnbench.impls.numba_cuda import (
     persistent,
     persistent_backward,
     persistent_forward,
+    regimes,
     sharing,
     simulator,
 )
-from rnnbench.impls.numba_cuda.layout import Product, Shape, backward_products, forward_products
+from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, backward_products, forward_products
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
-from rnnbench.impls.numba_cuda.simulated_machine import SimulationError
+from rnnbench.impls.numba_cuda.simulated_faults import SimulationError
 from rnnbench.spec import NARROW, Spec
 from rnnbench.store import Case
 
@@ -38,24 +40,29 @@ TIGHT = ROOMY._replace(resident=16)
 
 ORDERS = ("ascending", "descending", 7)
 
-SIZES = {"block": 7, "cluster": 10, "grid": 10}
-"""Hidden sizes; 10 units are 4, 4 and 2 in three blocks."""
+SIZES = {"block": 7, "cluster": 10, "messages": 11, "grid": 10}
+"""Hidden sizes; 10 units are 4, 4 and 2 in three blocks, of which the last has no output of jordan: no block may do so where
+they exchange messages."""
 
 
 pytestmark = pytest.mark.usefixtures("simulated_gpu")
 
 
 def run_in(monkeypatch: pytest.MonkeyPatch, team: str, limits: Limits) -> None:
-    """Every network runs in one block, in clusters of three or in a grid of three."""
+    """Every network runs in one block, in clusters of three, which may exchange messages, or in a grid of three."""
 
     def shape(products: tuple[Product, ...]) -> Shape | None:
-        return grid_of(products, limits) if team == "grid" else cluster_of(products, 3 if team == "cluster" else 1, limits)
+        if team == "grid":
+            return grid_of(products, limits)
+        return cluster_of(products, 1 if team == "block" else 3, limits)
 
     def choose(spec: Spec, _: Limits) -> Regime:
         return Regime(CLUSTER, shape(forward_products(spec)), shape(backward_products(spec)))
 
     monkeypatch.setattr(network, "choose", choose)
     monkeypatch.setattr(network, "device_limits", lambda: limits)
+    if team == "messages":
+        monkeypatch.setattr(regimes, "EXCHANGE", ContextVar("exchange", default=MESSAGES))
 
 
 @functools.cache
@@ -84,7 +91,7 @@ def test_both_directions_with_weights_in_shared_memory(monkeypatch: pytest.Monke
     check_at(7, monkeypatch, TIGHT, team, problem(cell, SIZES[team], 2, bidirectional=True))
 
 
-@pytest.mark.parametrize("team", ["cluster", "grid"])
+@pytest.mark.parametrize("team", ["cluster", "messages", "grid"])
 @pytest.mark.parametrize("cell", ["lstm", "jordan"])
 def test_the_last_block_first(monkeypatch: pytest.MonkeyPatch, cell: str, team: str) -> None:
     """One cell with one product, one with two."""
@@ -126,7 +133,23 @@ class Fault:
 
 def no_barrier(module: types.ModuleType, team: str = "cluster") -> Fault:
     """The blocks neither arrive at a step's barrier nor wait for it."""
-    return Fault(module, (("            arrive(mail)\n", ""), ("            wait(mail, s + 2)\n", "")), team=team)
+    return Fault(
+        module, (("            arrive(shared, mail, s)\n", ""), ("            wait(shared, mail, s)\n", "")), team=team
+    )
+
+
+def test_blocks_that_would_send_nothing_meet_at_barriers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would hear from them whether they have read what came before."""
+    monkeypatch.setattr(regimes, "EXCHANGE", ContextVar("exchange", default=MESSAGES))
+    for outputs, exchange in ((9, MESSAGES), (8, BARRIER)):
+        products = forward_products(Spec("jordan", 1, 11, output_size=outputs))
+        shape = cluster_of(products, 3, ROOMY)
+        assert shape is not None
+        assert shape.exchange == exchange
+
+
+def by_messages(replaced: tuple[tuple[str, str], ...]) -> Fault:
+    return Fault(sharing, replaced, team="messages")
 
 
 FAULTS = {
@@ -138,10 +161,10 @@ FAULTS = {
         persistent_forward,
         (
             (
-                "            arrive(mail)\n            if active:\n                write_operand",
+                "            arrive(shared, mail, 2 * s)\n            if active:\n                write_operand",
                 "            if active:\n                write_operand",
             ),
-            ("            wait(mail, 2 * s + 2)\n", ""),
+            ("            wait(shared, mail, 2 * s)\n", ""),
         ),
         "gru_reset_before",
     ),
@@ -149,19 +172,21 @@ FAULTS = {
         persistent_backward,
         (
             (
-                "            arrive(mail)\n            if active_2:\n                write_outputs",
+                "            arrive(shared, mail, 2 * s)\n            if active_2:\n                write_outputs",
                 "            if active_2:\n                write_outputs",
             ),
-            ("            wait(mail, 2 * s + 2)\n", ""),
+            ("            wait(shared, mail, 2 * s)\n", ""),
         ),
         "jordan",
     ),
-    "no barrier before the first step": Fault(
-        persistent_forward, (("        arrive(mail)\n        wait(mail, 1)\n        for", "        for"),)
+    "no barrier before the first step": Fault(persistent_forward, (("        begin_meeting(shared, mail)\n", ""),)),
+    "arrives but does not wait": Fault(persistent_forward, (("            wait(shared, mail, s)\n", ""),)),
+    "a grid's barrier opens one meeting early": Fault(
+        sharing, (("(number + 2) * blocks", "(number + 1) * blocks"),), team="grid"
     ),
-    "arrives but does not wait": Fault(persistent_forward, (("            wait(mail, s + 2)\n", ""),)),
-    "a grid's barrier opens one meeting early": Fault(sharing, (("number * blocks", "(number - 1) * blocks"),), team="grid"),
-    "a grid's barrier opens one block early": Fault(sharing, (("number * blocks", "number * blocks - 1"),), team="grid"),
+    "a grid's barrier opens one block early": Fault(
+        sharing, (("(number + 2) * blocks", "(number + 2) * blocks - 1"),), team="grid"
+    ),
     "a block arrives before its threads have": Fault(
         sharing,
         (
@@ -173,7 +198,9 @@ FAULTS = {
         team="grid",
     ),
     "threads go on before their block has waited": Fault(
-        sharing, (("uint32(number * blocks))\n        cuda.syncthreads()", "uint32(number * blocks))"),), team="grid"
+        sharing,
+        (("uint32((number + 2) * blocks))\n        cuda.syncthreads()", "uint32((number + 2) * blocks))"),),
+        team="grid",
     ),
     "mail is read before all of it is copied": Fault(
         sharing, (("quad[3]\n        cuda.syncthreads()", "quad[3]"),), team="grid"
@@ -213,6 +240,40 @@ FAULTS = {
     "the initial cotangent is not written": Fault(
         persistent_backward,
         (("        if active:\n            write_initial", "        if active and row:\n            write_initial"),),
+    ),
+    "no barrier in a step of one block": Fault(
+        persistent_forward, (("            wait(shared, mail, s)\n", ""),), team="block"
+    ),
+    "no barrier in a step of BPTT of one block": Fault(
+        persistent_backward, (("            wait(shared, mail, s)\n", ""),), team="block"
+    ),
+    "no bytes are expected": by_messages((("uint32(odd if number % 2 else even)", "uint32(0)"),)),
+    "nobody says what is expected": Fault(
+        persistent_forward, (("            arrive(shared, mail, s)\n", ""),), team="messages"
+    ),
+    "too few bytes are expected": by_messages((("FLOAT_BYTES * shape.rows", "FLOAT_BYTES * (shape.rows - 1)"),)),
+    "bytes of padding are expected": by_messages((("product.length for number", "padded for number"),)),
+    "a wrong parity": by_messages((("number // 2 % 2", "(number // 2 + 1) % 2"),)),
+    "a parity that never changes": by_messages((("number // 2 % 2", "0"),)),
+    "one mbarrier for all meetings": by_messages(
+        (("number % 2 * 2", "0"), ("uint32(number // 2 % 2)", "uint32(number % 2)")),
+    ),
+    "messages wait for nobody": by_messages(
+        (("    def ready():\n        cuda.syncthreads()", "    def ready():\n        pass"),)
+    ),
+    "blocks end before their messages are there": by_messages(
+        (("are there\n        cluster_arrive()\n        cluster_wait()", "are there\n        pass"),)
+    ),
+    "mbarriers are used before they are made": by_messages(
+        (("shared_address(shared, 2))\n        cluster_arrive()\n        cluster_wait()", "shared_address(shared, 2))"),)
+    ),
+    "messages count in their sender": by_messages((("peer_address(counter, uint32(rank))", "counter"),)),
+    "messages to one buffer": Fault(
+        persistent_forward, (("s, 1 - buffer, unit", "s, 0, unit"), ("mail, buffer)", "mail, 0)")), team="messages"
+    ),
+    "messages to one buffer in BPTT": Fault(persistent_backward, (("s & 1", "0"),), team="messages"),
+    "the other product's messages are expected": Fault(
+        persistent_forward, (("meeting(shape, place_2, place)", "meeting(shape, place, place_2)"),), "jordan", "messages"
     ),
     "padding is not cleared": Fault(sharing, (("    first, end = place.operand, place.weights", "    first, end = 0, 0"),)),
 }

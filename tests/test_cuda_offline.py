@@ -77,6 +77,35 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
 
 
 @needs_toolchain
+def test_the_longest_loop_is_found() -> None:
+    """Five products are within it, two are before and after; the compiler unrolls it."""
+    from numba import cuda
+
+    def kernel(x, y):
+        value = x[0] * x[1]
+        for i in range(cuda.blockIdx.x):
+            value = x[i]
+            for _ in range(5):
+                value = value * value
+            y[i] = value
+        y[1] = x[2] * value
+
+    binary, found = compiled(kernel)
+    inside = offline.longest_loop(binary)
+    assert offline.of_family(inside, "FMUL") == 5 * offline.of_family(inside, "STG") > 0
+    assert offline.of_family(inside, "BRA") == 1
+    assert offline.of_family(found, "FMUL") > offline.of_family(inside, "FMUL")
+
+
+@needs_toolchain
+def test_code_without_a_loop_has_none() -> None:
+    def kernel(x, y):
+        y[0] = x[0]
+
+    assert not offline.longest_loop(compiled(kernel)[0])
+
+
+@needs_toolchain
 def test_a_float_literal_is_seen_as_double_precision() -> None:
     def kernel(x, y):
         y[0] = x[0] * 0.3

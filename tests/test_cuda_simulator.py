@@ -28,7 +28,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     shared_address,
     store_peer,
 )
-from rnnbench.impls.numba_cuda.simulated_machine import Deadlock, SimulationError
+from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
 
 ORDERS = ("ascending", "descending", 1, 2)
 WHOLE_WARP = 0xFFFFFFFF

@@ -40,7 +40,7 @@ from rnnbench.impls.numba_cuda.intrinsics import load_quads
 from rnnbench.impls.numba_cuda.layout import backward_products, forward_products
 from rnnbench.impls.numba_cuda.matrix_intrinsics import collect_sums, leave_sums, post_half, tile_product
 from rnnbench.impls.numba_cuda.regimes import TENSOR_GRID, Limits, Regime, tensor_grid_of
-from rnnbench.impls.numba_cuda.simulated_machine import Deadlock, SimulationError
+from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
 from rnnbench.spec import Spec
 from rnnbench.store import Case
 

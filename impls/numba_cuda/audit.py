@@ -16,6 +16,7 @@ from rnnbench.impls.numba_cuda.offline import (
     compile_kernel,
     double_precision,
     instructions,
+    longest_loop,
     missing_toolchain,
     of_family,
     parameters,
@@ -55,7 +56,9 @@ class Configuration(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """What became of a configuration; ``shared`` is in bytes, ``counts`` are instructions by family, ``faults`` sentences."""
+    """What became of a configuration; ``shared`` is in bytes, ``faults`` are sentences.
+
+    ``loop`` counts the instructions of the loop over time, ``counts`` the kernel's by family."""
 
     configuration: Configuration
     regime: str
@@ -66,6 +69,7 @@ class Audited(NamedTuple):
     spilled: int
     shared: int
     instructions: int
+    loop: int
     counts: dict[str, int]
     faults: list[str]
 
@@ -140,12 +144,12 @@ def examine(configuration: Configuration) -> Audited:
     shape = with_rows(shape, products, configuration.rows, HOPPER)
     made = kernel(configuration.kind, layer_spec(computed_spec(spec)), shape)
     binary = compile_kernel(made.function, made.signature, shape.threads)
-    counts = instructions(binary)
+    counts, loop = instructions(binary), longest_loop(binary)
     shared = binary.shared + 4 * made.shared
     found = places(products, shape)[0]
     fragments = sum(place.whole for place in found) if shape.cores else 0
     wrong = faults(binary, counts, shape.threads, shared, sum(place.kept for place in found), fragments)
-    wrong += wrong_parameters(binary, len(made.signature.args))
+    wrong += wrong_parameters(binary, len(made.signature.args)) + calls(loop)
     return Audited(
         configuration,
         regime.name,
@@ -156,6 +160,7 @@ def examine(configuration: Configuration) -> Audited:
         binary.spilled,
         shared,
         counts.total(),
+        loop.total(),
         {family: of_family(counts, family) for family in COUNTED},
         wrong,
     )
@@ -191,6 +196,12 @@ def wrong_parameters(binary: Binary, count: int) -> list[str]:
     return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
 
 
+def calls(loop: Counter[str]) -> list[str]:
+    """What is wrong with a loop over time that leaves its registers to a function: a division with a slow path, say."""
+    count = of_family(loop, "CALL")
+    return [f"{count} calls in the loop over time; expected none"] if count else []
+
+
 def table(found: Sequence[Audited]) -> str:
     """One line per kernel, then the faults, then how many there are."""
     names = (
@@ -206,6 +217,7 @@ def table(found: Sequence[Audited]) -> str:
         "spilled",
         "shared",
         "instructions",
+        "loop",
         *COUNTED,
     )
     rows = [names, *(_line(one) for one in found)]
@@ -224,5 +236,5 @@ def _name(one: Configuration) -> str:
 def _line(one: Audited) -> tuple[str, ...]:
     cell, nonlinearity, hidden, kind, _, dtype = one.configuration
     shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
-    numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions)
+    numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions, one.loop)
     return (shown, str(hidden), dtype, kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))

@@ -11,6 +11,7 @@ import numpy as np
 from numba import cuda
 
 from rnnbench.cells import Activations
+from rnnbench.impls.numba_cuda.intrinsics import reciprocal
 from rnnbench.impls.numba_cuda.launching import Kernel
 from rnnbench.spec import Spec
 
@@ -94,6 +95,7 @@ def build(spec: Spec) -> CellKernels:
 def activations(dtype: np.dtype) -> Activations:
     """Device functions of one dtype; typed constants, because a literal would promote float32 to float64."""
     zero, one = dtype.type(0), dtype.type(1)
+    inverse = reciprocal if dtype == np.float32 else _inverse
 
     @cuda.jit(device=True)
     def tanh(z):
@@ -103,7 +105,7 @@ def activations(dtype: np.dtype) -> Activations:
     def sigmoid(z):
         # exp of a non-positive number only: no overflow, full relative accuracy in both tails; NaN stays NaN
         small = math.exp(-abs(z))
-        return (one if z >= zero else small) / (one + small)
+        return (one if z >= zero else small) * inverse(one + small)
 
     @cuda.jit(device=True)
     def relu(z):
@@ -114,6 +116,11 @@ def activations(dtype: np.dtype) -> Activations:
         return one if y > zero else y  # what is not positive here is 0, or NaN and stays so
 
     return Activations(tanh, sigmoid, relu, relu_slope)
+
+
+@cuda.jit(device=True)
+def _inverse(value):
+    return np.float64(1) / value
 
 
 @lru_cache

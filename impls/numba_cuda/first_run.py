@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from rnnbench.cells import CELLS
-from rnnbench.impls.numba_cuda.layout import MAIL, Shape
+from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, mail_size, places
 from rnnbench.spec import NARROW
 from rnnbench.store import Case
 
 MEETINGS = 1000
-"""Barriers of one launch."""
+"""Exchanges of one launch."""
 
 HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
 BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
@@ -56,22 +56,26 @@ def facts() -> Iterator[dict[str, Any]]:
     yield {"what": "device", **info(), **libraries, "capability": list(device.compute_capability), "limits": limits}
     if limits["cluster"]:
         for blocks, shared in ((8, 1), (8, 50_000), (16, 1), (16, 50_000)):
-            kernel = barriers(Shape(blocks, 32, 8, 1, 0), shared)
+            kernel = exchanges(Shape(blocks, 32, 8, 1, 0), shared)
             yield {"what": "clusters at once", "blocks": blocks, "shared": 4 * shared, "value": kernel.clusters_at_once()}
 
 
 def latency() -> Iterator[dict[str, Any]]:
-    """Of a barrier of a cluster and of the grid; microseconds each."""
+    """Of an exchange within a block, in a cluster either way, and in the grid; microseconds each."""
     from rnnbench.impls.numba_cuda.arrays import allocate
     from rnnbench.impls.numba_cuda.device import device_limits
 
-    limits, mail = device_limits(), allocate((MAIL,), np.dtype("float32"))
-    shapes = [Shape(blocks, 32, 8, 1, 0) for blocks in (1, 2, 4, 8, 16) if blocks <= limits.cluster]
+    limits = device_limits()
+    clusters = [blocks for blocks in (2, 4, 8, 16) if blocks <= limits.cluster]
+    shapes = [Shape(1, 32, 8, 1, 0)]
+    shapes += [Shape(blocks, 32, 8, 1, 0, exchange=exchange) for blocks in clusters for exchange in (BARRIER, MESSAGES)]
     shapes += [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
     for shape in shapes:
-        kernel = barriers(shape, 1)
-        time = microseconds(lambda run=kernel: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
-        yield {"what": "barrier of the grid" if shape.grid else "cluster barrier", "blocks": shape.blocks, "value": time}
+        kernel = exchanges(shape, 0)
+        mail = allocate((kernel.mail or 1,), np.dtype("float32"))
+        time = microseconds(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
+        how = "grid" if shape.grid else shape.exchange if shape.blocks > 1 else "block"
+        yield {"what": f"exchange: {how}", "blocks": shape.blocks, "value": time}
 
 
 def peers() -> Iterator[dict[str, Any]]:
@@ -196,19 +200,34 @@ def timing(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str,
     return {"what": who, "cell": cell, "phase": phase, "H": hidden, "B": batch, "dtype": dtype, "value": value}
 
 
-def barriers(shape: Shape, shared: int) -> Any:
-    """A kernel that does nothing but meet, as often as it is told steps."""
-    from rnnbench.impls.numba_cuda.launching import TeamKernel
-    from rnnbench.impls.numba_cuda.sharing import meeting
+def exchanges(shape: Shape, shared: int) -> Any:
+    """A kernel that does nothing but exchange a value of each unit, as often as it is told steps; with so much memory."""
+    from numba import cuda
+    from numba.cuda.types import float32, int64
 
-    _, arrive, wait = meeting(shape)
+    from rnnbench.impls.numba_cuda.launching import TeamKernel
+    from rnnbench.impls.numba_cuda.sharing import meeting, sharing
+
+    units, lanes = shape.units, shape.lanes
+    products = (Product(shape.blocks * units, shape.blocks * units, 1),)
+    (place,), used = places(products, shape)
+    rank, begin, ready, arrive, wait, end = meeting(shape, place)
+    _, _, sending, collect = sharing(place, shape, 0)
+    send, value = sending(1), (np.float32(1),)
 
     def kernel(mail, steps, batch, reverse, first):
+        shared = cuda.shared.array(0, float32, 16)
+        unit = rank() * units + int64(cuda.threadIdx.x) // lanes
+        begin(shared, mail)
         for s in range(steps):
-            arrive(mail)
-            wait(mail, s + 1)
+            ready()
+            send(shared, mail, s, s & 1, unit, True, value)
+            arrive(shared, mail, s)
+            wait(shared, mail, s)
+            collect(shared, mail, s & 1)
+        end()
 
-    return TeamKernel(kernel, shape, shared, MAIL)
+    return TeamKernel(kernel, shape, max(shared, used), mail_size(products, shape))
 
 
 def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:

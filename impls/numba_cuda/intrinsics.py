@@ -2,7 +2,7 @@
 
 An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
 (``simulated_machine.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
-"st.shared::cluster", "red.release", "ld.acquire".
+"st.shared::cluster", "red.release", "ld.acquire", "rcp".
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
@@ -40,7 +41,7 @@ TOGETHER = ("convergent",)
 """Of a call that the threads of a warp have to make together: the compiler must not copy it into branches."""
 
 
-def _assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
+def assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Signature and code generator of one PTX statement on scalars; it is never moved, merged or dropped."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -80,7 +81,7 @@ def _shared_address_twin(thread: Any, array: Any, index: int) -> Any:
 @intrinsic
 def cluster_rank(typing_context):
     """The number of this block within its cluster."""
-    return _assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
+    return assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
 
 
 Intrinsic = type(cluster_rank)
@@ -94,7 +95,7 @@ def _cluster_rank(thread: Any) -> int:
 @intrinsic
 def peer_address(typing_context, address, rank):
     """What ``address`` of this block's shared memory is in the block ``rank`` of the cluster."""
-    return _assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
+    return assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
 
 
 @twin_of(peer_address)
@@ -106,7 +107,7 @@ def _peer_address(thread: Any, address: Any, rank: int) -> Any:
 def store_peer(typing_context, address, value):
     """Store a float32 in the shared memory of a block of the cluster."""
     code = "st.shared::cluster.f32 [$0], $1;"
-    return _assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
+    return assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
 
 
 @twin_of(store_peer)
@@ -117,7 +118,7 @@ def _store_peer(thread: Any, address: Any, value: Any) -> None:
 @intrinsic
 def cluster_arrive(typing_context):
     """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
-    return _assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
+    return assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_arrive)
@@ -128,7 +129,7 @@ def _cluster_arrive(thread: Any) -> None:
 @intrinsic
 def cluster_wait(typing_context):
     """Wait until all threads of the cluster have arrived; their stores can be read then."""
-    return _assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
+    return assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
 
 
 @twin_of(cluster_wait)
@@ -252,6 +253,28 @@ def added(typing_context, a, b):
 @twin_of(added)
 def _added(thread: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@intrinsic
+def reciprocal(typing_context, value):
+    """1 / value of a float32 from 1 to 2, or of NaN, within 0.501 of the distance between two numbers: an approximation that
+    is one of them off at most ("rcp.approx") and a Newton step.  An exact division would have a slow path of its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        one, minus_zero, kind = ir.Constant(FLOAT, 1), ir.Constant(FLOAT, -0.0), ir.FunctionType(FLOAT, [FLOAT])
+        near = builder.call(ir.InlineAsm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f"), values)
+        missing = builder.fma(builder.fsub(minus_zero, near), values[0], one)
+        return builder.fma(near, missing, near)
+
+    return types.float32(types.float32), generate
+
+
+@twin_of(reciprocal)
+def _reciprocal(thread: Any, value: Any) -> Any:
+    """The approximation is as wrong as it may be, on either side; products of float32 are exact in float64."""
+    near = np.nextafter(np.float32(1) / value, np.float32(value.view(np.uint32) & 1), dtype=np.float32)
+    missing = np.float32(1 - np.float64(near) * np.float64(value))
+    return np.float32(np.float64(near) * np.float64(missing) + np.float64(near))
 
 
 @lru_cache

@@ -18,6 +18,13 @@ MAIL = 32
 """Where mail begins: the barrier's count has a cache line of its own."""
 
 
+BARRIER, MESSAGES = "barrier", "messages"
+"""How the blocks of a cluster exchange operands: stores before a cluster barrier, or messages that an mbarrier counts."""
+
+MBARRIERS = 4
+"""So many float32 of shared memory hold the two mbarriers of a block, at its beginning."""
+
+
 class Cores(NamedTuple):
     """The tensor cores of a block: so many ``warps`` use them, and multiply operands of a ``dtype`` of 16 bits."""
 
@@ -31,6 +38,7 @@ class Shape(NamedTuple):
     ``resident``: how many registers of a thread hold weights at most; the others lie in shared memory.  With ``grid`` the
     team is all there is on the device at a time, and blocks exchange through global memory; otherwise it is a cluster.
     With ``cores``, in a grid only, tensor cores multiply for all units of a block, and a unit's lanes do what comes after.
+    ``exchange`` is for clusters of several blocks.
     """
 
     blocks: int
@@ -40,6 +48,11 @@ class Shape(NamedTuple):
     resident: int
     grid: bool = False
     cores: Cores | None = None
+    exchange: str = BARRIER
+
+    @property
+    def sends_messages(self) -> bool:
+        return self.exchange == MESSAGES and self.blocks > 1 and not self.grid
 
     @property
     def threads(self) -> int:
@@ -147,7 +160,7 @@ def places(products: tuple[Product, ...], shape: Shape) -> tuple[tuple[Place, ..
     """
     if shape.cores:
         return _tiled(products, shape, shape.cores.warps)
-    found, first, mail, left = [], 0, MAIL, shape.resident
+    found, first, mail, left = [], MBARRIERS * shape.sends_messages, MAIL, shape.resident
     for number, product in enumerate(products):
         quads = -(-product.length // (4 * shape.lanes))
         padded = 4 * shape.lanes * quads

@@ -83,8 +83,21 @@ def compile_kernel(function: Callable[..., None], signature: Any, threads: int, 
 
 def instructions(binary: Binary) -> Counter[str]:
     """How often each instruction of the kernel occurs, by its full name, e.g. ``LDS.128``; disassembled by nvdisasm."""
-    pattern = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)"
-    return Counter(re.findall(pattern, _disassembled(binary), re.MULTILINE))
+    return Counter(name for name, _ in _program(binary)[0])
+
+
+def longest_loop(binary: Binary) -> Counter[str]:
+    """The same of the longest loop alone, that over time in a persistent kernel; a loop within it counts once, and what it
+    calls does not.  What stands behind the kernel's end and jumps back before it, is no loop."""
+    program, labels = _program(binary)
+    loops = [
+        (labels[found[0]], place + 1)
+        for place, (name, operands) in enumerate(program)
+        if name.startswith("BRA") and (found := re.search(r"\.L_\w+", operands)) and labels[found[0]] < place
+    ]
+    whole = [(first, end) for first, end in loops if all(name != "EXIT" for name, _ in program[first:end])]
+    first, end = max(whole, key=lambda loop: loop[1] - loop[0], default=(0, 0))
+    return Counter(name for name, _ in program[first:end])
 
 
 def parameters(binary: Binary) -> list[int]:
@@ -139,6 +152,19 @@ def _disassembled(binary: Binary) -> str:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(binary.cubin)
         return subprocess.run([str(_disassembler()), path], capture_output=True, text=True, check=True).stdout
+
+
+def _program(binary: Binary) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """Every instruction's name and operands, in order, and which of them follows each label."""
+    pattern = r"^(?:(\.L_\w+):|\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)([^;]*);)"
+    program: list[tuple[str, str]] = []
+    labels: dict[str, int] = {}
+    for label, name, operands in re.findall(pattern, _disassembled(binary), re.MULTILINE):
+        if label:
+            labels[label] = len(program)
+        else:
+            program.append((name, operands))
+    return program, labels
 
 
 def _disassembler() -> str | None:

@@ -38,7 +38,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     products = backward_products(spec)
     (place,), _ = places(products, shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
@@ -86,8 +86,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
             # what flows into h comes with dy; what flows into c from outside is there at the end alone
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received(read_final(dfinal, dfinal_carried, row * units + unit), entering)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -97,17 +96,19 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
                 if s + 1 < steps:
                     entering = (float32(dy[((t + step) * batch + row) * across + unit]),)
             da_values, db_values, dcarried = step_backward(kept, carried, dnew, ())
-            send(shared, mail, s & 1, unit, valid, db_values)
-            arrive(mail)
+            ready()
+            send(shared, mail, s, s & 1, unit, valid, db_values)
+            arrive(shared, mail, s)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
                 write_db(db, (t * batch + row) * gates * units + unit, units, db_values)
-            wait(mail, s + 2)
+            wait(shared, mail, s)
             collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), entering)
             t += step
         if active:
             write_initial(dinitial, dinitial_carried, row * units + unit, dnew)
+        end()
 
     return kernel
 
@@ -117,7 +118,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(backward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
@@ -146,33 +147,35 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         if active_2:
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received((float32(dfinal[row * size + unit]),), entering)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
                 carried = read_carried(states, ((t + reverse) * batch + row) * size + unit, 0)
             between = middle(kept, carried, dnew)
-            send_2(shared, mail, 0, unit, valid_2, between)
-            arrive(mail)
+            ready()
+            send_2(shared, mail, 2 * s, 0, unit, valid_2, between)
+            arrive(shared, mail, 2 * s)
             if active_2:
                 write_outputs(outputs, (t * batch + row) * size + unit, 0, dnew)
                 entering = none
                 if s + 1 < steps:
                     entering = (float32(dy[((t + step) * batch + row) * across + unit]),)
-            wait(mail, 2 * s + 2)
+            wait(shared, mail, 2 * s)
             collect_2(shared, mail, 0)
             da_values, db_values, dcarried = finish(kept, carried, dnew, multiply_2(weights_2, shared, mail, 0))
-            send(shared, mail, s & 1, unit, valid, db_values)
-            arrive(mail)
+            ready()
+            send(shared, mail, 2 * s + 1, s & 1, unit, valid, db_values)
+            arrive(shared, mail, 2 * s + 1)
             if active:
                 write_da(da, (t * batch + row) * gates * units + unit, units, da_values)
-            wait(mail, 2 * s + 3)
+            wait(shared, mail, 2 * s + 1)
             collect(shared, mail, s & 1)
             dnew = received(passed_on(multiply(weights, shared, mail, s & 1), dcarried), entering)
             t += step
         if active_2:
             dinitial[row * size + unit] = dnew[0]
+        end()
 
     return kernel
 

@@ -38,7 +38,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     cell, units = spec.kind, spec.hidden_size
     (place,), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
     send = sending(1)
     gates, saved_values = len(cell.gates), cell.saved
     read_gates = read_values(gates)
@@ -86,15 +86,15 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         carried = next_carried(started)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = multiply(weights, shared, mail, buffer)
             new, kept = step_forward(ahead, added(sums, biases), carried)
             carried = next_carried(new)
-            send(shared, mail, 1 - buffer, unit, valid, new)
-            arrive(mail)
+            ready()
+            send(shared, mail, s, 1 - buffer, unit, valid, new)
+            arrive(shared, mail, s)
             if active:
                 y[(t * batch + row) * across + unit] = new[0]
                 write_state(states, ((t + 1 - reverse) * batch + row) * units + unit, between, new)
@@ -104,8 +104,9 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
                 else:
                     write_final(final, final_carried, row * units + unit, new)
             t += step
-            wait(mail, s + 2)
+            wait(shared, mail, s)
             collect(shared, mail, 1 - buffer)
+        end()
 
     return kernel
 
@@ -115,7 +116,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, arrive, wait = meeting(shape)
+    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
@@ -153,23 +154,24 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             write_state(states, (reverse * steps * batch + row) * size + unit, 0, started)
             biases_2 = read_one(bias_2, unit, 0)
         carried = next_carried(started)
-        arrive(mail)
-        wait(mail, 1)
+        begin_meeting(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = added(multiply(weights, shared, mail, buffer), biases)
             between = middle(ahead, sums, carried)
-            send_2(shared, mail, 0, unit, valid, between)
-            arrive(mail)
+            ready()
+            send_2(shared, mail, 2 * s, 0, unit, valid, between)
+            arrive(shared, mail, 2 * s)
             if active:
                 write_operand(operand, (t * batch + row) * units + unit, 0, between)
-            wait(mail, 2 * s + 2)
+            wait(shared, mail, 2 * s)
             collect_2(shared, mail, 0)
             sums_2 = added(multiply_2(weights_2, shared, mail, 0), biases_2)
             new, kept = finish(ahead, sums, between, sums_2, carried)
             carried = next_carried(new)
-            send(shared, mail, 1 - buffer, unit, valid_2, new)
-            arrive(mail)
+            ready()
+            send(shared, mail, 2 * s + 1, 1 - buffer, unit, valid_2, new)
+            arrive(shared, mail, 2 * s + 1)
             if active_2:
                 y[(t * batch + row) * across + unit] = new[0]
                 write_state(states, ((t + 1 - reverse) * batch + row) * size + unit, 0, new)
@@ -180,8 +182,9 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
                 if s + 1 < steps:
                     ahead = read_gates(a, ((t + step) * batch + row) * gates * units + unit, units)
             t += step
-            wait(mail, 2 * s + 3)
+            wait(shared, mail, 2 * s + 1)
             collect(shared, mail, 1 - buffer)
+        end()
 
     return kernel
 

@@ -14,15 +14,20 @@ memory.  The batch is cut into parts that know nothing of each other, one to a c
 works on one: any batch size fits in every regime.
 """
 
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import NamedTuple
 
 from rnnbench.impls.numba_cuda.fragments import HALVES, ROWS, tiles
-from rnnbench.impls.numba_cuda.layout import WARP, Cores, Product, Shape, backward_products, forward_products, places
+from rnnbench.impls.numba_cuda.layout import BARRIER, WARP, Cores, Product, Shape, backward_products, forward_products, places
 from rnnbench.spec import NARROW, Spec
 
 SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
 TENSOR_GRID = "tensor-core grid"
+
+EXCHANGE: ContextVar[str] = ContextVar("exchange", default=BARRIER)
+"""How the blocks of clusters exchange operands: ``layout.BARRIER``, or, where each has units in all products,
+``layout.MESSAGES``, which no GPU has proved yet."""
 
 BYTES = 4
 
@@ -146,5 +151,7 @@ def cluster_of(products: tuple[Product, ...], blocks: int, limits: Limits) -> Sh
         lanes *= 2
     # a second product takes registers of its own: addresses, sums, an operand
     resident = limits.resident if len(products) == 1 else limits.resident * 7 // 8
-    shape = Shape(blocks, units, lanes, 1, resident)
+    # messages order the blocks only if each of them sends some in every exchange
+    heard = (blocks - 1) * units < min(product.units for product in products)
+    shape = Shape(blocks, units, lanes, 1, resident, exchange=EXCHANGE.get() if heard else BARRIER)
     return shape if shape.threads <= limits.threads and (blocks - 1) * units < most else None

@@ -5,32 +5,20 @@
 
 import math
 import sys
-import types
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import greenlet
 import numpy as np
 
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
+from rnnbench.impls.numba_cuda.simulated_faults import SimulationError, line_of
+from rnnbench.impls.numba_cuda.simulated_messages import Mbarrier, Message
 
 WARP = 32
 
-_MACHINERY = [
-    str(Path(__file__).with_name(f"{name}.py"))
-    for name in ("intrinsics", "matrix_intrinsics", "simulated_machine", "simulator")
-]
-"""Files whose lines no message names: what waits there was called by a kernel."""
-
-
-class SimulationError(Exception):
-    """A kernel did what would be wrong on a GPU; the message names the thread, the line and what it did."""
-
-
-class Deadlock(SimulationError):
-    """All threads that have not ended wait for each other; the message says which wait where."""
+MBARRIERS = 4
+"""That a block may have."""
 
 
 class SimulatedArray(np.ndarray):
@@ -64,12 +52,16 @@ class Barrier:
         self.scope, self.name, self._present, self._generation = scope, name, threads, 0
         self._tickets: dict[Thread, int] = {}
         self._arrived = 0
+        self._clock: np.ndarray | None = None
+        self._published: np.ndarray | None = None
 
     def arrive(self, thread: "Thread") -> None:
         if thread in self._tickets:
             raise thread.fault(f"arrives at the {self.name} again before it has waited")
         self._tickets[thread] = self._generation
-        thread.arrived[self.scope] += 1
+        if self.scope != "warp":  # what its lanes exchange says nothing of memory
+            clock = thread.release()
+            self._clock = clock if self._clock is None else np.maximum(self._clock, clock)
         self._arrived += 1
         self._open()
 
@@ -79,7 +71,8 @@ class Barrier:
         ticket = self._tickets[thread]
         thread.wait_while(lambda: self._generation == ticket, self.name)
         del self._tickets[thread]
-        thread.waited[self.scope] += 1
+        if self._published is not None:
+            thread.learn(self._published)
 
     def leave(self, thread: "Thread") -> None:
         """A thread that has ended is waited for no longer."""
@@ -91,6 +84,7 @@ class Barrier:
         if self._present and self._arrived == self._present:
             self._arrived = 0
             self._generation += 1
+            self._published, self._clock = self._clock, None
 
 
 class Memory:
@@ -120,36 +114,36 @@ class Memory:
 
 
 class Access(NamedTuple):
-    """Who used an element, and at how many barriers of its block and its cluster it had arrived before."""
+    """A use of an element: by the ``number``-th entry of the cluster's clocks, when that stood at ``time``."""
 
-    thread: "Thread"
-    block: int
-    cluster: int
+    number: int
+    time: int
+    who: str
 
-    @classmethod
-    def by(cls, thread: "Thread") -> "Access":
-        return cls(thread, thread.arrived["block"], thread.arrived["cluster"])
-
-    def precedes(self, thread: "Thread") -> bool:
-        """Whether a barrier, or the order of its own program, puts the access before what a thread does now."""
-        together = thread.block is self.thread.block and thread.waited["block"] > self.block
-        return thread is self.thread or together or thread.waited["cluster"] > self.cluster
+    def known_to(self, clock: np.ndarray) -> bool:
+        """Whether an order of barriers, messages and programs puts it before what has this clock."""
+        return bool(clock[self.number] >= self.time)
 
 
 class SharedMemory(Memory):
-    """A block's shared memory, NaN at first; uses of an element that no barrier puts in an order are an error."""
+    """A block's shared memory, NaN at first; uses of an element that nothing puts in an order are an error.
+
+    While a message to an element is under way it is NaN, and may not be used.
+    """
 
     def __init__(self, size: int, block: int) -> None:
         super().__init__(np.full(size, np.nan, np.float32), f"the shared memory of block {block}")
         self._written: list[Access | None] = [None] * size
         self._read: list[list[Access]] = [[] for _ in range(size)]
+        self._awaited: dict[int, str] = {}
 
     def __getitem__(self, index: int) -> Any:
         value = super().__getitem__(index)
         thread, written, reads = running(), self._written[index], self._read[index]
-        if written and not written.precedes(thread):
-            raise thread.fault(f"reads element {index} of {self.name} while {written.thread.shown} writes it")
-        access = Access.by(thread)
+        self._check_arrived(thread, index)
+        if written and not written.known_to(thread.clock[SEEN]):
+            raise thread.fault(f"reads element {index} of {self.name} while {written.who} writes it")
+        access = thread.access()
         if access not in reads:
             reads.append(access)
         return value
@@ -157,28 +151,52 @@ class SharedMemory(Memory):
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
         thread = running()
+        self._check_unused(thread, index)
+        self._written[index], self._read[index] = thread.access(), []
+
+    def announce(self, thread: "Thread", index: int) -> None:
+        """A message is sent to an element."""
+        super().__setitem__(index, np.float32(np.nan))
+        self._check_unused(thread, index)
+        self._awaited[index], self._read[index] = thread.shown, []
+
+    def deliver(self, index: int, value: Any, written: Access) -> None:
+        self.values[index] = value
+        self._written[index] = written
+        del self._awaited[index]
+
+    def _check_arrived(self, thread: "Thread", index: int) -> None:
+        if index in self._awaited:
+            who = self._awaited[index]
+            raise thread.fault(f"uses element {index} of {self.name} while a message of {who} is under way to it")
+
+    def _check_unused(self, thread: "Thread", index: int) -> None:
+        self._check_arrived(thread, index)
         for other in (self._written[index], *self._read[index]):
-            if other and not other.precedes(thread):
-                raise thread.fault(f"writes element {index} of {self.name} while {other.thread.shown} uses it")
-        self._written[index], self._read[index] = Access.by(thread), []
+            if other and not other.known_to(thread.clock[AFTER]):
+                raise thread.fault(f"writes element {index} of {self.name} while {other.who} uses it")
 
 
 class Address(NamedTuple):
     """A place in the shared memory of a block."""
 
     block: "Block"
-    memory: Memory
+    memory: "SharedMemory"
     offset: int
 
     def __add__(self, offset: Any) -> "Address":
         return self._replace(offset=self.offset + int(offset))
 
     def store(self, thread: "Thread", value: Any) -> None:
+        self.memory[self.element(thread)] = value
+
+    def element(self, thread: "Thread") -> int:
+        """The element that a thread may store here."""
         if self.offset % self.memory.dtype.itemsize:
             raise thread.fault(f"stores at byte {self.offset} of {self.memory.name}, between two elements")
         if not self.block.running:
             raise thread.fault(f"stores in the shared memory of block {self.block.number}, which has ended")
-        self.memory[self.offset // self.memory.dtype.itemsize] = value
+        return self.offset // self.memory.dtype.itemsize
 
 
 class Brought(NamedTuple):
@@ -198,11 +216,21 @@ class Warp:
         self.made: tuple[int, Any] = (0, None)
 
 
+SEEN, AFTER = 0, 1
+"""Rows of a clock: what a thread can see the results of, and what has been done before, reads included.  A message tells of
+the second: it comes after what its sender had done, but makes nothing visible beside itself."""
+
+
 class Cluster:
-    """Blocks that reach each other's shared memory."""
+    """Blocks that reach each other's shared memory, and the messages under way between them.
+
+    A clock has an entry for each thread and each mbarrier: until when it is known what they did.
+    """
 
     def __init__(self, size: int, threads: int) -> None:
         self.blocks: list[Block] = []
+        self.under_way: list[Message] = []
+        self.entries = size * (threads + MBARRIERS)
         self.barrier = Barrier("cluster", "cluster barrier", size * threads)
 
 
@@ -215,6 +243,7 @@ class Block:
         self.barrier = Barrier("block", "barrier of the block", threads)
         self.warps = [Warp(min(WARP, threads - first)) for first in range(0, threads, WARP)]
         self.shared = SharedMemory(shared, number)
+        self.mbarriers: dict[int, Mbarrier] = {}
         cluster.blocks.append(self)
 
 
@@ -228,7 +257,9 @@ class Thread(greenlet.greenlet):
         self.held: Callable[[], bool] | None = None
         self.waits_at = ""
         self.shuffles = 0
-        self.arrived, self.waited = Counter(), Counter()
+        self._number = block.rank * (block.threads + MBARRIERS) + number
+        self.clock = np.zeros((2, block.cluster.entries), np.int64)
+        self.clock[:, self._number] = 1
 
     @property
     def shown(self) -> str:
@@ -237,9 +268,27 @@ class Thread(greenlet.greenlet):
     def _execute(self) -> None:
         with np.errstate(all="ignore"):  # as on a GPU: infinity and NaN are results
             self._kernel(*self._arguments)
+        if any(message.sender is self for message in self.block.cluster.under_way):
+            raise self.fault("has ended while a message of its own is under way")
         self.block.running -= 1
+        if not self.block.running:
+            for mbarrier in self.block.mbarriers.values():
+                mbarrier.check_idle()
         for barrier in (self.block.barrier, self.block.cluster.barrier, self.warp.barrier):
             barrier.leave(self)
+
+    def access(self) -> Access:
+        """What the thread does now."""
+        return Access(self._number, int(self.clock[SEEN, self._number]), self.shown)
+
+    def release(self) -> np.ndarray:
+        """The clock for others to learn; what the thread does from now on is not in it."""
+        clock = self.clock.copy()
+        self.clock[:, self._number] += 1
+        return clock
+
+    def learn(self, clock: np.ndarray) -> None:
+        np.maximum(self.clock, clock, out=self.clock)
 
     def arrive(self, barrier: Barrier) -> None:
         barrier.arrive(self)
@@ -285,6 +334,32 @@ class Thread(greenlet.greenlet):
             raise self.fault(f"asks for an address in {memory.name}; expected its own shared memory")
         return Address(self.block, memory, int(index) * memory.dtype.itemsize)
 
+    def make_mbarrier(self, address: Address) -> None:
+        block, name = address.block, f"the mbarrier at byte {address.offset} of block {address.block.number}"
+        if address.offset % 8 or block is not self.block:
+            raise self.fault(f"makes {name}; expected a multiple of 8, in its own block")
+        if address.offset in block.mbarriers or len(block.mbarriers) == MBARRIERS:
+            raise self.fault(f"makes {name}, of {len(block.mbarriers)}; expected each once, and {MBARRIERS} at most")
+        number = block.rank * (block.threads + MBARRIERS) + block.threads + len(block.mbarriers)
+        block.mbarriers[address.offset] = Mbarrier(self, number, name)
+
+    def mbarrier(self, address: Address) -> Mbarrier:
+        """What lies at an address, for a thread of the cluster that has been told so."""
+        if address.offset not in address.block.mbarriers:
+            raise self.fault(f"uses byte {address.offset} of block {address.block.number} as an mbarrier, which is none")
+        found = address.block.mbarriers[address.offset]
+        found.check_made(self)
+        return found
+
+    def send(self, address: Address, value: Any, mbarrier: Address) -> None:
+        """A message to an address, which an mbarrier of the same block counts."""
+        if address.block is not mbarrier.block:
+            raise self.fault(f"sends to block {address.block.number} and counts in block {mbarrier.block.number}")
+        element = address.element(self)
+        address.memory.announce(self, element)
+        message = Message(self, address.block.number, address.memory, element, value, self.mbarrier(mbarrier), self.release())
+        self.block.cluster.under_way.append(message)
+
     def peer(self, address: Address, rank: int) -> Address:
         """The same place in a block of the cluster."""
         blocks = self.block.cluster.blocks
@@ -305,10 +380,3 @@ def running() -> Thread:
     current = greenlet.getcurrent()
     assert isinstance(current, Thread)
     return current
-
-
-def line_of(frame: types.FrameType | None) -> str:
-    """The line of the kernel, or of a device function, that brought a thread where it is."""
-    while frame is not None and frame.f_code.co_filename in _MACHINERY:
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "line unknown"

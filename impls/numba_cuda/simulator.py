@@ -24,16 +24,15 @@ from numba import cuda
 from numba.cuda.dispatcher import CUDADispatcher
 
 from rnnbench.impls.numba_cuda import intrinsics
+from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError, line_of
 from rnnbench.impls.numba_cuda.simulated_machine import (
     Block,
     Cluster,
-    Deadlock,
     Memory,
-    SimulationError,
     Thread,
-    line_of,
     running,
 )
+from rnnbench.impls.numba_cuda.simulated_messages import Post
 
 
 class Index(NamedTuple):
@@ -59,6 +58,7 @@ def run(
     ``cluster`` blocks each form a cluster; ``shared`` is the number of float32 of dynamic shared memory of a block.
     ``order`` says who goes first where several can: "ascending" and "descending" are orders of the blocks and their threads,
     and each block goes as far as it can before the next one does; a number is the seed of a random order of all threads.
+    Messages arrive when no thread can go on, those to the first or to the last block before all others; at random also before.
     One-dimensional arrays have no negative index.  Raises SimulationError, Deadlock.
     """
     function = simulated(getattr(kernel, "py_func", kernel))
@@ -68,30 +68,33 @@ def run(
         group = by_block[-1][0].block.cluster if number % cluster else Cluster(cluster, threads)
         block = Block(number, blocks, threads, group, shared)
         by_block.append([Thread(function, given, thread, block) for thread in range(threads)])
+    chance = None if isinstance(order, str) else random.Random(order)
+    post = Post([group[0].block.cluster for group in by_block[::cluster]], order == "ascending", chance)
     if order == "ascending":
-        _schedule(by_block, None)
+        _schedule(by_block, post)
     elif order == "descending":
-        _schedule([group[::-1] for group in reversed(by_block)], None)
+        _schedule([group[::-1] for group in reversed(by_block)], post)
     else:
-        _schedule([[thread for group in by_block for thread in group]], random.Random(order))
+        _schedule([[thread for group in by_block for thread in group]], post)
 
 
-def _schedule(groups: list[list[Thread]], shuffled_by: random.Random | None) -> None:
+def _schedule(groups: list[list[Thread]], post: Post) -> None:
     everyone = [thread for group in groups for thread in group]
     living = groups
     while living:
-        moved = [_go_on_until_stuck(group, shuffled_by) for group in living]
+        moved = [_go_on_until_stuck(group, post) for group in living]
         living = [alive for group in living if (alive := [thread for thread in group if not thread.dead])]
-        if living and not any(moved):
+        if living and not any(moved) and not post.deliver():
             raise Deadlock(_standstill(everyone))
 
 
-def _go_on_until_stuck(threads: list[Thread], shuffled_by: random.Random | None) -> bool:
+def _go_on_until_stuck(threads: list[Thread], post: Post) -> bool:
     """Whether any of them could."""
     ever = False
     while True:
-        if shuffled_by:
-            shuffled_by.shuffle(threads)
+        if post.chance:
+            post.chance.shuffle(threads)
+            post.deliver_by_chance()
         able = False
         for thread in threads:
             if not thread.dead and (thread.held is None or not thread.held()):

@@ -56,7 +56,7 @@ def through_mail(place: Tiles, shape: Shape, cores: Cores) -> tuple[DeviceFuncti
     size, post = place.posted(rows), post_half(cores.dtype)
 
     @cuda.jit(device=True, forceinline=True)
-    def send(shared, mail, buffer, position, valid, value):
+    def send(shared, mail, number, buffer, position, valid, value):
         lane = int64(cuda.threadIdx.x) % lanes
         if valid and lane < rows:
             post(mail, 2 * (box + buffer * size) + _index(position, lane, depth), value)

@@ -1,0 +1,118 @@
+"""Messages of the simulated machine: stores that arrive some time, in any order, and the mbarriers that count their bytes."""
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rnnbench.impls.numba_cuda.simulated_faults import SimulationError
+
+if TYPE_CHECKING:
+    from rnnbench.impls.numba_cuda.simulated_machine import Cluster, SharedMemory, Thread
+
+MOST = 2**20 - 1
+"""Bytes that an mbarrier can count."""
+
+
+class Message(NamedTuple):
+    """A float32 under way to an element of block ``to``; ``clock`` is its sender's when it was sent."""
+
+    sender: "Thread"
+    to: int
+    memory: "SharedMemory"
+    element: int
+    value: Any
+    mbarrier: "Mbarrier"
+    clock: np.ndarray
+
+    def arrive(self) -> None:
+        self.memory.deliver(self.element, self.value, self.mbarrier.next_phase())
+        self.mbarrier.count_in(self)
+
+
+class Mbarrier:
+    """Of one arrival a phase; ``over`` counts phases.  ``number`` is its entry in the clocks of the cluster."""
+
+    def __init__(self, maker: "Thread", number: int, name: str) -> None:
+        self.name, self.over = name, 0
+        self._number, self._made = number, maker.access()
+        self._expected, self._arrived, self._bytes = 0, False, 0
+        self._clock = np.zeros_like(maker.clock)
+        self._published: list[np.ndarray] = []
+        self._waited: Counter[Thread] = Counter()
+
+    def check_made(self, thread: "Thread") -> None:
+        if not self._made.known_to(thread.clock[0]):
+            raise thread.fault(f"uses {self.name} before a barrier says that it was made")
+
+    def next_phase(self) -> Any:
+        """What is known to those who have waited for the phase that is not over yet."""
+        return self._made._replace(number=self._number, time=self.over + 1, who=f"a message to {self.name}")
+
+    def expect(self, thread: "Thread", count: int) -> None:
+        if self._arrived:
+            raise thread.fault(f"arrives at {self.name} twice in a phase")
+        if not 0 <= count <= MOST:
+            raise thread.fault(f"expects {count} bytes at {self.name}; expected at most {MOST}")
+        self._arrived, self._expected = True, count
+        np.maximum(self._clock, thread.release(), out=self._clock)
+        self._end_phase()
+
+    def count_in(self, message: Message) -> None:
+        """A message comes after what its sender had done before, but makes nothing visible beside itself."""
+        self._bytes += 4
+        np.maximum(self._clock[1], message.clock[1], out=self._clock[1])
+        self._end_phase()
+
+    def wait(self, thread: "Thread", parity: int) -> None:
+        mine = self._waited[thread]
+        if parity != mine % 2:
+            raise thread.fault(f"waits at {self.name} for a phase of parity {parity}; its next one has {mine % 2}")
+        thread.wait_while(lambda: self.over % 2 == parity, self.name.removeprefix("the "))
+        if self.over > mine + 1:
+            raise thread.fault(f"waits at {self.name} for its phase {mine} when {self.over} are over")
+        self._waited[thread] += 1
+        thread.learn(self._published[mine])
+
+    def check_idle(self) -> None:
+        if self._arrived or self._bytes:
+            raise SimulationError(f"{self.name} is left within a phase, with {self._bytes} bytes of {self._expected}")
+
+    def _end_phase(self) -> None:
+        if self._arrived and self._bytes > self._expected:
+            raise SimulationError(f"{self._bytes} bytes have come to {self.name}; it expects {self._expected}")
+        if self._arrived and self._bytes == self._expected:
+            self.over += 1
+            self._clock[:, self._number] = self.over
+            self._published.append(self._clock)
+            self._expected, self._arrived, self._bytes, self._clock = 0, False, 0, np.zeros_like(self._clock)
+
+
+class Post:
+    """Delivers messages late: all to one block before any to another, to the first and the newest of them first, or to the
+    last and the oldest first; or by ``chance`` any, now and then."""
+
+    def __init__(self, clusters: "list[Cluster]", first_block: bool, chance: random.Random | None) -> None:
+        self._clusters, self._first_block, self.chance = clusters, first_block, chance
+
+    def deliver(self) -> bool:
+        """Whether there was a message to deliver."""
+        waiting = [cluster.under_way for cluster in self._clusters if cluster.under_way]
+        if not waiting:
+            return False
+        messages = self.chance.choice(waiting) if self.chance else waiting[0]
+        messages.pop(self._next(messages)).arrive()
+        return True
+
+    def deliver_by_chance(self) -> None:
+        """... some of them, or none."""
+        if self.chance and any(cluster.under_way for cluster in self._clusters):
+            for _ in range(self.chance.randrange(4)):
+                self.deliver()
+
+    def _next(self, messages: list[Message]) -> int:
+        if self.chance:
+            return self.chance.randrange(len(messages))
+        sign = 1 if self._first_block else -1
+        return min(range(len(messages)), key=lambda place: (sign * messages[place].to, -sign * place))
