@@ -3,8 +3,10 @@
 import argparse
 from importlib.resources import files
 
+from rnnbench import terminal
+
 
 def template(options: argparse.Namespace) -> int:
     """Print a complete backend to start from, LSTM and GRU in plain NumPy: rnnbench template > mine.py."""
-    print((files("rnnbench.data") / "template.py").read_text(encoding="utf-8"), end="")
+    terminal.show_document((files("rnnbench.data") / "template.py").read_bytes())
     return 0
