@@ -216,6 +216,7 @@ def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFun
     """Each lane posts its own row; every block copies all rows to its shared memory."""
     operand, padded, lanes, rows, threads, box = place.operand, place.padded, shape.lanes, shape.rows, shape.threads, place.mail
     copied = rows * padded
+    rounds = copied // (4 * threads)  # a number that the compiler knows, so that all loads are under way at once
 
     @cuda.jit(device=True, forceinline=True)
     def send(shared, mail, number, buffer, position, valid, value):
@@ -225,7 +226,12 @@ def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFun
 
     @cuda.jit(device=True, forceinline=True)
     def collect(shared, mail, buffer):
-        for i in range(4 * int64(cuda.threadIdx.x), copied, 4 * threads):
+        first = 4 * int64(cuda.threadIdx.x)
+        for p in range(rounds):
+            i = first + p * 4 * threads
+            store_quad(shared, operand + i, load_mail(mail, box + buffer * copied + i))
+        i = first + rounds * 4 * threads
+        if i < copied:
             store_quad(shared, operand + i, load_mail(mail, box + buffer * copied + i))
         cuda.syncthreads()
 
