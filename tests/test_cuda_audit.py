@@ -11,6 +11,7 @@ import pytest
 from rnnbench.cli import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
+from rnnbench.impls.numba_cuda.layout import MESSAGES
 from rnnbench.impls.numba_cuda.offline import Binary
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, choose
 
@@ -53,6 +54,8 @@ def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
         }
         on_tensor_cores = [one for one in todo if one.cell == cell and one.dtype == "bfloat16"]
         assert {choose(one.spec, HOPPER).name for one in on_tensor_cores} == {TENSOR_GRID}
+        by_messages = {one.kind for one in todo if one.cell == cell and one.exchange == MESSAGES}
+        assert by_messages == {"record", "backward"}
         halves = {(one.hidden, one.kind) for one in on_tensor_cores}
         sizes = (1056, audit.largest_hidden(cell, TENSOR_GRID, "bfloat16"))
         assert halves == {(size, kind) for size in sizes for kind in ("record", "backward")}
@@ -110,9 +113,11 @@ def test_parameters_that_are_not_as_launched_are_named(monkeypatch: pytest.Monke
     assert audit.wrong_parameters(RIGHT, 3) == []
 
 
-def test_a_call_in_the_loop_over_time_is_named() -> None:
-    assert audit.calls(FINE) == []
-    assert audit.calls(FINE + Counter({"CALL.REL.NOINC": 3})) == ["3 calls in the loop over time; expected none"]
+def test_a_call_or_a_needless_fence_in_the_loop_over_time_is_named() -> None:
+    loop = FINE + Counter({"CALL.REL.NOINC": 3, "MEMBAR.ALL.GPU": 1})
+    assert audit.wrong_in_loop(FINE, may_wait=False) == []
+    assert audit.wrong_in_loop(loop, may_wait=True) == ["3 calls in the loop over time; expected none"]
+    assert audit.wrong_in_loop(loop, may_wait=False)[1:] == ["1 fences in the loop over time; expected none"]
 
 
 def test_a_fault_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def test_every_stage_has_its_share_of_the_time() -> None:
 def test_the_gate_covers_every_cell_and_dtype() -> None:
     found = list(first_run.gates((3,), steps=2, batch=1))
     assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
+    assert "lstm" in {row["cell"] for row in found if row.get("exchange") == MESSAGES}
     assert all(row["passed"] for row in found), found
 
 

@@ -203,7 +203,7 @@ FAULTS = {
         team="grid",
     ),
     "mail is read before all of it is copied": Fault(
-        sharing, (("quad[3]\n        cuda.syncthreads()", "quad[3]"),), team="grid"
+        sharing, (("copied + i))\n        cuda.syncthreads()", "copied + i))"),), team="grid"
     ),
     "mail is collected from the other buffer": Fault(
         persistent_forward, (("collect(shared, mail, 1 - buffer)", "collect(shared, mail, buffer)"),), team="grid"

@@ -27,6 +27,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     read_values,
     shared_address,
     store_peer,
+    store_quad,
 )
 from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
 
@@ -221,6 +222,10 @@ def uneven_quads(y):
     one_quad(y, 2)
 
 
+def uneven_store(y):
+    store_quad(cuda.shared.array(0, float32, 16), 2, (float32(1),) * 4)
+
+
 def arrives_twice(y):
     cluster_arrive()
     cluster_arrive()
@@ -242,6 +247,7 @@ def divides_by_zero(y):
         (beyond_the_end, "uses element 64 of the shared memory of block 0, which has 64"),
         (before_the_beginning, "uses element -1 of argument 0, which has 4"),
         (uneven_quads, "reads four elements from 2 on; expected a multiple of 4"),
+        (uneven_store, "writes four elements from 2 on; expected a multiple of 4"),
         (arrives_twice, "arrives at the cluster barrier again before it has waited"),
         (never_arrives, "waits at the cluster barrier without having arrived"),
         (divides_by_zero, "raised ZeroDivisionError"),

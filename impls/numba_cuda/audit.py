@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda.fragments import HALVES
+from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES
 from rnnbench.impls.numba_cuda.offline import (
     Binary,
     compile_kernel,
@@ -37,6 +38,9 @@ HALF_HIDDEN = 1056
 """Of networks of 16 bits on tensor cores, beside the largest: the most units, 8 to a block, with 32 rows of the batch.  In
 other regimes their kernels are those of float32."""
 
+EXCHANGED = 512
+"""The size at which clusters exchange messages too."""
+
 COUNTED = ("FFMA", "HMMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
 
 
@@ -49,6 +53,7 @@ class Configuration(NamedTuple):
     kind: str
     rows: int
     dtype: str = "float32"
+    exchange: str = BARRIER
 
     @property
     def spec(self) -> Spec:
@@ -76,7 +81,8 @@ class Audited(NamedTuple):
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
     """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
-    nonlinearities at one size; bfloat16 and float16 on tensor cores, bfloat16 at the largest size too.
+    nonlinearities at one size; clusters that exchange messages at one; bfloat16 and float16 on tensor cores, bfloat16 at the
+    largest size too.
 
     Raises ArgumentError for an unknown cell.
     """
@@ -96,6 +102,8 @@ def _of_cell(cell: str) -> Iterator[Configuration]:
     for nonlinearity in others:
         for kind in TRAINING:
             yield Configuration(cell, nonlinearity, HIDDEN[0], kind, 1)
+    for kind in TRAINING:
+        yield Configuration(cell, usual, EXCHANGED, kind, 1 << 20, exchange=MESSAGES)
     on_tensor_cores = [(dtype, HALF_HIDDEN) for dtype in HALVES]
     for dtype, hidden in (*on_tensor_cores, ("bfloat16", largest_hidden(cell, TENSOR_GRID, "bfloat16"))):
         for kind in TRAINING:
@@ -141,7 +149,7 @@ def examine(configuration: Configuration) -> Audited:
     regime, products = choose(spec, HOPPER), (backward_products if backward else forward_products)(spec)
     shape = regime.backward if backward else regime.forward
     assert shape is not None, f"{configuration} runs step by step"
-    shape = with_rows(shape, products, configuration.rows, HOPPER)
+    shape = with_rows(shape._replace(exchange=configuration.exchange), products, configuration.rows, HOPPER)
     made = kernel(configuration.kind, layer_spec(computed_spec(spec)), shape)
     binary = compile_kernel(made.function, made.signature, shape.threads)
     counts, loop = instructions(binary), longest_loop(binary)
@@ -149,7 +157,7 @@ def examine(configuration: Configuration) -> Audited:
     found = places(products, shape)[0]
     fragments = sum(place.whole for place in found) if shape.cores else 0
     wrong = faults(binary, counts, shape.threads, shared, sum(place.kept for place in found), fragments)
-    wrong += wrong_parameters(binary, len(made.signature.args)) + calls(loop)
+    wrong += wrong_parameters(binary, len(made.signature.args)) + wrong_in_loop(loop, not shape.sends_messages)
     return Audited(
         configuration,
         regime.name,
@@ -196,10 +204,12 @@ def wrong_parameters(binary: Binary, count: int) -> list[str]:
     return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
 
 
-def calls(loop: Counter[str]) -> list[str]:
-    """What is wrong with a loop over time that leaves its registers to a function: a division with a slow path, say."""
-    count = of_family(loop, "CALL")
-    return [f"{count} calls in the loop over time; expected none"] if count else []
+def wrong_in_loop(loop: Counter[str], may_wait: bool) -> list[str]:
+    """What is wrong with a loop over time: it leaves its registers to a function, a division with a slow path, say, or, where
+    nothing ``may_wait`` for it, waits for all stores before."""
+    calls, fences = of_family(loop, "CALL"), of_family(loop, "MEMBAR")
+    found = [f"{calls} calls in the loop over time; expected none"] if calls else []
+    return found + ([f"{fences} fences in the loop over time; expected none"] if fences and not may_wait else [])
 
 
 def table(found: Sequence[Audited]) -> str:
@@ -234,7 +244,8 @@ def _name(one: Configuration) -> str:
 
 
 def _line(one: Audited) -> tuple[str, ...]:
-    cell, nonlinearity, hidden, kind, _, dtype = one.configuration
+    cell, nonlinearity, hidden, kind, _, dtype, exchange = one.configuration
     shown = cell if nonlinearity == CELLS[cell].nonlinearities[0] else f"{cell} ({nonlinearity})"
     numbers = (one.blocks, one.threads, one.rows, one.registers, one.spilled, one.shared, one.instructions, one.loop)
-    return (shown, str(hidden), dtype, kind, one.regime, *map(str, numbers), *(str(count) for count in one.counts.values()))
+    regime = one.regime if exchange == BARRIER else f"{one.regime}, {exchange}"
+    return (shown, str(hidden), dtype, kind, regime, *map(str, numbers), *(str(count) for count in one.counts.values()))

@@ -17,7 +17,8 @@ import numpy as np
 
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, mail_size, places
-from rnnbench.spec import NARROW
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, EXCHANGE, choose
+from rnnbench.spec import NARROW, Spec
 from rnnbench.store import Case
 
 MEETINGS = 1000
@@ -92,18 +93,26 @@ def peers() -> Iterator[dict[str, Any]]:
 
 
 def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17) -> Iterator[dict[str, Any]]:
-    """Every cell, dtype and hidden size against the float64 reference."""
+    """Every cell, dtype and hidden size against the float64 reference; at the end the clusters of float32 by messages, too."""
+    from rnnbench.impls.numba_cuda.device import device_limits
+
+    for size, cell, dtype in itertools.product(hidden, CELLS, DTYPES):
+        yield gated(size, cell, dtype, steps, batch)
+    before = EXCHANGE.set(MESSAGES)
+    for size, cell in itertools.product(hidden, CELLS):
+        if choose(Spec(cell, 1, size), device_limits()).name == CLUSTER:
+            yield gated(size, cell, "float32", steps, batch) | {"exchange": MESSAGES}
+    EXCHANGE.reset(before)
+
+
+def gated(size: int, cell: str, dtype: str, steps: int, batch: int) -> dict[str, Any]:
     from rnnbench.check import Problem, expected, gate
     from rnnbench.impls import numba_cuda
 
-    for size in hidden:
-        for cell in CELLS:
-            for dtype in DTYPES:
-                case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
-                worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
-                regime = numba_cuda.info(case.spec())["regime"]
-                found = {"passed": worst.passed, "worst": str(worst), "regime": regime}
-                yield {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
+    case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
+    worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
+    found = {"passed": worst.passed, "worst": str(worst), "regime": numba_cuda.info(case.spec())["regime"]}
+    return {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
@@ -163,7 +172,6 @@ def of_numba_cuda(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, C
     """The same of numba_cuda."""
     import rnnbench
     from rnnbench.impls import numba_cuda
-    from rnnbench.spec import Spec
 
     spec, rng = Spec(cell, hidden, hidden, dtype=dtype), np.random.default_rng(0)
     net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))

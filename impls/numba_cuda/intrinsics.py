@@ -192,6 +192,29 @@ def load_mail(typing_context, array, index):
     return floats(4)(array, types.int64), generate
 
 
+@intrinsic
+def store_quad(typing_context, shared, index, quad):
+    """Store four float32 next to each other in a shared array, at once; ``index`` is a multiple of 4."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = element(context, builder, signature.args[0], values[0], types.int64, values[1])
+        address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
+        kind = ir.FunctionType(ir.VoidType(), [WORD, *[FLOAT] * 4])
+        store = ir.InlineAsm(kind, "st.shared.v4.f32 [$0], {$1, $2, $3, $4};", "r,f,f,f,f,~{memory}", side_effect=True)
+        builder.call(store, [address, *(builder.extract_value(values[2], q) for q in range(4))])
+        return context.get_dummy_value()
+
+    return types.void(shared, types.int64, floats(4)), generate
+
+
+@twin_of(store_quad)
+def _store_quad(thread: Any, shared: Any, index: int, quad: tuple[Any, ...]) -> None:
+    if index % 4:
+        raise thread.fault(f"writes four elements from {index} on; expected a multiple of 4")
+    for q in range(4):
+        shared[index + q] = quad[q]
+
+
 @twin_of(load_mail)
 def _load_mail(thread: Any, array: Any, index: int) -> tuple[Any, ...]:
     if index % 4:

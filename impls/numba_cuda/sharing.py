@@ -22,6 +22,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     row_product,
     shared_address,
     store_peer,
+    store_quad,
 )
 from rnnbench.impls.numba_cuda.layout import WARP, Place, Shape, Tiles
 from rnnbench.impls.numba_cuda.messages import await_phase, expect_bytes, make_mbarrier, send_message
@@ -215,6 +216,7 @@ def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFun
     """Each lane posts its own row; every block copies all rows to its shared memory."""
     operand, padded, lanes, rows, threads, box = place.operand, place.padded, shape.lanes, shape.rows, shape.threads, place.mail
     copied = rows * padded
+    rounds = copied // (4 * threads)  # a number that the compiler knows, so that all loads are under way at once
 
     @cuda.jit(device=True, forceinline=True)
     def send(shared, mail, number, buffer, position, valid, value):
@@ -224,12 +226,13 @@ def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFun
 
     @cuda.jit(device=True, forceinline=True)
     def collect(shared, mail, buffer):
-        for i in range(4 * int64(cuda.threadIdx.x), copied, 4 * threads):
-            quad = load_mail(mail, box + buffer * copied + i)
-            shared[operand + i] = quad[0]
-            shared[operand + i + 1] = quad[1]
-            shared[operand + i + 2] = quad[2]
-            shared[operand + i + 3] = quad[3]
+        first = 4 * int64(cuda.threadIdx.x)
+        for p in range(rounds):
+            i = first + p * 4 * threads
+            store_quad(shared, operand + i, load_mail(mail, box + buffer * copied + i))
+        i = first + rounds * 4 * threads
+        if i < copied:
+            store_quad(shared, operand + i, load_mail(mail, box + buffer * copied + i))
         cuda.syncthreads()
 
     return send, collect

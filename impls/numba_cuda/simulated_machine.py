@@ -120,9 +120,9 @@ class Access(NamedTuple):
     time: int
     who: str
 
-    def known_to(self, clock: np.ndarray) -> bool:
-        """Whether an order of barriers, messages and programs puts it before what has this clock."""
-        return bool(clock[self.number] >= self.time)
+    def known_to(self, thread: "Thread", row: int) -> bool:
+        """Whether an order of barriers, messages and programs puts it before what a thread does now."""
+        return thread.clock.item(row, self.number) >= self.time
 
 
 class SharedMemory(Memory):
@@ -141,18 +141,17 @@ class SharedMemory(Memory):
         value = super().__getitem__(index)
         thread, written, reads = running(), self._written[index], self._read[index]
         self._check_arrived(thread, index)
-        if written and not written.known_to(thread.clock[SEEN]):
+        if written and not written.known_to(thread, SEEN):
             raise thread.fault(f"reads element {index} of {self.name} while {written.who} writes it")
-        access = thread.access()
-        if access not in reads:
-            reads.append(access)
+        if thread.now not in reads:
+            reads.append(thread.now)
         return value
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
         thread = running()
         self._check_unused(thread, index)
-        self._written[index], self._read[index] = thread.access(), []
+        self._written[index], self._read[index] = thread.now, []
 
     def announce(self, thread: "Thread", index: int) -> None:
         """A message is sent to an element."""
@@ -173,7 +172,7 @@ class SharedMemory(Memory):
     def _check_unused(self, thread: "Thread", index: int) -> None:
         self._check_arrived(thread, index)
         for other in (self._written[index], *self._read[index]):
-            if other and not other.known_to(thread.clock[AFTER]):
+            if other and not other.known_to(thread, AFTER):
                 raise thread.fault(f"writes element {index} of {self.name} while {other.who} uses it")
 
 
@@ -260,6 +259,7 @@ class Thread(greenlet.greenlet):
         self._number = block.rank * (block.threads + MBARRIERS) + number
         self.clock = np.zeros((2, block.cluster.entries), np.int64)
         self.clock[:, self._number] = 1
+        self.now = Access(self._number, 1, self.shown)
 
     @property
     def shown(self) -> str:
@@ -277,14 +277,11 @@ class Thread(greenlet.greenlet):
         for barrier in (self.block.barrier, self.block.cluster.barrier, self.warp.barrier):
             barrier.leave(self)
 
-    def access(self) -> Access:
-        """What the thread does now."""
-        return Access(self._number, int(self.clock[SEEN, self._number]), self.shown)
-
     def release(self) -> np.ndarray:
         """The clock for others to learn; what the thread does from now on is not in it."""
         clock = self.clock.copy()
         self.clock[:, self._number] += 1
+        self.now = self.now._replace(time=self.now.time + 1)
         return clock
 
     def learn(self, clock: np.ndarray) -> None:

@@ -36,14 +36,14 @@ class Mbarrier:
 
     def __init__(self, maker: "Thread", number: int, name: str) -> None:
         self.name, self.over = name, 0
-        self._number, self._made = number, maker.access()
+        self._number, self._made = number, maker.now
         self._expected, self._arrived, self._bytes = 0, False, 0
         self._clock = np.zeros_like(maker.clock)
         self._published: list[np.ndarray] = []
         self._waited: Counter[Thread] = Counter()
 
     def check_made(self, thread: "Thread") -> None:
-        if not self._made.known_to(thread.clock[0]):
+        if not self._made.known_to(thread, 0):
             raise thread.fault(f"uses {self.name} before a barrier says that it was made")
 
     def next_phase(self) -> Any:
