@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rnnbench.reports.costs import startup_answers, truncation_answers
+from rnnbench.reports.devices import by_device, on_device
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.roofline import roof_answers
 from rnnbench.reports.trust import trust
@@ -33,9 +34,13 @@ def summary_text(results: Path | str) -> str:
 
 def answers(data: Frames) -> list[Answer]:
     """One answer per question: who is fastest in each phase, what truncation costs and buys, start-up, the roofs, checks,
-    failures, and whether the numbers can be trusted."""
-    found = [*speed_answers(data), *truncation_answers(data), *startup_answers(data)]
-    found += [*roof_answers(data), *_correctness(data), *_failures(data), trust(data)]
+    failures, and whether the numbers can be trusted.  Of a run on several devices, what compares backends is said of each."""
+    found: list[Answer] = []
+    parts = by_device(data)
+    for device, part in parts.items():
+        said = [*speed_answers(part), *truncation_answers(part), *startup_answers(part), *roof_answers(part)]
+        found += [on_device(answer, device, part.backends) for answer in said] if len(parts) > 1 else said
+    found += [*_correctness(data), *_failures(data), trust(data)]
     return [Answer(clipped(text), [clipped(detail) for detail in details], topic) for text, details, topic in found]
 
 

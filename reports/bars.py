@@ -37,17 +37,19 @@ _COLUMNS = {
 def bar_points(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Roofs | None = None) -> pd.DataFrame:
     """One row per case of the run: ``backend`` against the peer that it does worst against.
 
-    ``peers``: default all other backends of the run.  After the fields of the case: ``label``; ``peer``; ``ratio`` (peer's
+    ``peers``: default all other backends of its device.  After the fields of the case: ``label``; ``peer``; ``ratio`` (peer's
     time / backend's time, above 1 the backend is faster; median over rounds of the within-round ratio) and ``verdict``
     (``intervals.verdict``), NaN and None where the backend or every peer has no result that counts; ``peers``, how many have
     one; ``peak``, the part of the roof that the case's operations reach (``Spec``'s counts: matrix products alone), NaN
     without a roof.
-    Raises ArgumentError for an unknown name.
+    Raises ArgumentError for an unknown name, and for a peer on another device.
     """
-    chosen = [name for name in data.backends if name != backend] if peers is None else list(peers)
+    chosen = _beside(data, backend) if peers is None else list(peers)
     for name in (backend, *chosen):
         if name not in data.backends:
             raise ArgumentError(f"backend is {name!r}; this run has {', '.join(data.backends)}")
+        if (where := data.devices.get(name)) != (here := data.devices.get(backend)) and where and here:
+            raise ArgumentError(f"{name} is on {where}; expected peers of {backend} on {here}")
     if backend in chosen or not chosen:
         raise ArgumentError(f"peers are {', '.join(chosen) or 'none'}; expected one or more backends other than {backend}")
     measured = data.summary[data.summary["status"] == "measured"]
@@ -91,11 +93,17 @@ def bar_text(data: Frames, backend: str, peers: Sequence[str] | None = None, roo
     words = {name: [_word(value, formats.get(name, str)) for value in shown[name]] for name in shown.columns}
     lines = pd.DataFrame(words).rename(columns=lambda name: name.replace("_", " ")).to_string(index=False)
     measured = data.summary.loc[data.summary["status"] == "measured", "backend"].unique()
-    against = ", ".join(name for name in peers or measured if name != backend)
+    against = ", ".join(peers or (name for name in measured if name in _beside(data, backend)))
     return (
         f"{backend} against the best of {printable(against)} at each point: "
         f"peer's time / {backend}'s, above 1 {backend} is faster\n{lines}"
     )
+
+
+def _beside(data: Frames, backend: str) -> list[str]:
+    """The other backends of its device, and those that could not run."""
+    here = data.devices.get(backend)
+    return [name for name in data.backends if name != backend and data.devices.get(name, here) == here]
 
 
 def _row(group: pd.DataFrame) -> tuple:

@@ -52,8 +52,9 @@ function samplesChart(row, rounds) {
 function facts(row) {
   const found = [];
   if (row.status === "measured") {
+    if (row.device_seconds) found.push(["device time", `${duration(row.device_seconds)} per call, submitted without waiting`]);
     found.push(["per time step", duration(row.step)], ["time steps a second", short(row.T * row.B / row.seconds)]);
-    if (row.gflops !== null) found.push(["GFLOP/s", short(row.gflops) + (row.peak ? ` (${percent(row.gflops / row.peak)} of the multiply-add peak)` : "")]);
+    if (row.gflops !== null) found.push(["GFLOP/s", short(row.gflops) + (peakPart(row) ? ` (${percent(peakPart(row))} of the multiply-add peak)` : "")]);
   }
   if (row.peak_bytes !== null) found.push(["peak memory", `${short(row.peak_bytes / 1e6)} MB above the loaded network`]);
   if (row.relative_error !== null) found.push(["gradient error", `${percent(row.relative_error)} of full BPTT's, by the window`]);

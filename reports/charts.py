@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from rnnbench.reports import theme
 from rnnbench.reports.curves import HIDDEN, LENGTH, WINDOW_MEMORY, WINDOW_TIME, curves, window_error
-from rnnbench.reports.frames import Frames
+from rnnbench.reports.frames import CPU, Frames
 from rnnbench.reports.heatmap import heatmap
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import roofline
@@ -16,6 +16,9 @@ NO_ROOFS = (
     "Roofline: this machine's roofs are not stored beside these results; rnnbench machine measures and stores them, and the "
     "next report has them."
 )
+
+
+NO_CPU = "Roofline: no backend of this run computes on the CPU, whose roofs rnnbench machine measures."
 
 
 class Pictures(NamedTuple):
@@ -55,7 +58,7 @@ def pictures(data: Frames, cases: Rows) -> Pictures:
     if under and bool(measured["gflops"].notna().any()):
         drawn["roofline"] = roofline(data, names, under)
     else:
-        left_out["roofline"] = NO_ROOFS
+        left_out["roofline"] = NO_ROOFS if CPU in data.devices.values() or not data.devices else NO_CPU
     add(startup(data, names), not data.startup.empty, "startup")
     add(gates(data, names), not data.gates.empty, "quick")
     return Pictures(drawn, left_out)

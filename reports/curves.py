@@ -5,7 +5,7 @@ from typing import NamedTuple
 import altair as alt
 
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import BY_CELL, Picture, decades, log_x, log_y, lookup, scales, values_of
+from rnnbench.reports.parts import BY_CELL, Picture, decades, log_x, log_y, lookup, of_backends, scales, values_of
 
 
 class Curve(NamedTuple):
@@ -92,7 +92,7 @@ def curves(data: Frames, backends: list[str], line: Curve) -> Picture:
         .transform_filter("datum.status === 'measured'")
         .transform_calculate(**calculated)
         .transform_filter("isValid(datum.value) && datum.value > 0")
-        .add_params(lookup("cells", data.cases["cell"]), lookup("backends", data.backends))
+        .add_params(lookup("cells", data.cases["cell"]), *of_backends(data, backends))
     )
     return Picture(line.name, line.title, line.caption, "times", chart, sweep=line.field, phase=line.phase)
 

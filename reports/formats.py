@@ -15,6 +15,7 @@ from pandas.api.types import is_numeric_dtype
 from rnnbench.disk import save
 from rnnbench.errors import ArgumentError
 from rnnbench.reports.answers import answers
+from rnnbench.reports.devices import by_device, in_words
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.gallery import gallery
 from rnnbench.reports.published import beside_published, published_rows
@@ -60,6 +61,8 @@ def to_json(data: Frames) -> str:
         "run": run,
         "end": data.end,
         "baseline": data.baseline,
+        "devices": data.devices,
+        "baselines": data.baselines,
         "answers": [answer._asdict() for answer in answers(data)],
         "cases": _rows(data.cases),
         **{name: _rows(getattr(data, name).drop(columns=[*CASE_FIELDS])) for name in frames},
@@ -88,7 +91,11 @@ def to_markdown(data: Frames) -> str:
     ]
     for answer in answers(data):
         lines += [f"- {escaped(answer.text)}", *(f"  - {escaped(detail)}" for detail in answer.details)]
-    lines += ["", "## Times", "", _legend(data), "", *_times_table(data)]
+    lines += ["", "## Times"]
+    parts = by_device(data)
+    for device, part in parts.items():
+        head = ["", f"### On {escaped(in_words(device))}"] if len(parts) > 1 else []
+        lines += [*head, "", _legend(part), "", *_times_table(part)]
     lines += ["", "## Failures", "", *_failures_table(data)]
     lines += ["", *_published(data), "## How it was measured", "", *_provenance(data)]
     return "\n".join(lines) + "\n"

@@ -20,6 +20,9 @@ from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run,
 CASE_FIELDS = Case.__struct_fields__
 _MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads")]
 
+CPU = "cpu"
+"""The device of a backend that names no other."""
+
 AnyKind = TypeVar("AnyKind", bound=Row)
 
 _Samples = dict[tuple[str, str], dict[int, list[float]]]
@@ -37,16 +40,16 @@ class Frames(NamedTuple):
     same by the clock of the backend's device, NaN where it offers none), ``samples`` (their number), ``loops``,
     ``position``.
 
-    ``summary``: one row per case and backend, also where there is no number.  ``status``: measured, or why not:
-    unavailable, unsupported, wrong, error, crashed, timeout, missing; ``rounds``; ``seconds`` (per call, median over
-    rounds), ``seconds_low``, ``seconds_high`` (sign-test interval), ``step_seconds`` (seconds / T),
-    ``device_seconds`` (per call, median over rounds, by the clock of the backend's device), ``gflops``
-    (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
-    ``baseline``: ``speedup`` = baseline's time / backend's time (above 1 the backend is faster; median over rounds of
-    the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that interval really holds) and
-    ``verdict``: faster, slower, tie or unclear (``intervals.verdict``).
+    ``summary``: one row per case and backend, also where there is no number.  ``device`` (of the backend; None where it
+    could not run); ``status``: measured, or why not: unavailable, unsupported, wrong, error, crashed, timeout, missing;
+    ``rounds``; ``seconds`` (per call, median over rounds), ``seconds_low``, ``seconds_high`` (sign-test interval),
+    ``step_seconds`` (seconds / T), ``device_seconds`` (per call, median over rounds, by the clock of the backend's device),
+    ``gflops`` (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
+    ``baseline``, that of the backend's device: ``speedup`` = baseline's time / backend's time (above 1 the backend is
+    faster; median over rounds of the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that
+    interval really holds) and ``verdict``: faster, slower, tie or unclear (``intervals.verdict``).
 
-    ``pairs``: the same comparison for every two backends timed in one case: ``backend`` against ``other``.
+    ``pairs``: the same comparison for every two backends of one device timed in one case: ``backend`` against ``other``.
 
     ``gates``: one row per case, backend and tensor: ``passed`` (the whole gate), ``error``, ``tolerance``,
     ``error_over_tolerance`` (NaN: the error has no number).
@@ -63,10 +66,13 @@ class Frames(NamedTuple):
     several; None where it was cut off).
     ``problems``: a sentence for every line or row of the file that could not be used.
 
+    ``devices``: the device of each backend that could run.  ``baselines``: by device; ``baseline``: the one that was asked
+    for, or that of the first device.
+
     ``samples``: by case and backend, the samples of each round by its number, in seconds per call.
 
     ``look`` and ``roofs``: the newest that ``rnnbench machine`` stored of the run's machine, beside its results; None
-    where there is none.
+    where there is none.  Roofs are of the CPU, and None where no backend is.
     """
 
     run: Run
@@ -83,6 +89,8 @@ class Frames(NamedTuple):
     startup: pd.DataFrame
     problems: list[str]
     samples: _Samples
+    devices: dict[str, str]
+    baselines: dict[str, str]
     look: Machine | None = None
     roofs: Roofs | None = None
 
@@ -102,19 +110,24 @@ def one_file(results: Path | str) -> Path:
 
 
 def frames(contents: Contents, baseline: str | None = None) -> Frames:
-    """The frames of what was read; ``baseline`` defaults to the backend that is fastest in most cases."""
+    """The frames of what was read; ``baseline`` defaults to the backend that is fastest in most cases on its device."""
     cases = _all_cases(contents)
     backends = list(dict.fromkeys([*contents.run.backends, *(name for row in contents.rows if (name := _backend(row)))]))
     times, samples, problems = _times(contents)
-    pairs = _pairs(times, samples, backends)
+    devices = _devices(contents, backends)
+    pairs = _pairs(times, samples, devices)
     summary = _summary(contents, cases, backends, times)
+    summary.insert(summary.columns.get_loc("backend") + 1, "device", summary["backend"].map(devices).astype("object"))
+    baselines = _default_baselines(summary, backends)
     if baseline is None:
-        baseline = _default_baseline(summary, backends)
+        baseline = next(iter(baselines.values()), None)
     elif baseline not in backends:
         raise ArgumentError(f"baseline is {baseline!r}; expected one of {', '.join(backends)}")
+    elif baseline in devices:
+        baselines[devices[baseline]] = baseline
     with_fields = _Fields(cases)
     look, roofs = _machine(contents)
-    summary = with_fields(_compared(summary, pairs, baseline))
+    summary = with_fields(_compared(summary, pairs, baselines))
     return Frames(
         run=contents.run,
         end=next(reversed(list(_rows(contents, End))), None),
@@ -130,8 +143,10 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
         startup=with_fields(_startup(contents)),
         problems=[*contents.problems, *problems],
         samples=samples,
+        devices=devices,
+        baselines=baselines,
         look=look,
-        roofs=roofs,
+        roofs=roofs if CPU in devices.values() else None,
     )
 
 
@@ -142,6 +157,12 @@ def _machine(contents: Contents) -> tuple[Machine | None, Roofs | None]:
     if look is None or look.environment.get("machine") != contents.run.environment.get("machine"):
         return None, None
     return look, load_roofs(folder)
+
+
+def _devices(contents: Contents, backends: list[str]) -> dict[str, str]:
+    """What each backend says that it computes on, of those that could run."""
+    said = {name: contents.run.backends.get(name, {}) for name in backends}
+    return {name: str(facts.get("device") or CPU) for name, facts in said.items() if "unavailable" not in facts}
 
 
 def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:
@@ -233,10 +254,12 @@ def _where(row: Time) -> str:
     return f"{row.backend} on {row.case.label()}, round {row.round}"
 
 
-def _pairs(times: pd.DataFrame, samples: _Samples, backends: list[str]) -> pd.DataFrame:
+def _pairs(times: pd.DataFrame, samples: _Samples, devices: dict[str, str]) -> pd.DataFrame:
     rows = []
     for case in times["case"].unique():
-        for backend, other in combinations([name for name in backends if (case, name) in samples], 2):
+        for backend, other in combinations([name for name in devices if (case, name) in samples], 2):
+            if devices[backend] != devices[other]:
+                continue
             own, others = samples[case, backend], samples[case, other]
             logarithms = [log_ratio(own[number], others[number]) for number in own if number in others]
             if logarithms:
@@ -282,12 +305,16 @@ def _statuses(contents: Contents) -> dict[tuple[str, str], str]:
     return found
 
 
-def _default_baseline(summary: pd.DataFrame, backends: list[str]) -> str | None:
-    measured = summary[summary["status"] == "measured"]
-    if measured.empty:
-        return None
-    fastest = measured.loc[measured.groupby("case")["seconds"].idxmin(), "backend"].value_counts()
-    return max(fastest.index, key=lambda name: (fastest[name], -backends.index(name)))
+def _default_baselines(summary: pd.DataFrame, backends: list[str]) -> dict[str, str]:
+    """On each device with a time the backend that is fastest in most cases."""
+    found = {}
+    for device in summary["device"].dropna().unique():
+        measured = summary[(summary["status"] == "measured") & (summary["device"] == device)]
+        if measured.empty:
+            continue
+        fastest = measured.loc[measured.groupby("case")["seconds"].idxmin(), "backend"].value_counts()
+        found[str(device)] = max(fastest.index, key=lambda name: (fastest[name], -backends.index(name)))
+    return found
 
 
 def oriented(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -302,12 +329,11 @@ def oriented(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pairs, turned], ignore_index=True)
 
 
-def _compared(summary: pd.DataFrame, pairs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    columns = ["case", "backend", "speedup", "speedup_low", "speedup_high", "coverage", "verdict"]
-    both = oriented(pairs)
-    merged = summary.merge(both.loc[both["other"] == baseline, columns], on=["case", "backend"], how="left")
-    merged.insert(len(summary.columns), "baseline", baseline)
-    return merged
+def _compared(summary: pd.DataFrame, pairs: pd.DataFrame, baselines: dict[str, str]) -> pd.DataFrame:
+    columns = ["case", "backend", "baseline", "speedup", "speedup_low", "speedup_high", "coverage", "verdict"]
+    both = oriented(pairs).rename(columns={"other": "baseline"})
+    against = summary.assign(baseline=summary["device"].map(baselines).astype("object"))
+    return against.merge(both[columns], on=["case", "backend", "baseline"], how="left")
 
 
 def _gates(contents: Contents) -> pd.DataFrame:

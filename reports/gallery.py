@@ -6,6 +6,7 @@ import altair as alt
 
 from rnnbench.errors import ArgumentError
 from rnnbench.reports.charts import drawable, pictures, static
+from rnnbench.reports.devices import by_device, in_a_name, in_words, refuse_several
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import kind_labels
@@ -31,7 +32,29 @@ class Gallery(NamedTuple):
 
 
 def gallery(data: Frames) -> Gallery:
-    """Every chart of the page, once for each sweep that the page lets its reader pick: ``length``, ``length-2`` and so on."""
+    """Every chart of the page, once for each sweep that the page lets its reader pick: ``length``, ``length-2`` and so on.
+
+    Of a run on several devices once for each of them: ``length-on-cpu`` and so on.
+    """
+    parts = by_device(data)
+    if len(parts) == 1:
+        return _gallery(data)
+    drawn, left_out = [], []
+    for device, part in parts.items():
+        own, where = _gallery(part), in_words(device)
+        drawn += [_named(one, where, in_a_name(device)) for one in own.drawn]
+        left_out += [f"On {where}: {sentence}" for sentence in own.left_out]
+    return Gallery(drawn, left_out)
+
+
+def _named(one: Drawn, where: str, in_name: str) -> Drawn:
+    """The same chart under a name and a title that tell its device."""
+    title = f"{one.title}, on {where}"
+    specification = one.specification | {"title": one.specification["title"] | {"text": drawable(title)}}
+    return one._replace(name=f"{one.name}-on-{in_name}", title=title, specification=specification)
+
+
+def _gallery(data: Frames) -> Gallery:
     groups = sweeps(data.cases)
     cases = case_rows(data, groups)
     shown = pictures(data, cases)
@@ -52,7 +75,7 @@ def speed_map(data: Frames, across: str = "T", sweep: int = 0) -> alt.TopLevelMi
     """Speed of every backend against ``data.baseline`` over H and ``across`` ("T" or "B"), one map per backend and cell.
 
     ``sweep`` numbers the groups of cases that differ in nothing else, most cases first.  Raises ArgumentError, as all
-    functions for one chart do, where the run has nothing to draw or no sweep of that number.
+    functions for one chart do, where the run has nothing to draw, no sweep of that number or several devices.
     """
     if across not in ("T", "B"):
         raise ArgumentError(f"across is {across!r}; expected 'T' or 'B'")
@@ -100,6 +123,7 @@ def errors_over_tolerances(data: Frames) -> alt.TopLevelMixin:
 
 
 def _one(data: Frames, name: str, sweep: int) -> alt.TopLevelMixin:
+    refuse_several(data)
     groups = sweeps(data.cases)
     cases = case_rows(data, groups)
     shown = pictures(data, cases).drawn

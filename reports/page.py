@@ -16,13 +16,14 @@ from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures
 from rnnbench.reports.costs import break_even
-from rnnbench.reports.frames import Frames, to_pandas
+from rnnbench.reports.devices import in_words
+from rnnbench.reports.frames import CPU, Frames, to_pandas
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.provenance import provenance
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kind_labels
-from rnnbench.reports.rows import Rows, case_rows, chart_rows, reasons, records, samples, shown_backends
+from rnnbench.reports.rows import Rows, case_rows, chart_rows, device_names, reasons, records, samples, shown_backends
 from rnnbench.reports.shortfalls import shortfalls
 from rnnbench.reports.sweeps import AXES, scaling, shared, sweeps
 from rnnbench.reports.thinned import thinned
@@ -52,7 +53,10 @@ def render(data: Frames) -> str:
     payload = {
         "backends": data.backends,
         "shown": shown_backends(data),
-        "baseline": data.baseline,
+        "devices": device_names(data),
+        "device_of": [_place(device_names(data), data.devices.get(name)) for name in data.backends],
+        "roofed": _place(device_names(data), CPU),
+        "baselines": [data.baselines.get(device) for device in device_names(data)],
         "sources": {name: repr(name) for name in data.backends},
         "templates": TEMPLATES,
         "seed": repr(data.run.settings.get("seed", 0)),
@@ -77,11 +81,17 @@ def render(data: Frames) -> str:
         break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],
         published=published_rows(data),
         baseline=data.baseline,
+        timed_device=bool(data.summary["device_seconds"].notna().any()),
+        devices=[in_words(device) for device in device_names(data)],
         shown=shown_backends(data),
         rounds=int(data.summary["rounds"].max()) if len(data.summary) else 0,
         **shortfalls(data),
         **provenance(data),
     )
+
+
+def _place(names: list[str], name: str | None) -> int | None:
+    return names.index(name) if name in names else None
 
 
 def page(title: str, drawn: Mapping[str, Picture], payload: dict[str, Any]) -> dict[str, Any]:

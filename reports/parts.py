@@ -15,7 +15,6 @@ from rnnbench.reports import theme
 from rnnbench.reports.frames import Frames
 
 NUMBER = "datum.value >= 0.001 ? format(datum.value, '~g') : format(datum.value, '~e')"
-LEGEND = alt.Legend(orient="top", labelExpr="backends[datum.value]")
 CELL_HEADER = alt.Header(title=None, labelExpr="cells[datum.value]")
 BACKEND_HEADER = alt.Header(title=None, labelExpr="backends[datum.value]", labelAngle=0, labelAlign="left", labelLimit=110)
 BY_CELL = alt.Facet("cell_order:O", header=CELL_HEADER)
@@ -38,12 +37,15 @@ class Picture(NamedTuple):
 
 
 def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
-    """Colour, shape and dash of the backends, with one legend for colour and shape."""
+    """Colour, shape and dash of the backends, with one legend for colour and shape: of those in the parameter ``picked``."""
+    several = len(set(data.devices.values())) > 1
+    only = {"values": alt.ExprRef("picked")} if several else {}  # else the scale's domain says it
+    legend = alt.Legend(orient="top", labelExpr="backends[datum.value]", **only)
     scale = alt.Scale(domain=[data.backends.index(name) for name in backends])
     dashes = alt.Scale(domain=backends, range=[theme.DASHES[i % len(theme.DASHES)] for i in range(len(backends))])
     return {
-        "color": alt.Color("backend_order:N", title=None, scale=scale, legend=LEGEND),
-        "shape": alt.Shape("backend_order:N", title=None, scale=scale, legend=LEGEND),
+        "color": alt.Color("backend_order:N", title=None, scale=scale, legend=legend),
+        "shape": alt.Shape("backend_order:N", title=None, scale=scale, legend=legend),
         "strokeDash": alt.StrokeDash("backend:N", title=None, scale=dashes, legend=None),
     }
 
@@ -55,6 +57,11 @@ def values_of(data: Frames, field: str) -> list[int]:
 def lookup(name: str, values: Iterable[str]) -> alt.Parameter:
     """The names behind a field of numbers."""
     return alt.param(name=name, value=list(dict.fromkeys(values)))
+
+
+def of_backends(data: Frames, backends: list[str]) -> tuple[alt.Parameter, alt.Parameter]:
+    """What a chart with ``scales`` looks up: the names of all backends, and the places of those that its legend shows."""
+    return lookup("backends", data.backends), alt.param(name="picked", value=[data.backends.index(name) for name in backends])
 
 
 def rows_of(size: int) -> alt.Step:

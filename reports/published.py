@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rnnbench.reports.devices import in_words
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.words import duration
 
@@ -35,12 +36,13 @@ def published_figures() -> pd.DataFrame:
 def beside_published(data: Frames) -> pd.DataFrame:
     """The published figures whose shape is that of a timed case with biases; a row per case and figure.
 
-    ``case``, ``label``, ``own_backend`` (the least median time), ``own_seconds``, and the columns of ``published_figures``
-    that are not the case's.
+    ``case``, ``label``, ``own_backend`` (the least median time, on whatever device), ``own_device``, ``own_seconds``, and
+    the columns of ``published_figures`` that are not the case's.
     """
     measured = data.summary[(data.summary["status"] == "measured") & data.summary["bias"] & (data.summary["phase"] != "tbptt")]
     own = measured.sort_values("seconds", kind="stable").drop_duplicates("case")
-    own = own[["case", *SHAPE, "backend", "seconds"]].rename(columns={"backend": "own_backend", "seconds": "own_seconds"})
+    names = ("backend", "device", "seconds")
+    own = own[["case", *SHAPE, *names]].rename(columns={name: f"own_{name}" for name in names})
     own = data.cases[["case", "label"]].merge(own, on="case")
     return own.merge(published_figures(), on=SHAPE).drop(columns=SHAPE)
 
@@ -50,9 +52,13 @@ def published_rows(data: Frames) -> list[dict[str, Any]]:
     return [
         {
             **{str(name): value for name, value in row.items()},
-            "own": f"{row['own_backend']}, {duration(row['own_seconds'])}",
+            "own": f"{row['own_backend']}, {duration(row['own_seconds'])}{_on(data, row['own_device'])}",
             "time": duration(row["seconds"]),
             "library": " ".join(part for part in (row["library"], row["version"]) if part),
         }
         for row in beside_published(data).to_dict("records")
     ]
+
+
+def _on(data: Frames, device: str) -> str:
+    return f" on {in_words(device)}" if len(set(data.devices.values())) > 1 else ""

@@ -21,12 +21,27 @@ for (const name of FILTERS) {
   select.parentElement.hidden = values.length < 2;
 }
 if (cases.some(row => row.phase === "step")) form.elements.phase.value = "step";
-for (const name of data.shown) option(form.elements.baseline, name, name);
-form.elements.baseline.value = data.baseline ?? "";
-form.elements.baseline.parentElement.hidden = data.shown.length < 2;
+data.devices.forEach((name, number) => option(form.elements.device, number, name === "cpu" ? "CPU" : clip(name)));
+form.elements.device.parentElement.hidden = data.devices.length < 2;
+
+const device = () => Number(form.elements.device.value);
+const here = () => data.shown.filter(name => data.device_of[data.backends.indexOf(name)] === device());
+// rows of no backend, such as roofs, belong to no device
+const onDevice = row => [row.backend_order ?? row.a_order].every(place => place === undefined || data.device_of[place] === device());
+
+// the backends of the picked device; where they change, its own baseline is picked
+function offerBaselines() {
+  const select = form.elements.baseline, names = here();
+  if (names.length === select.options.length && names.every((name, i) => select.options[i].value === name)) return;
+  select.textContent = "";
+  for (const name of names) option(select, name, name);
+  select.value = data.baselines[device()] ?? "";
+  select.parentElement.hidden = names.length < 2;
+}
+offerBaselines();
 
 // `phase`: the only phase that a chart is about, in place of the one that is picked
-const passes = (row, phase = null, coarse = false) => FILTERS.every(name => {
+const passes = (row, phase = null, coarse = false) => onDevice(row) && FILTERS.every(name => {
   if (coarse && COARSE.has(name)) return true;
   const wanted = name === "phase" && phase ? phase : form.elements[name].value;
   return wanted === ALL || String(row[name]) === wanted;
@@ -41,6 +56,7 @@ rowsOf = (chart, name) => {
     const number = pickSweep(name, chart.sweep, new Set(list.map(row => row[field]).filter(value => value !== null)));
     list = list.filter(row => row[field] === number);
     fits(name, chart.sweep, number, list);
+    if (chart.beside && device() !== data.roofed) list = [];
     if (chart.beside) besides[chart.beside] = rows[chart.beside].filter(row => row[field] === number);
   }
   if (name === "window_time") showWindows(list, form.elements.baseline.value);
@@ -48,7 +64,8 @@ rowsOf = (chart, name) => {
 };
 // the filters that leave a chart nothing, each with what it has rows for
 emptyWords = chart => {
-  const there = rows[chart.dataset].filter(row => (!chart.phase || row.phase === chart.phase) && (!chart.sweep || row[`sweep_${chart.sweep}`] !== null));
+  if (chart.beside && device() !== data.roofed) return "The roofs are of the CPU.";
+  const there = rows[chart.dataset].filter(row => onDevice(row) && (!chart.phase || row.phase === chart.phase) && (!chart.sweep || row[`sweep_${chart.sweep}`] !== null));
   const parts = FILTERS.filter(name => !(name === "phase" && chart.phase)).flatMap(name => {
     const wanted = form.elements[name].value, values = [...new Set(there.map(row => row[name]))];
     return wanted === ALL || values.some(value => String(value) === wanted) ? [] : [`${name} = ${listed(values.map(value => clip(String(value))))}`];
@@ -57,7 +74,7 @@ emptyWords = chart => {
 };
 const besides = {};
 besideOf = chart => chart.beside ? {[chart.beside]: besides[chart.beside]} : {};
-signalsOf = () => ({baseline: form.elements.baseline.value});
+signalsOf = () => ({baseline: form.elements.baseline.value, picked: here().map(name => data.backends.indexOf(name))});
 
 const compared = list => {
   const baseline = form.elements.baseline.value;
@@ -90,7 +107,7 @@ function fits(name, sweep, number, list) {
   holder.textContent = "";
   if (!["length", "hidden", "window_time"].includes(name)) return;
   const found = scaling.filter(row => row.picture === sweep && row.sweep === number && row.exponent !== null);
-  const cells = [...new Set(list.map(row => row.cell))], backends = data.shown.filter(b => found.some(row => row.backend === b));
+  const cells = [...new Set(list.map(row => row.cell))], backends = here().filter(b => found.some(row => row.backend === b));
   if (!backends.length) return;
   const table = document.createElement("table"), caption = table.createCaption(), head = table.createTHead().insertRow();
   caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e, with its 95% interval`;
@@ -125,15 +142,18 @@ const FIELDS = ["cell", "phase", "T", "B", "I", "H", "layers", "bidirectional", 
 const ALWAYS = ["cell", "phase", "T", "B", "I", "H"];
 
 const fields = FIELDS.filter(name => ALWAYS.includes(name) || new Set(cases.map(row => row[name])).size > 1);
+const peakPart = row => row.gflops !== null && row.peak && device() === data.roofed ? row.gflops / row.peak : null;
 const showTable = makeTable([
   ...fields.map(name => ({title: name, value: row => row[name], number: typeof cases[0]?.[name] === "number"})),
   {title: "backend", value: row => row.backend},
+  ...(data.devices.length > 1 ? [{title: "device", value: row => data.devices[data.device_of[row.backend_order]]}] : []),
   {title: "result", value: row => row.result},
   {title: "per call", value: row => row.seconds, text: row => duration(row.seconds), number: true},
+  ...(rows.times.some(row => row.device_seconds) ? [{title: "device time", value: row => row.device_seconds, text: row => duration(row.device_seconds), number: true}] : []),
   {title: "per step", value: row => row.step, text: row => duration(row.step), number: true},
   {title: "GFLOP/s", value: row => row.gflops, text: row => short(row.gflops), number: true},
-  ...(cases.some(row => row.peak) ? [{title: "of peak", value: row => row.gflops !== null && row.peak ? row.gflops / row.peak : null,
-    text: row => row.gflops !== null && row.peak ? percent(row.gflops / row.peak) : "", number: true}] : []),
+  ...(cases.some(row => row.peak) ? [{title: "of peak", value: row => peakPart(row),
+    text: row => percent(peakPart(row)), number: true}] : []),
   {title: "memory, MB", value: row => row.peak_bytes, text: row => row.peak_bytes === null ? "" : short(row.peak_bytes / 1e6), number: true},
   {title: "speed", value: row => row.speed, text: row => row.speed === null ? "" : `${short(row.speed)}×`, number: true},
   {title: "95% interval", value: row => row.speedLow, text: row => row.speed === null ? "" : `${short(row.speedLow)} to ${short(row.speedHigh)}`, number: true},
@@ -187,12 +207,14 @@ afterDraw = (name, result, figure, holder) => {
 };
 
 function pickedWords() {
+  const place = data.devices.length > 1 ? [data.devices[device()] === "cpu" ? "on the CPU" : `on ${clip(data.devices[device()])}`] : [];
   const words = FILTERS.filter(name => form.elements[name].value !== ALL && form.elements[name].options.length > 1)
     .map(name => COARSE.has(name) ? `${name} = ${form.elements[name].value}` : name === "threads" ? counted(Number(form.elements[name].value), "thread") : form.elements[name].value);
-  return words.length ? words.join(", ") : "All cases";
+  return [...(words.length ? words : ["All cases"]), ...place].join(", ");
 }
 
 function showAll() {
+  offerBaselines();
   const list = tableRows();
   showTable(list.filter(row => passes(row)));
   showLeaders(pickedWords(), list.filter(row => passes(row)), form.elements.baseline.value);

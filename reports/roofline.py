@@ -11,7 +11,7 @@ import pandas as pd
 
 from rnnbench.measure.machine_file import Roofs
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import NUMBER, Picture, decades, lookup, scales
+from rnnbench.reports.parts import NUMBER, Picture, decades, of_backends, scales
 from rnnbench.reports.words import Answer, count, listed, percent
 from rnnbench.store import Case
 
@@ -136,7 +136,7 @@ def roofline(data: Frames, backends: list[str], intensities: list[float]) -> Pic
             x=alt.X("at:Q", scale=x_scale, axis=x_axis, title=title), y="height:Q", text="name:N"
         )
     )
-    chart = alt.layer(lines, *labels, points, width=640, height=360).add_params(lookup("backends", data.backends))
+    chart = alt.layer(lines, *labels, points, width=640, height=360).add_params(*of_backends(data, backends))
     caption = (
         "Each point is one case: how many operations of its matrix products a second it reaches, over how many it has for each "
         "byte. The lines are what this machine was measured to reach: the flat one is arithmetic, a slope is reading from "

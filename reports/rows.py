@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnnbench.reports.frames import CASE_FIELDS, Frames
+from rnnbench.reports.frames import CASE_FIELDS, CPU, Frames
 from rnnbench.reports.reproduce import spec_source
 from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps
@@ -38,10 +38,11 @@ def records(frame: pd.DataFrame) -> Rows:
 
 def case_rows(data: Frames, groups: Sweeps) -> Rows:
     """One row per case: its fields, its label, its Spec as source, its sweeps, the window's gradient error, its operations
-    per byte, the peak of its dtype and threads in 10^9 operations per second, and who is fastest."""
+    per byte, the peak of its dtype and threads in 10^9 operations per second, and who is fastest on each device."""
     roofs = {kind: (number, data.roofs.peak(*kind)) for number, kind in enumerate(kinds(data))} if data.roofs else {}
     best = winners(data)
-    fastest = dict(zip(best["case"], zip(best["backend"], best["tied"], best["outcome"], strict=True), strict=True))
+    found = zip(best["backend"], best["tied"], best["outcome"], strict=True)
+    fastest = dict(zip(zip(best["case"], best["device"], strict=True), found, strict=True))
     errors = data.truncation.drop_duplicates("case").set_index("case")["relative_error"]
     rows = []
     cells: dict[str, int] = {}
@@ -53,20 +54,28 @@ def case_rows(data: Frames, groups: Sweeps) -> Rows:
         roof, peak = roofs.get((case.dtype, case.threads), (None, None))
         row |= {"sweep_roofline": roof, "peak": peak and plain(peak / 1e9)}
         row["intensity"] = None if flops is None else plain(intensity(case, flops))
-        row |= _leaders(data, fastest.get(key))
+        for number, device in enumerate(device_names(data)):
+            row |= _leaders(data, number, fastest.get((key, device)))
         row |= {f"sweep_{name}": index.get(key) for name, index in groups.index.items()}
         row["cell_order"] = cells.setdefault(case.cell, len(cells))
         rows.append(row | {"spec": spec_source(case), "relative_error": plain(errors.get(key))})
     return rows
 
 
-def _leaders(data: Frames, winner: tuple[str, tuple[str, ...], str] | None) -> dict[str, str | None]:
-    """The places of the fastest backend and of those that tie with it, and whether that is clear, a tie, unclear or alone."""
+def device_names(data: Frames) -> list[str]:
+    """The devices of the run, the CPU where no backend could run."""
+    return list(dict.fromkeys(data.devices.values())) or [CPU]
+
+
+def _leaders(data: Frames, device: int, winner: tuple[str, tuple[str, ...], str] | None) -> dict[str, str | None]:
+    """The places of the fastest backend of a device and of those that tie with it, and whether that is clear, a tie,
+    unclear or alone."""
+    names = (f"leaders_{device}", f"outcome_{device}")
     if winner is None:
-        return {"leaders": None, "outcome": None}
+        return dict.fromkeys(names)
     backend, tied, outcome = winner
     places = [str(data.backends.index(name)) for name in (backend, *tied)]
-    return {"leaders": " ".join(places), "outcome": "clear" if outcome == backend else outcome}
+    return dict(zip(names, (" ".join(places), "clear" if outcome == backend else outcome), strict=True))
 
 
 def intensities(cases: Rows) -> list[float]:
@@ -143,18 +152,21 @@ def tensor_order(data: Frames) -> list[str]:
 def _times(data: Frames) -> pd.DataFrame:
     names = {"seconds_low": "low", "seconds_high": "high"}
     columns = ["case", "backend", "status", "rounds", "seconds", "seconds_low", "seconds_high", "gflops", "peak_bytes"]
+    columns += ["device_seconds"] if data.summary["device_seconds"].notna().any() else []
     shown = data.summary["backend"].isin(shown_backends(data))
     return data.summary.loc[shown, columns].rename(columns=names)
 
 
 def _pairs(data: Frames) -> pd.DataFrame:
-    """Every two backends in every case, timed or not: speed of ``a`` over ``b``, and the state of both."""
+    """Every two backends of one device in every case, timed or not: speed of ``a`` over ``b``, and the state of both."""
     order = {name: place for place, name in enumerate(shown_backends(data))}
     states = data.summary.loc[data.summary["backend"].isin(order), ["case", "backend", "status"]]
     every = states.rename(columns={"backend": "a", "status": "status_a"}).merge(
         states.rename(columns={"backend": "b", "status": "status_b"}), on="case"
     )
-    every = every[every["a"].map(order) < every["b"].map(order)]
+    every = every[
+        (every["a"].map(order) < every["b"].map(order)) & (every["a"].map(data.devices) == every["b"].map(data.devices))
+    ]
     names = {"backend": "a", "other": "b", "speedup_low": "low", "speedup_high": "high"}
     columns = ["case", "backend", "other", "speedup", "speedup_low", "speedup_high", "verdict"]
     return every.merge(data.pairs[columns].rename(columns=names), on=["case", "a", "b"], how="left")

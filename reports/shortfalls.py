@@ -37,9 +37,10 @@ def shortfalls(data: Frames) -> dict[str, Any]:
 
 
 def losses(data: Frames) -> Rows:
-    """The cases in which the baseline is not the fastest, the largest loss first: its best rival there and by how much."""
-    rivals = data.summary[(data.summary["verdict"] == "faster") & (data.summary["status"] == "measured")]
-    standing = data.summary[(data.summary["backend"] == data.baseline) & (data.summary["status"] == "measured")]
-    rivals = rivals[rivals["case"].isin(standing["case"])].sort_values("speedup", ascending=False).drop_duplicates("case")
+    """The cases in which a device's baseline is not the fastest, the largest loss first: its best rival there, by how much."""
+    measured = data.summary[data.summary["status"] == "measured"]
+    standing = measured.loc[measured["backend"] == measured["baseline"], ["case", "baseline"]]
+    rivals = measured[measured["verdict"] == "faster"].merge(standing, on=["case", "baseline"])
+    rivals = rivals.sort_values("speedup", ascending=False, kind="stable").drop_duplicates(["case", "baseline"])
     rivals = rivals.merge(data.cases[["case", "label"]], on="case")
-    return records(rivals[["label", "backend", "speedup", "speedup_low", "speedup_high"]])
+    return records(rivals[["label", "baseline", "backend", "speedup", "speedup_low", "speedup_high"]])

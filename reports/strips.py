@@ -5,7 +5,7 @@ import math
 import altair as alt
 
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import NUMBER, OFFSET, Picture, lookup, rows_of, scales
+from rnnbench.reports.parts import NUMBER, OFFSET, Picture, lookup, of_backends, rows_of, scales
 from rnnbench.reports.rows import STAGES, tensor_order
 
 MOST_TENSORS = 20
@@ -47,7 +47,7 @@ def gates(data: Frames, backends: list[str]) -> Picture:
     )
     limit = alt.Chart().transform_aggregate(n="count()").mark_rule(strokeDash=[4, 3], strokeWidth=1.5).encode(x=alt.datum(1))
     chart = alt.layer(limit, points, width=560, height=rows_of(34), data=alt.NamedData("gates")).add_params(
-        lookup("tensors", tensor_order(data)), lookup("backends", data.backends)
+        lookup("tensors", tensor_order(data)), *of_backends(data, backends)
     )
     more = f" The {MOST_TENSORS} worst of {tensors} tensors." if tensors > MOST_TENSORS else ""
     caption = (
@@ -96,6 +96,6 @@ def startup(data: Frames, backends: list[str]) -> Picture:
         height=rows_of(60),
         data=alt.NamedData("startup"),
     )
-    chart = chart.transform_filter("datum.seconds > 0").add_params(lookup("stages", STAGES), lookup("backends", data.backends))
+    chart = chart.transform_filter("datum.seconds > 0").add_params(lookup("stages", STAGES), *of_backends(data, backends))
     caption = "Median over the cases, with the range from the fastest to the slowest case; logarithmic."
     return Picture("startup", "Time of each stage", caption, "startup", chart)

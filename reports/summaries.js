@@ -28,14 +28,14 @@ const median = values => {
 
 // "torch_nn is fastest in 3, numba_cpu in 1; 2 are tied between ..."
 function leaders(list) {
-  const timed = list.filter(row => row.outcome), clear = timed.filter(row => row.outcome === "clear"), parts = [];
+  const outcome = `outcome_${device()}`, timed = list.filter(row => row[outcome]), clear = timed.filter(row => row[outcome] === "clear"), parts = [];
   if (!timed.length) return "no backend completed a case.";
-  const names = row => row.leaders.split(" ").map(place => clip(data.backends[place]));
+  const names = row => row[`leaders_${device()}`].split(" ").map(place => clip(data.backends[place]));
   const wins = Map.groupBy(clear, row => names(row)[0]), order = [...wins].sort((a, b) => b[1].length - a[1].length);
   if (timed.length === 1 && clear.length === 1) return `${names(clear[0])[0]} is fastest.`;
   order.forEach(([name, won], i) => parts.push(i ? `${name} in ${won.length}` : `${name} is fastest in ${won.length === timed.length ? "all" : `${won.length} of`} ${counted(timed.length, "case")}`));
   const sentence = [parts.join(", ") || `no backend is clearly fastest in ${counted(timed.length, "case")}`];
-  const ties = timed.filter(row => row.outcome === "tie"), unclear = timed.filter(row => row.outcome === "unclear"), alone = timed.filter(row => row.outcome === "alone");
+  const [ties, unclear, alone] = ["tie", "unclear", "alone"].map(state => timed.filter(row => row[outcome] === state));
   if (ties.length) sentence.push(`${ties.length} tied between ${listed([...new Set(ties.flatMap(names))])}`);
   if (unclear.length) sentence.push(`${unclear.length} unclear`);
   if (alone.length) sentence.push(`in ${alone.length} only one backend completed (${listed([...new Set(alone.flatMap(names))])})`);
@@ -44,10 +44,10 @@ function leaders(list) {
 
 // `picked`: the filters in words; `list`: the rows of the table of cases
 function showLeaders(picked, list, baseline) {
-  const here = cases.filter(row => passes(row));
-  const single = here.length === 1, lines = [];
-  document.querySelector("#here p").textContent = `${picked}${single ? ` (one case: ${clip(here[0].label)})` : ""}: ${leaders(here)}`;
-  for (const name of data.shown) {
+  const shown = cases.filter(row => passes(row));
+  const single = shown.length === 1, lines = [];
+  document.querySelector("#here p").textContent = `${picked}${single ? ` (one case: ${clip(shown[0].label)})` : ""}: ${leaders(shown)}`;
+  for (const name of here()) {
     const own = list.filter(row => row.backend === name && row.status === "measured"), compared = own.filter(row => row.speed !== null);
     const speeds = name === baseline ? [1] : compared.map(row => row.speed), spread = speeds.length ? [Math.min(...speeds), Math.max(...speeds)] : [];
     const first = compared[0], range = name === baseline || !speeds.length ? "" : single ? `${short(first.speedLow)} to ${short(first.speedHigh)}` : `${short(spread[0])} to ${short(spread[1])}`;
@@ -55,7 +55,7 @@ function showLeaders(picked, list, baseline) {
     const time = single ? [own.length ? duration(own[0].seconds) : ""] : [];
     const result = name === baseline ? "baseline" : results.map(([result, number]) => single ? result : `${result} ${number}`).join(", ") || "no result";
     lines.push({rank: speeds.length ? median(speeds) : -1,
-      line: [name, result, speeds.length ? `${short(median(speeds))}×` : "", range, ...time, `${own.length} of ${here.length}`]});
+      line: [name, result, speeds.length ? `${short(median(speeds))}×` : "", range, ...time, `${own.length} of ${shown.length}`]});
   }
   lines.sort((a, b) => b.rank - a.rank);
   const heads = ["backend", "result", `speed against ${baseline}`, single ? "95% interval" : "least to most", ...(single ? ["per call"] : []), "completed"];

@@ -8,10 +8,10 @@ from rnnbench.reports.winners import winners
 
 
 def fastest(data: Frames) -> pd.DataFrame:
-    """One row per case that has a time: who is fastest, and whether that is clear.
+    """One row per case and device that have a time: who is fastest there, and whether that is clear.
 
     ``case``, ``backend`` (the least median time), ``tied`` (those that tie with it), ``outcome`` (its name, or why no name
-    is given: "tie", "unclear" or "alone"), and the columns of ``Frames.cases``.
+    is given: "tie", "unclear" or "alone"), ``device``, and the columns of ``Frames.cases``.
     """
     return winners(data)
 

@@ -48,8 +48,13 @@ def repeats(data: Frames) -> str:
 
 
 def _rivals(data: Frames) -> pd.DataFrame:
-    """The results that were measured, but the baseline's."""
-    return data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.baseline)]
+    """The results that were measured, but the baselines'."""
+    return data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.summary["baseline"])]
+
+
+def _baselines(data: Frames) -> str:
+    """Each device's own."""
+    return listed(data.baselines.values())
 
 
 def _clear(data: Frames) -> str:
@@ -58,7 +63,9 @@ def _clear(data: Frames) -> str:
     if verdicts.empty:
         return ""
     clear = int((verdicts != "unclear").sum())
-    return f" Of {count(len(verdicts), 'comparison')} with {data.baseline}, {clear} came out clearly: faster, slower or a tie."
+    return (
+        f" Of {count(len(verdicts), 'comparison')} with {_baselines(data)}, {clear} came out clearly: faster, slower or a tie."
+    )
 
 
 def _basis(data: Frames) -> str:
@@ -69,7 +76,7 @@ def _basis(data: Frames) -> str:
     parts = [f"{count(most, 'round') if least == most else f'{least} to {most} rounds'} of fresh processes"]
     width = half_width(data)
     if np.isfinite(width):
-        parts.append(f"half of the speeds against {data.baseline} are known to within {percent(width)}")
+        parts.append(f"half of the speeds against {_baselines(data)} are known to within {percent(width)}")
     disturbed = float(data.cases["disturbed"].mean())
     parts.append(f"the machine disturbed {percent(disturbed)} of the rounds" if disturbed else "no round was disturbed")
     return f"These numbers rest on {listed(parts)}."

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pandas as pd
 
+from rnnbench.reports.devices import by_device
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
 from rnnbench.reports.words import Answer, count, listed, share, times
 from rnnbench.store import PHASES, Case
@@ -21,17 +22,22 @@ USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if 
 
 
 class Winner(NamedTuple):
-    """Who is fastest in a case: ``backend`` has the least median time, ``tied`` are those that tie with it, and
+    """Who is fastest in a case on a device: ``backend`` has the least median time, ``tied`` are those that tie with it, and
     ``outcome`` is its name, or why no name is given: "tie", "unclear" or "alone" (no other backend completed the case)."""
 
     case: str
     backend: str
     tied: tuple[str, ...]
     outcome: str
+    device: str
 
 
 def winners(data: Frames) -> pd.DataFrame:
-    """One row per case that has a time: the fields of ``Winner`` and of the case."""
+    """One row per case and device that have a time: the fields of ``Winner`` and of the case."""
+    return pd.concat([_winners(part, device) for device, part in by_device(data).items()], ignore_index=True)
+
+
+def _winners(data: Frames, device: str) -> pd.DataFrame:
     measured = data.summary[data.summary["status"] == "measured"]
     both = oriented(data.pairs)
     verdicts = dict(zip(zip(both["case"], both["backend"], both["other"], strict=True), both["verdict"], strict=True))
@@ -39,24 +45,24 @@ def winners(data: Frames) -> pd.DataFrame:
     by_time = measured.sort_values("seconds", kind="stable")
     for case, backend in zip(by_time["case"], by_time["backend"], strict=True):
         ordered[case].append(backend)
-    rows = [_winner(case, names, verdicts) for case, names in ordered.items() if names]
+    rows = [_winner(case, names, verdicts, device) for case, names in ordered.items() if names]
     return pd.DataFrame(rows, columns=list(Winner._fields)).merge(data.cases, on="case")
 
 
-def _winner(case: str, ordered: list[str], verdicts: dict[tuple[str, str, str], str]) -> Winner:
+def _winner(case: str, ordered: list[str], verdicts: dict[tuple[str, str, str], str], device: str) -> Winner:
     """``ordered``: the names by their median time.  Unclear against any rival is unclear, whoever else ties."""
     best, *rivals = ordered
     found = {name: verdicts.get((case, best, name), "unclear") for name in rivals}
     tied = tuple(name for name, verdict in found.items() if verdict == "tie")
     if not rivals:
-        return Winner(case, best, tied, "alone")
+        return Winner(case, best, tied, "alone", device)
     if "unclear" in found.values() or "slower" in found.values():  # slower round by round, in spite of its median
-        return Winner(case, best, tied, "unclear")
-    return Winner(case, best, tied, "tie" if tied else best)
+        return Winner(case, best, tied, "unclear", device)
+    return Winner(case, best, tied, "tie" if tied else best, device)
 
 
 def speed_answers(data: Frames) -> list[Answer]:
-    """One answer per phase: who is fastest in how many cases, by cell, and every backend against the baseline."""
+    """Of a run on one device, one answer per phase: who is fastest in how many cases, by cell, and all against the baseline."""
     fastest = winners(data)
     if fastest.empty:
         return [Answer("Nothing was timed in this run: no backend completed a case.", [], "Speed")]

@@ -1,0 +1,68 @@
+"""Backends by the device that they compute on: only those of one device are compared, ranked and drawn together."""
+
+import re
+
+import pandas as pd
+
+from rnnbench.errors import ArgumentError
+from rnnbench.reports.frames import CPU, Frames
+from rnnbench.reports.words import Answer, clipped, listed
+
+
+def by_device(data: Frames) -> dict[str, Frames]:
+    """The frames of each device by its name; of a run with one device its own, with what could not run."""
+    names = list(dict.fromkeys(data.devices.values())) or [CPU]
+    return {name: of_device(data, name) for name in names} if len(names) > 1 else {names[0]: data}
+
+
+def of_device(data: Frames, device: str) -> Frames:
+    """The same without the backends of other devices, against the baseline of this one; raises ArgumentError."""
+    names = [name for name, where in data.devices.items() if where == device]
+    if not names:
+        found = ", ".join(dict.fromkeys(data.devices.values())) or "none"
+        raise ArgumentError(f"device is {device!r}; expected one of {found}")
+
+    def part(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["backend"].isin(names)].reset_index(drop=True)
+
+    return data._replace(
+        backends=names,
+        devices=dict.fromkeys(names, device),
+        baseline=data.baselines.get(device),
+        baselines={device: data.baselines[device]} if device in data.baselines else {},
+        times=part(data.times),
+        summary=part(data.summary),
+        pairs=part(data.pairs),
+        gates=part(data.gates),
+        failures=part(data.failures),
+        truncation=part(data.truncation),
+        startup=part(data.startup),
+        samples={key: samples for key, samples in data.samples.items() if key[1] in names},
+        roofs=data.roofs if device == CPU else None,
+    )
+
+
+def refuse_several(data: Frames) -> None:
+    """Raise ArgumentError for a run on several devices, where the frames of one are wanted."""
+    names = list(dict.fromkeys(data.devices.values()))
+    if len(names) > 1:
+        raise ArgumentError(
+            f"this run has backends on {listed(names)}, which are not drawn together; expected the frames of one device: "
+            f"of_device(data, {names[0]!r})"
+        )
+
+
+def in_words(device: str) -> str:
+    return "the CPU" if device == CPU else clipped(device)
+
+
+def in_a_name(device: str) -> str:
+    """The device as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")[:40] or "device"
+
+
+def on_device(answer: Answer, device: str, backends: list[str]) -> Answer:
+    """The same answer, said of one device."""
+    first = answer.text.split(maxsplit=1)[0]
+    text = answer.text if first in backends else answer.text[:1].lower() + answer.text[1:]
+    return Answer(f"On {in_words(device)}: {text}", answer.details, answer.topic)
