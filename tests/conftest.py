@@ -146,7 +146,7 @@ def simulated_gpu(monkeypatch):
     from rnnbench.impls.numba_cuda import device, persistent, simulator  # with numba.cuda, which few tests need
 
     def forget() -> None:
-        for cached in (device.require, device.device_limits, persistent.kernel, simulator.simulated):
+        for cached in (device.require, device.simulated, device.device_limits, persistent.kernel, simulator.simulated):
             cached.cache_clear()
 
     monkeypatch.setenv(device.SIMULATION, "1")

@@ -14,7 +14,7 @@ from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.kernels import Cube, Matrix, copy, matrix, plus_in
 from rnnbench.impls.numba_cuda.launching import clear, launch, numba_stream, wait_for_stream
-from rnnbench.impls.numba_cuda.memory import device_array, leased
+from rnnbench.impls.numba_cuda.memory import Piece, device_array, leased
 from rnnbench.spec import BFLOAT16
 
 ALIGNED = 128
@@ -34,20 +34,20 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 def scratch(dtype: np.dtype, *sizes: int) -> list[Any]:
-    """Flat arrays of so many elements in one block of memory; None for those of none."""
+    """Flat arrays of so many elements in one block of memory, for kernels alone; None for those of none."""
     firsts, end = [], 0
     for size in sizes:
         firsts.append(end)
         end += -(-size // ALIGNED) * ALIGNED
-    whole = allocate((end,), dtype) if end else None
-    return [view(whole, first, (size,)) if size else None for first, size in zip(firsts, sizes, strict=True)]
-
-
-def view(array: Any, first: int, shape: tuple[int, ...]) -> Any:
-    """A part of a flat array, from an element on."""
     if simulated():
-        return array[first : first + math.prod(shape)].reshape(shape)
-    return device_array(array.gpu_data, shape, array.dtype, first * array.dtype.itemsize)
+        whole = allocate((end,), dtype)
+        return [whole[first : first + size] if size else None for first, size in zip(firsts, sizes, strict=True)]
+    lease = leased(end * dtype.itemsize)
+    assert lease is not None
+    return [
+        Piece(lease, lease.address + first * dtype.itemsize, size, dtype) if size else None
+        for first, size in zip(firsts, sizes, strict=True)
+    ]
 
 
 def flat(array: Any) -> Any:

@@ -27,7 +27,7 @@ def unavailable() -> str | None:
     missing = _missing_package()
     if missing:
         return missing
-    return _missing_simulator() if simulated() else _missing_gpu() or missing_compiler()
+    return _missing_simulator() if asked_to_simulate() else _missing_gpu() or missing_compiler()
 
 
 @functools.cache  # an answer, not a refusal; ``synchronize`` is called around what is timed
@@ -41,9 +41,15 @@ def require() -> Any:
     return cuda
 
 
-def simulated() -> bool:
-    """Whether the simulator stands in for the GPU: what the environment says."""
+def asked_to_simulate() -> bool:
+    """Whether the environment says that the simulator stands in for the GPU."""
     return os.environ.get(SIMULATION) == "1"
+
+
+@functools.cache  # the environment is slow to ask, and each launch does
+def simulated() -> bool:
+    """The same, as it said when first asked."""
+    return asked_to_simulate()
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numba.cuda.cudadrv.devicearray import DeviceNDArray
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import capture
@@ -100,8 +101,8 @@ def clear(array: Any) -> None:
 
 
 def address(array: Any) -> int:
-    """Where a device array of Numba's lies."""
-    return array.device_ctypes_pointer.value or 0
+    """Where a device array of Numba's, or a ``memory.Piece``, lies."""
+    return array.device_ctypes_pointer.value or 0 if isinstance(array, DeviceNDArray) else array.address
 
 
 def signature(args: tuple[Any, ...]) -> Any:

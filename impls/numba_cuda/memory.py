@@ -35,26 +35,35 @@ class Kind(NamedTuple):
     size: int
 
 
+class Block(NamedTuple):
+    """Memory of the driver's, an array of bytes, and its address."""
+
+    memory: Any
+    address: int
+
+
 class Lease:
     """A block in the hands of one array and its views, which refer to it; it goes back when nothing does."""
 
-    __slots__ = ("__weakref__", "_interface", "_kind", "_pool", "memory")
+    __slots__ = ("__weakref__", "_block", "_kind", "_pool", "_size")
 
-    def __init__(self, pool: "Pool", kind: Kind, memory: Any, size: int) -> None:
-        self._pool, self._kind, self.memory = pool, kind, memory
-        given = memory.__array_interface__ if simulated() else memory.__cuda_array_interface__
-        self._interface = {"shape": (size,), "typestr": "|u1", "data": given["data"], "version": 3}
+    def __init__(self, pool: "Pool", kind: Kind, block: Block, size: int) -> None:
+        self._pool, self._kind, self._block, self._size = pool, kind, block, size
+
+    @property
+    def memory(self) -> Any:
+        return self._block.memory
+
+    @property
+    def address(self) -> int:
+        return self._block.address
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        return self._interface
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return self._interface
+        return {"shape": (self._size,), "typestr": "|u1", "data": (self.address, False), "version": 3}
 
     def __del__(self) -> None:
-        self._pool.take_back(self._kind, self.memory)
+        self._pool.take_back(self._kind, self._block)
 
 
 class Pool:
@@ -64,7 +73,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._lock = RLock()  # a lease may end, and come back, while its thread is in here
-        self._free: OrderedDict[Kind, list[Any]] = OrderedDict()
+        self._free: OrderedDict[Kind, list[Block]] = OrderedDict()
         self._held = self._used = self._most = 0
 
     @property
@@ -85,24 +94,24 @@ class Pool:
         """Memory of so many bytes, whatever is in it, for what this thread launches on its stream."""
         kind = Kind(STREAM.get(), -(-size // GRAIN) * GRAIN)
         with self._lock:
-            memory = self._found(kind) if kind in self._free else self._new(kind)
+            block = self._found(kind) if kind in self._free else self._new(kind)
             self._used += kind.size
             self._most = max(self._most, self._used)
-        return Lease(self, kind, memory, size)
+        return Lease(self, kind, block, size)
 
-    def take_back(self, kind: Kind, memory: Any) -> None:
+    def take_back(self, kind: Kind, block: Block) -> None:
         with self._lock:
             self._used -= kind.size
-            self._free.setdefault(kind, []).append(memory)
+            self._free.setdefault(kind, []).append(block)
             self._free.move_to_end(kind)
 
-    def _found(self, kind: Kind) -> Any:
-        memory = self._free[kind].pop()
+    def _found(self, kind: Kind) -> Block:
+        block = self._free[kind].pop()
         if not self._free[kind]:
             del self._free[kind]
-        return memory
+        return block
 
-    def _new(self, kind: Kind) -> Any:
+    def _new(self, kind: Kind) -> Block:
         capture.refuse(f"allocate {kind.size} bytes")
         most = max(self._most, self._used + kind.size)
         while self._free and self._held + kind.size > _SHAPES_KEPT * most:
@@ -116,7 +125,7 @@ class Pool:
                 self._give_up(next(iter(self._free)))
             memory = _of_driver(kind.size)
         self._held += kind.size
-        return memory
+        return Block(memory, memory.ctypes.data if simulated() else memory.device_ctypes_pointer.value)
 
     def _give_up(self, kind: Kind) -> None:
         self._found(kind)
@@ -132,18 +141,26 @@ def leased(size: int) -> Lease | None:
     return pool.lease(size) if pool and size else None
 
 
-def device_array(owner: Any, shape: tuple[int, ...], dtype: np.dtype, offset: int = 0) -> Any:
-    """Numba's array in C order of memory that a lease, or a pointer of Numba's, holds, from a byte on.
+class Piece:
+    """Flat device memory as kernels take it, which refers to whom it belongs to: an array that no caller sees."""
 
-    Made by hand: Numba's own ways through the ``__cuda_array_interface__`` and views take ten times as long.
+    __slots__ = ("_owner", "address", "dtype", "size")
+
+    def __init__(self, owner: Any, address: int, size: int, dtype: np.dtype) -> None:
+        self._owner, self.address, self.size, self.dtype = owner, address, size, dtype
+
+
+def device_array(lease: Lease, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Numba's array in C order of the memory that a lease holds.
+
+    Made by hand: Numba's own way, through the ``__cuda_array_interface__``, a view and a shape, takes ten times as long.
     """
     strides, step = [], dtype.itemsize
     for size in reversed(shape):
         strides.append(step)
         step *= size
-    given = owner.memory.gpu_data if isinstance(owner, Lease) else owner
-    pointer = CUdeviceptr(int(given.device_pointer) + offset)
-    return DeviceNDArray(shape, strides[::-1], dtype, gpu_data=MemoryPointer(given.context, pointer, step, owner=owner))
+    pointer = MemoryPointer(lease.memory.gpu_data.context, CUdeviceptr(lease.address), step, owner=lease)
+    return DeviceNDArray(shape, strides[::-1], dtype, gpu_data=pointer)
 
 
 def _of_driver(size: int) -> Any:

@@ -88,7 +88,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _require_gpu() -> None:
     from rnnbench.impls.numba_cuda import device
 
-    reason = "the simulator is no GPU: unset RNNBENCH_SIMULATE_CUDA" if device.simulated() else device.unavailable()
+    reason = "the simulator is no GPU: unset RNNBENCH_SIMULATE_CUDA" if device.asked_to_simulate() else device.unavailable()
     if reason:
         raise BackendUnavailable(f"numba_cuda cannot run here: {reason}")
 
