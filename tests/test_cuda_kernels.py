@@ -51,7 +51,7 @@ def run_in(monkeypatch: pytest.MonkeyPatch, team: str, limits: Limits) -> None:
     def shape(products: tuple[Product, ...]) -> Shape | None:
         return grid_of(products, limits) if team == "grid" else cluster_of(products, 3 if team == "cluster" else 1, limits)
 
-    def choose(spec: Spec, _: Limits) -> Regime:
+    def choose(spec: Spec, _: Limits, batch: int) -> Regime:
         return Regime(CLUSTER, shape(forward_products(spec)), shape(backward_products(spec)))
 
     monkeypatch.setattr(network, "choose", choose)

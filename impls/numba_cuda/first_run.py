@@ -48,15 +48,15 @@ def facts() -> Iterator[dict[str, Any]]:
     from numba import cuda
 
     from rnnbench.impls.numba_cuda.device import device_limits, info
+    from rnnbench.impls.numba_cuda.launching import clusters_at_once
 
     device = cuda.get_current_device()
     limits = device_limits()._asdict()
     libraries = {name: version(name) for name in ("cuda-core", "cuda-bindings", "numpy")}
     yield {"what": "device", **info(), **libraries, "capability": list(device.compute_capability), "limits": limits}
     if limits["cluster"]:
-        for blocks, shared in ((8, 1), (8, 50_000), (16, 1), (16, 50_000)):
-            kernel = barriers(Shape(blocks, 32, 8, 1, 0), shared)
-            yield {"what": "clusters at once", "blocks": blocks, "shared": 4 * shared, "value": kernel.clusters_at_once()}
+        for blocks, shared in ((8, 0), (8, 200_000), (16, 0), (16, 200_000)):
+            yield {"what": "clusters at once", "blocks": blocks, "shared": shared, "value": clusters_at_once(blocks, shared)}
 
 
 def latency() -> Iterator[dict[str, Any]]:
@@ -96,7 +96,7 @@ def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17
             for dtype in DTYPES:
                 case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
                 worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
-                regime = numba_cuda.info(case.spec())["regime"]
+                regime = numba_cuda.info(case.spec(), batch)["regime"]
                 found = {"passed": worst.passed, "worst": str(worst), "regime": regime}
                 yield {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
 
