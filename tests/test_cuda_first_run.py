@@ -85,8 +85,10 @@ def test_every_stage_has_its_share_of_the_time() -> None:
 
 
 @pytest.mark.usefixtures("simulated_gpu")
-def test_the_gate_covers_every_cell_and_dtype() -> None:
-    found = list(first_run.gates((3,), steps=2, batch=1))
+def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GATE_HIDDEN": (3,), "GATE_STEPS": 2, "GATE_BATCH": 1}.items():
+        monkeypatch.setattr(first_run, name, value)
+    found = list(first_run.gates())
     assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
     assert all(row["passed"] for row in found), found
 

@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -17,30 +17,37 @@ import numpy as np
 
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import MAIL, Shape
+from rnnbench.impls.numba_cuda.regimes import Limits
 from rnnbench.spec import NARROW
 from rnnbench.store import Case
 
 MEETINGS = 1000
 """Barriers of one launch."""
 
-HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
-BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
 STEPS = 256
-DTYPES, CELLS_TIMED = ("float32", *NARROW), ("lstm", "gru", "elman")
 DEVICE = "cuda"
 """Of PyTorch's networks."""
 
-GRAPH_HIDDEN, GRAPH_BATCHES = (64, 256, 512, 1024), (1, 16, 64)
-"""Enough to see what launches cost."""
+HIDDEN, BATCHES = (256, 512, 64, 1024), (1, 16, 64)
+DTYPES, CELLS_TIMED = ("float32", "bfloat16"), ("lstm", "gru")
+"""What is timed, as a call and as a graph; small batches, for which these kernels are, come first."""
+
+GATE_HIDDEN, GATE_STEPS, GATE_BATCH = (32, 256, 512, 1024, 1000, 1500, 64, 128), 8, 17
 
 SANITIZED = """
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cuda
-from rnnbench.store import Case
-for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16")):
-    problem = Problem(Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype))
-    assert all(finding.passed for finding in gate(numba_cuda, problem, expected(problem))), cell
+from rnnbench.impls.numba_cuda.first_run import SMALL_CASES
+for case in SMALL_CASES:
+    problem = Problem(case)
+    assert all(finding.passed for finding in gate(numba_cuda, problem, expected(problem))), case.label()
 """
+
+SMALL_CASES = [
+    Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype)
+    for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16"))
+]
+"""For compute-sanitizer: both loops over time, and tensor cores."""
 
 
 def facts() -> Iterator[dict[str, Any]]:
@@ -64,10 +71,8 @@ def latency() -> Iterator[dict[str, Any]]:
     from rnnbench.impls.numba_cuda.arrays import allocate
     from rnnbench.impls.numba_cuda.device import device_limits
 
-    limits, mail = device_limits(), allocate((MAIL,), np.dtype("float32"))
-    shapes = [Shape(blocks, 32, 8, 1, 0) for blocks in (1, 2, 4, 8, 16) if blocks <= limits.cluster]
-    shapes += [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
-    for shape in shapes:
+    mail = allocate((MAIL,), np.dtype("float32"))
+    for shape in meeting_shapes(device_limits()):
         kernel = barriers(shape, 1)
         time = microseconds(lambda run=kernel: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
         yield {"what": "barrier of the grid" if shape.grid else "cluster barrier", "blocks": shape.blocks, "value": time}
@@ -81,24 +86,20 @@ def peers() -> Iterator[dict[str, Any]]:
     import torch
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+    for batch, hidden, cell, dtype in points():
         for phase, call in of_torch(cell, hidden, batch, dtype).items():
             yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
 
 
-def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17) -> Iterator[dict[str, Any]]:
+def gates() -> Iterator[dict[str, Any]]:
     """Every cell, dtype and hidden size against the float64 reference."""
     from rnnbench.check import Problem, expected, gate
     from rnnbench.impls import numba_cuda
 
-    for size in hidden:
-        for cell in CELLS:
-            for dtype in DTYPES:
-                case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
-                worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
-                regime = numba_cuda.info(case.spec(), batch)["regime"]
-                found = {"passed": worst.passed, "worst": str(worst), "regime": regime}
-                yield {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
+    for case in gate_cases():
+        worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
+        found = {"passed": worst.passed, "worst": str(worst), "regime": numba_cuda.info(case.spec(), case.B)["regime"]}
+        yield {"what": "gate", "cell": case.cell, "H": case.H, "dtype": case.dtype, **found}
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
@@ -115,7 +116,7 @@ def sanitizer() -> Iterator[dict[str, Any]]:
 
 def timings() -> Iterator[dict[str, Any]]:
     """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
-    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+    for batch, hidden, cell, dtype in points():
         for phase, call in of_numba_cuda(cell, hidden, batch, dtype).items():
             yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
 
@@ -130,7 +131,7 @@ def graphs() -> Iterator[dict[str, Any]]:
     from rnnbench.impls.numba_cuda.graphs import captured
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for batch, hidden, cell, dtype in itertools.product(GRAPH_BATCHES, GRAPH_HIDDEN, CELLS_TIMED[:2], DTYPES):
+    for batch, hidden, cell, dtype in points():
         for who, phases in (("torch.nn", of_torch), ("numba_cuda", of_numba_cuda)):
             for phase, call in phases(cell, hidden, batch, dtype).items():
                 found = timing(who, cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
@@ -169,11 +170,11 @@ def of_numba_cuda(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, C
 STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "facts": facts,
     "latency": latency,
-    "peers": peers,
     "gates": gates,
-    "sanitizer": sanitizer,
     "timings": timings,
+    "peers": peers,
     "graphs": graphs,
+    "sanitizer": sanitizer,
 }
 
 
@@ -186,9 +187,28 @@ def missing_peer() -> str | None:
     return None if torch.cuda.is_available() else "this torch has no CUDA"
 
 
-def sizes() -> list[tuple[int, int]]:
-    """Hidden size and batch; small batches, for which these kernels are, come first."""
-    return [(hidden, batch) for batch in BATCHES for hidden in HIDDEN]
+def points() -> Iterator[tuple[int, int, str, str]]:
+    """Batch, hidden size, cell and dtype of what is timed."""
+    return itertools.product(BATCHES, HIDDEN, CELLS_TIMED, DTYPES)
+
+
+def gate_cases() -> list[Case]:
+    return [
+        Case(cell=cell, phase="step", T=GATE_STEPS, B=GATE_BATCH, I=max(1, hidden // 2), H=hidden, dtype=dtype)
+        for hidden, cell, dtype in itertools.product(GATE_HIDDEN, CELLS, ("float32", *NARROW))
+    ]
+
+
+def cases() -> list[Case]:
+    """Every network of all stages, for what compiles their kernels beforehand (``ahead``)."""
+    timed = [Case(cell=c, phase="step", T=STEPS, B=b, I=h, H=h, dtype=d) for b, h, c, d in points()]
+    return [*gate_cases(), *timed, *SMALL_CASES]
+
+
+def meeting_shapes(limits: Limits) -> list[Shape]:
+    """The teams whose barriers are timed."""
+    clusters = [Shape(blocks, 32, 8, 1, 0) for blocks in (1, 2, 4, 8, 16) if blocks <= limits.cluster]
+    return clusters + [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
 
 
 def timing(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str, value: float) -> dict[str, Any]:

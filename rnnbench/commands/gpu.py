@@ -15,8 +15,8 @@ from typing import Any
 
 from rnnbench.errors import BackendUnavailable, StoreError
 
-SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 0.6, "graphs": 1.0}
-"""What of the whole time a stage may take at most."""
+SHARES = {"facts": 0.08, "latency": 0.08, "gates": 0.25, "timings": 0.2, "peers": 0.14, "graphs": 0.13, "sanitizer": 1.0}
+"""What of the whole time a stage may take at most; the last takes what is left, at least an eighth."""
 
 _ENDING_LIMIT = 5.0
 """Seconds that a stage that is asked to end has, before it is killed."""
