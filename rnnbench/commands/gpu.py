@@ -29,10 +29,8 @@ def gpu(options: argparse.Namespace) -> int:
     _require_gpu()
     path = _new_file(Path(options.output))
     run_stages(path, options.minutes)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    page = path.with_suffix(".md")
-    page.write_text(text(rows))
-    print(f"results: {path}\npage: {page}")
+    rows = _write_page(path)
+    print(f"results: {path}\npage: {path.with_suffix('.md')}")
     if any(row.get("passed") is False for row in rows):
         return CHECK_FAILED
     return CASES_FAILED if any(row["what"] == "ended" and row["how"] != "done" for row in rows) else OK
@@ -48,6 +46,14 @@ def run_stages(path: Path, minutes: float, stages: Sequence[str] = tuple(SHARES)
         how = _run_stage(stage, path, limit) if left > 0 else "not reached"
         with path.open("a") as file:
             file.write(json.dumps({"stage": stage, "what": "ended", "how": how}) + "\n")
+        _write_page(path)
+
+
+def _write_page(path: Path) -> list[dict[str, Any]]:
+    """The page of what was found so far, beside it; gives the findings."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.with_suffix(".md").write_text(text(rows))
+    return rows
 
 
 def _run_stage(stage: str, path: Path, limit: float) -> str:
