@@ -232,6 +232,13 @@ def cuda_audit(options: argparse.Namespace) -> int:
     return cuda_audit(options, Progress("compiling"))
 
 
+def cuda_warm(options: argparse.Namespace) -> int:
+    """Compile the CUDA kernels that a run needs before there is a GPU, in parallel, and keep them on disk."""
+    from rnnbench.commands.cuda_warm import cuda_warm
+
+    return cuda_warm(options, Progress("compiling"))
+
+
 def gpu(options: argparse.Namespace) -> int:
     """Ask a new GPU everything at once: facts, barriers, cuDNN, the check at full sizes, the sanitizer, times."""
     from rnnbench.commands.gpu import gpu
@@ -453,6 +460,17 @@ def _parser() -> argparse.ArgumentParser:
     sub = add(cuda_audit)
     sub.add_argument("--cell", action="append", metavar="CELL", help="only this cell; may be given several times")
     sub.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
+
+    sub = add(cuda_warm)
+    sub.add_argument(
+        "--for",
+        dest="wanted",
+        action="append",
+        required=True,
+        metavar="WHAT",
+        help="first-run (what rnnbench gpu runs), a suite or its file; may be given several times",
+    )
+    sub.add_argument("--capability", default="9.0", metavar="X.Y", help="compute capability of the GPU (default: 9.0, H100)")
 
     sub = add(gpu)
     sub.add_argument("--minutes", type=_positive(float), required=True, metavar="N", help="the time that all of it may take")

@@ -69,7 +69,7 @@ def stages() -> list[str]:
 
     first_run.HIDDEN, first_run.BATCHES, first_run.STEPS = (256,), (BATCH,), STEPS
     first_run.DTYPES, first_run.CELLS_TIMED = ("float32",), ("elman",)
-    first_run.STAGES["gates"] = lambda: first_run.gates((32,), STEPS, BATCH)
+    first_run.GATE_HIDDEN, first_run.GATE_STEPS, first_run.GATE_BATCH = (32,), STEPS, BATCH
     wrong = []
     for name, stage in first_run.STAGES.items():
         found = [json.loads(json.dumps(row)) for row in stage()]

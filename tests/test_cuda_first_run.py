@@ -85,8 +85,10 @@ def test_every_stage_has_its_share_of_the_time() -> None:
 
 
 @pytest.mark.usefixtures("simulated_gpu")
-def test_the_gate_covers_every_cell_and_dtype() -> None:
-    found = list(first_run.gates((3,), steps=2, batch=1))
+def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GATE_HIDDEN": (3,), "GATE_STEPS": 2, "GATE_BATCH": 1}.items():
+        monkeypatch.setattr(first_run, name, value)
+    found = list(first_run.gates())
     assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
     assert "lstm" in {row["cell"] for row in found if row.get("exchange") == MESSAGES}
     assert all(row["passed"] for row in found), found
@@ -125,7 +127,7 @@ def test_the_exchanges_that_are_timed_are_those_of_kernels(name: str) -> None:
     from rnnbench.impls.numba_cuda import simulator
 
     shape, instruction = EXCHANGES[name]
-    kernel = first_run.exchanges(shape, 0)
+    kernel = first_run.exchanges(shape)
     mail = np.zeros(kernel.mail + 1, "float32")
     cluster = 1 if shape.grid else shape.blocks
     given = {"blocks": shape.blocks, "threads": 64, "cluster": cluster, "shared": kernel.shared}

@@ -56,7 +56,7 @@ def run_in(monkeypatch: pytest.MonkeyPatch, team: str, limits: Limits) -> None:
             return grid_of(products, limits)
         return cluster_of(products, 1 if team == "block" else 3, limits)
 
-    def choose(spec: Spec, _: Limits) -> Regime:
+    def choose(spec: Spec, _: Limits, batch: int) -> Regime:
         return Regime(CLUSTER, shape(forward_products(spec)), shape(backward_products(spec)))
 
     monkeypatch.setattr(network, "choose", choose)

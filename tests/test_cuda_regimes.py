@@ -1,4 +1,4 @@
-"""Which kernels run a network, and how its weights are laid out for them.  Below 2 s."""
+"""Which kernels run a network, and how its weights are laid out for them.  About 10 s."""
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from rnnbench.impls.numba_cuda.regimes import (
     SMALL,
     TENSOR_GRID,
     Limits,
+    by_size,
     choose,
     with_rows,
 )
@@ -134,3 +135,79 @@ def test_a_network_and_info_say_which_regime_runs_it() -> None:
     networks = [numba_cuda.load(spec, rnnbench.init_params(spec, 0)) for spec in specs]
     assert [network.regime for network in networks] == list(sizes.values())
     assert [numba_cuda.info(spec)["regime"] for spec in specs] == list(sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "dtype", "batch", "regime"),
+    [
+        ("lstm", 256, "float32", 64, CLUSTER),
+        ("lstm", 256, "float32", 1024, PER_STEP),
+        ("lstm", 512, "float32", 64, CLUSTER),
+        ("lstm", 512, "float32", 128, PER_STEP),
+        ("lstm", 1024, "float32", 16, GRID),
+        ("lstm", 1024, "float32", 256, PER_STEP),
+        ("lstm", 1024, "bfloat16", 16, TENSOR_GRID),
+        ("lstm", 256, "float64", 1, PER_STEP),
+    ],
+)
+def test_many_passes_over_time_are_left_to_launches_of_steps(
+    cell: str, hidden: int, dtype: str, batch: int, regime: str
+) -> None:
+    assert choose(Spec(cell, 64, hidden, dtype=dtype), HOPPER, batch).name == regime
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("hidden", [64, 256, 512, 1024])
+def test_a_larger_batch_never_brings_a_resident_regime_back(cell: str, hidden: int) -> None:
+    for dtype in ("float32", "bfloat16"):
+        names = [choose(Spec(cell, 1, hidden, dtype=dtype), HOPPER, 2**power).name for power in range(13)]
+        first = by_size(Spec(cell, 1, hidden, dtype=dtype), HOPPER).name
+        resident = names.count(first)
+        assert names == [first] * resident + [PER_STEP] * (len(names) - resident)
+        assert names[0] == first
+
+
+def test_fewer_clusters_at_once_mean_more_rows_and_sooner_launches_of_steps() -> None:
+    """What the device answers counts, not what its multiprocessors would have room for."""
+    spec, crowded = Spec("lstm", 1, 512), HOPPER._replace(at_once=(132, 66, 32, 16, 1))
+    products, shape = forward_products(spec), choose(spec, HOPPER).forward
+    assert [with_rows(shape, products, 8, limits).rows for limits in (HOPPER, crowded)] == [1, 8]
+    assert [choose(spec, limits, 64).name for limits in (HOPPER, crowded)] == [CLUSTER, PER_STEP]
+    assert HOPPER.clusters(3) == 44
+    assert crowded.clusters(16) == 1
+
+
+def test_slow_products_of_steps_keep_a_batch_resident() -> None:
+    """Without cuBLAS each step's product is a kernel of our own."""
+    spec = Spec("lstm", 1, 512)
+    assert [choose(spec, HOPPER._replace(cublas=found), 128).name for found in (True, False)] == [PER_STEP, CLUSTER]
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_a_network_changes_regime_with_the_batch_and_an_update_reaches_both() -> None:
+    spec = Spec("lstm", 2, 20, dtype="float32")
+    net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    large = next(batch for batch in range(1, 100) if net.regime_of(batch) == PER_STEP)
+    assert (net.regime, net.regime_of(large), numba_cuda.info(spec, large)["regime"]) == (GRID, PER_STEP, PER_STEP)
+    x = np.random.default_rng(0).standard_normal((2, large, 2)).astype("float32")
+    results = []
+    for seed in (0, 1):
+        net.update(rnnbench.init_params(spec, seed))
+        whole, one = (numba_cuda.to_numpy(net.forward(numba_cuda.asarray(given))[0]) for given in (x, x[:, :1]))
+        np.testing.assert_allclose(whole[:, :1], one, rtol=1e-4, atol=1e-6)
+        results.append(whole)
+    assert np.abs(results[0] - results[1]).max() > 0.01
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_a_tape_is_read_by_the_regime_that_wrote_it() -> None:
+    """... also where the next calls of the network are of another batch."""
+    spec = Spec("gru", 2, 20)
+    net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    large = next(batch for batch in range(1, 100) if net.regime_of(batch) == PER_STEP)
+    x, dy = (
+        np.random.default_rng(seed).standard_normal((2, large, size)).astype("float32") for seed, size in ((0, 2), (1, 20))
+    )
+    small, tape = net.record(numba_cuda.asarray(x[:, :1]))[2], net.record(numba_cuda.asarray(x))[2]
+    one, whole = net.backward(small, numba_cuda.asarray(dy[:, :1])), net.backward(tape, numba_cuda.asarray(dy))
+    np.testing.assert_allclose(numba_cuda.to_numpy(whole.x)[:, :1], numba_cuda.to_numpy(one.x), rtol=1e-4, atol=1e-6)

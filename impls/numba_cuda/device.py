@@ -60,12 +60,21 @@ def device_limits() -> "Limits":
     cuda = require()
     if simulated():
         return SIMULATED
+    from rnnbench.impls.numba_cuda.launching import clusters_at_once
+    from rnnbench.impls.numba_cuda.products import torch_has_cuda
+
     device = cuda.get_current_device()
+    cluster = HOPPER.cluster if device.compute_capability >= (9, 0) else 0
+    shared = device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    multiprocessors = device.MULTIPROCESSOR_COUNT
+    several = [2**power for power in range(1, cluster.bit_length())]
     return HOPPER._replace(
-        cluster=HOPPER.cluster if device.compute_capability >= (9, 0) else 0,
-        multiprocessors=device.MULTIPROCESSOR_COUNT if device.compute_capability >= (7, 0) else 0,
-        shared=device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+        cluster=cluster,
+        multiprocessors=multiprocessors if device.compute_capability >= (7, 0) else 0,
+        shared=shared,
         tensor_cores=device.compute_capability >= (8, 0),
+        at_once=(multiprocessors, *(clusters_at_once(blocks, shared) for blocks in several)),
+        cublas=torch_has_cuda(),
     )
 
 
@@ -84,8 +93,8 @@ def missing_compiler() -> str | None:
     return None
 
 
-def info(spec: "Spec | None" = None) -> dict[str, Any]:
-    """Versions of numba and numba-cuda, the device's name, or "simulator", and for a spec the regime that runs it."""
+def info(spec: "Spec | None" = None, batch: int = 1) -> dict[str, Any]:
+    """Versions of numba and numba-cuda, the device's name, or "simulator", and for a spec the regime that runs a batch."""
     cuda = require()
     if simulated():
         device = "simulator"
@@ -97,7 +106,7 @@ def info(spec: "Spec | None" = None) -> dict[str, Any]:
         return facts
     from rnnbench.impls.numba_cuda.regimes import choose
 
-    return facts | {"regime": choose(spec, device_limits()).name}
+    return facts | {"regime": choose(spec, device_limits(), batch).name}
 
 
 def synchronize() -> None:

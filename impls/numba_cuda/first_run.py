@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -17,32 +17,38 @@ import numpy as np
 
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, mail_size, places
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, EXCHANGE, choose
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, EXCHANGE, Limits, choose
 from rnnbench.spec import NARROW, Spec
 from rnnbench.store import Case
 
 MEETINGS = 1000
 """Exchanges of one launch."""
 
-HIDDEN = (64, 128, 256, 512, 1024, 1000, 1500)
-BATCHES = (1, 2, 4, 8, 16, 17, 32, 64)
 STEPS = 256
-DTYPES, CELLS_TIMED = ("float32", *NARROW), ("lstm", "gru", "elman")
 DEVICE = "cuda"
 """Of PyTorch's networks."""
 
-GRAPH_HIDDEN, GRAPH_BATCHES = (64, 256, 512, 1024), (1, 16, 64)
-"""Enough to see what launches cost."""
+HIDDEN, BATCHES = (256, 512, 64, 1024), (1, 16, 64)
+DTYPES, CELLS_TIMED = ("float32", "bfloat16"), ("lstm", "gru")
+"""What is timed, as a call and as a graph; small batches, for which these kernels are, come first."""
+
+GATE_HIDDEN, GATE_STEPS, GATE_BATCH = (32, 256, 512, 1024, 1000, 1500, 64, 128), 8, 17
 
 SANITIZED = """
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cuda
-from rnnbench.store import Case
-for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16")):
-    problem = Problem(Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype))
+from rnnbench.impls.numba_cuda.first_run import SMALL_CASES
+for case in SMALL_CASES:
+    problem = Problem(case)
     if not all(finding.passed for finding in gate(numba_cuda, problem, expected(problem))):
-        raise SystemExit(f"{cell} is wrong")
+        raise SystemExit(f"{case.label()} is wrong")
 """
+
+SMALL_CASES = [
+    Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype)
+    for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16"))
+]
+"""For compute-sanitizer: both loops over time, and tensor cores."""
 
 
 def facts() -> Iterator[dict[str, Any]]:
@@ -50,15 +56,15 @@ def facts() -> Iterator[dict[str, Any]]:
     from numba import cuda
 
     from rnnbench.impls.numba_cuda.device import device_limits, info
+    from rnnbench.impls.numba_cuda.launching import clusters_at_once
 
     device = cuda.get_current_device()
     limits = device_limits()._asdict()
     libraries = {name: version(name) for name in ("cuda-core", "cuda-bindings", "numpy")}
     yield {"what": "device", **info(), **libraries, "capability": list(device.compute_capability), "limits": limits}
     if limits["cluster"]:
-        for blocks, shared in ((8, 1), (8, 50_000), (16, 1), (16, 50_000)):
-            kernel = exchanges(Shape(blocks, 32, 8, 1, 0), shared)
-            yield {"what": "clusters at once", "blocks": blocks, "shared": 4 * shared, "value": kernel.clusters_at_once()}
+        for blocks, shared in ((8, 0), (8, 200_000), (16, 0), (16, 200_000)):
+            yield {"what": "clusters at once", "blocks": blocks, "shared": shared, "value": clusters_at_once(blocks, shared)}
 
 
 def latency() -> Iterator[dict[str, Any]]:
@@ -66,14 +72,9 @@ def latency() -> Iterator[dict[str, Any]]:
     from rnnbench.impls.numba_cuda.arrays import allocate
     from rnnbench.impls.numba_cuda.device import device_limits
 
-    limits = device_limits()
-    clusters = [blocks for blocks in (2, 4, 8, 16) if blocks <= limits.cluster]
-    shapes = [Shape(1, 32, 8, 1, 0)]
-    shapes += [Shape(blocks, 32, 8, 1, 0, exchange=exchange) for blocks in clusters for exchange in (BARRIER, MESSAGES)]
-    shapes += [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
-    for shape in shapes:
-        kernel = exchanges(shape, 0)
-        mail = allocate((kernel.mail or 1,), np.dtype("float32"))
+    for shape in exchange_shapes(device_limits()):
+        kernel = exchanges(shape)
+        mail = allocate((max(1, kernel.mail_of(1)),), np.dtype("float32"))
         time = microseconds(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
         how = "grid" if shape.grid else shape.exchange if shape.blocks > 1 else "block"
         yield {"what": f"exchange: {how}", "blocks": shape.blocks, "value": time}
@@ -87,32 +88,36 @@ def peers() -> Iterator[dict[str, Any]]:
     import torch
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+    for batch, hidden, cell, dtype in points():
         for phase, call in of_torch(cell, hidden, batch, dtype).items():
             yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
 
 
-def gates(hidden: Sequence[int] = (32, *HIDDEN), steps: int = 8, batch: int = 17) -> Iterator[dict[str, Any]]:
+def gates() -> Iterator[dict[str, Any]]:
     """Every cell, dtype and hidden size against the float64 reference; at the end the clusters of float32 by messages, too."""
     from rnnbench.impls.numba_cuda.device import device_limits
 
-    for size, cell, dtype in itertools.product(hidden, CELLS, DTYPES):
-        yield gated(size, cell, dtype, steps, batch)
+    for case in gate_cases():
+        yield gated(case)
     before = EXCHANGE.set(MESSAGES)
-    for size, cell in itertools.product(hidden, CELLS):
-        if choose(Spec(cell, 1, size), device_limits()).name == CLUSTER:
-            yield gated(size, cell, "float32", steps, batch) | {"exchange": MESSAGES}
+    for case in gate_cases():
+        if sends_messages(case, device_limits()):
+            yield gated(case) | {"exchange": MESSAGES}
     EXCHANGE.reset(before)
 
 
-def gated(size: int, cell: str, dtype: str, steps: int, batch: int) -> dict[str, Any]:
+def gated(case: Case) -> dict[str, Any]:
     from rnnbench.check import Problem, expected, gate
     from rnnbench.impls import numba_cuda
 
-    case = Case(cell=cell, phase="step", T=steps, B=batch, I=max(1, size // 2), H=size, dtype=dtype)
     worst = gate(numba_cuda, Problem(case), expected(Problem(case)))[0]
-    found = {"passed": worst.passed, "worst": str(worst), "regime": numba_cuda.info(case.spec())["regime"]}
-    return {"what": "gate", "cell": cell, "H": size, "dtype": dtype, **found}
+    found = {"passed": worst.passed, "worst": str(worst), "regime": numba_cuda.info(case.spec(), case.B)["regime"]}
+    return {"what": "gate", "cell": case.cell, "H": case.H, "dtype": case.dtype, **found}
+
+
+def sends_messages(case: Case, limits: Limits) -> bool:
+    """Whether the blocks of a case's network can exchange messages: a cluster of float32 tells enough of that."""
+    return case.dtype == "float32" and choose(case.spec(), limits, case.B).name == CLUSTER
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
@@ -129,7 +134,7 @@ def sanitizer() -> Iterator[dict[str, Any]]:
 
 def timings() -> Iterator[dict[str, Any]]:
     """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
-    for dtype, cell, (hidden, batch) in itertools.product(DTYPES, CELLS_TIMED, sizes()):
+    for batch, hidden, cell, dtype in points():
         for phase, call in of_numba_cuda(cell, hidden, batch, dtype).items():
             yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
 
@@ -144,7 +149,7 @@ def graphs() -> Iterator[dict[str, Any]]:
     from rnnbench.impls.numba_cuda.graphs import captured
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    for batch, hidden, cell, dtype in itertools.product(GRAPH_BATCHES, GRAPH_HIDDEN, CELLS_TIMED[:2], DTYPES):
+    for batch, hidden, cell, dtype in points():
         for who, phases in (("torch.nn", of_torch), ("numba_cuda", of_numba_cuda)):
             for phase, call in phases(cell, hidden, batch, dtype).items():
                 found = timing(who, cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
@@ -182,11 +187,11 @@ def of_numba_cuda(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, C
 STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "facts": facts,
     "latency": latency,
-    "peers": peers,
     "gates": gates,
-    "sanitizer": sanitizer,
     "timings": timings,
+    "peers": peers,
     "graphs": graphs,
+    "sanitizer": sanitizer,
 }
 
 
@@ -199,17 +204,38 @@ def missing_peer() -> str | None:
     return None if torch.cuda.is_available() else "this torch has no CUDA"
 
 
-def sizes() -> list[tuple[int, int]]:
-    """Hidden size and batch; small batches, for which these kernels are, come first."""
-    return [(hidden, batch) for batch in BATCHES for hidden in HIDDEN]
+def points() -> Iterator[tuple[int, int, str, str]]:
+    """Batch, hidden size, cell and dtype of what is timed."""
+    return itertools.product(BATCHES, HIDDEN, CELLS_TIMED, DTYPES)
+
+
+def gate_cases() -> list[Case]:
+    return [
+        Case(cell=cell, phase="step", T=GATE_STEPS, B=GATE_BATCH, I=max(1, hidden // 2), H=hidden, dtype=dtype)
+        for hidden, cell, dtype in itertools.product(GATE_HIDDEN, CELLS, ("float32", *NARROW))
+    ]
+
+
+def cases() -> list[Case]:
+    """Every network of all stages, for what compiles their kernels beforehand (``ahead``)."""
+    timed = [Case(cell=c, phase="step", T=STEPS, B=b, I=h, H=h, dtype=d) for b, h, c, d in points()]
+    return [*gate_cases(), *timed, *SMALL_CASES]
+
+
+def exchange_shapes(limits: Limits) -> list[Shape]:
+    """The teams whose exchanges are timed."""
+    clusters = [blocks for blocks in (2, 4, 8, 16) if blocks <= limits.cluster]
+    either = [Shape(blocks, 32, 8, 1, 0, exchange=exchange) for blocks in clusters for exchange in (BARRIER, MESSAGES)]
+    grids = [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
+    return [Shape(1, 32, 8, 1, 0), *either, *grids]
 
 
 def timing(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str, value: float) -> dict[str, Any]:
     return {"what": who, "cell": cell, "phase": phase, "H": hidden, "B": batch, "dtype": dtype, "value": value}
 
 
-def exchanges(shape: Shape, shared: int) -> Any:
-    """A kernel that does nothing but exchange a value of each unit, as often as it is told steps; with so much memory."""
+def exchanges(shape: Shape) -> Any:
+    """A kernel that does nothing but exchange a value of each unit, as often as it is told steps."""
     from numba import cuda
     from numba.cuda.types import float32, int64
 
@@ -235,7 +261,7 @@ def exchanges(shape: Shape, shared: int) -> Any:
             collect(shared, mail, s & 1)
         end()
 
-    return TeamKernel(kernel, shape, max(shared, used), mail_size(products, shape))
+    return TeamKernel(kernel, shape, used, mail_size(products, shape))
 
 
 def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:

@@ -21,7 +21,7 @@ from numba.cuda.cudadrv.devicearray import DeviceNDArray
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.device import simulated
-from rnnbench.impls.numba_cuda.layout import Shape
+from rnnbench.impls.numba_cuda.layout import WARP, Shape
 
 THREADS = 128
 
@@ -185,13 +185,6 @@ class TeamKernel:
 
         return cubins.compiled(self.function, self.signature_of(dtypes), self.shape.threads, capability)
 
-    def clusters_at_once(self) -> int:
-        """How many teams of this kernel the current device has room for."""
-        from cuda.core import LEGACY_DEFAULT_STREAM
-
-        occupancy = self._ready((None,) * (len(self.arrays) - 1)).occupancy
-        return occupancy.max_active_clusters(self._config(1), stream=LEGACY_DEFAULT_STREAM)
-
     def _passes(self, batch: int) -> range:
         """The first rows of what a grid runs one after the other."""
         return range(0, batch, self.shape.rows) if self.shape.grid else range(1)
@@ -211,6 +204,24 @@ class TeamKernel:
             cluster = 1 if self.shape.grid else self.shape.blocks
             loaded = self._loaded[dtypes] = load(partial(self.compiled, dtypes=given), 4 * self.shared, cluster)
         return loaded
+
+
+def clusters_at_once(blocks: int, shared: int) -> int:
+    """How many clusters the current device has room for whose blocks have so many bytes of shared memory each."""
+    from cuda.core import LEGACY_DEFAULT_STREAM
+
+    occupancy = _empty(blocks, shared).occupancy
+    return occupancy.max_active_clusters(configuration(1, WARP, shared, cluster=blocks), stream=LEGACY_DEFAULT_STREAM)
+
+
+@lru_cache
+def _empty(blocks: int, shared: int) -> Any:
+    """A loaded kernel that does nothing."""
+
+    def empty(size):
+        pass
+
+    return load(partial(Kernel("empty", empty).compiled, signature((0,))), shared, blocks)
 
 
 def numba_stream() -> Any:

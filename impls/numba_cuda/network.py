@@ -64,23 +64,42 @@ class CudaNetwork(CheckedNetwork):
 
     A network of bfloat16 or float16 computes in float32: kernels read arguments as they are, and round each result once, as
     they write it.  On tensor cores what blocks send each other in a step is rounded too, as it is sent.
-    ``regime`` names the kernels that run it (``regimes``).  All but weights lies in memory of its own that is used again.
+    ``regime`` names the kernels that run one sequence, ``regime_of`` those that run a batch (``regimes``), for which the
+    weights are laid out when it first comes.  All but weights lies in memory of the network's own that is used again.
     """
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
         self._computed = computed_spec(spec)
         self._dtype, self._wide = spec.numpy_dtype, self._computed.numpy_dtype
-        algebra, limits = Algebra(DeviceArrays(self._wide), fastest()), device_limits()
-        regime = choose(spec, limits)
-        self._recurrence: Recurrence = (
-            PerStep(self._computed, algebra) if regime.name == PER_STEP else Persistent(self._computed, algebra, regime, limits)
-        )
-        self._layer, self._pool = Layer(self._computed, algebra), Pool()
+        self._algebra, self._device = Algebra(DeviceArrays(self._wide), fastest()), device_limits()
+        self._by_regime: dict[str, Recurrence] = {}
+        self._by_batch: dict[int, Recurrence] = {}
+        self._layer, self._pool = Layer(self._computed, self._algebra), Pool()
         self.arrays = PooledArrays(spec.numpy_dtype, self._pool)
         self.array_type = type(self.arrays.zeros((1,)))  # the simulator has a class of its own
-        self.regime = regime.name
         self._zero_states: dict[tuple[int, int], State] = {}
         super().__init__(spec, params)
+
+    @property
+    def regime(self) -> str:
+        return self.regime_of(1)
+
+    def regime_of(self, batch: int) -> str:
+        """The name of the regime that runs so many sequences at once."""
+        return self._recurrence(batch).name
+
+    def _recurrence(self, batch: int) -> Recurrence:
+        found = self._by_batch.get(batch)
+        if found is None:
+            regime = choose(self.spec, self._device, batch)
+            if regime.name not in self._by_regime:
+                self._by_regime[regime.name] = (
+                    PerStep(self._computed, self._algebra)
+                    if regime.name == PER_STEP
+                    else Persistent(self._computed, self._algebra, regime, self._device)
+                )
+            found = self._by_batch[batch] = self._by_regime[regime.name]
+        return found
 
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         with self._running():
@@ -111,7 +130,7 @@ class CudaNetwork(CheckedNetwork):
         wide = {name: value.astype(self._wide) for name, value in params.items()}
         names = self.spec.layer_shapes(0)
         layers = [{n: wide[n + suffix] for n in names} for suffix in self.spec.suffixes()]
-        self._weights = [self._layer.pack(layer, self._recurrence) for layer in layers]
+        self._weights = [self._layer.pack(layer, self._recurrence(1)) for layer in layers]
 
     def _check_state(self, name: str, state: State | None, batch: int) -> State:
         """A state that is not given is zero, in memory that nothing writes to and no caller sees."""
@@ -137,7 +156,7 @@ class CudaNetwork(CheckedNetwork):
         return y, final, Recorded(STREAM.get(), self._weights, records)
 
     def _run(self, x: Array, state: State, keeps: bool) -> tuple[Array, State, list[Record]]:
-        spec, (steps, batch, inputs) = self.spec, x.shape
+        spec, (steps, batch, inputs), recurrence = self.spec, x.shape, self._recurrence(x.shape[1])
         state = tuple(map(contiguous, state))
         final = tuple(allocate(spec.state_shape(batch), self._dtype) for _ in state)
         sequence, records, y = matrix(flat(contiguous(x)), steps * batch, inputs), [], x
@@ -148,7 +167,7 @@ class CudaNetwork(CheckedNetwork):
             for index, direction in self._directions(layer):
                 flow = self._flow(steps, batch, direction, self._parts(state, index), outputs, self._parts(final, index))
                 run = self._layer.record if keeps else self._layer.forward
-                records.append(run(self._weights[index], self._recurrence, sequence, flow))
+                records.append(run(self._weights[index], recurrence, sequence, flow))
             sequence = outputs
         return y, final, records
 

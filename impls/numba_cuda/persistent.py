@@ -57,6 +57,7 @@ class Persistent:
         self._shapes = (regime.forward, regime.backward)
         self._products = (forward_products(spec), backward_products(spec))
         self._two = len(self._products[0]) == 2
+        self._kernels: dict[tuple[str, int], TeamKernel] = {}
 
     def pack(self, params: Params) -> Resident:
         gates, units, size = len(self._cell.gates), self._units, self._spec.state_size
@@ -123,5 +124,8 @@ class Persistent:
         return state if self._two or len(state) == 2 else (*state, None)
 
     def _kernel(self, kind: str, which: int, batch: int) -> TeamKernel:
-        shape = with_rows(self._shapes[which], self._products[which], batch, self._limits)
-        return kernel(kind, self._spec, shape)
+        found = self._kernels.get((kind, batch))
+        if found is None:
+            shape = with_rows(self._shapes[which], self._products[which], batch, self._limits)
+            found = self._kernels[kind, batch] = kernel(kind, self._spec, shape)
+        return found

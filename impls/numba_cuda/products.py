@@ -67,11 +67,12 @@ def through_torch(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
 
 def fastest() -> Multiply:
     """What multiplies on this machine."""
-    return through_torch if not simulated() and _torch_has_cuda() else own
+    return through_torch if not simulated() and torch_has_cuda() else own
 
 
 @functools.cache
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
+    """Whether cuBLAS can be had through PyTorch."""
     if importlib.util.find_spec("torch") is None:
         return False
     import torch

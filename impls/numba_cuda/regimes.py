@@ -11,7 +11,8 @@
 A thread keeps at most ``Limits.resident`` weights in registers, an eighth less for cells with two products a step; on
 tensor cores a quarter less of registers, with two weights each.  Those that find none in the largest team lie in shared
 memory.  The batch is cut into parts that know nothing of each other, one to a cluster, or one after the other where the grid
-works on one: any batch size fits in every regime.
+works on one: any batch size fits in every regime.  Where it takes many passes over time, or more clusters than run at once,
+a few launches per step may be faster: ``costs`` decides.
 """
 
 from contextvars import ContextVar
@@ -35,7 +36,12 @@ BYTES = 4
 class Limits(NamedTuple):
     """What a device offers: threads of a block and weights that each keeps in registers, bytes of shared memory of a
     block, blocks of a cluster (0: it knows no clusters), multiprocessors that can wait for each other (0: it is too old),
-    and whether tensor cores multiply bfloat16 and float16."""
+    and whether tensor cores multiply bfloat16 and float16.
+
+    ``at_once``: so many clusters of 1, 2, 4, ... blocks run at once, one block to a multiprocessor, as the device answers;
+    of other sizes, and where it was not asked, as many as there are multiprocessors for.  ``cublas``: products of their own
+    launches are cuBLAS's.
+    """
 
     threads: int
     resident: int
@@ -43,12 +49,30 @@ class Limits(NamedTuple):
     cluster: int
     multiprocessors: int
     tensor_cores: bool
+    at_once: tuple[int, ...] = ()
+    cublas: bool = True
+
+    def clusters(self, blocks: int) -> int:
+        """How many clusters of so many blocks run at once."""
+        asked = blocks.bit_length() - 1
+        if blocks == 1 << asked and asked < len(self.at_once):
+            return max(1, self.at_once[asked])
+        return max(1, self.multiprocessors // blocks)
 
 
-HOPPER = Limits(threads=256, resident=128, shared=227 * 1024, cluster=16, multiprocessors=132, tensor_cores=True)
-"""The H100 and H200.  128 of the 255 registers of a thread hold weights; a cluster of 16 blocks has to be asked for."""
+HOPPER = Limits(
+    threads=256,
+    resident=128,
+    shared=227 * 1024,
+    cluster=16,
+    multiprocessors=132,
+    tensor_cores=True,
+    at_once=(132, 66, 32, 16, 8),
+)
+"""The H100 and H200.  128 of the 255 registers of a thread hold weights; a cluster of 16 blocks has to be asked for, and lies
+within one of 8 groups of 16 or 18 multiprocessors."""
 
-SIMULATED = Limits(threads=32, resident=4, shared=6144, cluster=2, multiprocessors=3, tensor_cores=True)
+SIMULATED = Limits(threads=32, resident=4, shared=6144, cluster=2, multiprocessors=3, tensor_cores=True, at_once=(3, 1))
 """So small that networks of a few units come into every regime."""
 
 
@@ -65,7 +89,18 @@ def computed_spec(spec: Spec) -> Spec:
     return replace(spec, dtype="float32") if spec.dtype in NARROW else spec
 
 
-def choose(spec: Spec, limits: Limits) -> Regime:
+def choose(spec: Spec, limits: Limits, batch: int = 1) -> Regime:
+    """The first regime of the table that a network's layers fit in, or steps launched one by one where those are expected to
+    be faster for a batch (``costs``)."""
+    from rnnbench.impls.numba_cuda.costs import persistent_step, separate_step  # which reads this module
+
+    first = by_size(spec, limits)
+    if first.name == PER_STEP or persistent_step(spec, first, batch, limits) <= separate_step(spec, batch, limits):
+        return first
+    return Regime(PER_STEP, None, None)
+
+
+def by_size(spec: Spec, limits: Limits) -> Regime:
     """The first regime of the table that a network's layers fit in."""
     if computed_spec(spec).dtype == "float32":
         forward, backward = (fitting(products, limits) for products in (forward_products(spec), backward_products(spec)))
@@ -131,7 +166,7 @@ def tensor_grid_of(products: tuple[Product, ...], dtype: str, limits: Limits) ->
 
 def with_rows(shape: Shape, products: tuple[Product, ...], batch: int, limits: Limits) -> Shape:
     """As many rows of the batch to a team as make all teams run at once, a power of two, as lanes and memory allow."""
-    at_once = 1 if shape.grid else max(1, limits.multiprocessors // shape.blocks)
+    at_once = 1 if shape.grid else limits.clusters(shape.blocks)
     while shape.rows * at_once < batch and 2 * shape.rows <= shape.lanes:
         larger = shape._replace(rows=2 * shape.rows)
         if places(products, larger)[1] * BYTES > limits.shared:

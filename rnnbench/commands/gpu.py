@@ -17,8 +17,8 @@ from rnnbench import terminal
 from rnnbench.disk import save
 from rnnbench.errors import BackendUnavailable, StoreError
 
-SHARES = {"facts": 0.1, "latency": 0.1, "peers": 0.2, "gates": 0.3, "sanitizer": 0.1, "timings": 0.6, "graphs": 1.0}
-"""What of the whole time a stage may take at most."""
+SHARES = {"facts": 0.08, "latency": 0.08, "gates": 0.25, "timings": 0.2, "peers": 0.14, "graphs": 0.13, "sanitizer": 1.0}
+"""What of the whole time a stage may take at most; the last takes what is left, at least an eighth."""
 
 _ENDING_LIMIT = 5.0
 """Seconds that a stage that is asked to end has, before it is killed."""
@@ -31,10 +31,8 @@ def gpu(options: argparse.Namespace) -> int:
     _require_gpu()
     path = _new_file(Path(options.output))
     run_stages(path, options.minutes)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    page = path.with_suffix(".md")
-    save(page, [text(rows).encode()])
-    terminal.show(f"results: {path}\npage: {page}")
+    rows = _write_page(path)
+    terminal.show(f"results: {path}\npage: {path.with_suffix('.md')}")
     if any(row.get("passed") is False for row in rows):
         return CHECK_FAILED
     return CASES_FAILED if any(row["what"] == "ended" and row["how"] != "done" for row in rows) else OK
@@ -50,6 +48,14 @@ def run_stages(path: Path, minutes: float, stages: Sequence[str] = tuple(SHARES)
         how = _run_stage(stage, path, limit) if left > 0 else "not reached"
         with path.open("a") as file:
             file.write(json.dumps({"stage": stage, "what": "ended", "how": how}) + "\n")
+        _write_page(path)
+
+
+def _write_page(path: Path) -> list[dict[str, Any]]:
+    """The page of what was found so far, beside it; gives the findings."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    save(path.with_suffix(".md"), [text(rows).encode()])
+    return rows
 
 
 def _run_stage(stage: str, path: Path, limit: float) -> str:
