@@ -48,9 +48,9 @@ def compilations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
 
 
 def test_a_kernel_that_is_kept_is_the_one_that_was_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = compiled(barriers(SHAPE))
+    made = compiled(exchanges(SHAPE))
     monkeypatch.setattr(cubins, "compile_kernel", lambda *_: pytest.fail("compiled again"))
-    assert compiled(barriers(SHAPE)) == made
+    assert compiled(exchanges(SHAPE)) == made
     assert made.cubin.startswith(b"\x7fELF")
     (described,) = (json.loads(path.read_text()) for path in folder.glob("*.json"))
     assert described["versions"].keys() == {"numba-cuda", "nvvm", "nvjitlink"}
@@ -64,7 +64,7 @@ def two_arrays(a, mail, steps, batch, reverse, first):
     pass
 
 
-def barriers(shape: Shape) -> TeamKernel:
+def exchanges(shape: Shape) -> TeamKernel:
     return first_run.exchanges(shape)
 
 
@@ -77,7 +77,7 @@ def compiled(made: TeamKernel, capability: tuple[Any, ...] = HOPPER) -> Binary:
 
 
 OTHERS: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
-    "function": lambda _: compiled(barriers(SHAPE)),
+    "function": lambda _: compiled(exchanges(SHAPE)),
     "launch bounds": lambda _: compiled(kernel(shape=Shape(1, 16, 8, 1, 0))),
     "arguments": lambda _: compiled(kernel(two_arrays)),
     "device": lambda _: compiled(kernel(), (8, 0)),

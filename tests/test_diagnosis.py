@@ -1,5 +1,6 @@
 """A fault is named as what it is, by the command line too; what is not known is not guessed at."""
 
+import numpy as np
 import pytest
 from wrapped_reference import backend_file
 
@@ -7,6 +8,7 @@ from rnnbench.check import Problem, expected, gate
 from rnnbench.check.diagnosis import explained
 from rnnbench.check.levels import SMALL
 from rnnbench.check.mutants import MUTANTS
+from rnnbench.check.mutants.planting import in_network
 from rnnbench.check.problem import INPUT_CHANGE
 from rnnbench.cli import CHECK_FAILED, main
 from rnnbench.store import Case
@@ -92,3 +94,33 @@ def test_a_planted_bug_is_named(mutant, tensor, said):
     planted = PLANTED[mutant]
     case = Case(planted.cells[0], "step", SMALL.T, SMALL.B, SMALL.I, SMALL.H)
     assert reasons(planted.backend, Problem(case, seed=5))[tensor] == said
+
+
+@pytest.mark.parametrize(
+    ("cell", "order", "said"),
+    [
+        ("lstm", (0, 2, 1, 3), "is right if gates are read in the order i, g, f, o, not i, f, g, o"),
+        ("lstm", (0, 3, 1, 2), "is right if gates are read in the order i, o, f, g, not i, f, g, o"),  # of ONNX
+        ("gru", (1, 0, 2), "is right if gates are read in the order z, r, n, not r, z, n"),  # of Keras
+        ("gru_reset_before", (2, 0, 1), "is right if gates are read in the order n, r, z, not r, z, n"),
+    ],
+)
+def test_gates_in_another_order_forward_and_back_alike_are_named(cell, order, said):
+    """All of it is wrong, and each tensor is explained by the same."""
+    back = tuple(order.index(place) for place in range(len(order)))
+
+    def moved(params, places):
+        parts = {name: np.split(value, len(order)) for name, value in params.items()}
+        return {name: np.concatenate([parts[name][place] for place in places]) for name in params}
+
+    def backward(right, net, *arguments):  # what in_network gives
+        grads = right(*arguments)
+        return grads._replace(params=moved(grads.params, order))
+
+    def set_params(right, net, params):
+        return right(moved(params, back))
+
+    backend = in_network(_set_params=set_params, _backward=backward)
+    found = reasons(backend, Problem(Case(cell, "step", SMALL.T, SMALL.B, SMALL.I, SMALL.H, layers=2), seed=5))
+    assert "y" in found
+    assert set(found.values()) == {said}

@@ -11,6 +11,7 @@ from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Problem
 from rnnbench.check.references import References, referees
 from rnnbench.check.report import Report
+from rnnbench.check.smallest import Smallest
 from rnnbench.check.snippet import loading_code, shown_name
 from rnnbench.errors import ArgumentError, BackendUnavailable
 
@@ -107,11 +108,18 @@ class _Examination:
         self.subject = subject(backend, time_limit, env)
         self.outcomes: dict[int, Outcome] = {}
         self.refusals: dict[Problem, str] = {}
+        self.smallest: Smallest | None = None
         self.refused = False
+
+    def shrink(self) -> None:
+        """Look for the smallest problem that shows what is wrong with the numbers of the first failure."""
+        report = self.report()
+        if report.failures and any(f.error is not None and not f.passed for f in report.first.of(None)):
+            self.smallest = self.subject.smallest(report.first.problem)
 
     def report(self) -> Report:
         in_order = [self.outcomes[number] for number in sorted(self.outcomes)]
-        return Report(self.name, in_order, self.subject.info, self.loading, self.refusals)
+        return Report(self.name, in_order, self.subject.info, self.loading, self.refusals, self.smallest)
 
 
 class _Run:
@@ -164,6 +172,7 @@ class _Run:
                     self._references.want(chosen.problem)
             for number, trial in supported.items():
                 self._add(examination, number, examined.outcome(trial, self._references.get(trial.problem)))
+            examination.shrink()
         except BackendUnavailable as error:
             if not self._unavailable:
                 raise

@@ -1,7 +1,7 @@
 """What a fault is: guesses at it, each tried on the reference, until one explains what a backend gave."""
 
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -101,18 +101,24 @@ def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess
         if "bias" in name:
             yield f"is that of a network without {name}", weights({name: np.zeros_like(params[name])})
     count = len(case.spec().kind.gates)
+    gates = case.spec().kind.gates
+    for order in list(permutations(range(count)))[1:]:
+        read = ", ".join(gates[place] for place in order)
+        yield (
+            f"is right if gates are read in the order {read}, not {', '.join(gates)}",
+            lambda order=order: _in_order(problem, params, order),
+        )
     for name, value in params.items():
         if "weight_hh" in name and value.shape[0] == count * value.shape[1]:
             transposed = np.concatenate([gate.T for gate in np.split(value, count)])
             yield f"is that of a network with {name} transposed", weights({name: transposed})
         if "bias" not in name and "_ho" not in name:
             for a, b in combinations(range(count), 2):
-                gates = case.spec().kind.gates
                 yield (
                     f"is that of a network with gates {gates[a]} and {gates[b]} of {name} swapped",
                     weights({name: _gates_swapped(value, count, a, b)}),
                 )
-    yield "is off by a factor", lambda: _scaled(exact, got, wanted, case.spec().kind.gates)
+    yield "is off by a factor", lambda: _scaled(exact, got, wanted)
 
 
 def _but_for_the_end(rolled: np.ndarray, got: np.ndarray, by: int) -> np.ndarray:
@@ -137,7 +143,26 @@ def _gates_swapped(value: np.ndarray, count: int, a: int, b: int) -> np.ndarray:
     return np.concatenate(gates)
 
 
-def _scaled(exact: Outputs, got: Outputs, wanted: Expected, gates: tuple[str, ...]) -> Outputs:
+def _in_order(problem: Problem, params: Params, order: tuple[int, ...]) -> Outputs:
+    """Of a network that takes the rows of its k-th gate for those of gate ``order[k]``, forward and back alike."""
+
+    def gated(name: str) -> bool:
+        return name.startswith(("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+    def moved(value: np.ndarray, places: list[int]) -> np.ndarray:
+        parts = np.split(value, len(order))
+        return np.concatenate([parts[place] for place in places])
+
+    back = [order.index(place) for place in range(len(order))]
+    read = {name: moved(value, back) if gated(name) else value for name, value in params.items()}
+    found = reference_with(problem, params=read)
+    return {
+        name: moved(value, list(order)) if name.startswith("d ") and gated(name.removeprefix("d ")) else value
+        for name, value in found.items()
+    }
+
+
+def _scaled(exact: Outputs, got: Outputs, wanted: Expected) -> Outputs:
     """Each gate, or the whole tensor, times the factor that fits best."""
     found = {}
     for name, value in exact.items():

@@ -38,6 +38,12 @@ class Examiner:
 
         return explained(self._backend, problem, self._expected(reference), findings)
 
+    def smallest(self, problem: Problem) -> Any:
+        """The smallest problem on which numbers are still wrong, as ``rnnbench.check.smallest.Smallest``, or None."""
+        from rnnbench.check.smallest import smallest
+
+        return smallest(self._backend, problem)
+
     def expect(self, problem: Problem, reference: str) -> None:
         """Write what is expected of a problem to a file."""
         save_expected(Path(reference), expected(problem))

@@ -12,7 +12,9 @@ from rnnbench.check.examiner import Examiner
 from rnnbench.check.gate import Finding
 from rnnbench.check.levels import Trial
 from rnnbench.check.outcome import WHOLE, Outcome
+from rnnbench.check.problem import Problem
 from rnnbench.check.process import WorkerProcess
+from rnnbench.check.smallest import Smallest
 from rnnbench.errors import BackendBroken, BackendUnavailable, RnnbenchError, UnknownBackend
 from rnnbench.process import WorkerFailure
 
@@ -70,6 +72,14 @@ class Subject(ABC):
             wrong = self._explained(wrong, arguments)
         findings = failures + wrong + passed
         return Outcome(trial, sorted(findings, key=lambda finding: finding.ratio, reverse=True))
+
+    def smallest(self, problem: Problem) -> Smallest | None:
+        """The smallest problem on which numbers are still wrong; None where the search for it failed."""
+        try:
+            answer = self._ask("smallest", problem=problem)
+        except Failed:
+            return None
+        return answer if isinstance(answer, Smallest | None) else msgspec.convert(answer, Smallest)
 
     def _explained(self, wrong: list[Finding], arguments: dict[str, Any]) -> list[Finding]:
         try:

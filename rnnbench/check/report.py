@@ -17,6 +17,7 @@ from rnnbench.check.outcome import WHOLE, Outcome
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.refusals import refused
+from rnnbench.check.smallest import Smallest
 from rnnbench.check.snippet import failure_text
 from rnnbench.store import Case
 
@@ -43,7 +44,7 @@ class Report:
     """All outcomes of one backend, told as two verdicts: on its numbers, and on what it promises about calls.
 
     ``name`` is what the user called it, ``loading`` the expression that gives its module, ``refusals`` its reasons for what
-    it does not support.
+    it does not support, ``smallest`` what the first failure with wrong numbers shrinks to.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Report:
     info: dict[str, Any] = field(default_factory=dict)
     loading: str = "..."
     refusals: dict[Problem, str] = field(default_factory=dict)
+    smallest: Smallest | None = None
 
     @property
     def passed(self) -> bool:
@@ -108,10 +110,14 @@ class Report:
             lines += ["", self.first_failure()]
         return "\n".join(lines)
 
+    @property
+    def first(self) -> Outcome:
+        """The first failing trial, of wrong numbers if there are any."""
+        return min(self.failures, key=lambda outcome: outcome.numbers_right)
+
     def first_failure(self) -> str:
-        """The first failing trial, of wrong numbers if there are any: what was wrong, and Python that repeats it."""
-        first = min(self.failures, key=lambda outcome: outcome.numbers_right)
-        return f"first failure of {self.name}: {failure_text(first, self.loading)}"
+        """What was wrong in the first failing trial, the smallest problem that shows it, and Python that repeats it."""
+        return f"first failure of {self.name}: {failure_text(self.first, self.loading, self.smallest)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, in what JSON knows; an infinite ratio is None."""
@@ -122,6 +128,7 @@ class Report:
             "numbers_right": self.numbers_right,
             "promises": {"examined": self.examined, "broken": list(self.broken), "not_examined": self.not_examined},
             "totals": dict(totals([self])),
+            "smallest": self.smallest and _smallest_json(self.smallest),
             "trials": [_outcome_json(outcome) for outcome in self.outcomes],
         }
 
@@ -297,6 +304,14 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
         "passed": outcome.skipped is None and outcome.passed,
         "skipped": outcome.skipped,
         "findings": [finding_json(finding) for finding in outcome.findings],
+    }
+
+
+def _smallest_json(smallest: Smallest) -> dict[str, Any]:
+    return {
+        "problem": msgspec.to_builtins(smallest.problem),
+        "findings": [finding_json(finding) for finding in smallest.findings],
+        "where": smallest.where,
     }
 
 

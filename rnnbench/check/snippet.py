@@ -6,22 +6,30 @@ from typing import Any
 
 import msgspec
 
+from rnnbench.check.gate import Finding
 from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Problem
+from rnnbench.check.smallest import Smallest
 from rnnbench.store import Case
 
 SHOWN = 5
 """How many findings of a failure are shown."""
 
 
-def failure_text(outcome: Outcome, loading: str) -> str:
-    """What is wrong in an outcome, the worst first, and Python that repeats it with the backend that ``loading`` gives."""
-    wrong = [finding for finding in outcome.findings if not finding.passed]
-    every = list(dict.fromkeys(str(finding) for finding in wrong))
-    said = every[:SHOWN]
-    if len(every) > SHOWN:
-        said.append(f"and {len(every) - SHOWN} more")
+def failure_text(outcome: Outcome, loading: str, smallest: Smallest | None = None) -> str:
+    """What is wrong in an outcome, the worst first, and Python that repeats it with the backend that ``loading`` gives.
+
+    Where a smaller problem shows it, that is what is told in detail and repeated.
+    """
+    failing = [finding for finding in outcome.findings if not finding.passed]
+    wrong = [finding for finding in failing if finding.promise is None] or failing  # promises are kept by right numbers
+    lines = [described(outcome.problem), *_said([str(finding) for finding in wrong])]
     promises = list(dict.fromkeys(finding.promise for finding in wrong if finding.promise))
+    problem = outcome.problem
+    if smallest:
+        problem, promises = smallest.problem, []
+        lines += ["", f"smallest problem that still fails: {described(problem)}"]
+        lines += _said([_with_place(finding, smallest.where) for finding in smallest.findings])
     arguments = f"backend, problem, expected(problem){f', {promises}' if promises else ''}"
     snippet = [
         f"import {'importlib' if loading.startswith('importlib') else 'rnnbench'}",
@@ -29,22 +37,23 @@ def failure_text(outcome: Outcome, loading: str) -> str:
         "from rnnbench.store import Case",
         "",
         f"backend = {loading}",
-        f"case = {_code(outcome.problem.case)}",
-        f"problem = {_code(outcome.problem)}",
+        f"case = {_code(problem.case)}",
+        f"problem = {_code(problem)}",
         f"for finding in examine({arguments}):",
         "    print(finding)",
     ]
-    return "\n".join(
-        [
-            described(outcome.problem),
-            *(f"  {line}" for line in said),
-            "",
-            "repeat it with",
-            "",
-            *(f"  {line}".rstrip() for line in snippet),
-            "",
-        ]
-    )
+    return "\n".join([*lines, "", "repeat it with", "", *(f"  {line}".rstrip() for line in snippet), ""])
+
+
+def _said(findings: list[str]) -> list[str]:
+    every = list(dict.fromkeys(findings))
+    more = [f"and {len(every) - SHOWN} more"] if len(every) > SHOWN else []
+    return [f"  {line}" for line in [*every[:SHOWN], *more]]
+
+
+def _with_place(finding: Finding, where: dict[str, str]) -> str:
+    place = where.get(finding.tensor)
+    return f"{finding}; {place}" if place else str(finding)
 
 
 def shown_name(backend: Any) -> str:

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from rnnbench import terminal
 from rnnbench.errors import ArgumentError
 from rnnbench.store import Case
 
@@ -21,7 +22,7 @@ def cuda_warm(options: argparse.Namespace, progress: Any) -> int:
     ahead.compile_all(cases, capability, progress.count)
     progress.clear()
     kept = list(cubins.folder().glob("*.cubin"))
-    print(f"{len(kept)} kernels, {sum(path.stat().st_size for path in kept) / 1e6:.1f} MB: {cubins.folder()}")
+    terminal.show(f"{len(kept)} kernels, {sum(path.stat().st_size for path in kept) / 1e6:.1f} MB: {cubins.folder()}")
     return OK
 
 
