@@ -22,13 +22,14 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.spec import Spec
 
 try:
     import torch
     from torch import Tensor
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_compile needs PyTorch: pip install 'rnnbench[torch]'") from error
+    raise BackendUnavailable(f"torch_compile needs PyTorch: {how_to_install('torch')}") from error
 
 from rnnbench.impls._torch import asarray, info, synchronize, to_numpy
 from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, supports
@@ -80,7 +81,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 def unavailable() -> str | None:
     """Why nothing can be compiled here, by TorchInductor's own search for a compiler."""
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[peers]'"
+        return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('peers')}"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.spec import Spec
 
 try:
     import torch
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_nn needs PyTorch: pip install 'rnnbench[torch]'") from error
+    raise BackendUnavailable(f"torch_nn needs PyTorch: {how_to_install('torch')}") from error
 
 from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, to_numpy
 

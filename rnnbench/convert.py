@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.params import Params, check_params
 from rnnbench.spec import Spec
 
@@ -69,7 +70,7 @@ def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> 
     try:
         import torch
     except ImportError as error:
-        raise BackendUnavailable("to_torch needs PyTorch: pip install 'rnnbench[torch]'") from error
+        raise BackendUnavailable(f"to_torch needs PyTorch: {how_to_install('torch')}") from error
     return {prefix + name: torch.from_numpy(value) for name, value in params.items()}  # check_params made copies
 
 
