@@ -2,7 +2,7 @@
 
 Arrays are numpy.ndarray; ones that are not C-contiguous are copied.  The batch is shared among the threads that ``load``
 is given, by default NUMBA_NUM_THREADS or all cores.  The first call of a cell compiles its loops (seconds); later
-processes load them from Numba's cache.
+processes load them from Numba's cache, in NUMBA_CACHE_DIR where that is set.
 
 A layer of float16 is one of float32 whose arrays are converted on their way in and out.
 """
@@ -18,16 +18,18 @@ import numpy as np
 from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Network
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.impls.numba_cpu.jit import require_jit, unavailable
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.workers import Workers
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    require_jit()
     workers = Workers(threads)
     runner = functools.partial(workers.run_directions, spec)
     in_float32 = spec.dtype == "float16"
