@@ -15,13 +15,14 @@ import numpy as np
 
 from rnnbench.backend import Network
 from rnnbench.errors import BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
 try:
     import jax
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("jax_cuda needs JAX: pip install 'rnnbench[cuda-peers]'") from error
+    raise BackendUnavailable(f"jax_cuda needs JAX: {how_to_install('cuda-peers')}") from error
 
 from rnnbench.impls.jax_scan import THREADS, ScanNetwork, as_it_is, placed, supports, synchronize, to_numpy
 
@@ -58,7 +59,7 @@ def unavailable() -> str | None:
         device()
     except RuntimeError as error:
         said = " ".join(str(error).split())
-        return f"JAX finds no CUDA device ({said}); one is needed, and pip install 'rnnbench[cuda-peers]'"
+        return f"JAX finds no CUDA device ({said}); one is needed, and {how_to_install('cuda-peers')}"
     return None
 
 

@@ -21,6 +21,7 @@ from rnnbench.arrays import check_plain
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.cells import Activations
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
@@ -30,7 +31,7 @@ try:
     import jax
     import jax.numpy as jnp
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("jax_scan needs JAX: pip install 'rnnbench[peers]'") from error
+    raise BackendUnavailable(f"jax_scan needs JAX: {how_to_install('peers')}") from error
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 

@@ -18,6 +18,7 @@ from rnnbench.arrays import NumpyArrays
 from rnnbench.backend import Gradients, Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls._host import asarray, synchronize, to_numpy
+from rnnbench.installing import how_to_install
 from rnnbench.network import CheckedNetwork, checked_load
 from rnnbench.params import Params
 from rnnbench.spec import Spec
@@ -27,7 +28,7 @@ try:
     import onnxruntime
     from onnx import ModelProto, TensorProto, helper, numpy_helper
 except ModuleNotFoundError as error:
-    raise BackendUnavailable(f"onnxruntime needs {error.name}: pip install 'rnnbench[peers]'") from error
+    raise BackendUnavailable(f"onnxruntime needs {error.name}: {how_to_install('peers')}") from error
 
 __all__ = ["asarray", "info", "load", "supports", "supports_phase", "synchronize", "to_numpy"]
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
@@ -29,7 +30,7 @@ try:
     import torch
     from torch import Tensor
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_compile needs PyTorch: pip install 'rnnbench[torch]'") from error
+    raise BackendUnavailable(f"torch_compile needs PyTorch: {how_to_install('torch')}") from error
 
 from rnnbench.impls._torch import asarray, info, synchronize, thread_limits, to_numpy
 from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, supports
@@ -84,7 +85,7 @@ def unavailable() -> str | None:
     if torch._dynamo.config.disable:
         return "torch.compile is turned off in this process: unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE"
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[peers]'"
+        return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('peers')}"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -14,13 +14,14 @@ import numpy as np
 
 from rnnbench.backend import DeviceTimer, Network
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
 try:
     import torch
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_cuda needs PyTorch: pip install 'rnnbench[cuda-peers]'") from error
+    raise BackendUnavailable(f"torch_cuda needs PyTorch: {how_to_install('cuda-peers')}") from error
 
 from rnnbench.impls import _torch
 from rnnbench.impls._torch import to_numpy
@@ -95,7 +96,7 @@ def unavailable() -> str | None:
     if not torch.backends.cuda.is_built():
         return f"this PyTorch, {torch.__version__}, is built without CUDA: install one that has it"
     if not hasattr(torch.backends.cudnn.rnn, "fp32_precision"):
-        return f"this PyTorch, {torch.__version__}, is too old: pip install 'rnnbench[cuda-peers]'"
+        return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('cuda-peers')}"
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         if torch.cuda.is_available():

@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 
@@ -18,7 +19,7 @@ try:
     import torch
     from torch import Tensor, relu, sigmoid, tanh
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_eager needs PyTorch: pip install 'rnnbench[torch]'") from error
+    raise BackendUnavailable(f"torch_eager needs PyTorch: {how_to_install('torch')}") from error
 
 from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
 

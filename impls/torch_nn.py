@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnbench.backend import Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 from rnnbench.threads import Limits
@@ -16,7 +17,7 @@ from rnnbench.threads import Limits
 try:
     import torch
 except ModuleNotFoundError as error:
-    raise BackendUnavailable("torch_nn needs PyTorch: pip install 'rnnbench[torch]'") from error
+    raise BackendUnavailable(f"torch_nn needs PyTorch: {how_to_install('torch')}") from error
 
 from rnnbench.impls._torch import CPU, AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rnnbench.errors import MissingLibrary
+from rnnbench.installing import how_to_install
 
 if TYPE_CHECKING:
     from rnnbench.reports.answers import summary_text
@@ -101,7 +102,7 @@ def __getattr__(name: str) -> Any:
             except ModuleNotFoundError as error:
                 if error.name and error.name.startswith("rnnbench"):
                     raise
-                raise MissingLibrary(f"reports need {error.name}: pip install 'rnnbench[report]'") from error
+                raise MissingLibrary(f"reports need {error.name}: {how_to_install('report')}") from error
             except AttributeError as error:
                 if sys.flags.optimize < 2:
                     raise

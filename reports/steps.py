@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from rnnbench.errors import MissingLibrary
+from rnnbench.installing import how_to_install
 from rnnbench.measure import statistics
 
 SHORTEST = 3
@@ -68,7 +69,7 @@ def require_ruptures() -> None:
     try:
         import ruptures  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingLibrary("a history needs ruptures, for Python below 3.14: pip install 'rnnbench[report]'") from error
+        raise MissingLibrary(f"a history needs ruptures, for Python below 3.14: {how_to_install('report')}") from error
 
 
 def _cuts(values: np.ndarray) -> list[int]:

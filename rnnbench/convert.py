@@ -23,6 +23,7 @@ import numpy as np
 
 from rnnbench.arrays import numpy_errors
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.installing import how_to_install
 from rnnbench.params import Params, check_params
 from rnnbench.spec import BFLOAT16, Spec, check_spec
 
@@ -78,7 +79,7 @@ def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> 
     try:
         import torch
     except ImportError as error:
-        raise BackendUnavailable("to_torch needs PyTorch: pip install 'rnnbench[torch]'") from error
+        raise BackendUnavailable(f"to_torch needs PyTorch: {how_to_install('torch')}") from error
 
     def tensor(value: np.ndarray) -> Any:  # check_params made copies
         if value.dtype == BFLOAT16:  # which torch takes from no NumPy array

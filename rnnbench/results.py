@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from rnnbench.errors import MissingLibrary
+from rnnbench.installing import how_to_install
 from rnnbench.limits import Count, Number
 from rnnbench.store import UNREADABLE, Case, End, Failure, Gate, Memory, Row, Run, Startup, Truncation, found_files, scan
 
@@ -39,7 +40,7 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
-        raise MissingLibrary("load_results needs pandas: pip install 'rnnbench[report]'") from error
+        raise MissingLibrary(f"load_results needs pandas: {how_to_install('report')}") from error
 
     loader = _Loader()
     found = found_files(path)

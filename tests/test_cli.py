@@ -483,7 +483,7 @@ WITHOUT_PANDAS = "import sys; sys.modules['pandas'] = None; from rnnbench.cli im
 
 def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_what_to_install(tmp_path, tiny):
     run = in_a_process("-c", WITHOUT_PANDAS, "run", tiny, "--backends", "numpy_ref", cwd=tmp_path)
-    needs = "reports need pandas: pip install 'rnnbench[report]'"
+    needs = "reports need pandas: pip install -e '.[report]' in the checkout of rnnbench"
     assert run.returncode == 0, run.stderr
     (line,) = run.stdout.splitlines()
     path = line.removeprefix("results: ")

@@ -50,7 +50,7 @@ def test_from_torch_reads_numpy_arrays_without_torch(spec, monkeypatch):
     back = from_torch(spec, params)
     assert_same_params(back, params)
     assert_no_alias(back.values(), params.values())
-    with pytest.raises(BackendUnavailable, match=r"pip install 'rnnbench\[torch\]'"):
+    with pytest.raises(BackendUnavailable, match=r"pip install -e '\.\[torch\]' in the checkout of rnnbench"):
         to_torch(spec, params)
 
 

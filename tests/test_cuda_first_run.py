@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
-pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
+pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
 from rnnbench.cells import CELLS
 from rnnbench.cli import main
@@ -97,7 +97,7 @@ def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.usefixtures("simulated_gpu")
 def test_the_phases_that_are_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's on the host; ours also as a graph, which the simulator replays.  Both have all gradients in a step."""
-    pytest.importorskip("torch", reason="PyTorch is missing: pip install 'rnnbench[torch]'")
+    pytest.importorskip("torch", reason="PyTorch is missing: pip install -e '.[torch]' in the checkout of rnnbench")
     from rnnbench.impls.numba_cuda.graphs import captured
 
     monkeypatch.setattr(first_run, "STEPS", 2)

@@ -39,9 +39,15 @@ def test_each_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             raise pathfinder.DynamicLibNotFoundError
 
     monkeypatch.setattr(pathfinder, "find_nvidia_binary_utility", {}.get)
-    assert offline.missing_toolchain() == "the disassembler nvdisasm was not found: pip install 'rnnbench[cuda-offline]'"
+    assert (
+        offline.missing_toolchain()
+        == "the disassembler nvdisasm was not found: pip install -e '.[cuda-offline]' in the checkout of rnnbench"
+    )
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
-    assert offline.missing_toolchain() == "the CUDA compiler library nvJitLink was not found: pip install 'rnnbench[cuda]'"
+    assert (
+        offline.missing_toolchain()
+        == "the CUDA compiler library nvJitLink was not found: pip install -e '.[cuda]' in the checkout of rnnbench"
+    )
 
 
 @needs_toolchain

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
-pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
+pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
 from rnnbench.impls.numba_cuda import offline, products, simulator
 from rnnbench.impls.numba_cuda.arrays import on_device
@@ -47,7 +47,7 @@ def agrees(multiply: Multiply, sizes: tuple[int, int, int], transposed: tuple[bo
 def test_every_layout(multiply: Multiply, transposed: tuple[bool, bool]) -> None:
     """Sizes that are no multiple of a tile; two tiles wide, two deep."""
     if multiply is products.through_torch:
-        pytest.importorskip("torch", reason="PyTorch is missing: pip install 'rnnbench[torch]'")
+        pytest.importorskip("torch", reason="PyTorch is missing: pip install -e '.[torch]' in the checkout of rnnbench")
     agrees(multiply, (3, 66, 17), transposed, "float32")
 
 

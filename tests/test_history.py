@@ -289,7 +289,10 @@ def test_without_ruptures_the_command_says_what_to_install(folder: Path, capsys,
     monkeypatch.setitem(sys.modules, "ruptures", None)
     code, out, err = command(capsys, "--history", folder)
     assert (code, out) == (4, "")
-    assert err == "rnnbench: a history needs ruptures, for Python below 3.14: pip install 'rnnbench[report]'\n"
+    assert (
+        err
+        == "rnnbench: a history needs ruptures, for Python below 3.14: pip install -e '.[report]' in the checkout of rnnbench\n"
+    )
 
 
 # the page

@@ -24,6 +24,7 @@ from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls import numba_cuda, numpy_ref
 from rnnbench.impls.numba_cuda import device, ptx
+from rnnbench.installing import how_to_install
 from rnnbench.spec import Spec
 
 STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 3, 2, 3, 5, 4
@@ -319,7 +320,7 @@ for call in (lambda: numba_cuda.load(spec, rnnbench.init_params(spec, 0)), lambd
 def test_without_numba_cuda_it_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """numba alone, which may carry an old numba.cuda, is not enough."""
     monkeypatch.setattr(device.importlib.util, "find_spec", {"numba": ...}.get)
-    assert numba_cuda.unavailable() == "numba-cuda is missing: pip install 'rnnbench[cuda]'"
+    assert numba_cuda.unavailable() == f"numba-cuda is missing: {how_to_install('cuda')}"
     with pytest.raises(BackendUnavailable, match="numba-cuda is missing"):
         ptx.compile_ptx(_spec("lstm", "float32"))
 
@@ -347,7 +348,9 @@ def test_without_greenlet_there_is_no_simulator(monkeypatch: pytest.MonkeyPatch)
     found = device.importlib.util.find_spec
     monkeypatch.setenv(device.SIMULATION, "1")
     monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None if name == "greenlet" else found(name))
-    assert numba_cuda.unavailable() == "the simulator needs greenlet: pip install 'rnnbench[cuda-offline]'"
+    assert (
+        numba_cuda.unavailable() == "the simulator needs greenlet: pip install -e '.[cuda-offline]' in the checkout of rnnbench"
+    )
 
 
 def test_numbas_own_simulator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

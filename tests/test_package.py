@@ -15,6 +15,7 @@ import pytest
 
 import rnnbench
 from rnnbench.impls.numba_cuda.device import BOUNDED
+from rnnbench.installing import how_to_install
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -140,3 +141,25 @@ def test_the_licence_is_in_the_wheel(wheel):
 
 def test_the_installed_version_is_that_of_the_code():
     assert importlib.metadata.version("rnnbench") == rnnbench.__version__
+
+
+def test_what_is_missing_is_installed_from_where_rnnbench_came():
+    """No registry has it, so its name installs nothing."""
+    assert how_to_install("report") == "pip install -e '.[report]' in the checkout of rnnbench"
+    texts = {file: file.read_text("utf-8") for folder in FOLDERS for file in (REPOSITORY / folder).rglob("*.py")}
+    asked = {extra for text in texts.values() for extra in re.findall(r"how_to_install\(['\"]([\w-]+)", text)}
+    assert "report" in asked
+    assert asked <= set(PROJECT["project"]["optional-dependencies"])
+    texts |= {file: file.read_text("utf-8") for file in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"))}
+    assert [file for file, text in texts.items() if re.search(r"install '?rnnbench", text)] == []
+
+
+def test_an_installed_package_says_so_too(tmp_path):
+    """Of a copy without its pyproject.toml, as one in site-packages."""
+    (tmp_path / "rnnbench").mkdir()
+    shutil.copy(REPOSITORY / "rnnbench" / "installing.py", tmp_path / "rnnbench")
+    code = "from rnnbench.installing import how_to_install; print(how_to_install('report'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (
+        done.stdout == "pip install 'SOURCE[report]', where SOURCE is what rnnbench was installed from, a checkout or a wheel\n"
+    )

@@ -107,7 +107,7 @@ try:
 except rnnbench.BackendUnavailable as error:
     print(json.dumps(str(error)))
 """
-    assert "pip install 'rnnbench[peers]'" in in_process(code)
+    assert "pip install -e '.[peers]'" in in_process(code)
 
 
 # phases that a backend lacks

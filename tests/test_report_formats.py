@@ -349,7 +349,7 @@ def test_the_reports_are_imported_when_they_are_used_and_say_what_is_missing() -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (
-        f"{MissingLibrary.__name__} reports need altair: pip install 'rnnbench[report]'\n",
+        f"{MissingLibrary.__name__} reports need altair: pip install -e '.[report]' in the checkout of rnnbench\n",
         "",
     )
 

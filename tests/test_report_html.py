@@ -120,7 +120,7 @@ def test_a_hostile_backend_stays_a_string_in_python() -> None:
 def test_a_missing_library_is_named_with_its_remedy() -> None:
     code = "import sys; sys.modules['altair'] = None; import rnnbench.reports; rnnbench.reports.write_html"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "reports need altair: pip install 'rnnbench[report]'" in done.stderr
+    assert "reports need altair: pip install -e '.[report]' in the checkout of rnnbench" in done.stderr
 
 
 # asv

@@ -199,7 +199,7 @@ except rnnbench.MissingLibrary as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "load_results needs pandas: pip install 'rnnbench[report]'\n"
+    assert done.stdout == "load_results needs pandas: pip install -e '.[report]' in the checkout of rnnbench\n"
 
 
 # show

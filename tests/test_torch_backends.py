@@ -449,4 +449,4 @@ except rnnbench.BackendUnavailable as error:
     print(error)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines() == [f"{name} needs PyTorch: pip install 'rnnbench[torch]'"] * 2
+    assert found.stdout.splitlines() == [f"{name} needs PyTorch: pip install -e '.[torch]' in the checkout of rnnbench"] * 2

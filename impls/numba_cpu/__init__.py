@@ -2,7 +2,7 @@
 
 Arrays are numpy.ndarray; ones that are not C-contiguous are copied.  The batch is shared among the threads that ``load``
 is given, by default NUMBA_NUM_THREADS or all cores.  The first call of a cell compiles its loops (seconds); later
-processes load them from Numba's cache.
+processes load them from Numba's cache, in NUMBA_CACHE_DIR where that is set.
 
 A layer of float16 is one of float32 whose arrays are converted on their way in and out.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from rnnbench.arrays import NumpyArrays, numpy_errors
 from rnnbench.backend import Network
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.impls.numba_cpu.jit import require_jit, unavailable
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.workers import Workers
@@ -25,11 +26,12 @@ from rnnbench.network import checked_load
 from rnnbench.spec import Spec
 from rnnbench.stack import StackedNetwork
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
+    require_jit()
     workers = Workers(threads)
     runner = functools.partial(workers.run_directions, spec)
     in_float32 = spec.dtype == "float16"

@@ -13,13 +13,13 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
 from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed
+from rnnbench.impls.numba_cpu.jit import cached
 from rnnbench.impls.numba_cpu.products import products
 from rnnbench.impls.numba_cpu.streams import load, storer
 from rnnbench.impls.numba_cpu.target import Target
@@ -73,7 +73,7 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     for part in parts:
         names[part] = register_jitable(_filled(getattr(kernels, part), key, names))
     # NaN and infinity must survive, and activations rely on the order of additions: contraction alone is allowed
-    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+    compiled = functools.partial(cached, nogil=True, error_model="numpy", fastmath={"contract"})
     return Kernels(
         *(compiled(_filled(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied))
     )

@@ -7,12 +7,13 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
 
 from rnnbench.errors import BackendUnavailable
+from rnnbench.installing import how_to_install
 
 if TYPE_CHECKING:
     from rnnbench.impls.numba_cuda.regimes import Limits
     from rnnbench.spec import Spec
 
-INSTALL = "pip install 'rnnbench[cuda]'"
+INSTALL = how_to_install("cuda")
 SIMULATE = "rnnbench check --device simulator"
 
 BOUNDED = ("numba-cuda", "cuda-core", "cuda-bindings", "numpy")
@@ -154,7 +155,7 @@ def _unfit_package() -> str | None:
 
 def _missing_simulator() -> str | None:
     if importlib.util.find_spec("greenlet") is None:
-        return "the simulator needs greenlet: pip install 'rnnbench[cuda-offline]'"
+        return f"the simulator needs greenlet: {how_to_install('cuda-offline')}"
     return None
 
 

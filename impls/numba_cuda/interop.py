@@ -14,6 +14,7 @@ import numpy as np
 from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.impls.numba_cuda import launching
 from rnnbench.impls.numba_cuda.device import require, simulated
+from rnnbench.installing import how_to_install
 from rnnbench.spec import BFLOAT16, DTYPES
 
 
@@ -64,5 +65,5 @@ def pytorch() -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise MissingLibrary("sharing tensors needs PyTorch: pip install 'rnnbench[torch]'") from error
+        raise MissingLibrary(f"sharing tensors needs PyTorch: {how_to_install('torch')}") from error
     return torch

@@ -21,11 +21,12 @@ from unittest import mock
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda.device import missing_compiler
+from rnnbench.installing import how_to_install
 
 HOPPER = (9, 0, "a")
 """Compute capability of the H100 and H200, with what only they have."""
 
-INSTALL = "pip install 'rnnbench[cuda-offline]'"
+INSTALL = how_to_install("cuda-offline")
 
 
 def target(capability: tuple[int, int]) -> tuple[Any, ...]:

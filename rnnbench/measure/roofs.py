@@ -20,6 +20,7 @@ from rnnbench.errors import MissingLibrary
 
 # of all implementations this one: its vectors are the ones to compare with, and its barrier is one of the roofs
 from rnnbench.impls.numba_cpu.barrier import meet
+from rnnbench.impls.numba_cpu.jit import require_jit
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.measure.bench import Bench, Effort, clock_step, empty_call
 from rnnbench.measure.machine_file import Roof, Roofs
@@ -60,9 +61,11 @@ class _Trial(NamedTuple):
 
 
 def measure_roofs(caches: Sequence[Cache] | None, cores: int, effort: Effort = USUAL, passes: int = PASSES) -> Roofs:
-    """Measure all roofs with one thread and with ``cores``; raises MissingLibrary where the system has no fit clock."""
+    """Measure all roofs with one thread and with ``cores``; raises MissingLibrary where the system has no fit clock,
+    and BackendUnavailable where Numba is told to compile nothing."""
     if not hasattr(time, "CLOCK_MONOTONIC"):
         raise MissingLibrary("roofs need the system's clock_gettime, which is not here; --no-roofs goes without them")
+    require_jit()
     trials, missing = _trials(caches, sorted({1, cores}))
     benches = {threads: Bench(threads, effort) for threads in {trial.threads for trial in trials}}
     values: dict[_Trial, list[float]] = {trial: [] for trial in trials}

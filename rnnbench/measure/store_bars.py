@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnnbench.errors import MissingLibrary
+from rnnbench.installing import how_to_install
 from rnnbench.measure.memory import measurable, peak_above
 from rnnbench.results import load_results
 from rnnbench.store import Case, Run, Time, Writer
@@ -62,7 +63,7 @@ class Bars(NamedTuple):
 def measure(rows: int, folder: Path) -> Bars:
     """Append so many times to a new file in ``folder``, and load it; raises MissingLibrary before that, and StoreError."""
     if find_spec("pandas") is None:
-        raise MissingLibrary("self-test store needs pandas: pip install 'rnnbench[report]'")
+        raise MissingLibrary(f"self-test store needs pandas: {how_to_install('report')}")
     path = folder / "bars.jsonl"
     cases = [Case("lstm", "step", number + 1, 8, 64, 64) for number in range(-(-rows // (len(BACKENDS) * ROUNDS)))]
     made = itertools.islice(times(cases), rows)
