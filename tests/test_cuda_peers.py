@@ -13,6 +13,7 @@ import pytest
 
 import rnnbench
 from rnnbench import Spec
+from rnnbench.installing import how_to_install
 
 torch = pytest.importorskip("torch", reason="torch_cuda needs torch")
 jax = pytest.importorskip("jax", reason="jax_cuda needs jax")
@@ -94,7 +95,7 @@ sys.modules[{library!r}] = None
 print(json.dumps(next(entry.reason for entry in rnnbench.peers() if entry.name == {name!r})))
 """
     assert said_by(code).startswith(f"{name} needs ")
-    assert said_by(code).endswith("pip install 'rnnbench[cuda-peers]'")
+    assert said_by(code).endswith(how_to_install("cuda-peers"))
 
 
 # torch_cuda

@@ -329,7 +329,7 @@ def test_a_package_of_another_version_is_named_with_what_is_allowed(monkeypatch:
     """... where numba-cuda would fail in the middle of its first compilation: NumPy 2.5 has no ``row_stack``."""
     found = device.version
     monkeypatch.setattr(device, "version", lambda name: "2.5.2" if name == "numpy" else found(name))
-    assert numba_cuda.unavailable() == "numpy 2.5.2 is installed; expected <2.5: pip install 'rnnbench[cuda]'"
+    assert numba_cuda.unavailable() == "numpy 2.5.2 is installed; expected <2.5: " + how_to_install("cuda")
 
 
 def test_a_bounded_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +341,7 @@ def test_a_bounded_package_that_is_not_there_is_named(monkeypatch: pytest.Monkey
         return found(name)
 
     monkeypatch.setattr(device, "version", version)
-    assert numba_cuda.unavailable() == "cuda-core is missing: pip install 'rnnbench[cuda]'"
+    assert numba_cuda.unavailable() == f"cuda-core is missing: {how_to_install('cuda')}"
 
 
 def test_without_greenlet_there_is_no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
