@@ -42,6 +42,7 @@ def compile_all(cases: Sequence[Case], capability: Capability, progress: Callabl
 
 def compile_one(case: Case, capability: Capability) -> None:
     """Compile the kernels of one case, in a process that does nothing else."""
+    import rnnbench
     from rnnbench.impls import numba_cuda
 
     spec = case.spec()
@@ -53,6 +54,7 @@ def compile_one(case: Case, capability: Capability) -> None:
             net.forward(x)
             y, _, tape = net.record(x)
             net.backward(tape, y)
+            rnnbench.tbptt(net, x, y, 1, 1)
 
 
 def _compile_barriers(capability: Capability) -> None:
