@@ -40,9 +40,9 @@ class StandIn:
         path = os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
         return inherited | {"LD_LIBRARY_PATH": path, "STANDIN_LOG": str(log)}
 
-    def python(self, *arguments: str | Path, log: Path) -> Ran:
+    def python(self, *arguments: str | Path, log: Path, **environment: str) -> Ran:
         command = [sys.executable, "-W", "error", *arguments]
-        done = subprocess.run(command, env=self.environment(log), capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, env=self.environment(log) | environment, capture_output=True, text=True, timeout=600)
         return Ran(done.returncode, done.stdout, done.stderr, log.read_text().splitlines() if log.exists() else [])
 
 

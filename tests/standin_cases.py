@@ -28,6 +28,10 @@ DTYPES = {
 """A cell's kernels take a second or two to compile, so that each cell of a regime has one dtype, each dtype some cell."""
 
 
+WARMED = "small elman float32"
+"""The case whose kernels a test compiles beforehand."""
+
+
 def networks() -> dict[str, tuple[str, Spec]]:
     """Regime and spec by name: every regime with every cell, and a cluster that has to be allowed."""
     found = {}

@@ -15,6 +15,18 @@ from rnnbench.impls.numba_cuda import launching
 
 CASES = Path(standin_cases.__file__)
 
+WARMED = f"""
+name = "warmed"
+description = "One of standin_cases."
+source = "This test."
+
+[[grid]]
+cell = ["elman"]
+phase = "step"
+T = 64
+shapes = [{{ B = {standin_cases.BATCH}, I = {standin_cases.INPUTS}, H = {standin_cases.HIDDEN["small"]} }}]
+"""
+
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> standin.StandIn:
@@ -67,3 +79,17 @@ def test_a_planted_fault_is_seen(
 
 def _lines(ran: standin.Ran, first: str) -> list[list[str]]:
     return [words for words in map(str.split, ran.log) if words[0] == first]
+
+
+def test_what_was_compiled_ahead_is_what_a_run_loads(driver: standin.StandIn, ran: standin.Ran, tmp_path: Path) -> None:
+    """``rnnbench cuda-warm`` goes the way that a network goes: nothing is left to compile on a GPU's time."""
+    (tmp_path / "case.toml").write_text(WARMED)
+    kept = {"RNNBENCH_CUBINS": str(tmp_path / "cubins")}
+    warmed = driver.python("-m", "rnnbench.cli", "cuda-warm", "--for", tmp_path / "case.toml", log=tmp_path / "none", **kept)
+    assert warmed.code == 0, warmed.errors
+    assert "kernels" in warmed.output
+    assert warmed.log == []
+    kernels = set((tmp_path / "cubins").iterdir())
+    done = driver.python(CASES, "", standin_cases.WARMED, log=tmp_path / "log", **kept)
+    assert json.loads(done.output) == {standin_cases.WARMED: []}
+    assert set((tmp_path / "cubins").iterdir()) == kernels

@@ -50,7 +50,7 @@ def device_timer() -> DeviceTimer | None:
     require()
     if simulated():
         return None
-    from rnnbench.impls.numba_cuda.timing import EventTimer
+    from rnnbench.impls.numba_cuda.event_timer import EventTimer
 
     return EventTimer()
 

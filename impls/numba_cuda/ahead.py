@@ -43,6 +43,7 @@ def compile_all(cases: Sequence[Case], capability: Capability, progress: Callabl
 
 def compile_one(case: Case, capability: Capability) -> None:
     """Compile the kernels of one case, in a process that does nothing else."""
+    import rnnbench
     from rnnbench.impls import numba_cuda
     from rnnbench.impls.numba_cuda.first_run import sends_messages
     from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES
@@ -60,6 +61,7 @@ def compile_one(case: Case, capability: Capability) -> None:
             net.forward(x)
             y, _, tape = net.record(x)
             net.backward(tape, y)
+            rnnbench.tbptt(net, x, y, 1, 1)
         EXCHANGE.reset(before)
 
 
@@ -67,9 +69,11 @@ def _compile_exchanges(capability: Capability) -> None:
     from rnnbench.impls.numba_cuda import launching
     from rnnbench.impls.numba_cuda.first_run import exchange_shapes, exchanges
     from rnnbench.impls.numba_cuda.regimes import HOPPER
+    from rnnbench.impls.numba_cuda.timing import SLEEP
 
     with compiling_only(capability, cublas=False):
         launching._empty(1, 0)
+        SLEEP.launch(1, 1, 0, 1)
     for shape in exchange_shapes(HOPPER):
         exchanges(shape).compiled(_target(capability))
 

@@ -19,6 +19,8 @@ SIMULATE = "rnnbench check --device simulator"
 BOUNDED = ("numba-cuda", "cuda-core", "cuda-bindings", "numpy")
 """Packages whose other versions fail late: their bounds are those of the extra ``cuda``."""
 
+UNTRIED = "its kernels have not run on a GPU yet"
+
 SIMULATION = "RNNBENCH_SIMULATE_CUDA"
 """The environment variable that is 1 where kernels run in the simulator, without a GPU."""
 
@@ -95,14 +97,15 @@ def missing_compiler() -> str | None:
 
 
 def info(spec: "Spec | None" = None, batch: int = 1) -> dict[str, Any]:
-    """Versions of numba and numba-cuda, the device's name, or "simulator", and for a spec the regime that runs a batch."""
+    """Versions of numba and numba-cuda, what to know of the kernels, the device's name, or "simulator", and for a spec the
+    regime that runs a batch."""
     cuda = require()
     if simulated():
         device = "simulator"
     else:
         name = cuda.get_current_device().name
         device = name.decode() if isinstance(name, bytes) else name
-    facts = {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device}
+    facts = {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device, "note": UNTRIED}
     if spec is None:
         return facts
     from rnnbench.impls.numba_cuda.regimes import choose
@@ -166,7 +169,7 @@ def _missing_gpu() -> str | None:
     if not driver.is_available:
         why = _one_line(cuda.cuda_error())
         if "driver library cannot be found" in why:
-            return f"no CUDA driver was found; a GPU is needed, or {SIMULATE}"
+            return f"no CUDA driver was found; a GPU is needed, or {SIMULATE} ({UNTRIED})"
         return f"the CUDA driver does not start ({why}); a GPU is needed, or {SIMULATE}"
     return None if driver.get_device_count() else f"the CUDA driver finds no GPU; one is needed, or {SIMULATE}"
 

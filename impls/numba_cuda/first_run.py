@@ -1,7 +1,8 @@
 """What a new GPU is asked first, stage by stage: ``python -m rnnbench.impls.numba_cuda.first_run STAGE``.
 
 Each finding is one JSON object on standard output, written as soon as it is known.  Times are medians of CUDA events on
-the stream of the work, in microseconds.  Written without a GPU: only the gate has been tried, in the simulator.
+the stream of the work, in microseconds: ``called``, and ``kernels`` where what the host takes is not in it (``timing``).
+Written without a GPU: only the gate has been tried, in the simulator.
 """
 
 import itertools
@@ -75,9 +76,9 @@ def latency() -> Iterator[dict[str, Any]]:
     for shape in exchange_shapes(device_limits()):
         kernel = exchanges(shape)
         mail = allocate((max(1, kernel.mail_of(1)),), np.dtype("float32"))
-        time = microseconds(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0)) / MEETINGS
         how = "grid" if shape.grid else shape.exchange if shape.blocks > 1 else "block"
-        yield {"what": f"exchange: {how}", "blocks": shape.blocks, "value": time}
+        found = times_of(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0), MEETINGS)
+        yield {"what": f"exchange: {how}", "blocks": shape.blocks, **found}
 
 
 def peers() -> Iterator[dict[str, Any]]:
@@ -90,7 +91,7 @@ def peers() -> Iterator[dict[str, Any]]:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     for batch, hidden, cell, dtype in points():
         for phase, call in of_torch(cell, hidden, batch, dtype).items():
-            yield timing("torch.nn", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+            yield timed("torch.nn", cell, phase, hidden, batch, dtype) | times_of(call, STEPS)
 
 
 def gates() -> Iterator[dict[str, Any]]:
@@ -136,7 +137,7 @@ def timings() -> Iterator[dict[str, Any]]:
     """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
     for batch, hidden, cell, dtype in points():
         for phase, call in of_numba_cuda(cell, hidden, batch, dtype).items():
-            yield timing("numba_cuda", cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
+            yield timed("numba_cuda", cell, phase, hidden, batch, dtype) | times_of(call, STEPS)
 
 
 def graphs() -> Iterator[dict[str, Any]]:
@@ -152,8 +153,9 @@ def graphs() -> Iterator[dict[str, Any]]:
     for batch, hidden, cell, dtype in points():
         for who, phases in (("torch.nn", of_torch), ("numba_cuda", of_numba_cuda)):
             for phase, call in phases(cell, hidden, batch, dtype).items():
-                found = timing(who, cell, phase, hidden, batch, dtype, microseconds(call) / STEPS)
-                yield found | {"graph": microseconds(captured(call).replay) / STEPS}
+                replay = times_of(captured(call).replay, STEPS)
+                graph = {f"graph {name}": value for name, value in replay.items()}
+                yield timed(who, cell, phase, hidden, batch, dtype) | times_of(call, STEPS) | graph
 
 
 def of_torch(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callable[[], Any]]:
@@ -230,8 +232,15 @@ def exchange_shapes(limits: Limits) -> list[Shape]:
     return [Shape(1, 32, 8, 1, 0), *either, *grids]
 
 
-def timing(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str, value: float) -> dict[str, Any]:
-    return {"what": who, "cell": cell, "phase": phase, "H": hidden, "B": batch, "dtype": dtype, "value": value}
+def timed(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str) -> dict[str, Any]:
+    return {"what": who, "cell": cell, "phase": phase, "H": hidden, "B": batch, "dtype": dtype}
+
+
+def times_of(call: Callable[[], Any], parts: int) -> dict[str, float | None]:
+    """Of each of so many equal parts of a call, microseconds as called and of its kernels alone."""
+    from rnnbench.impls.numba_cuda.timing import times
+
+    return {name: value and value / parts for name, value in times(call)._asdict().items()}
 
 
 def exchanges(shape: Shape) -> Any:
@@ -262,23 +271,6 @@ def exchanges(shape: Shape) -> Any:
         end()
 
     return TeamKernel(kernel, shape, used, mail_size(products, shape))
-
-
-def microseconds(call: Callable[[], Any], least: float = 0.2) -> float:
-    """The median time of a call, of ten calls or as many as fill ``least`` seconds, after three to warm up."""
-    from numba import cuda
-
-    for _ in range(3):
-        call()
-    times: list[float] = []
-    while len(times) < 10 or sum(times) < least * 1e6:
-        start, end = cuda.event(), cuda.event()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(1e3 * cuda.event_elapsed_time(start, end))
-    return float(np.median(times))
 
 
 def main(stage: str) -> None:

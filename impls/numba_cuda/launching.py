@@ -221,7 +221,7 @@ def _empty(blocks: int, shared: int) -> Any:
     def empty(size):
         pass
 
-    return load(partial(Kernel("empty", empty).compiled, signature((0,))), shared, blocks)
+    return load(partial(Kernel(empty).compiled, signature((0,))), shared, blocks)
 
 
 def numba_stream() -> Any:

@@ -1,24 +1,74 @@
-"""CUDA events around what is launched, on the stream of the launches.  Not tried on a GPU yet."""
+"""Two times of a call on the GPU: as it is called, and that of its kernels alone, queued behind one that sleeps."""
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false
 
-from rnnbench.impls.numba_cuda.device import require
-from rnnbench.impls.numba_cuda.launching import numba_stream
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from rnnbench.impls.numba_cuda.launching import Kernel
+
+WARM_UPS, ROUNDS = 3, 10
+
+SHORTEST, LONGEST = 1, 64
+"""Milliseconds that the sleeping kernel takes; twice as many each time that a call was not queued when it woke."""
 
 
-class EventTimer:
-    """``rnnbench.backend.DeviceTimer``."""
+class Times(NamedTuple):
+    """Medians in microseconds.  ``kernels`` is None for a call that waits for the GPU, or has more launches than a queue has
+    room for: it cannot be queued whole."""
 
-    def __init__(self) -> None:
-        self._cuda = require()
-        self._begin, self._end = self._cuda.event(), self._cuda.event()
+    called: float
+    kernels: float | None
 
-    def start(self) -> None:
-        self._begin.record(numba_stream())
 
-    def stop(self) -> None:
-        self._end.record(numba_stream())
+def times(call: Callable[[], Any], least: float = 0.2) -> Times:
+    """Of a call on the default stream, by CUDA events: of ten calls or as many as fill ``least`` seconds, after three to warm
+    up; and of ten that are queued."""
+    for _ in range(WARM_UPS):
+        call()
+    return Times(_called(call, least), _queued(call))
 
-    def seconds(self) -> float:
-        self._end.synchronize()
-        return self._cuda.event_elapsed_time(self._begin, self._end) * 1e-3
+
+def _called(call: Callable[[], Any], least: float) -> float:
+    found: list[float] = []
+    while len(found) < ROUNDS or sum(found) < least * 1e6:
+        start, end = cuda.event(), cuda.event()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        found.append(1e3 * cuda.event_elapsed_time(start, end))
+    return float(np.median(found))
+
+
+def _queued(call: Callable[[], Any]) -> float | None:
+    """What the host takes is over before the GPU begins."""
+    found: list[float] = []
+    length = SHORTEST
+    while len(found) < ROUNDS:
+        start, end = cuda.event(), cuda.event()
+        SLEEP.launch(1, 1, 0, length)
+        start.record()
+        call()
+        end.record()
+        late = start.query()
+        end.synchronize()
+        if not late:
+            found.append(1e3 * cuda.event_elapsed_time(start, end))
+        elif length < LONGEST:
+            length *= 2
+        else:
+            return None
+    return float(np.median(found))
+
+
+def _sleep(milliseconds):
+    for _ in range(milliseconds):
+        cuda.nanosleep(1_000_000)
+
+
+SLEEP = Kernel(_sleep, 1)
