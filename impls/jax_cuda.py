@@ -24,13 +24,13 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"jax_cuda needs JAX: {how_to_install('cuda-peers')}") from error
 
-from rnnbench.impls.jax_scan import THREADS, ScanNetwork, as_it_is, placed, supports, synchronize, to_numpy
+from rnnbench.impls.jax_scan import THREADS, Device, ScanNetwork, as_it_is, placed, supports, synchronize, to_numpy
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 @functools.cache
-def device() -> jax.Device:
+def device() -> Device:
     """The first CUDA device; raises RuntimeError where JAX has none."""
     return jax.devices("cuda")[0]
 

@@ -37,6 +37,9 @@ __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 Weights = dict[str, jax.Array]
 
+Device = Any
+"""jax.Device, which pyright takes for a variable."""
+
 
 THREADS = process_threads("NPROC")  # XLA's own rule, read where it is applied
 DEVICE = jax.devices("cpu")[0]  # starts XLA, whose pool of threads has its size from here on
@@ -109,9 +112,7 @@ class ScanNetwork(CheckedNetwork):
 
     array_type = jax.Array
 
-    def __init__(
-        self, spec: Spec, params: Mapping[str, np.ndarray], device: jax.Device, precision: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], device: Device, precision: Callable[[Any], Any]) -> None:
         self._device = device
         self.arrays = _Arrays(spec.numpy_dtype, device)
         super().__init__(spec, params, functools.partial(precision, spec.dtype))
@@ -137,7 +138,7 @@ class ScanNetwork(CheckedNetwork):
 class _Arrays:
     """Operations on arrays of one dtype, as ``rnnbench.arrays.Arrays`` asks for them."""
 
-    def __init__(self, dtype: np.dtype, device: jax.Device) -> None:
+    def __init__(self, dtype: np.dtype, device: Device) -> None:
         self._dtype, self._device = dtype, device
 
     def zeros(self, shape: tuple[int, ...]) -> jax.Array:
@@ -218,7 +219,7 @@ def asarray(array: np.ndarray) -> jax.Array:
     return placed(array, DEVICE)
 
 
-def placed(array: np.ndarray, device: jax.Device) -> jax.Array:
+def placed(array: np.ndarray, device: Device) -> jax.Array:
     """Copy a NumPy array into one of the same dtype on a device."""
     check_plain("the array", array)
     with as_it_is(array.dtype):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rnnbench.reports.answers import summary_text
     from rnnbench.reports.asv import read_asv, write_asv_html
     from rnnbench.reports.bars import bar_points, bar_table, bar_text
+    from rnnbench.reports.devices import by_device, of_device
     from rnnbench.reports.formats import to_csv, to_json, to_markdown, write_charts
     from rnnbench.reports.frames import Frames, to_pandas
     from rnnbench.reports.gallery import (
@@ -39,6 +40,7 @@ _HOMES = {
     "answers": ("summary_text",),
     "asv": ("read_asv", "write_asv_html"),
     "bars": ("bar_points", "bar_table", "bar_text"),
+    "devices": ("by_device", "of_device"),
     "formats": ("to_csv", "to_json", "to_markdown", "write_charts"),
     "frames": ("Frames", "to_pandas"),
     "gallery": (
@@ -68,10 +70,12 @@ __all__ = [
     "bar_table",
     "bar_text",
     "beside_published",
+    "by_device",
     "error_over_window",
     "errors_over_tolerances",
     "fastest",
     "memory_over_window",
+    "of_device",
     "published_figures",
     "read_asv",
     "scaling_exponents",

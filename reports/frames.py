@@ -117,7 +117,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
     devices = _devices(contents, backends)
     pairs = _pairs(times, samples, devices)
     summary = _summary(contents, cases, backends, times)
-    summary.insert(summary.columns.get_loc("backend") + 1, "device", summary["backend"].map(devices).astype("object"))
+    summary.insert(list(summary.columns).index("backend") + 1, "device", summary["backend"].map(devices).astype("object"))
     baselines = _default_baselines(summary, backends)
     if baseline is None:
         baseline = next(iter(baselines.values()), None)

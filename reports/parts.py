@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
     """Colour, shape and dash of the backends, with one legend for colour and shape: of those in the parameter ``picked``."""
     several = len(set(data.devices.values())) > 1
-    only = {"values": alt.ExprRef("picked")} if several else {}  # else the scale's domain says it
+    only: dict[str, Any] = {"values": alt.ExprRef("picked")} if several else {}  # else the scale's domain says it
     legend = alt.Legend(orient="top", labelExpr="backends[datum.value]", **only)
     scale = alt.Scale(domain=[data.backends.index(name) for name in backends])
     dashes = alt.Scale(domain=backends, range=[theme.DASHES[i % len(theme.DASHES)] for i in range(len(backends))])

@@ -27,6 +27,9 @@ from rnnbench.words import count, duration
 NEAREST = 3
 """A backend that failed on one of so many shapes nearest to the wanted one is not chosen for it."""
 
+CPU = "cpu"
+"""The device of a backend that names no other."""
+
 SIZES = ("T", "B", "H", "I")
 _OTHERS = tuple(name for name in Case.__struct_fields__ if name not in SIZES)
 _UNKNOWN_NOISE = 0.1  # deviation of log seconds between rounds, where a single round cannot tell
@@ -40,10 +43,11 @@ class Measured(NamedTuple):
     rounds: tuple[float, ...]
     failure: str | None
     run: str
+    device: str = CPU
 
 
 class Prediction(NamedTuple):
-    """What a backend is expected to take for a case: seconds per call with an interval meant to hold 95%.
+    """What a backend is expected to take for a case on its device: seconds per call with an interval meant to hold 95%.
 
     ``how``: "measured" (the median over ``rounds`` rounds of ``run`` and its order-statistic interval), "interpolated", or
     "extrapolated" where the case lies outside the hull of ``cases``, the measured ones that it comes from, nearest first.
@@ -57,6 +61,7 @@ class Prediction(NamedTuple):
     cases: tuple[Case, ...]
     rounds: int = 0
     run: str = ""
+    device: str = CPU
 
     def __str__(self) -> str:
         if self.how == "measured":
@@ -178,6 +183,7 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
 def _measured(content: Contents) -> list[Measured]:
     """What a file says of each case and backend; a failure to measure memory leaves the times alone."""
     found, failed = times(content), failures(content)
+    devices = {name: str(facts.get("device") or CPU) for name, facts in content.run.backends.items()}
     choosers = {entry.name for entry in entry_points(group=CHOOSERS)}
     return [
         Measured(
@@ -186,6 +192,7 @@ def _measured(content: Contents) -> list[Measured]:
             tuple(medians(found.get((case, backend), {}))),
             failed.get((case, backend)),
             content.run.run,
+            devices.get(backend, CPU),
         )
         for case, backend in dict.fromkeys([*failed, *found])
         if backend not in choosers
@@ -215,7 +222,9 @@ def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
     """From rows without failures, nearest first."""
     if rows[0].case == case:
         found = rows[0]
-        return Prediction(backend, *median_interval(found.rounds)[:3], "measured", (case,), len(found.rounds), found.run)
+        middle, low, high, _ = median_interval(found.rounds)
+        rounds, run = len(found.rounds), found.run
+        return Prediction(backend, middle, low, high, "measured", (case,), rounds, run, found.device)
     predicted = predict(
         np.array([_sizes(row.case) for row in rows], float),
         np.array([statistics.median(row.rounds) for row in rows]),
@@ -226,7 +235,8 @@ def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
     )
     how = "interpolated" if predicted.inside else "extrapolated"
     used = tuple(rows[index].case for index in predicted.used)
-    return Prediction(backend, predicted.seconds, predicted.low, predicted.high, how, used)
+    device = rows[0].device
+    return Prediction(backend, predicted.seconds, predicted.low, predicted.high, how, used, device=device)
 
 
 def _noise(rounds: tuple[float, ...]) -> float:
@@ -236,10 +246,13 @@ def _noise(rounds: tuple[float, ...]) -> float:
 
 
 def _why(first: Prediction, second: Prediction | None) -> str:
-    said = f"{first.backend} takes {duration(first.seconds)} ({duration(first.low)} to {duration(first.high)}; {first})"
+    names = [first.backend, second.backend if second else ""]
+    if second and first.device != second.device:
+        names = [f"{first.backend} on {first.device}", f"{second.backend} on {second.device}"]
+    said = f"{names[0]} takes {duration(first.seconds)} ({duration(first.low)} to {duration(first.high)}; {first})"
     if second is None:
         return f"{said}; no other backend has results for this."
-    lead = f"{second.seconds / first.seconds:.2f} times as fast as {second.backend} ({second.how})"
+    lead = f"{second.seconds / first.seconds:.2f} times as fast as {names[1]} ({second.how})"
     unsure = ", though their intervals overlap" if first.high >= second.low else ""
     return f"{said}, {lead}{unsure}."
 

@@ -451,3 +451,22 @@ def test_lines_that_do_not_read_are_told_on_standard_error(command):
     assert code == 0
     assert "best: a" in text
     assert stderr.startswith(f"rnnbench: {path.name}:3: not a row")
+
+
+# devices
+
+
+@pytest.mark.parametrize("device", ["a GPU", "cpu"])
+def test_a_choice_between_devices_says_so(tmp_path, command, device):
+    times = {("here", CASE): [2e-3] * 6, ("there", CASE): [1e-3] * 6}
+    found = measurements(tmp_path, times, about={"there": {"device": device}})
+    choice = found.choose(CASE)
+    assert {prediction.backend: prediction.device for prediction in choice.predictions} == {"here": "cpu", "there": device}
+    across = device != "cpu"
+    assert ("there on a GPU takes " in choice.why, "as fast as here on cpu" in choice.why) == (across, across)
+    elsewhere = shape(T=128)
+    assert {prediction.device for prediction in found.predictions(elsewhere)[0]} == {"cpu", device}
+    sizes = ("-T", "64", "-B", "8", "-H", "64")
+    code, out, _ = command("best", "--cell", "lstm", *sizes, "--results", str(tmp_path / "run.jsonl"))
+    assert code == 0
+    assert ("there on a GPU  " in out) == across

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import stored_results
 
 from rnnbench.cli import main
 from rnnbench.errors import ArgumentError
@@ -343,3 +344,12 @@ def test_a_missing_file_is_one_line(results, capsys) -> None:
     code, _, err = command(capsys, results({"a": [1]}), "absent")
     assert code == 4
     assert err == "rnnbench: no results at absent; expected a .jsonl file, or a folder that holds some\n"
+
+
+def test_two_backends_on_two_devices_are_compared_under_their_names_and_devices(tmp_path, command):
+    times = {("a", CASES[0]): [1e-3] * 6, ("b", CASES[0]): [2e-3] * 6}
+    file = stored_results.write(tmp_path / "run.jsonl", times, about={"b": {"device": "a GPU"}})
+    code, out, _ = command("compare", "--backends", "a", "b", str(file))
+    assert (code, out.splitlines()[:2]) == (0, ["A: a on cpu", "B: b on a GPU"])
+    file = stored_results.write(tmp_path / "same.jsonl", times)
+    assert command("compare", "--backends", "a", "b", str(file))[1].splitlines()[:2] == ["A: a", "B: b"]

@@ -3,6 +3,7 @@
 import csv as csv_module
 import io
 import json
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -181,3 +182,49 @@ def test_the_frames_and_documents_of_a_run_have_device_times(run):
         "numpy_ref": False,
         timed: True,
     }
+
+
+# events, by stand-ins: there is no GPU here
+
+
+class Event:
+    """Remembers the stream that it was recorded on; 3 ms lie between two of them."""
+
+    def __init__(self, **options):
+        self.options, self.stream, self.waited = options, None, False
+
+    def record(self, stream):
+        self.stream = stream
+
+    def synchronize(self):
+        self.waited = True
+
+    def elapsed_time(self, end):
+        assert end.waited, "read before the device has passed it"
+        return 3.0
+
+
+def test_torch_cudas_timer_gives_seconds_between_two_events_on_the_current_stream(monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch_cuda needs torch")
+    from rnnbench.impls import torch_cuda
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"current on {device}")
+    timer = torch_cuda.device_timer()
+    timer.start()
+    timer.stop()
+    assert timer.seconds() == pytest.approx(3e-3)
+    for event in (timer._begin, timer._end):
+        assert (event.options, event.stream) == ({"enable_timing": True}, "current on cuda:0")
+
+
+def test_numba_cudas_timer_gives_seconds_between_two_events_on_the_stream_of_the_kernels(monkeypatch):
+    timing = pytest.importorskip("rnnbench.impls.numba_cuda.timing", reason="numba_cuda's events need numba-cuda")
+    cuda = SimpleNamespace(event=Event, event_elapsed_time=lambda begin, end: begin.elapsed_time(end))
+    monkeypatch.setattr(timing, "require", lambda: cuda)
+    monkeypatch.setattr(timing, "numba_stream", lambda: "the stream of the kernels")
+    timer = timing.EventTimer()
+    timer.start()
+    timer.stop()
+    assert timer.seconds() == pytest.approx(3e-3)
+    assert {timer._begin.stream, timer._end.stream} == {"the stream of the kernels"}

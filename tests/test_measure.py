@@ -13,8 +13,10 @@ import pytest
 from runs import GOOD, interrupt_at, measured, of, planned
 from wrapped_reference import backend_file
 
+from rnnbench.check import Problem
 from rnnbench.measure.machine import environment, machine_name
 from rnnbench.measure.plan import resumed_plan
+from rnnbench.measure.process import PASSED_ON, START_LIMIT, WorkerProcess
 from rnnbench.store import Startup
 from rnnbench.surroundings import PASSED_ON, THREAD_VARIABLES
 
@@ -60,6 +62,21 @@ def test_a_worker_sees_the_listed_variables_alone_and_as_many_threads_as_its_cas
         assert facts["numba"] == threads
         assert facts["session"]
         assert not facts["cwd first"]
+
+
+def test_a_jax_worker_loads_what_an_earlier_one_of_the_run_compiled(tmp_path):
+    pytest.importorskip("jax", reason="jax_scan needs jax")
+    compiled = []
+    for _ in range(2):
+        worker = WorkerProcess("jax_scan", 1, tmp_path)
+        try:
+            worker.greeting(START_LIMIT)
+            worker.ask("prepare", START_LIMIT, problem=msgspec.to_builtins(Problem(GOOD, source="noise")))
+        finally:
+            worker.end()
+        compiled.append({file.name for file in (tmp_path / "jax").glob("*-cache")})
+    assert compiled[0] == compiled[1]
+    assert any("_record" in name for name in compiled[0])
 
 
 STARTS_COLD = """

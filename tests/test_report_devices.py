@@ -13,9 +13,9 @@ from two_devices import GPU, ON_CPU, ON_GPU
 
 import rnnbench
 from rnnbench import reports
+from rnnbench.reports import by_device, of_device
 from rnnbench.reports.answers import answers
 from rnnbench.reports.bars import bar_points, bar_text
-from rnnbench.reports.devices import by_device, of_device
 from rnnbench.reports.gallery import all_charts, gallery, time_over_length
 from rnnbench.reports.shortfalls import losses
 from rnnbench.reports.winners import winners

@@ -117,10 +117,12 @@ def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
 
 
 def _table(choice: Any) -> str:
+    several = len({prediction.device for prediction in choice.predictions}) > 1
     rows = [("backend", "expected", "interval", "from")]
     for prediction in choice.predictions:
         interval = f"{duration(prediction.low)} to {duration(prediction.high)}"
-        rows.append((prediction.backend, duration(prediction.seconds), interval, str(prediction)))
+        where = f" on {prediction.device}" if several else ""
+        rows.append((f"{prediction.backend}{where}", duration(prediction.seconds), interval, str(prediction)))
     rows += [(backend, "-", "-", f"not chosen: {reason}") for backend, reason in choice.excluded.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]

@@ -95,7 +95,8 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
     from rnnbench.measure.comparison import too_few_rounds
     from rnnbench.measure.statistics import BAND
 
-    lines = [f"{name}: {what}" for name, what in zip("AB", backends or map(_described, files), strict=True)]
+    compared = _with_devices(files[0], backends) if backends else map(_described, files)
+    lines = [f"{name}: {what}" for name, what in zip("AB", compared, strict=True)]
     cells = [("case", "" if backends else "backend", "time B / A", "95% interval", "verdict")]
     cells += [(row.case.label(), "" if backends else row.backend, *_shown(row)) for row in outcome.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -141,6 +142,14 @@ def _read(path: str) -> "Times":
     from rnnbench.store import read, results_files
 
     return times(read(results_files(Path(path))[-1]))
+
+
+def _with_devices(one: "Times", backends: list[str]) -> list[str]:
+    """The names, with what each computes on where that differs."""
+    devices = [str(one.run.backends.get(name, {}).get("device", "cpu")) for name in backends]
+    if len(set(devices)) == 1:
+        return backends
+    return [f"{name} on {device}" for name, device in zip(backends, devices, strict=True)]
 
 
 def _described(one: "Times") -> str:
