@@ -7,7 +7,7 @@ follows from what the reference gave for the first, so each call is compared wit
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import contract, extremes, relations
+from rnnbench.check import computed, contract, extremes, relations
 from rnnbench.check.gate import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -61,6 +61,8 @@ PROMISES: dict[str, Promise] = {
     "many shapes": Promise("One network serves sequences and batches of any size, in turn.", contract.many_shapes, _trained),
     "threads": Promise("One thread and two give the same answers.", contract.threads, _trained),
     "shared arrays": Promise("dy may be y, and a final state the next initial one.", contract.shared_arrays, _trained),
+    "computed": Promise("When synchronize() returns, results are computed.", computed.computed, _trained),
+    "other contents": Promise("The same arrays with other contents give other results.", contract.other_contents, _trained),
     "refusals": Promise("What cannot be computed is refused with an error.", contract.refusals, _trained),
     "batch permuted": Promise("The rows of a batch have no order.", relations.batch_permuted, _of_a_batch),
     "batch split": Promise("The parts of a batch give the rows and the sums of the whole.", relations.batch_split, _of_a_batch),

@@ -22,6 +22,7 @@ from rnnbench.measure.memory import peak_above
 from rnnbench.measure.process import Refusal
 from rnnbench.measure.provenance import code_digest
 from rnnbench.measure.sampling import canary
+from rnnbench.measure.turns import Turns
 from rnnbench.measure.verified import cores_used, threads_set
 from rnnbench.process import serve
 from rnnbench.store import Case
@@ -40,6 +41,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what the libraries made stays; looking through it before every sample took longer than the sample
         self._prepared: Prepared | None = None
+        self._turns: Turns | None = None
         self._sampled, self._busy, self._lasted = False, 0.0, 0.0  # seconds of processor and clock, over a case's samples
 
     def info(self) -> dict[str, Any]:
@@ -56,8 +58,9 @@ class Worker:
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
         self._watch.look()
-        self._prepared, self._sampled = None, False
+        self._prepared, self._turns, self._sampled = None, None, False
         self._busy = self._lasted = 0.0
+        self._problem = problem
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
         self._prepared = Prepared(self._backend, problem, inputs, params)
@@ -78,23 +81,23 @@ class Worker:
     def calibrate(self) -> float:
         """Seconds of one warm call."""
         for _ in range(WARM_UP_CALLS - 1):
-            self._call()
+            self._turn()
         started = time.perf_counter()
-        self._call()
+        self._turn()
         return time.perf_counter() - started
 
     def sample(self, loops: int, count: int = 1, processors: str | None = None) -> dict[str, Any]:
         """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
 
         ``events``: what the machine did meanwhile, with ``canary_s``, the slowest reading of the canary beside the samples.
-        Raises RuntimeError for another number of threads than the case's, and for threads that may run on other
-        ``processors`` than these.
+        Raises RuntimeError for another number of threads than the case's, for threads that may run on other
+        ``processors`` than these, and for calls that are not computed (``Turns.fault``).
         """
         first, self._sampled = not self._sampled, True
         if first:
             gc.collect()  # takes longer than most samples
         for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):  # others ran meanwhile; a long call warms itself
-            self._call()
+            self._turn()
         self._watch.begin()
         gc.disable()
         try:
@@ -111,7 +114,7 @@ class Worker:
         threads = self._ready().case.threads
         wrong = cores_used(threads, self._busy, self._lasted)
         if first:
-            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None)
+            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None) or self._in_turn().fault()
         if wrong:
             raise RuntimeError(wrong)
         return {
@@ -125,7 +128,7 @@ class Worker:
             problem, case=msgspec.structs.replace(problem.case, T=2, B=1, window=problem.case.window and 1, stride=None)
         )
         self._load(tiny).call()
-        self._prepared = None
+        self._prepared = self._turns = None
         prepared = self._load(problem)
 
         def call() -> None:
@@ -159,8 +162,18 @@ class Worker:
     def _seconds(self, loops: int) -> float:
         started = time.perf_counter()
         for _ in range(loops):
-            self._call()
+            self._turn()
         return time.perf_counter() - started
+
+    def _turn(self) -> None:
+        self._in_turn().call()
+        self._backend.synchronize()
+
+    def _in_turn(self) -> Turns:
+        if self._turns is None:
+            prepared = self._ready()
+            self._turns = Turns(prepared, self._problem.inputs())
+        return self._turns
 
     def _call(self) -> None:
         self._ready().call()
