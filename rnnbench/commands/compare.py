@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import signal
 import sys
 from pathlib import Path
@@ -88,11 +89,13 @@ def _measured(options: argparse.Namespace, progress: Any) -> "tuple[list[Times],
 
 def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
     """The table, a line with counts, and what has to be known to read them."""
+    from rnnbench.intervals import CONFIDENCE
     from rnnbench.measure.comparison import too_few_rounds
     from rnnbench.measure.statistics import BAND
 
     lines = [f"{name}: {what}" for name, what in zip("AB", backends or map(_described, files), strict=True)]
-    cells = [("case", "" if backends else "backend", "time B / A", "95% interval", "verdict")]
+    least = math.floor(100 * min([CONFIDENCE, *(row.coverage for row in outcome.rows)]))
+    cells = [("case", "" if backends else "backend", "time B / A", f"{least}% interval", "verdict")]
     cells += [(row.case.label(), "" if backends else row.backend, *_shown(row)) for row in outcome.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for case, backend, ratio, interval, verdict in cells:
