@@ -12,6 +12,9 @@ function duration(seconds) {
 const short = value => value === null || value === undefined ? "" : value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 const percent = value => value === null ? "" : `${value >= 0.0995 ? (100 * value).toFixed(0) : (100 * value).toPrecision(2)}%`;
 
+// with how much the interval of so many rounds holds the median: the sign test reaches 95% from 6 rounds on
+const held = rounds => `${rounds >= 6 ? 95 : Math.floor(100 * (1 - 2 ** (1 - Math.max(rounds, 1))))}%`;
+
 function python(row) {
   const literal = value => value === null ? "None" : String(value);
   const values = {backend: data.sources[row.backend], spec: row.spec, seed: data.seed};
@@ -21,7 +24,7 @@ function python(row) {
 
 function outcome(row) {
   if (row.status !== "measured") return `No result: ${row.status}. ${data.reasons[row.number] ?? ""}`;
-  const time = `${duration(row.seconds)} per call, 95% interval ${duration(row.low)} to ${duration(row.high)}, ${row.rounds} round${row.rounds === 1 ? "" : "s"}.`;
+  const time = `${duration(row.seconds)} per call, ${held(row.rounds)} interval ${duration(row.low)} to ${duration(row.high)}, ${row.rounds} round${row.rounds === 1 ? "" : "s"}.`;
   if (row.speed === null) return time;
   const verdict = {tie: "a tie", unclear: "unclear which is faster"}[row.result] ?? row.result;
   return `${time} ${short(row.speed)} times as fast as ${row.baseline} (${short(row.speedLow)} to ${short(row.speedHigh)}): ${verdict}.`;

@@ -24,7 +24,7 @@ class Curve(NamedTuple):
 
 
 _STEP = "{} / datum.T * 1e6"
-_INTERVALS = "Bars: 95% intervals of the median over rounds, often smaller than the mark. "
+_INTERVALS = "Bars: intervals of the median over rounds, of 95% from 6 rounds on, often smaller than the mark. "
 LENGTH = Curve(
     "length", "Time per step over T", _INTERVALS + "A flat line means that time grows in proportion to T.",
     "T", "sequence length T", "µs per time step",

@@ -83,17 +83,17 @@ def speed_map(data: Frames, across: str = "T", sweep: int = 0) -> alt.TopLevelMi
 
 
 def time_over_length(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the sequence length T, a line per backend, a panel per cell, with 95% intervals."""
+    """Microseconds per time step over the sequence length T, a line per backend, a panel per cell, with intervals."""
     return _one(data, "length", sweep)
 
 
 def time_over_hidden_size(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the hidden size H, a line per backend, a panel per cell, with 95% intervals."""
+    """Microseconds per time step over the hidden size H, a line per backend, a panel per cell, with intervals."""
     return _one(data, "hidden", sweep)
 
 
 def time_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the truncation window, a line per backend, a panel per cell, with 95% intervals."""
+    """Microseconds per time step over the truncation window, a line per backend, a panel per cell, with intervals."""
     return _one(data, "window_time", sweep)
 
 

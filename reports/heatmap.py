@@ -99,7 +99,7 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
     )
     caption = (
         "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
-        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the 95% interval lies within "
+        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the interval lies within "
         f"{TIE_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
         f"there were fewer than {FEWEST_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over {NOISY:.0%} of "
         "the rounds. ✕ failed, n/a not supported, · the baseline has no time there."

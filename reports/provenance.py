@@ -15,7 +15,7 @@ PROTOCOL = (
     "take turns within a case, a sample each, in an order that changes from turn to turn. Compiling and warming up lie outside "
     "the timed calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the "
     "baseline is the median over rounds of the ratio within a round, the median of its turns' ratios, with the exact interval "
-    "of the sign test at 95%. A comparison is a "
+    "of the sign test: of 95% from 6 rounds on, below that the whole range. A comparison is a "
     f"tie where that interval lies within {TIE_BAND:.0%} of 1, and unclear where it contains 1 but reaches further, or where "
     f"there are fewer than {FEWEST_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
     "over many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "

@@ -110,7 +110,7 @@ function fits(name, sweep, number, list) {
   const cells = [...new Set(list.map(row => row.cell))], backends = here().filter(b => found.some(row => row.backend === b));
   if (!backends.length) return;
   const table = document.createElement("table"), caption = table.createCaption(), head = table.createTHead().insertRow();
-  caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e, with its 95% interval`;
+  caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e, with its 95% interval where three points or more, of 6 rounds or more each, carry one`;
   for (const text of ["backend", ...cells]) {
     const cell = document.createElement("th");
     cell.scope = "col";
@@ -125,7 +125,7 @@ function fits(name, sweep, number, list) {
     line.append(first);
     for (const cell of cells) {
       const fit = found.find(row => row.backend === backend && row.cell === cell);
-      line.insertCell().textContent = fit ? `${signed(fit.exponent)} [${signed(fit.low)}, ${signed(fit.high)}]` : "";
+      line.insertCell().textContent = fit ? signed(fit.exponent) + (fit.low === null ? "" : ` [${signed(fit.low)}, ${signed(fit.high)}]`) : "";
     }
   }
   const scroll = document.createElement("div");
@@ -156,7 +156,7 @@ const showTable = makeTable([
     text: row => percent(peakPart(row)), number: true}] : []),
   {title: "memory, MB", value: row => row.peak_bytes, text: row => row.peak_bytes === null ? "" : short(row.peak_bytes / 1e6), number: true},
   {title: "speed", value: row => row.speed, text: row => row.speed === null ? "" : `${short(row.speed)}×`, number: true},
-  {title: "95% interval", value: row => row.speedLow, text: row => row.speed === null ? "" : `${short(row.speedLow)} to ${short(row.speedHigh)}`, number: true},
+  {title: `${held(Math.min(...cases.filter(row => row.status === "measured").map(row => row.rounds)))} interval`, value: row => row.speedLow, text: row => row.speed === null ? "" : `${short(row.speedLow)} to ${short(row.speedHigh)}`, number: true},
   {title: "samples, Python", button: openButton},
 ]);
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rnnbench.intervals import held
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import Rows, records
 from rnnbench.reports.trust import NOISY, repeats
@@ -25,6 +26,7 @@ def shortfalls(data: Frames) -> dict[str, Any]:
     unavailable = {name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info}
     return {
         "losses": lost[:MOST_ROWS],
+        "held": held(int(data.summary.loc[data.summary["status"] == "measured", "rounds"].min() if len(lost) else 0)),
         "more_losses": max(0, len(lost) - MOST_ROWS),
         "failures": failures.head(MOST_ROWS).to_dict("records"),
         "more_failures": max(0, len(failures) - MOST_ROWS),

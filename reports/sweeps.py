@@ -1,9 +1,11 @@
 """Sweeps: which cases belong on one line or map because they differ in nothing but what its axes show."""
 
+import math
 from typing import NamedTuple
 
 import pandas as pd
 
+from rnnbench.intervals import CONFIDENCE, order_statistic
 from rnnbench.reports.frames import CASE_FIELDS
 from rnnbench.reports.intervals import scaling_exponent
 
@@ -92,19 +94,25 @@ def _label(fixed: dict[str, str]) -> str:
 def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
     """The fitted exponent of time per step on each line of the pictures over T, H and window.
 
-    Columns: ``picture``, ``sweep``, ``cell``, ``backend``, ``exponent``, ``low``, ``high`` (95%), ``points``.
+    Columns: ``picture``, ``sweep``, ``cell``, ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN where not all
+    points have 6 rounds, or there are fewer than three), ``points``.
     """
     measured = summary[summary["status"] == "measured"]
     rows = []
     for picture in ("T", "H", "window"):
         numbers = measured["case"].map(groups.index[picture])
         on_line = measured.assign(sweep=numbers)[numbers.notna()]
-        lines: dict[tuple[int, str, str], tuple[list[float], list[float]]] = {}
-        for sweep, cell, backend, x, y in on_line[["sweep", "cell", "backend", picture, "step_seconds"]].itertuples(
-            index=False
-        ):
-            xs, ys = lines.setdefault((int(sweep), cell, backend), ([], []))
+        lines: dict[tuple[int, str, str], tuple[list[float], list[float], list[int]]] = {}
+        for sweep, cell, backend, x, y, number in on_line[
+            ["sweep", "cell", "backend", picture, "step_seconds", "rounds"]
+        ].itertuples(index=False):
+            xs, ys, rounds = lines.setdefault((int(sweep), cell, backend), ([], [], []))
             xs.append(float(x))
             ys.append(y)
-        rows += [(picture, *line, *scaling_exponent(xs, ys)) for line, (xs, ys) in lines.items()]
+            rounds.append(int(number))
+        for line, (xs, ys, rounds) in lines.items():
+            fit = scaling_exponent(xs, ys)
+            if order_statistic(min(rounds))[1] < CONFIDENCE:  # points without an interval of their own carry none
+                fit = fit._replace(low=math.nan, high=math.nan)
+            rows.append((picture, *line, *fit))
     return pd.DataFrame(rows, columns=["picture", "sweep", "cell", "backend", "exponent", "low", "high", "points"])

@@ -20,7 +20,7 @@ def scaling_exponents(data: Frames) -> pd.DataFrame:
     """The fitted exponent of the time per step over T, H and window, of each line that the page draws.
 
     ``picture`` ("T", "H" or "window"), ``sweep`` (its number), ``fixed`` (what all cases of the sweep share), ``cell``,
-    ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN below three points), ``points``.
+    ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN below three points, or below 6 rounds of one), ``points``.
     """
     groups = sweeps(data.cases)
     table = scaling(data.summary, groups)

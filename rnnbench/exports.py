@@ -73,9 +73,9 @@ def pyperf(contents: Contents) -> dict[str, Any]:
 
 
 def bencher(contents: Contents) -> dict[str, Any]:
-    """Bencher Metric Format: for each case and backend ``latency`` in nanoseconds per call, with its 95% interval.
+    """Bencher Metric Format: for each case and backend ``latency`` in nanoseconds per call, with its interval.
 
-    The median over rounds and ``intervals.median_interval``.  Raises StoreError without times.
+    The median over rounds and ``intervals.median_interval``: 95% from 6 rounds on.  Raises StoreError without times.
     """
     result = {}
     for name, rounds in _named(contents):

@@ -29,6 +29,11 @@ class Interval(NamedTuple):
         return self.low <= value <= self.high
 
 
+def held(rounds: int) -> str:
+    """With how much the interval of so many rounds holds the median, for a heading: 95% from 6 rounds on, else what is true."""
+    return f"{math.floor(100 * min(CONFIDENCE, order_statistic(rounds)[1]))}%" if rounds else "0%"
+
+
 def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """The median of n values with the narrowest symmetric pair of order statistics that holds it with ``confidence``.
 

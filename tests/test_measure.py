@@ -16,7 +16,7 @@ from wrapped_reference import backend_file
 from rnnbench.check import Problem
 from rnnbench.measure.machine import environment, machine_name
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.measure.process import PASSED_ON, START_LIMIT, WorkerProcess
+from rnnbench.measure.process import START_LIMIT, WorkerProcess
 from rnnbench.store import Startup
 from rnnbench.surroundings import PASSED_ON, THREAD_VARIABLES
 

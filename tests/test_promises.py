@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import putting_off
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,7 +59,16 @@ def planted(name: str) -> tuple[str, Any]:
     return PLANTED[name].cells[0], PLANTED[name].backend
 
 
+def from_memory(right: Any, net: Any, x: np.ndarray, state: Any) -> Any:
+    """An array that was seen before is taken for what it held then."""
+    known = net.__dict__.setdefault("known", {})
+    held = known.setdefault(id(x), (x, x.copy()))[1]
+    return right(held, state)
+
+
 HIDDEN = {
+    "computed": ("lstm", putting_off),
+    "other contents": ("gru", in_network(_record=from_memory)),
     "second call": planted("elman: every third call spoils the last element of y"),
     "inference": planted("lstm: forward alone ignores the initial state"),
     "two tapes": planted("gru: the latest tape serves every backward"),

@@ -207,3 +207,13 @@ def test_the_fitted_exponent_uses_one_line_at_a_time(data: Frames) -> None:
     assert len(rows) == 4
     slope = np.polyfit(np.log(rows["H"].astype(float)), np.log(rows["step_seconds"]), 1)[0]
     assert line["exponent"] == pytest.approx(slope)
+
+
+def test_a_fitted_exponent_has_an_interval_only_where_each_of_its_points_has_one(data: Frames) -> None:
+    """Five rounds give none of 95%, so that a line of such points has none either; its exponent stays."""
+    for rounds, has in ((6, True), (5, False)):
+        table = scaling(data.summary.assign(rounds=rounds), sweeps(data.cases))
+        on_three = table[table["points"] >= 3]
+        assert len(on_three)
+        assert on_three["exponent"].notna().all()
+        assert (on_three[["low", "high"]].notna() == has).all(axis=None)

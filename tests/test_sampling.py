@@ -120,7 +120,7 @@ def test_a_worker_warms_up_before_its_first_sample_and_again_where_calls_are_sho
     monkeypatch.setattr(worker_module, "threads_set", lambda _: None)
     worker, calls = Worker("numpy_ref"), []
     worker.prepare(Problem(GOOD, source="noise"))
-    monkeypatch.setattr(worker, "_call", lambda: calls.append("call"))
+    monkeypatch.setattr(worker, "_turn", lambda: calls.append("call"))
     for loops, made_calls in ((1, 2 + 1), (1, 1), (4, 1 + 4)):
         calls.clear()
         worker.sample(loops)

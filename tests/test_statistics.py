@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnnbench.intervals import Interval, median_interval, order_statistic
+from rnnbench.intervals import Interval, held, median_interval, order_statistic
 from rnnbench.measure import simulation
 from rnnbench.measure.simulation import KINDS, coverage
 from rnnbench.measure.statistics import (
@@ -232,3 +232,11 @@ def test_rounds_stop_on_width_and_never_on_significance() -> None:
 def test_the_width_that_stops_is_1_5_percent(half_width: float, stops: bool) -> None:
     values = np.repeat([-1.0, 1.0], 6) * np.log1p(half_width)
     assert enough(values) is stops
+
+
+@pytest.mark.parametrize(
+    ("rounds", "said"), [(0, "0%"), (1, "0%"), (2, "50%"), (3, "75%"), (5, "93%"), (6, "95%"), (40, "95%")]
+)
+def test_no_interval_is_said_to_hold_more_than_its_rounds_carry(rounds, said):
+    """1 - 2^(1 - n) for the whole range of n rounds, rounded down."""
+    assert held(rounds) == said

@@ -174,6 +174,23 @@ def shared_arrays(backend: Any, problem: Problem, wanted: Expected) -> list[Find
     return same(got, fresh, closeness(backend, wanted)) + same(caller.read({"y": y, "final": final[0]}), mine)
 
 
+def other_contents(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
+    """Where arrays can be written to: what is known of an array by its identity is not known of what it holds."""
+    inputs, caller = problem.inputs(), Caller(backend, problem)
+    x, state, dy, dstate = (caller.lent(part) for part in inputs)
+    y, final, tape = caller.net.record(x, state)
+    first = caller.read(named(problem.case, y, final, caller.net.backward(tape, dy, dstate)))
+    held = backend.to_numpy(x)
+    if not (isinstance(held, np.ndarray) and held.flags.writeable):
+        return matched(first, wanted, problem.case.dtype)
+    held[...] = -held
+    changed = np.array(backend.to_numpy(x))  # as before, where to_numpy gave a copy
+    y, final, tape = caller.net.record(x, state)
+    got = caller.read(named(problem.case, y, final, caller.net.backward(tape, dy, dstate)))
+    fresh = Caller(backend, problem).step(inputs._replace(x=changed))
+    return same(got, fresh, closeness(backend, wanted))
+
+
 def refusals(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     inputs = problem.inputs()
     caller, stranger = Caller(backend, problem), Caller(backend, problem)

@@ -7,7 +7,7 @@ follows from what the reference gave for the first, so each call is compared wit
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import contract, extremes, relations
+from rnnbench.check import computed, contract, extremes, relations
 from rnnbench.check.gate import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -118,6 +118,21 @@ PROMISES: dict[str, Promise] = {
         "With the loss sum(y * y) / 2 dy is y itself, and a final state is carried to the next call.",
         "Write to no argument and to nothing that was returned; copy a state before changing it.",
         contract.shared_arrays,
+        _trained,
+    ),
+    "computed": Promise(
+        "When synchronize() returns, results are computed.",
+        "What is computed only when results are read takes no time by a clock around the call.",
+        "Compute in the call, or let synchronize() wait for all that was submitted; return no array that is computed "
+        "when it is read.",
+        computed.computed,
+        _trained,
+    ),
+    "other contents": Promise(
+        "The same arrays with other contents give other results.",
+        "Callers fill the same arrays again; an answer kept by the identity of its arguments is one for other numbers.",
+        "Keep no results between calls, or look them up by all the values of the arguments.",
+        contract.other_contents,
         _trained,
     ),
     "refusals": Promise(

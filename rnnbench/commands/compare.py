@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,12 +93,14 @@ def _measured(options: argparse.Namespace, progress: Any) -> "tuple[list[Times],
 
 def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
     """The table, a line with counts, and what has to be known to read them."""
+    from rnnbench.intervals import CONFIDENCE
     from rnnbench.measure.comparison import too_few_rounds
     from rnnbench.measure.statistics import BAND
 
     compared = _with_devices(files[0], backends) if backends else map(_described, files)
     lines = [f"{name}: {what}" for name, what in zip("AB", compared, strict=True)]
-    cells = [("case", "" if backends else "backend", "time B / A", "95% interval", "verdict")]
+    least = math.floor(100 * min([CONFIDENCE, *(row.coverage for row in outcome.rows)]))
+    cells = [("case", "" if backends else "backend", "time B / A", f"{least}% interval", "verdict")]
     cells += [(row.case.label(), "" if backends else row.backend, *_shown(row)) for row in outcome.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for case, backend, ratio, interval, verdict in cells:

@@ -24,6 +24,7 @@ from rnnbench.measure.memory import peak_above
 from rnnbench.measure.process import Refusal
 from rnnbench.measure.provenance import code_digest
 from rnnbench.measure.sampling import canary
+from rnnbench.measure.turns import Turns
 from rnnbench.measure.verified import cores_used, threads_set
 from rnnbench.process import serve
 from rnnbench.store import Case
@@ -42,6 +43,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what the libraries made stays; looking through it before every sample took longer than the sample
         self._prepared: Prepared | None = None
+        self._turns: Turns | None = None
         self._sampled, self._busy, self._lasted = False, 0.0, 0.0  # seconds of processor and clock, over a case's samples
 
     def info(self) -> dict[str, Any]:
@@ -58,8 +60,9 @@ class Worker:
     def prepare(self, problem: Problem) -> dict[str, float]:
         """Load the network and call it once; seconds of import, load and first call."""
         self._watch.look()
-        self._prepared, self._sampled = None, False
+        self._prepared, self._turns, self._sampled = None, None, False
         self._busy = self._lasted = 0.0
+        self._problem = problem
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
         self._prepared = Prepared(self._backend, problem, inputs, params)
@@ -80,9 +83,9 @@ class Worker:
     def calibrate(self) -> float:
         """Seconds of one warm call."""
         for _ in range(WARM_UP_CALLS - 1):
-            self._call()
+            self._turn()
         started = time.perf_counter()
-        self._call()
+        self._turn()
         return time.perf_counter() - started
 
     def sample(self, loops: int, count: int = 1, processors: str | None = None) -> dict[str, Any]:
@@ -91,14 +94,14 @@ class Worker:
         ``device_samples``: after each of these the same of as many calls more, submitted one after the other and waited
         for once, by the clock of the device; where the backend offers a timer of it.
         ``events``: what the machine did meanwhile, with ``canary_s``, the slowest reading of the canary beside the samples.
-        Raises RuntimeError for another number of threads than the case's, and for threads that may run on other
-        ``processors`` than these.
+        Raises RuntimeError for another number of threads than the case's, for threads that may run on other
+        ``processors`` than these, and for calls that are not computed (``Turns.fault``).
         """
         first, self._sampled = not self._sampled, True
         if first:
             gc.collect()  # takes longer than most samples
         for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):  # others ran meanwhile; a long call warms itself
-            self._call()
+            self._turn()
         self._watch.begin()
         gc.disable()
         try:
@@ -117,7 +120,7 @@ class Worker:
         threads = self._ready().case.threads
         wrong = cores_used(threads, self._busy, self._lasted)
         if first:
-            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None)
+            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None) or self._in_turn().fault()
         if wrong:
             raise RuntimeError(wrong)
         return {
@@ -132,7 +135,7 @@ class Worker:
             problem, case=msgspec.structs.replace(problem.case, T=2, B=1, window=problem.case.window and 1, stride=None)
         )
         self._load(tiny).call()
-        self._prepared = None
+        self._prepared = self._turns = None
         prepared = self._load(problem)
 
         def call() -> None:
@@ -166,7 +169,7 @@ class Worker:
     def _seconds(self, loops: int) -> float:
         started = time.perf_counter()
         for _ in range(loops):
-            self._call()
+            self._turn()
         return time.perf_counter() - started
 
     @functools.cached_property
@@ -175,16 +178,26 @@ class Worker:
 
     def _device_seconds(self, timer: DeviceTimer, loops: int) -> float:
         """Raises RuntimeError for a time that is none."""
-        prepared = self._ready()
+        turns = self._in_turn()
         timer.start()
         for _ in range(loops):
-            prepared.call()
+            turns.call()
         timer.stop()
         self._backend.synchronize()
         seconds = timer.seconds()
         if not 0 <= seconds < math.inf:
             raise RuntimeError(f"the device timer gave {seconds} s; expected 0 or more")
         return seconds
+
+    def _turn(self) -> None:
+        self._in_turn().call()
+        self._backend.synchronize()
+
+    def _in_turn(self) -> Turns:
+        if self._turns is None:
+            prepared = self._ready()
+            self._turns = Turns(prepared, self._problem.inputs())
+        return self._turns
 
     def _call(self) -> None:
         self._ready().call()
