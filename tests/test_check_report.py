@@ -153,10 +153,10 @@ def test_promises_are_not_judged_by_problems_whose_numbers_are_wrong():
     trial = trials("smoke", ["gru"])[0]
     broken = Finding("dx", 7.0, 1.0, None, "two tapes")
     report = Report("theirs", [Outcome(trial, [WRONG, broken])])
-    assert (report.numbers_right, report.broken, report.examined) == (False, {}, [])
+    assert (report.numbers_right, report.broken, report.judged, report.examined) == (False, {}, [], ["two tapes"])
     said = spoken(report.outcomes)
     assert said.startswith("theirs: WRONG numbers gradients right NO, in 1 of 1 problem; worst 7 of the tolerance: dx")
-    assert "call semantics not told: the numbers are wrong where they were examined" in said
+    assert "calls as promised not told: the numbers are wrong wherever promises were examined" in said
     report.outcomes.append(Outcome(trial, [RIGHT, broken]))
     assert list(report.broken) == ["two tapes"]
 

@@ -87,7 +87,13 @@ class Report:
 
     @property
     def examined(self) -> list[str]:
-        """The promises that were examined, beside right numbers or broken."""
+        """The promises of which anything was found."""
+        known = {finding.promise for outcome in self.ran for finding in outcome.findings}
+        return [name for name in PROMISES if name in known]
+
+    @property
+    def judged(self) -> list[str]:
+        """Those that were examined beside right numbers."""
         known = {finding.promise for outcome in self.ran if outcome.numbers_right for finding in outcome.findings}
         return [name for name in PROMISES if name in known]
 
@@ -126,7 +132,12 @@ class Report:
             "info": self.info,
             "passed": self.passed,
             "numbers_right": self.numbers_right,
-            "promises": {"examined": self.examined, "broken": list(self.broken), "not_examined": self.not_examined},
+            "promises": {
+                "examined": self.examined,
+                "judged": self.judged,
+                "broken": list(self.broken),
+                "not_examined": self.not_examined,
+            },
             "totals": dict(totals([self])),
             "smallest": self.smallest and _smallest_json(self.smallest),
             "trials": [_outcome_json(outcome) for outcome in self.outcomes],
@@ -170,12 +181,12 @@ class Report:
 
     def _calls(self) -> list[str]:
         """Whether calls keep the contract; of each broken promise what it says, what shows it and what to change."""
-        broken, examined = self.broken, self.examined
-        if not any(outcome.trial.promises for outcome in self.ran):
+        broken, judged = self.broken, self.judged
+        if not self.examined:
             return []
-        if not examined:
-            return _paragraph("call semantics", "not told: the numbers are wrong where they were examined")
-        said = f"yes, {_kept(len(examined))} kept" if not broken else f"NO, {len(broken)} of {_kept(len(examined))} broken"
+        if not judged:
+            return _paragraph("calls as promised", "not told: the numbers are wrong wherever promises were examined")
+        said = f"yes, {_kept(len(judged))} kept" if not broken else f"NO, {len(broken)} of {_kept(len(judged))} broken"
         lines = _paragraph("calls as promised", said)
         for name, outcome in broken.items():
             promise, finding = PROMISES[name], next(f for f in outcome.of(name) if not f.passed)
