@@ -6,6 +6,9 @@ depends on: the sources of this package and of the cells, what the kernel enclos
 device it is compiled for, numba-cuda and the compiler libraries.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place, and no compiled module:
+# pyright: reportAttributeAccessIssue=false
+
 import functools
 import hashlib
 import inspect
