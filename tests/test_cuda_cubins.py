@@ -57,6 +57,19 @@ def test_a_kernel_that_is_kept_is_the_one_that_was_compiled(folder: Path, monkey
     assert described["versions"].keys() == {"numba-cuda", "nvvm", "nvjitlink"}
 
 
+def test_kernels_that_were_brought_serve_where_other_compilers_are(
+    folder: Path, compilations: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(kernel())
+    (folder / cubins.COMPILERS).write_text(json.dumps(cubins.compilers()))
+    monkeypatch.setattr(cubins, "compilers", lambda: {"nvvm": [9, 9], "nvjitlink": [99, 9]})
+    compiled(kernel())
+    assert len(compilations) == 1
+    (folder / cubins.COMPILERS).unlink()
+    compiled(kernel())
+    assert len(compilations) == 2
+
+
 def one_array(mail, steps, batch, reverse, first):
     pass
 

@@ -33,6 +33,10 @@ from rnnbench.spec import Spec
 FOLDER = "RNNBENCH_CUBINS"
 """The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
 
+COMPILERS = "compilers.json"
+"""In a folder that was brought from another machine: the libraries that made what is in it, so that others here are no reason
+to compile all of it again."""
+
 _HASH = 24
 """Hexadecimal digits of a file's name."""
 
@@ -105,12 +109,18 @@ def _modules() -> list[Path]:
     return [*sorted(Path(__file__).parent.glob("*.py")), Path(cells.__file__), Path(spec.__file__)]
 
 
-@functools.cache
 def versions() -> dict[str, Any]:
-    """Of what compiles: numba-cuda, and the compiler libraries that are found here."""
+    """Of what compiles: numba-cuda, and the compiler libraries, those that ``COMPILERS`` names or else those found here."""
+    brought = folder() / COMPILERS
+    return {"numba-cuda": version("numba-cuda"), **(json.loads(brought.read_text()) if brought.exists() else compilers())}
+
+
+@functools.cache
+def compilers() -> dict[str, Any]:
+    """The versions of the compiler libraries that are found here."""
     from cuda.bindings import nvjitlink, nvvm
 
-    return {"numba-cuda": version("numba-cuda"), "nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
+    return {"nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
 
 
 def _read(path: Path) -> Binary | None:
