@@ -18,7 +18,8 @@ from numba import cuda
 from numba.cuda import types as numba_types
 
 from rnnbench.cells import CELLS
-from rnnbench.impls.numba_cuda import cubins, first_run, persistent
+from rnnbench.cli import main
+from rnnbench.impls.numba_cuda import ahead, cubins, first_run, persistent
 from rnnbench.impls.numba_cuda.intrinsics import write_values
 from rnnbench.impls.numba_cuda.launching import TeamKernel
 from rnnbench.impls.numba_cuda.layout import Shape
@@ -54,6 +55,19 @@ def test_a_kernel_that_is_kept_is_the_one_that_was_compiled(folder: Path, monkey
     assert made.cubin.startswith(b"\x7fELF")
     (described,) = (json.loads(path.read_text()) for path in folder.glob("*.json"))
     assert described["versions"].keys() == {"numba-cuda", "nvvm", "nvjitlink"}
+
+
+def test_kernels_that_were_brought_serve_where_other_compilers_are(
+    folder: Path, compilations: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(kernel())
+    (folder / cubins.COMPILERS).write_text(json.dumps(cubins.compilers()))
+    monkeypatch.setattr(cubins, "compilers", lambda: {"nvvm": [9, 9], "nvjitlink": [99, 9]})
+    compiled(kernel())
+    assert len(compilations) == 1
+    (folder / cubins.COMPILERS).unlink()
+    compiled(kernel())
+    assert len(compilations) == 2
 
 
 def one_array(mail, steps, batch, reverse, first):
@@ -185,3 +199,24 @@ def test_kernels_are_kept_in_numbas_cache_unless_told_otherwise(monkeypatch: pyt
     assert cubins.folder() == tmp_path / "cubins"
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     assert cubins.folder().parent.parent == Path(cubins.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--for", "first-run", "--capability", "9"], "compute capability '9'; expected a major and a minor number, e.g. 9.0"),
+        (["--for", "nothing"], "nothing"),
+    ],
+)
+def test_cuda_warm_refuses_what_it_cannot_compile_for(
+    arguments: list[str], said: str, compilations: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cuda-warm", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert compilations == []
+
+
+def test_without_a_compiler_cuda_warm_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ahead, "missing_compiler", lambda: "no nvvm")
+    assert main(["cuda-warm", "--for", "first-run"]) == 4
+    assert "numba_cuda cannot compile here: no nvvm" in capsys.readouterr().err

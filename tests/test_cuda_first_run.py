@@ -67,6 +67,25 @@ def test_stages_for_which_no_time_is_left_are_not_begun(stand_in: Path) -> None:
     assert rows == [{"stage": stage, "what": "ended", "how": "not reached"} for stage in gpu.SHARES]
 
 
+def test_the_page_is_there_before_the_last_stage_is_over(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... and tells what was found until then, should all of it be cut off."""
+    path = stand_in / "found.jsonl"
+    path.touch()
+    run_stage = gpu._run_stage
+
+    def cut_off(stage: str, *rest: object) -> str:
+        if stage == "gates":
+            raise KeyboardInterrupt
+        return run_stage(stage, *rest)
+
+    monkeypatch.setattr(gpu, "_run_stage", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run_stages(path, 1.0)
+    page = path.with_suffix(".md").read_text()
+    assert "## facts: done\n" in page
+    assert "## latency: done\n" in page
+
+
 def test_a_failed_gate_is_a_failed_check(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = json.dumps({"stage": "gates", "what": "gate", "cell": "lstm", "passed": False})
     monkeypatch.setattr(gpu, "run_stages", lambda path, _: path.write_text(row + "\n"))

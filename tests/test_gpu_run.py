@@ -1,6 +1,7 @@
 """The folder of a first run on a GPU's machine: what it holds; its wheels come before what the machine has.  About 5 s."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -99,3 +100,25 @@ def test_the_wheels_come_first_and_nothing_stays_of_them(folder: Path, tmp_path:
     assert line.endswith(str(folder / "cubins"))
     assert list(temporary.iterdir()) == []
     assert "commit abc" in (tmp_path / "out" / "environment.txt").read_text()
+
+
+def test_of_the_kernels_only_those_of_this_checkout_are_carried(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
+    from rnnbench.impls.numba_cuda import cubins
+
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setattr(cubins, "compilers", lambda: {"nvvm": [2, 0]})
+    for name, sources in {"ours": cubins.sources(), "older": "another hash"}.items():
+        described = {"sources": sources, "versions": cubins.versions(), "binary": {"cubin": f"{name}-code"}}
+        (kept / f"{name}.json").write_text(json.dumps(described))
+        (kept / f"{name}-code.cubin").touch()
+    asked: list[list[str]] = []
+    monkeypatch.setattr(tool, "KERNELS", kept)
+    monkeypatch.setattr(tool, "call", lambda command, env: asked.append([*command, env["RNNBENCH_CUBINS"]]))
+    tool.collect_kernels(tmp_path / "folder")
+    carried = {path.name for path in (tmp_path / "folder").iterdir()}
+    assert carried == {"ours.json", "ours-code.cubin", cubins.COMPILERS}
+    assert asked == [[sys.executable, "-m", "rnnbench.cli", "cuda-warm", "--for", "first-run", "--for", "gpu-quick", str(kept)]]

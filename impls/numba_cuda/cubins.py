@@ -6,6 +6,9 @@ depends on: the sources of this package and of the cells, what the kernel enclos
 device it is compiled for, numba-cuda and the compiler libraries.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place, and no compiled module:
+# pyright: reportAttributeAccessIssue=false
+
 import functools
 import hashlib
 import inspect
@@ -29,6 +32,10 @@ from rnnbench.spec import Spec
 
 FOLDER = "RNNBENCH_CUBINS"
 """The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
+
+COMPILERS = "compilers.json"
+"""In a folder that was brought from another machine: the libraries that made what is in it, so that others here are no reason
+to compile all of it again."""
 
 _HASH = 24
 """Hexadecimal digits of a file's name."""
@@ -102,12 +109,18 @@ def _modules() -> list[Path]:
     return [*sorted(Path(__file__).parent.glob("*.py")), Path(cells.__file__), Path(spec.__file__)]
 
 
-@functools.cache
 def versions() -> dict[str, Any]:
-    """Of what compiles: numba-cuda, and the compiler libraries that are found here."""
+    """Of what compiles: numba-cuda, and the compiler libraries, those that ``COMPILERS`` names or else those found here."""
+    brought = folder() / COMPILERS
+    return {"numba-cuda": version("numba-cuda"), **(json.loads(brought.read_text()) if brought.exists() else compilers())}
+
+
+@functools.cache
+def compilers() -> dict[str, Any]:
+    """The versions of the compiler libraries that are found here."""
     from cuda.bindings import nvjitlink, nvvm
 
-    return {"numba-cuda": version("numba-cuda"), "nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
+    return {"nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
 
 
 def _read(path: Path) -> Binary | None:

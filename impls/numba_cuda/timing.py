@@ -1,7 +1,7 @@
 """Two times of a call on the GPU: as it is called, and that of its kernels alone, queued behind one that sleeps."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -62,6 +62,7 @@ def collect_kernels(folder: Path) -> None:
     from rnnbench.impls.numba_cuda import cubins
 
     folder.mkdir()
+    (folder / cubins.COMPILERS).write_text(json.dumps(cubins.compilers()) + "\n")
     for path in KERNELS.glob("*.json"):
         described = json.loads(path.read_text())
         if described["sources"] == cubins.sources() and described["versions"] == cubins.versions():
