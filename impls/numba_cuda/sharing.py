@@ -19,7 +19,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     load_mail,
     load_quads,
     peer_address,
-    row_product,
+    rows_product,
     shared_address,
     store_peer,
     store_quad,
@@ -33,6 +33,9 @@ DeviceFunction = Any
 _WHOLE_WARP = 0xFFFFFFFF
 
 FLOAT_BYTES = 4
+
+TOGETHER = 4
+"""So many rows of the batch are multiplied at a time: weights in shared memory are read once for them."""
 
 
 class Meeting(NamedTuple):
@@ -116,7 +119,8 @@ def _multiply(place: Place, shape: Shape) -> DeviceFunction:
     """The buffers of the operand begin ``rows * padded`` elements apart."""
     lanes, rows, gates, padded = shape.lanes, shape.rows, place.product.gates, place.padded
     operand, more = place.operand, place.weights
-    row = row_product(gates, place.quads, place.resident, lanes, 4 * shape.threads)
+    together = min(rows, TOGETHER)
+    product = rows_product(gates, place.quads, place.resident, lanes, 4 * shape.threads, together, padded)
     nothing = (np.float32(0),) * gates
     apart = 0 if shape.grid else rows * padded
 
@@ -125,9 +129,10 @@ def _multiply(place: Place, shape: Shape) -> DeviceFunction:
         tid = int64(cuda.threadIdx.x)
         lane = tid % lanes
         mine = nothing
-        for b in range(rows):
-            sums = row(weights, shared, operand + buffer * apart + b * padded + 4 * lane, more + 4 * tid)
-            if lane == b:
+        for part in range(rows // together):
+            first = operand + buffer * apart + part * together * padded
+            sums = product(weights, shared, first + 4 * lane, more + 4 * tid, lane)
+            if lane // together == part:
                 mine = sums
         return mine
 
