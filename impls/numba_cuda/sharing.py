@@ -296,11 +296,11 @@ def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
     """Two mbarriers in each block, for even and odd meetings, count what comes for this block and the next meeting.
 
     Why nothing is overwritten or counted too early.  A block sends for meeting n + 1 only when all its threads have read what
-    meeting n - 1 brought (``ready``), which they could since the phase of n - 1 was over.  A block that sends for n + 2 has had
-    the messages of all blocks for n + 1.  So all of them have read what n - 1 and before brought, and are done with the phase
-    of n; what n + 1 brought they may be reading still.  Hence the messages for n + 2 go to the mbarrier of n, whose next phase
-    it is, and to a place that n + 1 did not fill: the other buffer of a single product, or the other product.  With one
-    mbarrier, or one buffer, a fast block's messages for n + 1 would meet a slow one's for n, or its reads.
+    meeting n brought (``ready``), for which they waited until its phase was over.  A block that sends for n + 2 has had the
+    messages of all blocks for n + 1: so all of them have read what n brought, and are done with its phase; what n + 1 brought
+    they may be reading still.  Hence messages for n + 2 may go to the mbarrier of n, whose next phase it is, and to a place
+    that n + 1 did not fill: the other buffer of a single product, or the other product.  With one mbarrier, or one buffer, a
+    fast block's messages for n + 1 would meet a slow one's for n, or its reads.
 
     Messages may come before the thread that expects them has said so: until it arrives the phase is not over.
     """
