@@ -219,11 +219,11 @@ FAULTS = {
     ),
     "one row off in the operand": Fault(
         sharing,
-        (("buffer * apart + b * padded", "buffer * apart + (b + 1) * padded"),),
+        (("buffer * apart + part * together * padded", "buffer * apart + (part + 1) * together * padded"),),
     ),
     "a unit too many": Fault(persistent_forward, (("unit < units", "unit <= units"),)),
     "a row too many": Fault(persistent_forward, (("row < batch", "row <= batch"),)),
-    "every lane has the last row": Fault(sharing, (("if lane == b:", "if b == b:"),)),
+    "only the first lane has its row": Fault(sharing, (("if lane // together == part:", "if lane == 0:"),)),
     "the last state is not written": Fault(
         persistent_forward,
         (

@@ -57,7 +57,7 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
 
     from rnnbench.impls.numba_cuda import intrinsics as i
 
-    load, row, write = i.load_quads(2, 128), i.row_product(1, 3, 2, 4, 128), i.write_values(1)
+    load, row, write = i.load_quads(2, 128), i.rows_product(1, 3, 2, 4, 128, 1, 0), i.write_values(1)
     reads = i.read_values(1)
 
     def kernel(x, y):
@@ -66,7 +66,7 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
         i.store_peer(i.peer_address(i.shared_address(shared, tid), uint32(1)), x[tid])
         i.cluster_arrive()
         i.cluster_wait()
-        sums = row(load(x, 4 * tid), shared, 4 * tid, 512)
+        sums = row(load(x, 4 * tid), shared, 4 * tid, 512, tid)
         write(y, i.cluster_rank() * 128 + tid, 0, i.added(sums, reads(x, 9, 0)))
 
     binary, found = compiled(kernel)

@@ -25,6 +25,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     load_quads,
     peer_address,
     read_values,
+    rows_product,
     shared_address,
     store_peer,
     store_quad,
@@ -144,6 +145,40 @@ def test_intrinsics_read_what_they_should() -> None:
     y = np.zeros(11, "float32")
     simulate(kernel, np.arange(16, dtype="float32"), y, threads=1)
     np.testing.assert_array_equal(y, [4, 5, 6, 7, 12, 13, 14, 15, 1, 6, 11])
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4, 8, 32])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_each_lane_gets_the_sums_of_its_row(rows: int, lanes: int) -> None:
+    """Two gates, three quads to a lane of which one is in shared memory; small integers: no bit is lost."""
+    if rows > lanes:
+        pytest.skip("a group has no more rows than lanes")
+    gates, quads, resident = 2, 3, 2
+    length, groups = 4 * lanes * quads, 64 // lanes
+    rng = np.random.default_rng(rows)
+    operand = rng.integers(-4, 5, (rows, length)).astype("float32")
+    weights = rng.integers(-4, 5, (groups, gates, length)).astype("float32")
+    packed = weights.reshape(groups, gates, quads, lanes, 4).transpose(2, 1, 0, 3, 4).reshape(-1)
+    load, product = load_quads(resident * gates, 256), rows_product(gates, quads, resident, lanes, 256, rows, length)
+    more = rows * length
+
+    def kernel(operand, packed, y):
+        shared = cuda.shared.array(0, float32, 16)
+        tid = cuda.threadIdx.x
+        for i in range(tid, more, 64):
+            shared[i] = operand[i]
+        for i in range(tid, 256 * gates, 64):
+            shared[more + i] = packed[256 * gates * resident + i]
+        cuda.syncthreads()
+        sums = product(load(packed, 4 * tid), shared, 4 * (tid % lanes), more + 4 * tid, tid % lanes)
+        for g in range(gates):
+            y[tid, g] = sums[g]
+
+    y = np.full((64, gates), np.nan, "float32")
+    simulate(kernel, operand.reshape(-1), packed, y, shared=more + 256 * gates)
+    exact = np.einsum("ugk,bk->ubg", weights, operand)
+    lane = np.arange(64)
+    np.testing.assert_array_equal(y, exact[lane // lanes, lane % lanes % rows])
 
 
 def test_mathematics_is_rounded_to_float32() -> None:

@@ -8,6 +8,8 @@ An intrinsic is called in a kernel like a function.  Its twin does the same to t
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportMissingImports=false
 
+import itertools
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -329,60 +331,86 @@ def load_quads(count: int, stride: int) -> Any:
 
 
 @lru_cache
-def row_product(gates: int, quads: int, resident: int, lanes: int, stride: int) -> Any:
-    """``multiply(weights, shared, operand, more)``: what this thread's group of ``lanes`` lanes makes of one row.
+def rows_product(gates: int, quads: int, resident: int, lanes: int, stride: int, rows: int, apart: int) -> Any:
+    """``multiply(weights, shared, operand, more, lane)``: what this thread's group of ``lanes`` lanes makes of ``rows`` rows.
 
-    The group multiplies ``gates`` rows of weights by the operand, which lies in shared memory from element ``operand``
-    on; lane l takes the quads l, l + lanes, ... of it.  The first ``resident`` of a lane's quads of weights are in the
-    tuple ``weights``, the others in shared memory from element ``more`` on, ``stride`` elements apart; quad j of gate g
-    is number j * gates + g.  All lanes get all sums, a tuple of ``gates``.
+    The group multiplies ``gates`` rows of weights by each row of the operand, which lie in shared memory from element
+    ``operand`` on, ``apart`` elements from each other; lane l takes the quads l, l + lanes, ... of them.  The first
+    ``resident`` of a lane's quads of weights are in the tuple ``weights``, the others in shared memory from element ``more``
+    on, ``stride`` elements apart, and are read once for all rows; quad j of gate g is number j * gates + g.  Lane l gets the
+    sums of row l % rows, a tuple of ``gates``: the lanes halve the rows that they have with every exchange, then add up.
+    ``rows`` is 1, 2 or 4.
     """
+    chains = 4 // rows
 
     @intrinsic
-    def multiply(typing_context, weights, shared, operand, more):
+    def multiply(typing_context, weights, shared, operand, more, lane):
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            weights, shared, operand, more = values
+            weights, shared, operand, more, lane = values
             load = _quad_loader(context, builder, signature.args[1], shared)
-            sums = [[ir.Constant(FLOAT, 0)] * 4 for _ in range(gates)]
+            sums = [[[ir.Constant(FLOAT, 0)] * chains for _ in range(gates)] for _ in range(rows)]
             for j in range(quads):
-                h = load(operand, 4 * lanes * j)
+                h = [load(operand, 4 * lanes * j + r * apart) for r in range(rows)]
                 for g in range(gates):
                     number = j * gates + g
                     if j < resident:
                         w = [builder.extract_value(weights, 4 * number + q) for q in range(4)]
                     else:
                         w = load(more, (number - resident * gates) * stride)
-                    sums[g] = [builder.fma(w[q], h[q], sums[g][q]) for q in range(4)]
-            totals = [builder.fadd(builder.fadd(s[0], s[1]), builder.fadd(s[2], s[3])) for s in sums]
+                    for r, q in itertools.product(range(rows), range(4)):
+                        sums[r][g][q % chains] = builder.fma(w[q], h[r][q], sums[r][g][q % chains])
+            totals = [[_added_up(parts, builder.fadd) for parts in row] for row in sums]
             distance = 1
             while distance < lanes:
-                totals = [builder.fadd(total, _from_lane(builder, total, distance)) for total in totals]
+                if len(totals) > 1:
+                    bit = builder.and_(lane, ir.Constant(ir.IntType(64), distance))
+                    upper = builder.icmp_unsigned("!=", bit, ir.Constant(ir.IntType(64), 0))
+                    pairs = list(zip(totals[::2], totals[1::2], strict=True))
+                    totals = [[builder.select(upper, *values) for values in zip(b, a, strict=True)] for a, b in pairs]
+                    given = [[builder.select(upper, *values) for values in zip(a, b, strict=True)] for a, b in pairs]
+                else:
+                    given = totals
+                totals = [
+                    [builder.fadd(x, _from_lane(builder, y, distance)) for x, y in zip(*row, strict=True)]
+                    for row in zip(totals, given, strict=True)
+                ]
                 distance *= 2
-            return context.make_tuple(builder, signature.return_type, totals)
+            return context.make_tuple(builder, signature.return_type, totals[0])
 
-        return floats(gates)(weights, shared, types.int64, types.int64), generate
+        return floats(gates)(weights, shared, types.int64, types.int64, types.int64), generate
 
     @twin_of(multiply)
-    def twin(thread: Any, weights: tuple[Any, ...], shared: Any, operand: int, more: int) -> tuple[Any, ...]:
-        sums = [[shared.dtype.type(0)] * 4 for _ in range(gates)]
+    def twin(thread: Any, weights: tuple[Any, ...], shared: Any, operand: int, more: int, lane: int) -> tuple[Any, ...]:
+        sums = [[[shared.dtype.type(0)] * chains for _ in range(gates)] for _ in range(rows)]
         for j in range(quads):
-            h = shared_quad(thread, shared, operand + 4 * lanes * j)
+            h = [shared_quad(thread, shared, operand + 4 * lanes * j + r * apart) for r in range(rows)]
             for g in range(gates):
                 number = j * gates + g
                 if j < resident:
                     w = weights[4 * number : 4 * number + 4]
                 else:
                     w = shared_quad(thread, shared, more + (number - resident * gates) * stride)
-                sums[g] = [sums[g][q] + w[q] * h[q] for q in range(4)]
-        totals = [(s[0] + s[1]) + (s[2] + s[3]) for s in sums]
+                for r, q in itertools.product(range(rows), range(4)):
+                    sums[r][g][q % chains] = sums[r][g][q % chains] + w[q] * h[r][q]
+        totals = [[_added_up(parts, operator.add) for parts in row] for row in sums]
         distance = 1
         while distance < lanes:
-            others = thread.shuffle(totals, thread.lane ^ distance)
-            totals = [total + other for total, other in zip(totals, others, strict=True)]
+            upper = 1 if lane & distance else 0
+            given = totals[1 - upper :: 2] if len(totals) > 1 else totals
+            totals = totals[upper::2] if len(totals) > 1 else totals
+            others = thread.shuffle(given, thread.lane ^ distance)
+            totals = [[x + y for x, y in zip(*row, strict=True)] for row in zip(totals, others, strict=True)]
             distance *= 2
-        return tuple(totals)
+        return tuple(totals[0])
 
     return multiply
+
+
+def _added_up(parts: list[Any], add: Callable[[Any, Any], Any]) -> Any:
+    """The sum of one, two or four parts, two by two."""
+    while len(parts) > 1:
+        parts = [add(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
 
 
 def shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:

@@ -19,7 +19,7 @@ from rnnbench.impls.numba_cuda.intrinsics import (
     load_mail,
     load_quads,
     peer_address,
-    row_product,
+    rows_product,
     shared_address,
     store_peer,
     store_quad,
@@ -33,6 +33,9 @@ DeviceFunction = Any
 _WHOLE_WARP = 0xFFFFFFFF
 
 FLOAT_BYTES = 4
+
+TOGETHER = 4
+"""So many rows of the batch are multiplied at a time: weights in shared memory are read once for them."""
 
 
 class Meeting(NamedTuple):
@@ -116,7 +119,8 @@ def _multiply(place: Place, shape: Shape) -> DeviceFunction:
     """The buffers of the operand begin ``rows * padded`` elements apart."""
     lanes, rows, gates, padded = shape.lanes, shape.rows, place.product.gates, place.padded
     operand, more = place.operand, place.weights
-    row = row_product(gates, place.quads, place.resident, lanes, 4 * shape.threads)
+    together = min(rows, TOGETHER)
+    product = rows_product(gates, place.quads, place.resident, lanes, 4 * shape.threads, together, padded)
     nothing = (np.float32(0),) * gates
     apart = 0 if shape.grid else rows * padded
 
@@ -125,9 +129,10 @@ def _multiply(place: Place, shape: Shape) -> DeviceFunction:
         tid = int64(cuda.threadIdx.x)
         lane = tid % lanes
         mine = nothing
-        for b in range(rows):
-            sums = row(weights, shared, operand + buffer * apart + b * padded + 4 * lane, more + 4 * tid)
-            if lane == b:
+        for part in range(rows // together):
+            first = operand + buffer * apart + part * together * padded
+            sums = product(weights, shared, first + 4 * lane, more + 4 * tid, lane)
+            if lane // together == part:
                 mine = sums
         return mine
 
@@ -291,11 +296,11 @@ def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
     """Two mbarriers in each block, for even and odd meetings, count what comes for this block and the next meeting.
 
     Why nothing is overwritten or counted too early.  A block sends for meeting n + 1 only when all its threads have read what
-    meeting n - 1 brought (``ready``), which they could since the phase of n - 1 was over.  A block that sends for n + 2 has had
-    the messages of all blocks for n + 1.  So all of them have read what n - 1 and before brought, and are done with the phase
-    of n; what n + 1 brought they may be reading still.  Hence the messages for n + 2 go to the mbarrier of n, whose next phase
-    it is, and to a place that n + 1 did not fill: the other buffer of a single product, or the other product.  With one
-    mbarrier, or one buffer, a fast block's messages for n + 1 would meet a slow one's for n, or its reads.
+    meeting n brought (``ready``), for which they waited until its phase was over.  A block that sends for n + 2 has had the
+    messages of all blocks for n + 1: so all of them have read what n brought, and are done with its phase; what n + 1 brought
+    they may be reading still.  Hence messages for n + 2 may go to the mbarrier of n, whose next phase it is, and to a place
+    that n + 1 did not fill: the other buffer of a single product, or the other product.  With one mbarrier, or one buffer, a
+    fast block's messages for n + 1 would meet a slow one's for n, or its reads.
 
     Messages may come before the thread that expects them has said so: until it arrives the phase is not over.
     """
