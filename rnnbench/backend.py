@@ -19,6 +19,9 @@ from rnnbench.spec import Spec
 
 GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choosers"
 
+CPU = "cpu"
+"""What a backend that names no device computes on."""
+
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
 
@@ -164,6 +167,11 @@ def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     ask = getattr(module, "supports_phase", None)
     reason = module.supports(spec)
     return ask(spec, phase) if reason is None and ask else reason
+
+
+def device_of(facts: Mapping[str, Any]) -> str:
+    """What a backend computes on, by what its ``info`` says."""
+    return str(facts.get("device") or CPU)
 
 
 def device_timer(module: Any) -> DeviceTimer | None:
