@@ -3,9 +3,10 @@
 import re
 from typing import Any, NamedTuple
 
+from rnnbench.backend import CPU
 from rnnbench.reports import theme
 from rnnbench.reports.curves import HIDDEN, LENGTH, WINDOW_MEMORY, WINDOW_TIME, curves, window_error
-from rnnbench.reports.frames import CPU, Frames
+from rnnbench.reports.frames import Frames
 from rnnbench.reports.heatmap import heatmap
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import roofline

@@ -4,8 +4,9 @@ import re
 
 import pandas as pd
 
+from rnnbench.backend import CPU
 from rnnbench.errors import ArgumentError
-from rnnbench.reports.frames import CPU, Frames
+from rnnbench.reports.frames import Frames
 from rnnbench.reports.words import Answer, clipped, listed
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
+from rnnbench.backend import CPU, device_of
 from rnnbench.errors import ArgumentError, SpecError, StoreError
 from rnnbench.intervals import median_interval
 from rnnbench.measure.machine_file import Machine, Roofs, load_machine, load_roofs
@@ -19,9 +20,6 @@ from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run,
 
 CASE_FIELDS = Case.__struct_fields__
 _MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads")]
-
-CPU = "cpu"
-"""The device of a backend that names no other."""
 
 AnyKind = TypeVar("AnyKind", bound=Row)
 
@@ -162,7 +160,7 @@ def _machine(contents: Contents) -> tuple[Machine | None, Roofs | None]:
 def _devices(contents: Contents, backends: list[str]) -> dict[str, str]:
     """What each backend says that it computes on, of those that could run."""
     said = {name: contents.run.backends.get(name, {}) for name in backends}
-    return {name: str(facts.get("device") or CPU) for name, facts in said.items() if "unavailable" not in facts}
+    return {name: device_of(facts) for name, facts in said.items() if "unavailable" not in facts}
 
 
 def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:

@@ -12,12 +12,13 @@ import vl_convert
 from markupsafe import Markup
 
 from rnnbench import disk
+from rnnbench.backend import CPU
 from rnnbench.reports import theme
 from rnnbench.reports.answers import answers
 from rnnbench.reports.charts import pictures
 from rnnbench.reports.costs import break_even
 from rnnbench.reports.devices import in_words
-from rnnbench.reports.frames import CPU, Frames, to_pandas
+from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.parts import Picture
 from rnnbench.reports.provenance import provenance
 from rnnbench.reports.published import published_rows

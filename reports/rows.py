@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnnbench.reports.frames import CASE_FIELDS, CPU, Frames
+from rnnbench.backend import CPU
+from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.reproduce import spec_source
 from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps

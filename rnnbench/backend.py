@@ -22,6 +22,9 @@ GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choose
 FILE_PREFIX = "rnnbench_user_"
 """Of the names of modules that were loaded from files."""
 
+CPU = "cpu"
+"""What a backend that names no device computes on."""
+
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
 
@@ -173,6 +176,11 @@ def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     reason = _sentence("supports", module.supports(spec))
     ask = getattr(module, "supports_phase", None)
     return _sentence("supports_phase", ask(spec, phase)) if reason is None and ask else reason
+
+
+def device_of(facts: Mapping[str, Any]) -> str:
+    """What a backend computes on, by what its ``info`` says."""
+    return str(facts.get("device") or CPU)
 
 
 def device_timer(module: Any) -> DeviceTimer | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from rnnbench.backend import CHOOSERS
+from rnnbench.backend import CHOOSERS, CPU, device_of
 from rnnbench.errors import StoreError
 from rnnbench.intervals import median_interval
 from rnnbench.prediction import predict
@@ -26,9 +26,6 @@ from rnnbench.words import count, duration
 
 NEAREST = 3
 """A backend that failed on one of so many shapes nearest to the wanted one is not chosen for it."""
-
-CPU = "cpu"
-"""The device of a backend that names no other."""
 
 SIZES = ("T", "B", "H", "I")
 _OTHERS = tuple(name for name in Case.__struct_fields__ if name not in SIZES)
@@ -183,7 +180,7 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
 def _measured(content: Contents) -> list[Measured]:
     """What a file says of each case and backend; a failure to measure memory leaves the times alone."""
     found, failed = times(content), failures(content)
-    devices = {name: str(facts.get("device") or CPU) for name, facts in content.run.backends.items()}
+    devices = {name: device_of(facts) for name, facts in content.run.backends.items()}
     choosers = {entry.name for entry in entry_points(group=CHOOSERS)}
     return [
         Measured(

@@ -110,6 +110,18 @@ def test_device_samples_count_as_sampling(run):
     assert row.sampled_seconds == pytest.approx(sum(row.samples + row.left_out + row.device_samples) * row.loops)
 
 
+def test_what_waits_for_another_device_may_keep_a_core_of_its_own_busy(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "threads_set", lambda *_: None)
+    monkeypatch.setattr(worker_module, "cores_used", lambda *_: "two cores were busy")
+    elsewhere = Worker(backend_file(tmp_path / "elsewhere.py", module=TIMER))
+    here = Worker(backend_file(tmp_path / "here.py"))
+    for worker in (elsewhere, here):
+        worker.prepare(Problem(GOOD, source="noise"))
+    assert elsewhere.sample(1)["samples"]
+    with pytest.raises(RuntimeError, match="two cores were busy"):
+        here.sample(1)
+
+
 # older and newer files
 
 

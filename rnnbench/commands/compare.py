@@ -149,7 +149,9 @@ def _read(path: str) -> "Times":
 
 def _with_devices(one: "Times", backends: list[str]) -> list[str]:
     """The names, with what each computes on where that differs."""
-    devices = [str(one.run.backends.get(name, {}).get("device", "cpu")) for name in backends]
+    from rnnbench.backend import device_of
+
+    devices = [device_of(one.run.backends.get(name, {})) for name in backends]
     if len(set(devices)) == 1:
         return backends
     return [f"{name} on {device}" for name, device in zip(backends, devices, strict=True)]

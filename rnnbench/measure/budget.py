@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rnnbench.backend import CPU, device_of, load_backend, unsupported
 from rnnbench.choice import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
@@ -74,7 +75,7 @@ def alone(cases: Sequence[Case], settings: Settings) -> Budget:
 
 
 def _rate(plan: Plan, name: str) -> float:
-    return RATE if plan.run.backends[name].get("device", "cpu") == "cpu" else DEVICE_RATE
+    return RATE if device_of(plan.run.backends[name]) == CPU else DEVICE_RATE
 
 
 def _takes_part(plan: Plan, name: str, case: Case) -> bool:
