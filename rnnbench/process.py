@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
+from rnnbench.patience import Patience, report_compiling
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -99,21 +100,24 @@ class WorkerProcess:
         self._log.close()
 
     def _answer(self, time_limit: float) -> Any:
-        line = self._line(time_limit)
-        answer = json.loads(line)
+        patience = Patience(self._process.pid, time_limit)
+        answer = json.loads(self._line(patience))
+        while "compiling" in answer:
+            patience.compiles(answer["compiling"])
+            answer = json.loads(self._line(patience))
         if "error" in answer:
             raise WorkerFailure("error", answer["error"])
         return answer["answer"]
 
-    def _line(self, time_limit: float) -> bytes:
-        deadline = time.monotonic() + time_limit
+    def _line(self, patience: Patience) -> bytes:
         with selectors.DefaultSelector() as selector:
             selector.register(self._replies, selectors.EVENT_READ)
             while b"\n" not in self._pending:
-                left = deadline - time.monotonic()
-                if left <= 0 or not selector.select(left):
+                if not selector.select(patience.left):
+                    if patience.left:  # it was kept from a processor meanwhile
+                        continue
                     self.end()
-                    raise WorkerFailure("timeout", f"no answer within {time_limit:g} s")
+                    raise WorkerFailure("timeout", str(patience))
                 received = os.read(self._replies, 1 << 20)
                 if not received:
                     raise self._crashed()
@@ -159,7 +163,9 @@ def serve(load: Callable[[str], Any]) -> None:
             send(_encoded_error(error))
             return
         send(greeting)
+        reports = False
         for line in incoming:
+            reports = reports or report_compiling(lambda compiling: send(msgspec.json.encode({"compiling": compiling})))
             try:
                 answer = _encoded(_answer(worker, **json.loads(line)))
             except Exception as error:  # as above
