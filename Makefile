@@ -1,12 +1,12 @@
 # make bench: check and time all backends on small cases, and write a report.   make test: run all tests.
-# make asv-page: publish asv's results as a page that needs no network.
+# make asv-page: publish asv's results as a page that needs no network.   make test-oldest: try the oldest versions allowed.
 # They create .venv and install what they need from the package registries.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test lint types asv-page clean
+.PHONY: bench test test-oldest lint types asv-page clean
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -15,6 +15,10 @@ bench: .venv/bench
 # two processes, each with whole files, so that a module's fixture is made once
 test: .venv/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# the lower bounds of pyproject.toml, in an environment of their own
+test-oldest:
+	folder=$$(mktemp -d) && $(PYTHON) tools/oldest/oldest.py "$$folder"; code=$$?; rm -rf "$$folder"; exit $$code
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

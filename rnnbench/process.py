@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from rnnbench import start_worker
+from rnnbench.patience import Patience, report_compiling
 from rnnbench.scratch import MARK, kill_marked, own_folder
 
 GRACE = 2.0  # seconds between TERM and KILL
@@ -48,10 +49,11 @@ class WorkerFailure(Exception):
 
 
 class _Reply(msgspec.Struct, forbid_unknown_fields=True):
-    """One of both: what the call returned, or the words of what it raised."""
+    """One of three: what the call returned, the words of what it raised, or that it compiles now, or has done."""
 
     answer: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: str | None = None
+    compiling: bool | None = None
 
 
 class WorkerProcess:
@@ -88,7 +90,7 @@ class WorkerProcess:
 
     def greeting(self, time_limit: float) -> dict[str, Any]:
         """The backend's ``info()``, once it is imported; raises WorkerFailure."""
-        return self._answer("info", dict[str, Any], time_limit, time.monotonic() + time_limit, " on import")
+        return self._answer("info", dict[str, Any], Patience(self._process.pid, time_limit), " on import")
 
     def ask(self, call: str, time_limit: float, **arguments: Any) -> Any:
         """Send one request and wait for its answer; raises WorkerFailure, after which only an "error" can be asked again."""
@@ -96,9 +98,9 @@ class WorkerProcess:
         self._receive()
         if self._pending:
             raise self._garbled(f"sent {_shown(self._pending)} unasked")
-        deadline = time.monotonic() + time_limit
-        self._send(request, deadline, time_limit)
-        return self._answer(call, self.answers.get(call, Any), time_limit, deadline)
+        patience = Patience(self._process.pid, time_limit)
+        self._send(request, patience)
+        return self._answer(call, self.answers.get(call, Any), patience)
 
     @property
     def alive(self) -> bool:
@@ -153,30 +155,34 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _send(self, request: bytes, deadline: float, time_limit: float) -> None:
+    def _send(self, request: bytes, patience: Patience) -> None:
         left = memoryview(request)
         try:
             while left:
-                self._wait(self._requests, selectors.EVENT_WRITE, deadline, time_limit)
+                self._wait(self._requests, selectors.EVENT_WRITE, patience)
                 left = left[os.write(self._requests, left) :]
         except BrokenPipeError:
             raise self._crashed() from None
 
-    def _answer(self, call: str, kind: Any, time_limit: float, deadline: float, when: str = "") -> Any:
-        line = self._line(time_limit, deadline, when)
-        try:
-            reply = msgspec.json.decode(line, type=_Reply)
-            if reply.error is not None:
-                raise WorkerFailure("error", reply.error)
-            if reply.answer is msgspec.UNSET:
-                raise msgspec.ValidationError("neither an answer nor an error")
-            return msgspec.json.decode(reply.answer, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._garbled(f"answered {_shown(line)} to {call}: {error}") from None
+    def _answer(self, call: str, kind: Any, patience: Patience, when: str = "") -> Any:
+        while True:
+            line = self._line(patience, when)
+            try:
+                reply = msgspec.json.decode(line, type=_Reply)
+                if reply.compiling is not None:
+                    patience.compiles(reply.compiling)
+                    continue
+                if reply.error is not None:
+                    raise WorkerFailure("error", reply.error)
+                if reply.answer is msgspec.UNSET:
+                    raise msgspec.ValidationError("neither an answer nor an error")
+                return msgspec.json.decode(reply.answer, type=kind)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise self._garbled(f"answered {_shown(line)} to {call}: {error}") from None
 
-    def _line(self, time_limit: float, deadline: float, when: str) -> bytes:
+    def _line(self, patience: Patience, when: str) -> bytes:
         while b"\n" not in self._pending:
-            self._wait(self._replies, selectors.EVENT_READ, deadline, time_limit, when)
+            self._wait(self._replies, selectors.EVENT_READ, patience, when)
             if not self._receive():
                 raise self._crashed(when)
             if len(self._pending) > MOST_BYTES:
@@ -184,12 +190,13 @@ class WorkerProcess:
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
-    def _wait(self, pipe: int, event: int, deadline: float, time_limit: float, when: str = "") -> None:
+    def _wait(self, pipe: int, event: int, patience: Patience, when: str = "") -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, event)
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                self.end()
-                raise WorkerFailure("timeout", f"no answer within {time_limit:g} s{when}")
+            while not selector.select(patience.left):
+                if not patience.left:  # else it was kept from a processor meanwhile
+                    self.end()
+                    raise WorkerFailure("timeout", f"{patience}{when}")
 
     def _receive(self) -> bool:
         """Take in what has been sent; False where the pipe was closed."""
@@ -268,7 +275,9 @@ def serve(load: Callable[[str], Any]) -> None:
             send(_encoded_error(error))
             return
         send(greeting)
+        reports = False
         for line in incoming:
+            reports = reports or report_compiling(lambda compiling: send(msgspec.json.encode({"compiling": compiling})))
             try:
                 answer = _encoded(_answer(worker, **json.loads(line)))
             except Exception as error:  # as above

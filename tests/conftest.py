@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import psutil
 import pytest
+import threadpoolctl
 from browser import launched
 from wrapped_reference import backend_file
 
@@ -29,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
     parser.addoption("--fuzz-files", type=int, default=200, metavar="N", help="mutated results files of test_fuzz.py")
     parser.addoption("--fuzz-commands", type=int, default=100, metavar="N", help="command lines of test_fuzz.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread():
+    """Matrices of tests are small: more threads take turns on a busy machine, and a QR of theirs has taken minutes."""
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

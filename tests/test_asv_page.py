@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Any:
     environment = {"HOME": str(root), "PATH": os.environ["PATH"]}
 
     def called(*command: str) -> str:
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -85,7 +85,7 @@ def offline(project: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     folder = Path(shutil.copytree(project.page, tmp_path_factory.mktemp("offline") / "html"))
-    done = subprocess.run([sys.executable, TOOL, folder], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, TOOL, folder], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{folder / 'index.html'}: {len(asv_offline.FILES)} files put into {folder / 'vendor'}\n"
     return folder
@@ -175,7 +175,7 @@ def test_what_cannot_be_done_is_told_and_changes_nothing(
         index.write_text(change(index.read_text("utf-8")), "utf-8")
     before = {file: file.read_bytes() for file in page.rglob("*") if file.is_file()}
     environment = os.environ | ({} if path is None else {"PATH": path})
-    done = subprocess.run([sys.executable, TOOL, page], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, TOOL, page], capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 4
     assert done.stderr.startswith(f"asv_offline: {said}")
     assert "Traceback" not in done.stderr

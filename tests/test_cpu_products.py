@@ -283,7 +283,9 @@ def narrowed(**variables: str) -> dict[str, str]:
 
 def name_in_a_process(environment: dict[str, str]) -> str:
     code = "from rnnbench.impls.numba_cpu.target import current_target; print(current_target().name)"
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=1800
+    )
     return run.stdout.strip()
 
 

@@ -10,6 +10,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 from numba import njit
 
 import rnnbench
@@ -33,23 +35,32 @@ from rnnbench.impls.numba_cpu.rooms import Rooms
 from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
+from rnnbench.patience import Patience
 from rnnbench.store import Case
 
 LIMIT = 240
-"""Seconds for what is done in a process of its own, many times what it needs where it compiles everything first."""
+"""Seconds for what is done in a process of its own, many times what it needs where it compiles everything first.  Those in
+which its threads were ready, and other work had the processors, do not count."""
 
 
 def in_a_process(function: Callable[..., None], *arguments: object) -> None:
     """Call a function of this module in a new process: fails where it raises, and where it has not ended in time."""
     process = multiprocessing.get_context("spawn").Process(target=watched, args=(function, *arguments))
     process.start()
+    assert process.pid
+    patience = Patience(process.pid, LIMIT)
+    while process.is_alive() and patience.left:
+        process.join(1)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGABRT)
     process.join()
     assert process.exitcode == 0, "raised or never ended: the captured error output says which, and where"
 
 
 def watched(function: Callable[..., None], *arguments: object) -> None:
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    function(*arguments)
+    faulthandler.enable()  # says where all threads are when it is aborted
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        function(*arguments)
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:

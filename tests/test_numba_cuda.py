@@ -272,7 +272,7 @@ def main() -> None:
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "RNNBENCH_"))}
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope="module", params=list(DEVICES))

@@ -21,7 +21,7 @@ BAD = Case(f"lstm{STEERING}", "step", 16, 4, 8, 8)
 
 def rnnbench_(*arguments: object, flags: tuple[str, ...] = (), **more) -> subprocess.CompletedProcess:
     command = [sys.executable, *flags, "-m", "rnnbench", *map(str, arguments)]
-    return subprocess.run(command, **{"capture_output": True, "check": False, "timeout": 240} | more)
+    return subprocess.run(command, **{"capture_output": True, "check": False, "timeout": 1800} | more)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_terminal_gets_a_document_without_control_characters(steering):
     """What goes to a file as it is."""
     script = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)"
     command = [sys.executable, "-c", script, sys.executable, "-m", "rnnbench", "export", "csv", str(steering / "a.jsonl")]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=240)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=1800)
     assert b"lstm\\x1b[31mred" in done.stdout
     assert b"\x1b" not in done.stdout
     piped = rnnbench_("export", "csv", steering / "a.jsonl").stdout

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rnnbench.backend import CPU, device_of, load_backend, unsupported
+from rnnbench.backend import CPU, device_of
 from rnnbench.choice import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
