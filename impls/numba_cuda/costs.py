@@ -28,7 +28,7 @@ SHARED_BYTES = 128
 TILE_CYCLES = 32
 """Of a warp for one multiplication of fragments with its load of the operand."""
 
-LAUNCH, HOST_LAUNCH = 2.5, 8.0
+LAUNCH, HOST_LAUNCH = 2.5, 10.0
 """From one kernel to the next that waits for it, on the device; and what Python takes for a launch, which is measured with a
 driver that does nothing."""
 
