@@ -4,6 +4,9 @@ Each finding is one JSON object on standard output, written as soon as it is kno
 the stream of the work, in microseconds.  Written without a GPU: only the gate has been tried, in the simulator.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 import itertools
 import json
 import shutil
