@@ -5,6 +5,9 @@ the stream of the work, in microseconds: ``called``, and ``kernels`` where what 
 Written without a GPU: only the gate has been tried, in the simulator.
 """
 
+# pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 import itertools
 import json
 import shutil

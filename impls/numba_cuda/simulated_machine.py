@@ -329,7 +329,7 @@ class Thread(greenlet.greenlet):
     def address(self, memory: Memory, index: int) -> Address:
         if memory is not self.block.shared:
             raise self.fault(f"asks for an address in {memory.name}; expected its own shared memory")
-        return Address(self.block, memory, int(index) * memory.dtype.itemsize)
+        return Address(self.block, self.block.shared, int(index) * memory.dtype.itemsize)
 
     def make_mbarrier(self, address: Address) -> None:
         block, name = address.block, f"the mbarrier at byte {address.offset} of block {address.block.number}"
