@@ -16,6 +16,9 @@ from rnnbench.impls.numba_cuda import device
 
 SOURCES = Path(__file__).with_name("standin_driver")
 
+HANGS = 3600
+"""Seconds after which a process is taken to hang: on a busy machine it may take many minutes to compile kernels."""
+
 
 class Ran(NamedTuple):
     """``log`` has a line for each allocation, load, launch and refusal of the driver."""
@@ -42,7 +45,7 @@ class StandIn:
 
     def python(self, *arguments: str | Path, log: Path, **environment: str) -> Ran:
         command = [sys.executable, "-W", "error", *arguments]
-        done = subprocess.run(command, env=self.environment(log) | environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, env=self.environment(log) | environment, capture_output=True, text=True, timeout=HANGS)
         return Ran(done.returncode, done.stdout, done.stderr, log.read_text().splitlines() if log.exists() else [])
 
 
