@@ -170,7 +170,7 @@ EXAMINED = {
 def test_a_check_reports_on_each_and_completes_the_rest(installed):
     done = command(installed, "check", *EXAMINED, "right", "--level", "smoke", "--cell", "elman", "--json")
     assert done.returncode == 1, done.stderr
-    reports = {report["backend"]: report for report in json.loads(done.stdout)["reports"]}
+    reports = {report["name"]: report for report in json.loads(done.stdout)["reports"]}
     assert set(reports) == {*EXAMINED, "right"}
     for name, said in EXAMINED.items():
         assert said in json.dumps(reports[name]).replace("\\\\", "\\"), reports[name]
