@@ -158,7 +158,10 @@ def load_backend(name: str) -> Any:
         raise
     except Exception as error:  # a library that is installed but broken may raise anything while it loads
         raise BackendBroken(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-    reason = _reason_of(module)
+    try:
+        reason = unavailable(module)
+    except Exception as error:  # whatever it raises is why it cannot run
+        raise BackendBroken(f"{name} cannot run here: unavailable raised {type(error).__name__}: {error}") from error
     if reason:
         raise BackendUnavailable(f"{name} cannot run here: {reason}")
     return _complete(module, name)
@@ -210,13 +213,6 @@ def _sentence(function: str, answer: Any) -> str | None:
     if answer is not None and not (isinstance(answer, str) and answer.strip()):
         raise TypeError(f"{function} returned {answer!r:.100}; expected None, or the reason why not")
     return answer
-
-
-def _reason_of(module: Any) -> str | None:
-    try:
-        return unavailable(module)
-    except Exception as error:  # whatever it raises is why it cannot run
-        return f"unavailable raised {type(error).__name__}: {error}"
 
 
 def registered(*groups: str) -> dict[str, EntryPoint]:

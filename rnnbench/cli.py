@@ -248,10 +248,10 @@ def gpu(options: argparse.Namespace) -> int:
 
 def self_test(options: argparse.Namespace) -> int:
     """Try what comparisons rest on: intervals on simulated times, backends compared with themselves, the store's speed."""
-    from rnnbench.commands.self_test import aa, statistics, store
+    from rnnbench.commands.self_test import aa, siblings, statistics, store
 
-    if options.what == "aa":
-        return aa(options, Progress("measuring"))
+    if options.what in ("aa", "siblings"):
+        return {"aa": aa, "siblings": siblings}[options.what](options, Progress("measuring"))
     return store(options) if options.what == "store" else statistics(options)
 
 
@@ -482,6 +482,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_positive(int, zero=True), metavar="N", help="of the draws (default: 0)")
     sub = kinds.add_parser("store", help="how fast results are stored and loaded, and in how much memory")
     sub.add_argument("--rows", type=_positive(int), metavar="N", help="made-up times (default: a million, of 500 MB)")
+    sub = kinds.add_parser("siblings", help="ratios of backends in one run against those of runs alone, on a quiet machine")
+    sub.add_argument("--rounds", type=_positive(int), metavar="N", help="of each run (default: 12, of two minutes each)")
+    sub.add_argument("--backends", metavar="A,B", help="these instead of numba_cpu, torch_nn, onnxruntime and jax_scan")
+    sub.add_argument("-o", "--output", metavar="DIR", help="keep the results files in this folder")
     sub = kinds.add_parser("aa", help="false alarms where a backend is compared with itself, or slowdowns that are found")
     sub.add_argument("--comparisons", type=_positive(int), metavar="N", help="how many, of small cases (default: 200)")
     sub.add_argument("--suite", metavar="SUITE", help="the cases of a suite instead, for compare --aa")

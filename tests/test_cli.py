@@ -509,3 +509,23 @@ def test_a_reader_that_goes_away_is_no_error(arguments):
 def test_the_command_line_starts_without_the_libraries_of_backends_and_reports():
     code = "import sys, rnnbench.cli; print(sorted({'numba', 'torch', 'pandas', 'altair', 'scipy'} & set(sys.modules)))"
     assert in_a_process("-c", code).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["run", "check"])
+def test_a_variable_that_is_not_set_is_refused_before_anything_starts(command, monkeypatch, name):
+    monkeypatch.delenv("A_BACKEND_S_OWN", raising=False)
+    code, out, err = command(name, "--env", "PATH", "--env", "A_BACKEND_S_OWN")
+    assert (code, out) == (2, "")
+    assert err == "rnnbench: --env is 'A_BACKEND_S_OWN'; expected the name of a variable that is set\n"
+
+
+def test_a_number_of_threads_is_no_variable_to_pass_on(command):
+    code, _, err = command("run", "--env", "OMP_NUM_THREADS")
+    assert code == 2
+    assert "--env is 'OMP_NUM_THREADS'; expected another variable: each case sets its number of threads" in err
+
+
+def test_a_listing_imports_no_backend_into_its_own_process():
+    source = "import sys; from rnnbench.cli import main; main(['backends']); print([m for m in sys.modules if '.impls' in m])"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

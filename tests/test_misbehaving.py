@@ -3,6 +3,7 @@
 Takes 40 s: every backend is a process, and two of them are waited for.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -155,10 +156,33 @@ def test_best_measures_with_those_that_are_left(installed, tmp_path):
         assert len([line for line in done.stdout.splitlines() if line.startswith(name)]) == 1
 
 
+EXAMINED = {
+    "exits_0": "crashed: ended with exit code 0 on import",
+    "garbage": "crashed: was ended: it answered",
+    "supports_number": "raised TypeError: supports returned 5; expected None, or the reason why not",
+    "supports_exits": "crashed: ended with exit code 0",
+    "call_exits": "crashed: ended with exit code 0",
+    "call_garbage": "crashed: was ended: it answered '[]' to examine",
+    "call_unasked": "crashed: was ended: it",
+}
+
+
 def test_a_check_reports_on_each_and_completes_the_rest(installed):
-    done = command(installed, "check", *NAMES.split(","), "--level", "smoke", "--cell", "elman", "--time-limit", LIMIT)
-    assert done.returncode in (1, 4), done.stderr
-    assert "Traceback" not in done.stderr
+    done = command(installed, "check", *EXAMINED, "right", "--level", "smoke", "--cell", "elman", "--json")
+    assert done.returncode == 1, done.stderr
+    reports = {report["name"]: report for report in json.loads(done.stdout)["reports"]}
+    assert set(reports) == {*EXAMINED, "right"}
+    for name, said in EXAMINED.items():
+        assert said in json.dumps(reports[name]).replace("\\\\", "\\"), reports[name]
+        assert reports[name]["passed"] is False
+    assert reports["right"]["passed"] is True
+
+
+def test_a_backend_that_does_not_even_load_is_one_line_of_a_check(installed):
+    for name in ("raises", "info_number"):
+        done = command(installed, "check", name, "--level", "smoke", "--cell", "elman")
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr.splitlines()[-1] == f"rnnbench: {SAID[name]}"
 
 
 def test_auto_passes_over_each_and_lives(installed, tmp_path):

@@ -6,7 +6,11 @@ import pytest
 from runs import GOOD, measured, of, planned
 from wrapped_reference import backend_file
 
+from rnnbench.cli import main
+from rnnbench.measure import beside
+from rnnbench.measure.beside import Pair, table
 from rnnbench.measure.events import MOST_SIBLINGS, altogether, disturbing
+from rnnbench.measure.plan import Settings
 from rnnbench.measure.process import WorkerProcess
 from rnnbench.store import Failure, Time
 
@@ -79,3 +83,24 @@ def test_all_go_on_where_asking_one_of_them_failed(tmp_path):
     contents = measured(planned(tmp_path, ["numpy_ref", name], [GOOD], rounds=2))
     assert [row.stage for row in of(Failure, contents)] == ["time"]
     assert [row.round for row in of(Time, contents, backend="numpy_ref")] == [0, 1]
+
+
+def test_the_ratio_of_a_pair_in_one_run_is_compared_with_that_of_runs_alone(capsys, monkeypatch, tmp_path):
+    """Here on a small case, with processes that spin, and with no bar: the machine is not quiet."""
+    name = backend_file(tmp_path / "spins.py", module=SPINS)
+    monkeypatch.setattr(beside, "CASES", [GOOD])
+    monkeypatch.setattr(beside, "BAR", float("inf"))
+    monkeypatch.setattr("rnnbench.commands.self_test.signal.signal", lambda *_: None)
+    monkeypatch.setattr(
+        beside, "Settings", lambda rounds: Settings(rounds=rounds, samples=2, shortest_sample=1e-4, vain_repeats=0)
+    )
+    assert main(["self-test", "siblings", "--rounds", "1", "--backends", f"numpy_ref,{name}"]) == 0
+    (pair, within) = capsys.readouterr().out.splitlines()
+    assert pair.startswith(GOOD.label())
+    assert f"{name} / numpy_ref: " in pair
+    assert within.startswith("1 of 1 within ")
+
+
+def test_pairs_that_lie_apart_by_more_than_the_bar_are_counted():
+    apart = [Pair(GOOD, "a", "b", 1.0, 1.019), Pair(GOOD, "a", "c", 1.021, 1.0)]
+    assert table(apart).splitlines()[-1] == "1 of 2 within 2%"

@@ -33,6 +33,21 @@ def store(options: argparse.Namespace) -> int:
     return OK if bars.met else CHECK_FAILED
 
 
+def siblings(options: argparse.Namespace, progress: Any) -> int:
+    """Print the ratios of pairs in one run beside those of runs alone; returns the exit code."""
+    from rnnbench.cli import CHECK_FAILED, OK
+    from rnnbench.measure.beside import BACKENDS, BAR, measure, table
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    names = options.backends.split(",") if options.backends else list(BACKENDS)
+    with contextlib.ExitStack() as stack:
+        folder = Path(options.output or stack.enter_context(scratch_folder()))
+        pairs = measure(options.rounds or 12, names, folder, progress.unit, ["rnnbench", *options.given])
+    progress.clear()
+    print(table(pairs))
+    return OK if all(pair.off <= BAR for pair in pairs) else CHECK_FAILED
+
+
 def aa(options: argparse.Namespace, progress: Any) -> int:
     """Measure backends against themselves and print the shares of false alarms, or of what was found; the exit code."""
     from rnnbench.cli import CASES_FAILED, CHECK_FAILED, OK
