@@ -72,8 +72,9 @@ def numpy_errors() -> np.errstate:
 
     An exception that the caller ignores stays ignored.
     """
-    ambient = np.geterr()
-    return np.errstate(**{kind: "ignore" if ambient[kind] == "ignore" else usual for kind, usual in NUMPY_ERRORS.items()})
+    ambient: dict[str, Any] = np.geterr()
+    settings: dict[str, Any] = {kind: "ignore" if ambient[kind] == "ignore" else usual for kind, usual in NUMPY_ERRORS.items()}
+    return np.errstate(**settings)
 
 
 def check_plain(name: str, array: Any) -> None:

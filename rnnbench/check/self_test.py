@@ -21,6 +21,9 @@ KILLED_AT = 10
 """Times the tolerance: a bug nearer to it than this would be missed at another seed or shape."""
 
 
+LARGE = 70
+"""Steps, rows, inputs or hidden units beyond which a problem is examined last."""
+
 DTYPES = ("float32", "float64")
 """Of the trials: a bug is planted in arithmetic that is the dtype's own, and the reference computes bfloat16 in float32."""
 
@@ -95,11 +98,11 @@ class Harness:
     def kill(self, mutant: Mutant) -> Result:
         """Examine a mutant until something is found at ten times the tolerance; else the worst that was found.
 
-        The comparisons with the reference come first, on every trial, and then one promise after the other; the trials around
-        widths, the last ones, come before all others for a bug of a width, which no other shows.
+        The comparisons with the reference come first, then one promise after the other, then the comparisons of large
+        problems, which take longest; for a bug of a width, which only they show, these come before all others.
         """
         found = Result(mutant.name, mutant.area)
-        for trial, promises in self._examinations(mutant.cells, last_first=mutant.area == "widths"):
+        for trial, promises in self._examinations(mutant.cells, large_first=mutant.area == "widths"):
             found = max(found, self._examined(mutant, trial.problem, promises), key=lambda result: result.ratio)
             if found.killed:
                 return found
@@ -112,10 +115,12 @@ class Harness:
         results = [self._examined(right, trial.problem, trial.promises) for trial in concerned]
         return [result for result in results if result.ratio > 1]
 
-    def _examinations(self, cells: Iterable[str], last_first: bool) -> Iterator[tuple[Trial, tuple[str, ...]]]:
-        concerned = [trial for trial in self.trials if trial.problem.case.cell in cells][:: -1 if last_first else 1]
-        yield from ((trial, ()) for trial in concerned)
-        yield from ((trial, (name,)) for trial in concerned for name in trial.promises)
+    def _examinations(self, cells: Iterable[str], large_first: bool) -> Iterator[tuple[Trial, tuple[str, ...]]]:
+        concerned = [trial for trial in self.trials if trial.problem.case.cell in cells]
+        small: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if not _large(trial)]
+        small += [(trial, (name,)) for trial in concerned for name in trial.promises]
+        large: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if _large(trial)]
+        yield from large[::-1] + small if large_first else small + large
 
     def _examined(self, mutant: Mutant, problem: Problem, promises: tuple[str, ...]) -> Result:
         wanted = self.expected(problem)
@@ -146,6 +151,11 @@ def self_test(
             progress(done, len(todo))
         outcome.results.append(harness.kill(mutant))
     return outcome
+
+
+def _large(trial: Trial) -> bool:
+    case = trial.problem.case
+    return max(case.T, case.B, case.I, case.H) > LARGE
 
 
 @contextmanager

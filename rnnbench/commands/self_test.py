@@ -44,7 +44,7 @@ def siblings(options: argparse.Namespace, progress: Any) -> int:
         folder = Path(options.output or stack.enter_context(scratch_folder()))
         pairs = measure(options.rounds or 12, names, folder, progress.unit, ["rnnbench", *options.given])
     progress.clear()
-    print(table(pairs))
+    terminal.show(table(pairs))
     return OK if all(pair.off <= BAR for pair in pairs) else CHECK_FAILED
 
 
