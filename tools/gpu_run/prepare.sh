@@ -15,9 +15,10 @@ import site
 
 site.addsitedir(os.path.dirname(__file__))
 END
-export PYTHONPATH=$site RNNBENCH_CUBINS=$here/cubins
+tar -xzf "$here/cubins.tar.gz" -C "$site"
+export PYTHONPATH=$site RNNBENCH_CUBINS=$site/cubins
 
-# the compiler libraries, for kernels that are not in cubins/
+# the compiler libraries, for kernels that were not brought
 for toolkit in "${CUDA_HOME:-}" "$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || true)")")")" /usr/local/cuda*; do
     if [ -e "$toolkit/nvvm/lib64/libnvvm.so" ]; then
         export CUDA_HOME=$toolkit CUDA_PATH=$toolkit PATH=$toolkit/bin:$PATH
