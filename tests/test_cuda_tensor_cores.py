@@ -227,7 +227,7 @@ def compiled(dtype: str, capability: tuple[Any, ...]) -> Counter[str]:
 def run_in(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
     """Every network runs on tensor cores in a grid of up to five blocks."""
 
-    def choose(spec: Spec, _: Limits) -> Regime:
+    def choose(spec: Spec, _: Limits, batch: int) -> Regime:
         shapes = (tensor_grid_of(products(spec), spec.dtype, limits) for products in (forward_products, backward_products))
         return Regime(TENSOR_GRID, *shapes)
 
