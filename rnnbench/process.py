@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from rnnbench.patience import Patience, report_compiling
+from rnnbench.system import require_supported
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -44,6 +45,7 @@ class WorkerProcess:
     """``python -m MODULE BACKEND REQUESTS REPLIES`` in a process group of its own; the module's main is ``serve``."""
 
     def __init__(self, module: str, backend: str, environment: Mapping[str, str]) -> None:
+        require_supported()
         self.backend = backend
         request_end, self._requests = os.pipe()
         self._replies, reply_end = os.pipe()
