@@ -25,6 +25,7 @@ import msgspec
 from rnnbench import start_worker
 from rnnbench.patience import Patience, report_compiling
 from rnnbench.scratch import MARK, kill_marked, own_folder
+from rnnbench.system import require_supported
 
 GRACE = 2.0  # seconds between TERM and KILL
 
@@ -66,6 +67,7 @@ class WorkerProcess:
     """The type of the answer to each call."""
 
     def __init__(self, module: str, backend: str, environment: Mapping[str, str]) -> None:
+        require_supported()
         self.backend = backend
         self._mark = f"{own_folder().name}/{next(_numbers)}"
         self._strays: list[int] = []

@@ -53,7 +53,7 @@ def prepared() -> Iterator[None]:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # in whose place no file of ours may be opened
         raise OutputError("standard output is closed; expected one to write to, such as /dev/null")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper):  # in a notebook it is none
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.simplefilter("always", LeftOut)

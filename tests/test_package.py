@@ -3,6 +3,7 @@
 import configparser
 import email
 import importlib.metadata
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -163,3 +164,17 @@ def test_an_installed_package_says_so_too(tmp_path):
     assert (
         done.stdout == "pip install 'SOURCE[report]', where SOURCE is what rnnbench was installed from, a checkout or a wheel\n"
     )
+
+
+def test_every_requirement_that_is_tried_at_its_oldest_has_a_lower_bound():
+    """``make test-oldest`` installs these."""
+    specification = importlib.util.spec_from_file_location("oldest", REPOSITORY / "tools" / "oldest" / "oldest.py")
+    assert specification is not None
+    assert specification.loader is not None
+    tool = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    project = PROJECT["project"]
+    pins = tool.oldest([*project["dependencies"], *project["optional-dependencies"]["report"]])
+    assert {"numpy==1.26", "numba==0.61"} <= set(pins)
+    with pytest.raises(ValueError, match="'numpy' has no lower bound"):
+        tool.oldest(["numpy"])
