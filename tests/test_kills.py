@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from runs import assert_each_once
 
+from rnnbench.scratch import PREFIX
 from rnnbench.store import AnyRow, Contents, End, Failure, Gate, Memory, Startup, Time, Truncation, read
 
 SEED = 20261121
@@ -97,6 +98,20 @@ def test_every_line_is_a_row_and_no_row_is_there_twice(chains):
     for chain in chains:
         assert chain.contents.problems == []
         assert_each_once(chain.contents)
+
+
+def test_no_start_up_is_told_twice(chains):
+    """One for each cell of a backend and number of threads, in each round."""
+    for chain in chains:
+        rows = [row for row in chain.contents.rows if isinstance(row, Startup)]
+        told = [(row.backend, row.case.cell, row.case.threads, row.round) for row in rows]
+        assert len(set(told)) == len(told)
+        assert told
+
+
+def test_no_folder_is_left_but_that_of_the_process_that_killed(folder):
+    """Each life that was killed left one; the next one began by removing it, and the last one of all ended."""
+    assert len(list(folder.glob(f"{PREFIX}*"))) <= 1
 
 
 def test_a_resumed_run_has_the_cases_of_one_that_nothing_ended(chains, whole):
