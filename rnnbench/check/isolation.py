@@ -76,10 +76,9 @@ class Subject(ABC):
     def smallest(self, problem: Problem) -> Smallest | None:
         """The smallest problem on which numbers are still wrong; None where the search for it failed."""
         try:
-            answer = self._ask("smallest", problem=problem)
+            return self._ask("smallest", problem=problem)
         except Failed:
             return None
-        return answer if isinstance(answer, Smallest | None) else msgspec.convert(answer, Smallest)
 
     def _explained(self, wrong: list[Finding], arguments: dict[str, Any]) -> list[Finding]:
         try:

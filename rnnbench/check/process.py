@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from rnnbench import process
 from rnnbench.check.gate import Finding
+from rnnbench.check.smallest import Smallest
 from rnnbench.surroundings import surroundings
 
 
@@ -17,6 +18,7 @@ class WorkerProcess(process.WorkerProcess):
         "examine": list[Finding],
         "explain": list[Finding],
         "expect": None,
+        "smallest": Smallest | None,
     }
 
     def __init__(self, backend: str, env: Iterable[str] = ()) -> None:
