@@ -231,7 +231,7 @@ def test_torch_cudas_timer_gives_seconds_between_two_events_on_the_current_strea
 
 
 def test_numba_cudas_timer_gives_seconds_between_two_events_on_the_stream_of_the_kernels(monkeypatch):
-    timing = pytest.importorskip("rnnbench.impls.numba_cuda.timing", reason="numba_cuda's events need numba-cuda")
+    timing = pytest.importorskip("rnnbench.impls.numba_cuda.event_timer", reason="numba_cuda's events need numba-cuda")
     cuda = SimpleNamespace(event=Event, event_elapsed_time=lambda begin, end: begin.elapsed_time(end))
     monkeypatch.setattr(timing, "require", lambda: cuda)
     monkeypatch.setattr(timing, "numba_stream", lambda: "the stream of the kernels")

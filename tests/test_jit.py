@@ -61,7 +61,11 @@ def test_the_variable_that_the_warning_names_mends_it(read_only, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["check", "numba_cpu", "--level", "smoke", "--cell", "elman"], 4, "numba_cpu cannot run here"),
+        (
+            ["check", "numba_cpu", "--level", "smoke", "--cell", "elman", "--env", "NUMBA_DISABLE_JIT"],
+            4,
+            "numba_cpu cannot run here",
+        ),
         (["machine", "-o", "results"], 4, "numba_cpu cannot run here"),
         (["machine", "--no-roofs", "-o", "results"], 0, ""),
     ],

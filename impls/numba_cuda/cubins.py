@@ -14,12 +14,11 @@ import hashlib
 import inspect
 import json
 import os
-import threading
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from llvmlite import ir
 from numba.cuda import types as numba_types
 
 from rnnbench import cells, spec
+from rnnbench.disk import replace
 from rnnbench.impls.numba_cuda.offline import Binary, compile_kernel
 from rnnbench.spec import Spec
 
@@ -82,6 +82,8 @@ def identity(value: Any) -> Any:
         return [type(value).__name__, *map(identity, value)]
     if isinstance(value, (type, BuiltinFunctionType)):
         return [value.__module__, value.__qualname__]
+    if isinstance(value, ModuleType):
+        return ["module", value.__name__]
     if isinstance(value, FunctionType):
         code = value.__code__
         enclosed = inspect.getclosurevars(value).nonlocals
@@ -145,21 +147,10 @@ def _write(path: Path, binary: Binary, described: dict[str, Any]) -> None:
     kept = binary._asdict() | {"cubin": name}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.with_name(f"{name}.cubin"), binary.cubin)
-        _replace(path, json.dumps(described | {"binary": kept}).encode())
+        replace(path.with_name(f"{name}.cubin"), [binary.cubin])
+        replace(path, [json.dumps(described | {"binary": kept}).encode()])
     except OSError as error:
         warnings.warn(f"{path} cannot be written ({error.strerror}): the kernel is not kept", stacklevel=2)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, beside others who write the same one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        new.write_bytes(content)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def _hash(content: bytes) -> str:

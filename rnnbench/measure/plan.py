@@ -208,9 +208,10 @@ def with_suite_settings(settings: Settings, suite: Suite) -> Settings:
 def _usual(suite: Suite, settings: Settings) -> dict[str, Answers]:
     """What each backend that takes part by default says of itself and of the cases, or the reason why it cannot.
 
-    Raises BackendUnavailable where none can.
+    Raises ArgumentError and UnknownBackend for a name of nothing, and BackendUnavailable where none can.
     """
     own = suite.settings.backends
+    _check_names(own or ())
     found = _asked(own or sorted(registered(GROUP)), suite.cases, settings)
     if all(said.absent for said in found.values()):
         which = f"of suite {suite.name} " if own else ""
@@ -226,12 +227,7 @@ def _chosen(names: Sequence[str], cases: Sequence[Case], settings: Settings) -> 
     One whose library or device is not here is an error, and so are names of nothing; one that does harm when it is imported
     or asked is left out, and told.  Raises ArgumentError, UnknownBackend and BackendUnavailable.
     """
-    known = sorted(registered(GROUP, PEERS, CHOOSERS))
-    for name in names:
-        if missing_file(name):
-            raise UnknownBackend(f"no file {name!r}; expected a registered backend or the path of a module")
-        if not name.endswith(".py") and name not in known:
-            raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(known)}")
+    _check_names(names)
     found = _asked(names, cases, settings)
     for name, said in found.items():
         kind, why = kind_of(said), words(said.absent)
@@ -242,6 +238,15 @@ def _chosen(names: Sequence[str], cases: Sequence[Case], settings: Settings) -> 
     if all(said.absent for said in found.values()):
         raise BackendUnavailable("; ".join(dict.fromkeys(_named(name, said) for name, said in found.items())))
     return found
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = sorted(registered(GROUP, PEERS, CHOOSERS))
+    for name in names:
+        if missing_file(name):
+            raise UnknownBackend(f"no file {name!r}; expected a registered backend or the path of a module")
+        if not name.endswith(".py") and name not in known:
+            raise ArgumentError(f"unknown backend {name!r}; registered are {', '.join(known)}")
 
 
 def _asked(backends: Iterable[str], cases: Sequence[Case], settings: Settings) -> dict[str, Answers]:

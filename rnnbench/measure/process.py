@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -27,9 +27,10 @@ class StartUp(TypedDict):
 
 
 class Sampled(TypedDict):
-    """Seconds per call of each sample, and what the machine did meanwhile."""
+    """Seconds per call of each sample, also by the clock of a device where the backend has one, and what the machine did."""
 
     samples: list[Annotated[float, msgspec.Meta(gt=0)]]
+    device_samples: NotRequired[list[Annotated[float, msgspec.Meta(ge=0)]]]
     events: dict[str, float] | None
 
 
