@@ -58,7 +58,7 @@ function showLeaders(picked, list, baseline) {
       line: [name, result, speeds.length ? `${short(median(speeds))}×` : "", range, ...time, `${own.length} of ${shown.length}`]});
   }
   lines.sort((a, b) => b.rank - a.rank);
-  const heads = ["backend", "result", `speed against ${baseline}`, single ? `${held(Math.min(...here.filter(row => row.status === "measured").map(row => row.rounds)))} interval` : "least to most", ...(single ? ["per call"] : []), "completed"];
+  const heads = ["backend", "result", `speed against ${baseline}`, single ? `${held(Math.min(...list.filter(row => row.status === "measured").map(row => row.rounds)))} interval` : "least to most", ...(single ? ["per call"] : []), "completed"];
   fill(document.querySelector("#here table"), heads, lines.map(entry => entry.line));
 }
 

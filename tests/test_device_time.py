@@ -72,7 +72,12 @@ def test_the_calls_under_a_device_timer_are_as_many_as_of_a_sample_and_waited_fo
     worker.prepare(Problem(GOOD, source="noise"))
     calls, timer, prepared = [], worker._backend.timer, worker._ready()
     call = prepared.call
-    prepared.call = lambda: calls.append(call())
+
+    def counted():
+        calls.append(call())
+        return calls[-1]
+
+    prepared.call = counted
     marks = {}
     start, stop = timer.start, timer.stop
     timer.start = lambda: (marks.update(start=len(calls)), start())
