@@ -72,7 +72,7 @@ def numpy_errors() -> np.errstate:
 
     An exception that the caller ignores stays ignored.
     """
-    ambient: dict[str, Any] = np.geterr()
+    ambient: Any = np.geterr()
     settings: dict[str, Any] = {kind: "ignore" if ambient[kind] == "ignore" else usual for kind, usual in NUMPY_ERRORS.items()}
     return np.errstate(**settings)
 
