@@ -81,7 +81,7 @@ def _compile_exchanges(capability: Capability) -> None:
 @contextmanager
 def compiling_only(capability: Capability, cublas: bool) -> Iterator[None]:
     """Where a kernel would be loaded, it is compiled; where one would be launched, nothing happens."""
-    from rnnbench.impls.numba_cuda import arrays, launching, network
+    from rnnbench.impls.numba_cuda import launching, network
     from rnnbench.impls.numba_cuda.regimes import HOPPER
 
     def compiled(compile_for: Callable[[tuple[Any, ...]], Any], *_: Any) -> Any:
@@ -90,8 +90,7 @@ def compiling_only(capability: Capability, cublas: bool) -> Iterator[None]:
     stand_ins = {"simulated": lambda: False, "load": compiled, "address": lambda _: 0}
     with ExitStack() as held:
         held.enter_context(mock.patch.dict(os.environ, {SIMULATION: "1"}))
-        held.enter_context(mock.patch.multiple(launching, **stand_ins, configuration=_nothing, _start=_nothing, clear=_nothing))
-        held.enter_context(mock.patch.object(arrays, "clear", _nothing))
+        held.enter_context(mock.patch.multiple(launching, **stand_ins, configuration=_nothing, _start=_nothing, _zero=_nothing))
         held.enter_context(mock.patch.object(network, "device_limits", return_value=HOPPER._replace(cublas=cublas)))
         yield
 

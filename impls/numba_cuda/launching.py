@@ -92,12 +92,16 @@ def clear(array: Any) -> None:
 
         DRIVER.clear(array)
     elif array.size:
-        from cuda.bindings import driver
+        _zero(address(array), array.size * array.dtype.itemsize)
 
-        _attach()
-        (error,) = driver.cuMemsetD8Async(address(array), 0, array.size * array.dtype.itemsize, STREAM.get())
-        if error != driver.CUresult.CUDA_SUCCESS:
-            raise BackendUnavailable(f"the driver does not clear memory ({error.name})")
+
+def _zero(place: int, size: int) -> None:
+    from cuda.bindings import driver
+
+    _attach()
+    (error,) = driver.cuMemsetD8Async(place, 0, size, STREAM.get())
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise BackendUnavailable(f"the driver does not clear memory ({error.name})")
 
 
 def address(array: Any) -> int:
