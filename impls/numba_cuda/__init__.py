@@ -1,4 +1,4 @@
-"""Kernels in Numba CUDA: one launch for all time steps where the weights fit on the chip, else a few launches per step.
+"""Numba CUDA kernels, not run on a GPU yet: one launch for all time steps where weights fit on the chip, else a few a step.
 
 Arrays are ``numba.cuda`` device arrays.  On a machine without a GPU everything runs in the simulator (``simulator``) if
 ``RNNBENCH_SIMULATE_CUDA=1`` is set before the first call.  Importing this package needs neither GPU nor numba-cuda:
