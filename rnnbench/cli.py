@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import rnnbench
 from rnnbench import terminal
-from rnnbench.backend import CHOOSERS, GROUP, PEERS, registered
+from rnnbench.backend import GROUP, registered
+from rnnbench.commands.backends import backends
 from rnnbench.commands.best import add_arguments as add_best_arguments
 from rnnbench.commands.export import FORMATS, export
 from rnnbench.commands.machine import machine
@@ -36,7 +37,7 @@ from rnnbench.errors import (
     StoreError,
     UnsupportedSystem,
 )
-from rnnbench.surroundings import named, process_threads
+from rnnbench.surroundings import named
 from rnnbench.system import require_supported
 from rnnbench.terminal import Progress
 
@@ -67,22 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, a pager for example, has gone
         terminal.discard()
         return OK
-
-
-def backends(options: argparse.Namespace) -> int:
-    """List the registered backends, and why one cannot run here; then peers and choosers, which take part where named."""
-    from rnnbench.measure.asking import ask, described
-
-    groups = {"": GROUP, "\npeers, to measure against:": PEERS, "\nchoosers, which run one of the others:": CHOOSERS}
-    listed = {title: sorted(registered(group)) for title, group in groups.items()}
-    names = [name for some in listed.values() for name in some]
-    answers = ask(names, threads=process_threads("OMP_NUM_THREADS"), time_limit=options.time_limit)
-    for title, some in listed.items():
-        if title and some:
-            terminal.show(title)
-        for name in some:
-            terminal.show(f"{name:<{max(map(len, names))}}  {described(answers[name])}")
-    return OK
 
 
 def check(options: argparse.Namespace) -> int:
@@ -351,8 +336,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = add(backends)
+    sub.add_argument("--facts", action="store_true", help="ask each, in a process of its own: versions, or why it cannot run")
     sub.add_argument(
-        "--time-limit", type=_positive(float), metavar="S", help="seconds that each may take to answer (default: 120)"
+        "--time-limit", type=_positive(float), metavar="S", help="with --facts: seconds for each answer (default: 120)"
     )
     add(template)
     sub = add(suites)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from one_layer import KEPT, one_layer_file
 from wrapped_reference import backend_file
 
 import rnnbench
+from rnnbench import backend as backend_module
 from rnnbench import store
 from rnnbench.check.levels import CHEAP
 from rnnbench.measure.plan import Settings, quicker
@@ -213,7 +215,7 @@ def test_help_names_every_command_and_option(command):
 
 
 def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
-    code, text, stderr = command("backends")
+    code, text, stderr = command("backends", "--facts")
     assert (code, stderr) == (0, "")
     own, _, rest = text.partition("\npeers, to measure against:\n")
     peers, _, choosers = rest.partition("\nchoosers, which run one of the others:\n")
@@ -525,7 +527,24 @@ def test_a_number_of_threads_is_no_variable_to_pass_on(command):
     assert "--env is 'OMP_NUM_THREADS'; expected another variable: each case sets its number of threads" in err
 
 
-def test_a_listing_imports_no_backend_into_its_own_process():
-    source = "import sys; from rnnbench.cli import main; main(['backends']); print([m for m in sys.modules if '.impls' in m])"
+@pytest.mark.parametrize("given", [[], ["--facts"]], ids=["lines", "facts"])
+def test_a_listing_imports_no_backend_and_no_library_into_its_own_process(given):
+    source = f"import sys; from rnnbench.cli import main; main(['backends', *{given!r}]); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    modules = done.stdout.splitlines()[-1].split()
+    assert [name for name in modules if ".impls." in name or name in ("torch", "jax", "numba", "onnxruntime")] == []
+
+
+def test_backends_are_listed_with_the_first_line_of_their_modules(command, monkeypatch):
+    entries = entry_points(group="rnnbench.backends")
+    theirs = EntryPoint("theirs", "their_package.backend", "rnnbench.backends")
+    monkeypatch.setattr(
+        backend_module, "entry_points", lambda group: [*entries, theirs] if group == "rnnbench.backends" else ()
+    )
+    code, text, stderr = command("backends")
+    assert (code, stderr) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in text.splitlines() if line)
+    assert lines["torch_nn"] == "torch.nn.RNN, LSTM and GRU: what most people use, as it comes."
+    assert "not run on a GPU yet" in lines["numba_cuda"]
+    assert lines["theirs"] == "from their_package.backend"  # which would run if it were looked for
+    assert text.endswith("rnnbench backends --facts\n")

@@ -108,7 +108,7 @@ def test_there_are_at_least_twenty():
 
 
 def test_a_listing_has_one_line_for_each(installed):
-    done = command(installed, "backends", "--time-limit", LIMIT)
+    done = command(installed, "backends", "--facts", "--time-limit", LIMIT)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     for name, said in SAID.items():
