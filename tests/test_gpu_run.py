@@ -91,8 +91,11 @@ def test_the_wheels_come_first_and_nothing_stays_of_them(folder: Path, tmp_path:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TMPDIR": str(temporary),
     }
+    checkout = tmp_path / "checkout"  # in which it may be called, and whose folders are not laid out as the wheel's
+    (checkout / "rnnbench").mkdir(parents=True)
+    (checkout / "rnnbench" / "__init__.py").write_text("raise SystemExit('of the checkout')")
     done = subprocess.run(
-        ["bash", folder / script, tmp_path / "out"], env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=300
+        ["bash", folder / script, tmp_path / "out"], env=environment, capture_output=True, text=True, cwd=checkout, timeout=300
     )
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[0]

@@ -3,6 +3,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=$(mkdir -p "${1:?where the results go}" && cd "$1" && pwd)
 export PYTHONUNBUFFERED=1
+export PYTHONSAFEPATH=1  # this may be called in a checkout, whose folders are not laid out as the wheel's
 
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
