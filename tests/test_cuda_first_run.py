@@ -18,6 +18,7 @@ from rnnbench.cli import main
 from rnnbench.commands import gpu
 from rnnbench.impls.numba_cuda import device, first_run, offline
 from rnnbench.impls.numba_cuda.layout import MESSAGES, Shape
+from rnnbench.impls.numba_cuda.regimes import HOPPER
 from rnnbench.spec import NARROW
 
 STAND_IN = """
@@ -157,3 +158,8 @@ def test_the_exchanges_that_are_timed_are_those_of_kernels(name: str) -> None:
     found = offline.longest_loop(offline.compile_kernel(kernel.function, kernel.signature, 64))
     assert sum(count for found_name, count in found.items() if found_name.startswith(instruction))
     assert bool(offline.of_family(found, "MEMBAR")) == (name in ("at a cluster barrier", "in a grid"))
+
+
+def test_the_exchanges_that_are_timed_fit_into_a_block_of_an_h100():
+    for shape in first_run.exchange_shapes(HOPPER):
+        assert 4 * first_run.exchanges(shape).shared <= HOPPER.shared, shape

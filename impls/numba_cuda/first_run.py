@@ -256,7 +256,7 @@ def exchanges(shape: Shape) -> Any:
 
     units, lanes = shape.units, shape.lanes
     products = (Product(shape.blocks * units, shape.blocks * units, 1),)
-    (place,), used = places(products, shape)
+    ((place,), _) = places(products, shape)
     rank, begin, ready, arrive, wait, end = meeting(shape, place)
     _, _, sending, collect = sharing(place, shape, 0)
     send, value = sending(1), (np.float32(1),)
@@ -273,7 +273,8 @@ def exchanges(shape: Shape) -> Any:
             collect(shared, mail, s & 1)
         end()
 
-    return TeamKernel(kernel, shape, used, mail_size(products, shape))
+    # no weights are multiplied, whose part of shared memory comes last
+    return TeamKernel(kernel, shape, place.weights, mail_size(products, shape))
 
 
 def main(stage: str) -> None:
