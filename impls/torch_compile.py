@@ -86,6 +86,8 @@ def unavailable() -> str | None:
         return "torch.compile is turned off in this process: unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE"
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
         return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('peers')}"
+    if " " in torch.__file__:
+        return "TorchInductor does not quote the path of PyTorch, which has a blank here: install it in a folder without one"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

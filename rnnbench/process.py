@@ -29,6 +29,9 @@ from rnnbench.system import require_supported
 
 GRACE = 2.0  # seconds between TERM and KILL
 
+STOPPING = 1.0
+"""Seconds in which the system stops a process; one that waits for a device may not."""
+
 MOST_BYTES = 1 << 24
 """Of one answer."""
 
@@ -118,8 +121,15 @@ class WorkerProcess:
         self._strays = [number for number in marked.get(self._mark, ()) if _group(number) not in (self._process.pid, None)]
 
     def stop(self) -> None:
-        """Have the process, its group and its adopted strays run no more until ``go_on``."""
+        """Have the process, its group and its adopted strays run no more until ``go_on``; all its threads have stopped then."""
         self._signal_all(signal.SIGSTOP)
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return
+        deadline = time.monotonic() + STOPPING
+        with contextlib.suppress(ChildProcessError):  # it has ended
+            how = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            while os.waitid(os.P_PID, self._process.pid, how) is None and time.monotonic() < deadline:
+                time.sleep(1e-5)
 
     def go_on(self) -> None:
         self._signal_all(signal.SIGCONT)
