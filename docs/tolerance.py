@@ -18,10 +18,10 @@ from collections.abc import Iterator
 import numpy as np
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, gate
 from rnnbench.check.tolerance import FACTOR, UNIT_ROUNDOFF, closed_form, noisy_runs
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.suite.case import Case
 
 BACKENDS = ("numpy_ref", "numba_cpu", "torch_nn", "torch_eager")
 

@@ -1,1 +1,1 @@
-"""Implementations: one module or package each, all behind the contract of ``rnnbench.backend``."""
+"""Implementations: one module or package each, all behind the contract of ``rnnbench.networks.contract``."""

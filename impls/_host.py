@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.arrays import check_plain
-from rnnbench.backend import State
-from rnnbench.params import Params
-from rnnbench.spec import Spec
-from rnnbench.stack import LayerFunctions
+from rnnbench.networks.arrays import check_plain
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.stacked import LayerFunctions
 
 
 def asarray(array: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def supports(spec: Spec) -> str | None:
 class InFloat32:
     """A layer of arrays of a narrow dtype around one that computes with float32 arrays; results are rounded once.
 
-    ``rnnbench.stack.LayerFunctions``.  NumPy warns where a result is too large for float16 and becomes infinite.
+    ``rnnbench.networks.stacked.LayerFunctions``.  NumPy warns where a result is too large for float16 and becomes infinite.
     """
 
     def __init__(self, layer: LayerFunctions, dtype: np.dtype) -> None:

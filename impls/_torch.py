@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rnnbench.arrays import StandardArrays, check_plain
-from rnnbench.backend import Gradients, State
 from rnnbench.errors import ArgumentError
-from rnnbench.network import CheckedNetwork
-from rnnbench.params import Params
-from rnnbench.spec import BFLOAT16, Spec
-from rnnbench.threads import Limits
+from rnnbench.networks.arrays import StandardArrays, check_plain
+from rnnbench.networks.checked import CheckedNetwork
+from rnnbench.networks.contract import Gradients, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import BFLOAT16, Spec
+from rnnbench.networks.threads import Limits
 
 CPU = torch.device("cpu")
 

@@ -23,17 +23,19 @@ import msgspec
 import numba
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays
-from rnnbench.backend import Gradients, Network, State, load_backend, shipped, unsupported
-from rnnbench.choice import Choice, Measurements, measuring_command, stored
+from rnnbench.choose.choose import Choice, Measurements, measuring_command, stored
 from rnnbench.errors import BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
-from rnnbench.measure.machine import machine_name
-from rnnbench.network import CheckedNetwork, checked_load
-from rnnbench.params import Params
-from rnnbench.spec import Spec
-from rnnbench.store import Case, found_files
-from rnnbench.words import count
+from rnnbench.machine.facts import machine_name
+from rnnbench.networks.arrays import NumpyArrays
+from rnnbench.networks.checked import CheckedNetwork, checked_load
+from rnnbench.networks.contract import Gradients, Network, State, unsupported
+from rnnbench.networks.params import Params
+from rnnbench.networks.registry import load_backend, shipped
+from rnnbench.networks.spec import Spec
+from rnnbench.results.reader import found_files
+from rnnbench.suite.case import Case
+from rnnbench.text import count
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
@@ -174,7 +176,7 @@ def _refused(case: Case, name: str) -> str | None:
 @functools.cache
 def _trouble(name: str) -> str | None:
     """Why a backend cannot be imported here, asked once in a process of its own; None where it can."""
-    from rnnbench.measure.asking import ask, kind_of, words
+    from rnnbench.measure.capabilities import ask, kind_of, words
 
     said = ask([name])[name]
     if said.absent is None:

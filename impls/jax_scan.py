@@ -1,8 +1,8 @@
 """JAX on the CPU: the loop over time is jax.lax.scan, the gradients are jax.vjp's, all of it compiled by XLA.
 
-Arrays are jax.Array on the CPU; ``asarray`` and ``to_numpy`` copy.  The cells are the equations of ``rnnbench.cells``, forward
-only: no derivative is written down.  The input product is one for all time steps, before the loop.  Calls return before
-XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.
+Arrays are jax.Array on the CPU; ``asarray`` and ``to_numpy`` copy.  The forward equations are those of
+``rnnbench.networks.cells``; no derivative is written by hand.  One product computes the inputs of all time steps before the
+loop.  Calls return before XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.
 
 float64 needs jax_enable_x64; it holds while a network runs, in its thread, and nowhere else.  XLA makes one pool of threads
 when it starts: as many as NPROC says, else as processors that the process may use.  A process cannot change that later,
@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.arrays import check_plain
-from rnnbench.backend import Gradients, Network, State
-from rnnbench.cells import Activations
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.installing import how_to_install
-from rnnbench.network import CheckedNetwork, checked_load
-from rnnbench.params import Params
-from rnnbench.spec import Spec
-from rnnbench.surroundings import process_threads
+from rnnbench.networks.arrays import check_plain
+from rnnbench.networks.cells import Activations
+from rnnbench.networks.checked import CheckedNetwork, checked_load
+from rnnbench.networks.contract import Gradients, Network, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
+from rnnbench.processes.environment import process_threads
 
 try:
     import jax
@@ -136,7 +136,7 @@ class ScanNetwork(CheckedNetwork):
 
 
 class _Arrays:
-    """Operations on arrays of one dtype, as ``rnnbench.arrays.Arrays`` asks for them."""
+    """Operations on arrays of one dtype, as ``rnnbench.networks.arrays.Arrays`` asks for them."""
 
     def __init__(self, dtype: np.dtype, device: Device) -> None:
         self._dtype, self._device = dtype, device

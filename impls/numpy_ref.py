@@ -1,7 +1,7 @@
 """The reference implementation: read this one first.  A plain loop over time steps, in NumPy.
 
-Arrays are numpy.ndarray of any memory order.  The equations come from ``rnnbench.cells``; layers and directions from
-``rnnbench.stack``.  What stands here is one layer in one direction: the matrix products around the elementwise
+Arrays are numpy.ndarray of any memory order.  The equations come from ``rnnbench.networks.cells``; layers and directions from
+``rnnbench.networks.stacked``.  What stands here is one layer in one direction: the matrix products around the elementwise
 equations, forward in time and, for the gradients, back.  Speed is no aim.
 """
 
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays, numpy_errors
-from rnnbench.backend import Network, State
-from rnnbench.cells import Activations, Cell, Equations
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
-from rnnbench.network import checked_load
-from rnnbench.params import Params
-from rnnbench.spec import NARROW, Spec
-from rnnbench.stack import StackedNetwork
-from rnnbench.threads import blas_info, blas_limits, together
+from rnnbench.networks.arrays import NumpyArrays, numpy_errors
+from rnnbench.networks.cells import Activations, Cell, Equations
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import Network, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import NARROW, Spec
+from rnnbench.networks.stacked import StackedNetwork
+from rnnbench.networks.threads import blas_info, blas_limits, together
 
 __all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
@@ -112,7 +112,7 @@ class Step(NamedTuple):
 
 
 class Layer:
-    """One layer in one direction (``rnnbench.stack.LayerFunctions``)."""
+    """One layer in one direction (``rnnbench.networks.stacked.LayerFunctions``)."""
 
     def __init__(self, spec: Spec, arithmetic: Arithmetic) -> None:
         self._cell, self._hidden_size, self._arithmetic = spec.kind, spec.hidden_size, arithmetic

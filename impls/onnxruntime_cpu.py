@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: the operators RNN, LSTM and GRU, for inference.
 
-Arrays are numpy.ndarray in host memory.  The model is built from ``rnnbench.convert``: one operator a layer, weights as
-constants, which ONNX Runtime packs when ``load`` or ``update`` makes a session.  It has no operator for BPTT, so
+Arrays are numpy.ndarray in host memory.  The model has one operator for each layer, made by ``rnnbench.networks.convert``.
+Weights are constants, which ONNX Runtime packs when ``load`` or ``update`` makes a session.  It has no operator for BPTT, so
 ``supports_phase`` allows the phase forward alone, and ``record`` and ``backward`` raise ArgumentError.
 
 ``threads=None`` means OMP_NUM_THREADS, else as many threads as processors that the process may use: ONNX Runtime has no
@@ -13,16 +13,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from rnnbench import convert
-from rnnbench.arrays import NumpyArrays
-from rnnbench.backend import Gradients, Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls._host import asarray, synchronize, to_numpy
 from rnnbench.installing import how_to_install
-from rnnbench.network import CheckedNetwork, checked_load
-from rnnbench.params import Params
-from rnnbench.spec import Spec
-from rnnbench.surroundings import process_threads
+from rnnbench.networks import convert
+from rnnbench.networks.arrays import NumpyArrays
+from rnnbench.networks.checked import CheckedNetwork, checked_load
+from rnnbench.networks.contract import Gradients, Network, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
+from rnnbench.processes.environment import process_threads
 
 try:
     import onnxruntime

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import DeviceTimer, Network
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.installing import how_to_install
-from rnnbench.network import checked_load
-from rnnbench.spec import Spec
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import DeviceTimer, Network
+from rnnbench.networks.spec import Spec
 
 try:
     import torch

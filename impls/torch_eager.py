@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnnbench.backend import Network, State
 from rnnbench.errors import BackendUnavailable
 from rnnbench.installing import how_to_install
-from rnnbench.network import checked_load
-from rnnbench.spec import Spec
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import Network, State
+from rnnbench.networks.spec import Spec
 
 try:
     import torch

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rnnbench.backend import Network, State
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.installing import how_to_install
-from rnnbench.network import checked_load
-from rnnbench.spec import Spec
-from rnnbench.threads import Limits
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import Network, State
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.threads import Limits
 
 try:
     import torch

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays
-from rnnbench.backend import Gradients, Network, State
 from rnnbench.impls import torch_nn
 from rnnbench.impls._host import asarray, synchronize, to_numpy
 from rnnbench.impls.torch_nn import info, supports
-from rnnbench.network import CheckedNetwork, checked_load
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.arrays import NumpyArrays
+from rnnbench.networks.checked import CheckedNetwork, checked_load
+from rnnbench.networks.contract import Gradients, Network, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 

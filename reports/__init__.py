@@ -12,9 +12,7 @@ from rnnbench.errors import MissingLibrary
 from rnnbench.installing import how_to_install
 
 if TYPE_CHECKING:
-    from rnnbench.reports.answers import summary_text
     from rnnbench.reports.asv import read_asv, write_asv_html
-    from rnnbench.reports.bars import bar_points, bar_table, bar_text
     from rnnbench.reports.devices import by_device, of_device
     from rnnbench.reports.formats import to_csv, to_json, to_markdown, write_charts
     from rnnbench.reports.frames import Frames, to_pandas
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
     from rnnbench.reports.page import write_html
     from rnnbench.reports.published import beside_published, published_figures
     from rnnbench.reports.side_by_side import write_side_by_side
+    from rnnbench.reports.summary import summary_text
     from rnnbench.reports.tables import fastest, scaling_exponents
+    from rnnbench.reports.versus import bar_points, bar_table, bar_text
 
 _HOMES = {
     "answers": ("summary_text",),

@@ -12,9 +12,9 @@ import pandas as pd
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page
-from rnnbench.reports.parts import Picture
+from rnnbench.reports.encodings import Picture
 from rnnbench.reports.rows import records
-from rnnbench.words import count
+from rnnbench.text import count
 
 VERSION = 2
 """The format of asv 0.6, of results and of benchmarks.json."""

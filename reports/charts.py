@@ -3,15 +3,15 @@
 import re
 from typing import Any, NamedTuple
 
-from rnnbench.backend import CPU
+from rnnbench.networks.contract import CPU
 from rnnbench.reports import theme
 from rnnbench.reports.curves import HIDDEN, LENGTH, WINDOW_MEMORY, WINDOW_TIME, curves, window_error
+from rnnbench.reports.dotplots import gates, startup
+from rnnbench.reports.encodings import Picture
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.heatmap import heatmap
-from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import roofline
 from rnnbench.reports.rows import Rows, chart_rows, intensities, joined, shown_backends
-from rnnbench.reports.strips import gates, startup
 
 NO_ROOFS = (
     "Roofline: this machine's roofs are not stored beside these results; rnnbench machine measures and stores them, and the "

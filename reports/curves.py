@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import altair as alt
 
+from rnnbench.reports.encodings import BY_CELL, Picture, decades, log_x, log_y, lookup, of_backends, scales, values_of
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import BY_CELL, Picture, decades, log_x, log_y, lookup, of_backends, scales, values_of
 
 
 class Curve(NamedTuple):

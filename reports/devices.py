@@ -4,10 +4,10 @@ import re
 
 import pandas as pd
 
-from rnnbench.backend import CPU
 from rnnbench.errors import ArgumentError
+from rnnbench.networks.contract import CPU
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.words import Answer, clipped, listed
+from rnnbench.reports.text import Answer, clipped, listed
 
 
 def by_device(data: Frames) -> dict[str, Frames]:

@@ -12,16 +12,16 @@ import pandas as pd
 import vl_convert
 from pandas.api.types import is_numeric_dtype
 
-from rnnbench.disk import save
 from rnnbench.errors import ArgumentError
-from rnnbench.reports.answers import answers
 from rnnbench.reports.devices import by_device, in_words
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.gallery import gallery
 from rnnbench.reports.published import beside_published, published_rows
+from rnnbench.reports.summary import answers
+from rnnbench.reports.text import duration, printable, times
 from rnnbench.reports.winners import winners
-from rnnbench.reports.words import duration, printable, times
-from rnnbench.words import spreadsheet_safe
+from rnnbench.results.disk import save
+from rnnbench.text import spreadsheet_safe
 
 CHART_FILES = ("svg", "png")
 PNG_SCALE = 2

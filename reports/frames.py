@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from rnnbench.backend import CPU, device_of
+from rnnbench.compare.intervals import median_interval
 from rnnbench.errors import ArgumentError, SpecError, StoreError
-from rnnbench.intervals import median_interval
-from rnnbench.measure.machine_file import Machine, Roofs, load_machine, load_roofs
+from rnnbench.machine.snapshot import Machine, Roofs, load_machine, load_roofs
+from rnnbench.networks.contract import CPU, device_of
 from rnnbench.reports.intervals import verdict
-from rnnbench.rounds import log_ratio
-from rnnbench.store import Case, Contents, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, read, results_files
+from rnnbench.results.reader import Contents, read, results_files
+from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation
+from rnnbench.results.valid import log_ratio
+from rnnbench.suite.case import Case
 
 CASE_FIELDS = Case.__struct_fields__
 _MATHEMATICS = [name for name in CASE_FIELDS if name not in ("dtype", "threads")]

@@ -7,12 +7,12 @@ import altair as alt
 from rnnbench.errors import ArgumentError
 from rnnbench.reports.charts import drawable, pictures, static
 from rnnbench.reports.devices import by_device, in_a_name, in_words, refuse_several
+from rnnbench.reports.encodings import Picture
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import Picture
 from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows
 from rnnbench.reports.sweeps import Sweeps, sweeps
-from rnnbench.reports.words import clipped
+from rnnbench.reports.text import clipped
 
 
 class Drawn(NamedTuple):

@@ -3,10 +3,10 @@
 import altair as alt
 
 from rnnbench.reports import theme
+from rnnbench.reports.caveats import NOISY
+from rnnbench.reports.encodings import BACKEND_HEADER, CELL_HEADER, Picture, lookup
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
-from rnnbench.reports.parts import BACKEND_HEADER, CELL_HEADER, Picture, lookup
-from rnnbench.reports.trust import NOISY
 
 TILE = 46
 TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"

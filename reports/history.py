@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 import altair as alt
 
+from rnnbench.compare.inference import BAND
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.statistics import BAND
 from rnnbench.reports import page
-from rnnbench.reports.parts import Picture, lookup
+from rnnbench.reports.encodings import Picture, lookup
 from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.steps import FEWEST_POINTS, MOST_STEPS, Step
+from rnnbench.reports.text import clipped, count, listed
 from rnnbench.reports.timelines import History, Timeline, changes, commits_between, history
-from rnnbench.reports.words import clipped, count, listed
-from rnnbench.store import results_files
+from rnnbench.results.reader import results_files
 
 MOST_LISTED = 5
 """Steps of one run that are listed at once; the others unfold."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from rnnbench.measure.statistics import CONFIDENCE
+from rnnbench.compare.inference import CONFIDENCE
 
 FEWEST_ROUNDS = 5
 """With fewer values not even their whole range holds 90%: whatever it says is unclear."""

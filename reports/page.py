@@ -11,25 +11,25 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from rnnbench import disk
-from rnnbench.backend import CPU
+from rnnbench.networks.contract import CPU
 from rnnbench.reports import theme
-from rnnbench.reports.answers import answers
+from rnnbench.reports.caveats import doubts
 from rnnbench.reports.charts import pictures
-from rnnbench.reports.costs import break_even
 from rnnbench.reports.devices import in_words
+from rnnbench.reports.downsample import thinned
+from rnnbench.reports.encodings import Picture
+from rnnbench.reports.failures import shortfalls
 from rnnbench.reports.frames import Frames, to_pandas
-from rnnbench.reports.parts import Picture
+from rnnbench.reports.overheads import break_even
 from rnnbench.reports.provenance import provenance
 from rnnbench.reports.published import published_rows
 from rnnbench.reports.reproduce import TEMPLATES
 from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows, chart_rows, device_names, reasons, records, samples, shown_backends
-from rnnbench.reports.shortfalls import shortfalls
+from rnnbench.reports.summary import answers
 from rnnbench.reports.sweeps import AXES, scaling, shared, sweeps
-from rnnbench.reports.thinned import thinned
-from rnnbench.reports.trust import doubts
-from rnnbench.reports.words import clipped, percent
+from rnnbench.reports.text import clipped, percent
+from rnnbench.results import disk
 
 
 def write_html(results: Path | str, output: Path | str) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
-from rnnbench.reports.words import count
+from rnnbench.reports.text import count
 
 MOST_PROBLEMS = 50
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rnnbench.reports.devices import in_words
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.words import duration
+from rnnbench.reports.text import duration
 
 SHAPE = ["cell", "nonlinearity", "phase", "T", "B", "I", "H", "layers", "bidirectional"]
 """What has to be the same for a figure to stand beside a case; dtype, threads and machine are told, and may differ."""

@@ -3,8 +3,8 @@
 import re
 from dataclasses import fields
 
-from rnnbench.spec import Spec
-from rnnbench.store import Case
+from rnnbench.networks.spec import Spec
+from rnnbench.suite.case import Case
 
 _START = """\
 import time

@@ -9,11 +9,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from rnnbench.measure.machine_file import Roofs
+from rnnbench.machine.snapshot import Roofs
+from rnnbench.reports.encodings import NUMBER, Picture, decades, of_backends, scales
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.parts import NUMBER, Picture, decades, of_backends, scales
-from rnnbench.reports.words import Answer, count, listed, percent
-from rnnbench.store import Case
+from rnnbench.reports.text import Answer, count, listed, percent
+from rnnbench.suite.case import Case
 
 KIND = ("dtype", "threads")
 """What a roof is measured for; one kind is shown at a time."""

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnnbench.backend import CPU
+from rnnbench.networks.contract import CPU
+from rnnbench.reports.caveats import NOISY
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.reproduce import spec_source
 from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps
-from rnnbench.reports.trust import NOISY
+from rnnbench.reports.text import cut
 from rnnbench.reports.winners import winners
-from rnnbench.reports.words import cut
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 Rows = list[dict[str, Any]]
 

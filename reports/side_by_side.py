@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import altair as alt
 import msgspec
 
+from rnnbench.compare.comparison import MACHINE, Row, Times, compare_runs, facts_of, times, too_few_rounds
+from rnnbench.compare.inference import BAND, CONFIDENCE, FEWEST
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.comparison import MACHINE, Row, Times, compare_runs, facts_of, times, too_few_rounds
-from rnnbench.measure.statistics import BAND, CONFIDENCE, FEWEST
 from rnnbench.reports import page
-from rnnbench.reports.parts import NUMBER, Picture, lookup, rows_of
+from rnnbench.reports.encodings import NUMBER, Picture, lookup, rows_of
 from rnnbench.reports.provenance import flat
 from rnnbench.reports.rows import Rows, plain
-from rnnbench.reports.words import Answer, clipped, count, listed
-from rnnbench.store import read
+from rnnbench.reports.text import Answer, clipped, count, listed
+from rnnbench.results.reader import read
 
 MOST = 8
 """Runs on one page: as many as there are colours."""

@@ -15,9 +15,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from rnnbench.compare import inference
 from rnnbench.errors import MissingLibrary
 from rnnbench.installing import how_to_install
-from rnnbench.measure import statistics
 
 SHORTEST = 3
 """So many points have one level: of fewer a step cannot be told from a noisy run."""
@@ -91,8 +91,8 @@ def _cuts(values: np.ndarray) -> list[int]:
 def _step(values: np.ndarray, start: int, place: int, end: int) -> tuple[Step, bool]:
     """A step, and whether it counts."""
     before, after = values[max(start, place - NEAREST) : place], values[place : min(end, place + NEAREST)]
-    threshold = statistics.threshold()
-    interval, slower, faster = statistics.unpaired(before, after, threshold)
-    counts = statistics.verdict(interval, threshold, slower, faster) in ("regression", "improvement")
+    threshold = inference.threshold()
+    interval, slower, faster = inference.unpaired(before, after, threshold)
+    counts = inference.verdict(interval, threshold, slower, faster) in ("regression", "improvement")
     ratio, low, high = (math.exp(value) for value in interval[:3])
     return Step(place, ratio, low, high, interval.coverage), counts

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rnnbench.intervals import CONFIDENCE, order_statistic
+from rnnbench.compare.intervals import CONFIDENCE, order_statistic
 from rnnbench.reports.frames import CASE_FIELDS
 from rnnbench.reports.intervals import scaling_exponent
 

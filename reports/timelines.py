@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rnnbench.compare.comparison import Times, facts_of, times
+from rnnbench.compare.intervals import median_interval
 from rnnbench.errors import ArgumentError
-from rnnbench.intervals import median_interval
-from rnnbench.measure.comparison import Times, facts_of, times
 from rnnbench.reports.steps import FEWEST_POINTS, Step, find_steps, require_ruptures
-from rnnbench.reports.words import count
-from rnnbench.store import Case, read
+from rnnbench.reports.text import count
+from rnnbench.results.reader import read
+from rnnbench.suite.case import Case
 
 PROCESSOR = ("machine", "cpu", "architecture", "cores")
 """What parts timelines.  Other facts, such as versions, may change within one, and are told where a step is."""

@@ -7,8 +7,8 @@ import pandas as pd
 
 from rnnbench.reports.devices import by_device
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
-from rnnbench.reports.words import Answer, count, listed, share, times
-from rnnbench.store import PHASES, Case
+from rnnbench.reports.text import Answer, count, listed, share, times
+from rnnbench.suite.case import PHASES, Case
 
 PHASE_WORDS = {
     "forward": "inference (forward)",

@@ -1,6 +1,9 @@
 """rnnbench: which recurrent-network implementation is right, and how fast it is, for your shape, on your machine."""
 
-from rnnbench.backend import Backend, Gradients, Listing, Network, State, backends, choosers, load_backend, peers
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rnnbench import errors
 from rnnbench.errors import (
     ArgumentError,
     BackendUnavailable,
@@ -13,10 +16,16 @@ from rnnbench.errors import (
     TapeError,
     UnknownBackend,
 )
-from rnnbench.params import init_params
-from rnnbench.results import load_results
-from rnnbench.spec import Spec
-from rnnbench.truncation import tbptt
+from rnnbench.networks.contract import Backend, Gradients, Network, State
+from rnnbench.networks.params import init_params
+from rnnbench.networks.registry import Listing, backends, choosers, load_backend, peers
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.truncation import tbptt
+from rnnbench.results.frame import load_results
+
+if TYPE_CHECKING:
+    from rnnbench import check, reports
+    from rnnbench.networks import convert
 
 __version__ = "0.1.0"
 
@@ -38,10 +47,23 @@ __all__ = [
     "TapeError",
     "UnknownBackend",
     "backends",
+    "check",
     "choosers",
+    "convert",
+    "errors",
     "init_params",
     "load_backend",
     "load_results",
     "peers",
+    "reports",
     "tbptt",
 ]
+
+_ON_DEMAND = {"check": "rnnbench.check", "convert": "rnnbench.networks.convert", "reports": "rnnbench.reports"}
+"""Packages that take a while to import, and that few programs need."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return importlib.import_module(_ON_DEMAND[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,6 @@
 
 import sys
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 
 sys.exit(main())

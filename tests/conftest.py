@@ -11,10 +11,10 @@ import threadpoolctl
 from browser import launched
 from wrapped_reference import backend_file
 
-from rnnbench.cli import main
-from rnnbench.measure import asking, references
+from rnnbench.cli.main import main
+from rnnbench.measure import capabilities, expectations
 from rnnbench.measure import run as run_module
-from rnnbench.measure import workers as workers_module
+from rnnbench.measure import worker_pool as workers_module
 
 pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
 
@@ -147,18 +147,18 @@ def workers(monkeypatch):
         log: ClassVar[list] = []  # one per test
 
     monkeypatch.setattr(workers_module, "WorkerProcess", Here)
-    monkeypatch.setattr(references, "WorkerProcess", Here)
-    monkeypatch.setattr(asking, "WorkerProcess", Here)
+    monkeypatch.setattr(expectations, "WorkerProcess", Here)
+    monkeypatch.setattr(capabilities, "WorkerProcess", Here)
     return Here
 
 
 @pytest.fixture
 def simulated_gpu(monkeypatch):
     """The simulator is this process's GPU; no kernel stays from one test to another, which may have planted a fault."""
-    from rnnbench.impls.numba_cuda import device, persistent, simulator  # with numba.cuda, which few tests need
+    from rnnbench.impls.numba_cuda import current_device, device, persistent, simulator  # with numba.cuda, which few tests need
 
     def forget() -> None:
-        for cached in (device.require, device.simulated, device.device_limits, persistent.kernel, simulator.simulated):
+        for cached in (device.require, device.simulated, current_device.device_limits, persistent.kernel, simulator.simulated):
             cached.cache_clear()
 
     monkeypatch.setenv(device.SIMULATION, "1")

@@ -26,15 +26,17 @@ import runs
 from runs import GOOD, Scripted, planned, quiet
 from wrapped_reference import backend_file
 
-from rnnbench import disk, store
 from rnnbench.errors import StoreError
-from rnnbench.measure import asking, references
+from rnnbench.machine.facts import environment
+from rnnbench.measure import capabilities, expectations
 from rnnbench.measure import plan as plan_module
 from rnnbench.measure import run as run_module
-from rnnbench.measure import workers as workers_module
-from rnnbench.measure.machine import environment
+from rnnbench.measure import worker_pool as workers_module
 from rnnbench.measure.plan import Plan, resumed_plan
-from rnnbench.store import Case, Writer
+from rnnbench.results import disk, writer
+from rnnbench.results.reader import read
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 WINDOWED = Case("elman", "tbptt", 8, 2, 3, 4, window=4)
 REFUSED = msgspec.structs.replace(GOOD, T=5)
@@ -42,7 +44,7 @@ REFUSED = msgspec.structs.replace(GOOD, T=5)
 
 CASES = [GOOD, WINDOWED, REFUSED, msgspec.structs.replace(GOOD, threads=4096)]
 ROUNDS = 2
-TRACED = {module.__file__ for module in (run_module, store, disk)}
+TRACED = {module.__file__ for module in (run_module, writer, disk)}
 
 
 class Answers(Scripted):
@@ -127,7 +129,7 @@ def in_a_child(plan: Callable[[], Plan], limit: int, sizes: int) -> tuple[bool, 
 def resumable(path: Path) -> bool:
     """Whether a run can go on: not where it was killed before its first row was whole, and then none was acknowledged."""
     try:
-        store.read(path)
+        read(path)
     except StoreError:
         if any(not left.name.endswith("-0") for left in path.parent.glob("killed-*")):
             raise
@@ -141,7 +143,7 @@ def main(folder: Path, points: int, seed: int) -> None:
     facts = environment()
     plan_module.environment = runs.environment = lambda *_: facts  # asks git, which takes longer than a life
     os.fsync = lambda _: None  # a kill leaves to the kernel what was written; power cuts are not tried
-    workers_module.WorkerProcess = references.WorkerProcess = asking.WorkerProcess = Answers
+    workers_module.WorkerProcess = expectations.WorkerProcess = capabilities.WorkerProcess = Answers
     workers_module.marked = lambda _: {}  # looks through all processes, and these workers are none
     disk.FileIO = Pieces
     draw = random.Random(seed)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rnnbench.measure.machine_file import Roof, Roofs
+from rnnbench.machine.snapshot import Roof, Roofs
 
 
 def tree(folder: Path, files: dict[str, str]) -> Path:

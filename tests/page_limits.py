@@ -12,7 +12,9 @@ import synthetic_results
 from browser import Opened, launched
 
 from rnnbench.reports import write_html
-from rnnbench.store import Case, End, Gate, Memory, Row, Run, Time, Writer
+from rnnbench.results.rows import End, Gate, Memory, Row, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 RUNS = {"10,000 rows": (180, 4, 12), "5,000 results": (1250, 4, 5), "10^5 rows": (1785, 4, 12), "10^5 results": (10_000, 10, 2)}
 """Cases, backends and rounds."""

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 
-from rnnbench.backend import Gradients
 from rnnbench.impls import numpy_ref
 from rnnbench.impls.numpy_ref import asarray, info, supports, synchronize  # noqa: F401  # a part of the contract
+from rnnbench.networks.contract import Gradients
 
 
 class Later(np.lib.mixins.NDArrayOperatorsMixin):

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from rnnbench.reports import to_pandas
-from rnnbench.reports.answers import answers
-from rnnbench.store import Case, End, Row, Run, Time, Writer
+from rnnbench.reports.summary import answers
+from rnnbench.results.rows import End, Row, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 ALL_CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
 CASE = Case("lstm", "step", 4, 2, 3, 5)

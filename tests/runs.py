@@ -11,14 +11,16 @@ from typing import ClassVar
 
 import msgspec
 
-from rnnbench import store
-from rnnbench.cli import _parser
-from rnnbench.commands.plan import plan_of
+from rnnbench.cli.main import _parser
+from rnnbench.cli.plan import plan_of
+from rnnbench.machine.facts import environment
 from rnnbench.measure import run as run_module
-from rnnbench.measure.machine import environment
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan, Settings
-from rnnbench.store import Case, End, Failure, Gate, Memory, Time, Truncation, Writer
+from rnnbench.results.reader import Contents, read
+from rnnbench.results.rows import End, Failure, Gate, Memory, Run, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 GOOD = Case("elman", "step", 3, 2, 3, 3)
 BAD = Case("elman", "step", 3, 2, 3, 4)
@@ -40,7 +42,7 @@ QUICKLY = Settings(rounds=1, samples=PASSES, shortest_sample=1e-5, input="noise"
 
 def planned(folder: Path, names: list[str], cases: list[Case], identity: str = "run", **settings) -> Plan:
     whole = replace(QUICKLY, **settings)
-    row = store.Run(
+    row = Run(
         run=identity,
         started="2026-01-01T00:00:00+00:00",
         suite="tiny",
@@ -57,22 +59,22 @@ def quiet(done: int, total: int, what: str) -> None:
     pass
 
 
-def measured(plan: Plan, progress=quiet) -> store.Contents:
+def measured(plan: Plan, progress=quiet) -> Contents:
     with Writer(plan.path, resume=plan.resumes) as writer:
         if not plan.resumes:
             writer.append(plan.run)
         run_module.run(plan, writer, progress)
-    contents = store.read(plan.path)
+    contents = read(plan.path)
     assert contents.problems == []
     return contents
 
 
-def of(kind: type, contents: store.Contents, **fields) -> list:
+def of(kind: type, contents: Contents, **fields) -> list:
     rows = [row for row in contents.rows if isinstance(row, kind)]
     return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
 
 
-def assert_each_once(contents: store.Contents) -> None:
+def assert_each_once(contents: Contents) -> None:
     """No fact is stored twice, but for what the machine disturbed in a run of another process."""
     times = Counter((row.case, row.backend, row.round) for row in of(Time, contents, disturbed=False))
     others = Counter((type(row), row.case, row.backend) for kind in (Gate, Memory, Failure) for row in of(kind, contents))
@@ -80,7 +82,7 @@ def assert_each_once(contents: store.Contents) -> None:
     assert {key: n for counts in (times, others, windows) for key, n in counts.items() if n > 1} == {}
 
 
-def assert_complete(contents: store.Contents, names, cases, rounds: int) -> None:
+def assert_complete(contents: Contents, names, cases, rounds: int) -> None:
     expected = set(itertools.product(cases, names, range(rounds)))
     assert {(row.case, row.backend, row.round) for row in of(Time, contents)} == expected
     for kind in (Gate, Memory) if measurable() else (Gate,):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.errors import CaptureError
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import arrays, capture, interop, launching
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import Spec
 
 STEPS, BATCH, INPUTS = 2, 3, 4
 
@@ -69,13 +69,13 @@ def runs(regime: str, spec: Spec) -> list[str]:
 
 def stages() -> list[str]:
     """Those of ``rnnbench gpu`` at small sizes, which share their kernels with the networks above: no number is computed."""
-    from rnnbench.impls.numba_cuda import first_run
+    from rnnbench.impls.numba_cuda import bringup
 
-    first_run.HIDDEN, first_run.BATCHES, first_run.STEPS = (256,), (BATCH,), STEPS
-    first_run.DTYPES, first_run.CELLS_TIMED = ("float32",), ("elman",)
-    first_run.GATE_HIDDEN, first_run.GATE_STEPS, first_run.GATE_BATCH = (32,), STEPS, BATCH
+    bringup.HIDDEN, bringup.BATCHES, bringup.STEPS = (256,), (BATCH,), STEPS
+    bringup.DTYPES, bringup.CELLS_TIMED = ("float32",), ("elman",)
+    bringup.GATE_HIDDEN, bringup.GATE_STEPS, bringup.GATE_BATCH = (32,), STEPS, BATCH
     wrong = []
-    for name, stage in first_run.STAGES.items():
+    for name, stage in bringup.STAGES.items():
         found = [json.loads(json.dumps(row)) for row in stage()]
         if not found:
             wrong.append(f"{name} finds nothing")

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rnnbench.measure.machine import machine_name
-from rnnbench.store import Case, Failure, Gate, Run, Time, Writer
+from rnnbench.machine.facts import machine_name
+from rnnbench.results.rows import Failure, Gate, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 Row = Failure | Gate | Time
 

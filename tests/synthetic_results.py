@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rnnbench.measure.machine_file import Finding, Machine, Roof, Roofs, write_machine
-from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation, Writer
+from rnnbench.machine.snapshot import Finding, Machine, Roof, Roofs, write_machine
+from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 BACKENDS = ("numpy_ref", "numba_cpu", "torch_nn", "torch_eager", "numba_cuda")
 CELLS = ("elman", "lstm", "gru")

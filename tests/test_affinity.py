@@ -8,12 +8,13 @@ import pytest
 from runs import GOOD, measured, of, planned, planned_by
 from wrapped_reference import backend_file
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
+from rnnbench.machine.facts import environment
 from rnnbench.measure import affinity
-from rnnbench.measure.machine import environment
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.store import Failure, Time, Writer
+from rnnbench.results.rows import Failure, Time
+from rnnbench.results.writer import Writer
 
 if not hasattr(os, "sched_getaffinity"):
     pytest.skip("this system does not let a process choose its processors", allow_module_level=True)

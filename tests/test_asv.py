@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import rnnbench
-import rnnbench.suites
+import rnnbench.suites.asv
 from rnnbench.measure import memory
-from rnnbench.suites import common, start_up
-from rnnbench.suites.common import BACKENDS, NetworkBenchmark
-from rnnbench.suites.sequence_length import SequenceLength
-from rnnbench.suites.threads import Threads
-from rnnbench.suites.window import Window
+from rnnbench.suites.asv import common, start_up
+from rnnbench.suites.asv.common import BACKENDS, NetworkBenchmark
+from rnnbench.suites.asv.sequence_length import SequenceLength
+from rnnbench.suites.asv.threads import Threads
+from rnnbench.suites.asv.window import Window
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("time_", "timeraw_", "peakmem_", "track_")
@@ -28,7 +28,9 @@ METHODS = ("time_", "timeraw_", "peakmem_", "track_")
 
 def benchmarks() -> list[tuple[type, str]]:
     """Each class with each of its benchmark methods, as asv finds them: in all modules of the folder."""
-    modules = [importlib.import_module(f"rnnbench.suites.{m.name}") for m in pkgutil.iter_modules(rnnbench.suites.__path__)]
+    modules = [
+        importlib.import_module(f"rnnbench.suites.asv.{m.name}") for m in pkgutil.iter_modules(rnnbench.suites.asv.__path__)
+    ]
     classes = {
         member
         for module in modules
@@ -54,7 +56,9 @@ def test_asv_finds_each_benchmark_once_and_no_problem(tmp_path):
     pytest.importorskip("asv_runner", reason="asv is not installed")
     found = tmp_path / "benchmarks.json"
     code = "import sys; from asv_runner.discovery import list_benchmarks; list_benchmarks(sys.argv[1], open(sys.argv[2], 'w'))"
-    subprocess.run([sys.executable, "-c", code, str(ROOT / "suites"), str(found)], check=True, cwd=tmp_path, timeout=1800)
+    subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "suites" / "asv"), str(found)], check=True, cwd=tmp_path, timeout=1800
+    )
     names = sorted(entry["name"] for entry in json.loads(found.read_text("utf-8")))
     assert names == sorted(f"{c.__module__.rpartition('.')[2]}.{c.__name__}.{name}" for c, name in benchmarks())
     assert "sequence_length.SequenceLength.time_step" in names

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import stored_results
 
-from rnnbench.cli import main
-from rnnbench.store import Case
+from rnnbench.cli.main import main
+from rnnbench.suite.case import Case
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "asv_offline" / "asv_offline.py"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import StoreError
 from rnnbench.reports import read_asv, write_asv_html
 from rnnbench.reports.asv import changes

@@ -16,13 +16,13 @@ import rnnbench
 from rnnbench import Spec, StoreError
 from rnnbench.check import check
 from rnnbench.check.levels import trials
-from rnnbench.choice import measuring_command
-from rnnbench.cli import _parser
-from rnnbench.commands.best import _case
+from rnnbench.choose.choose import measuring_command
+from rnnbench.cli.best import _case
+from rnnbench.cli.main import _parser
 from rnnbench.impls import auto, numba_cpu, numpy_ref
 from rnnbench.measure.plan import Settings, new_plan
-from rnnbench.store import Case
-from rnnbench.suite import load_suite
+from rnnbench.suite.case import Case
+from rnnbench.suite.suite import load_suite
 
 SPEC = Spec("lstm", 4, 5)
 PARAMS = rnnbench.init_params(SPEC, seed=0)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench.backend import GROUP, Backend
+from rnnbench.networks.contract import Backend
+from rnnbench.networks.registry import GROUP
 
 SHIPPED = ["numba_cpu", "numba_cuda", "numpy_ref", "torch_eager", "torch_nn"]
 
@@ -29,7 +30,7 @@ def installed(tmp_path, monkeypatch):
     """Make modules from sources by name, registered as the only backends; gives the function that does it."""
     monkeypatch.syspath_prepend(tmp_path)
     entries = []
-    monkeypatch.setattr("rnnbench.backend.entry_points", lambda *, group: [e for e in entries if e.group == group])
+    monkeypatch.setattr("rnnbench.networks.registry.entry_points", lambda *, group: [e for e in entries if e.group == group])
 
     def install(name: str, source: str, module: str | None = None) -> None:
         module = module or f"backend_of_this_test_{name}"
@@ -185,7 +186,7 @@ HEAVY = ("torch", "numba", "llvmlite", "pandas", "altair", "scipy", "onnx", "jax
     ("statement", "needed"),
     [
         ("import rnnbench", ()),
-        ("import rnnbench.cli", ()),
+        ("import rnnbench.cli.main", ()),
         ("import rnnbench.check", ()),
         ("import rnnbench; rnnbench.load_backend('numpy_ref')", ()),
         ("import rnnbench; rnnbench.load_backend('numba_cpu')", ("numba", "llvmlite", "scipy")),

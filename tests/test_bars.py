@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import synthetic_results
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.machine_file import Machine, Roof, Roofs, write_machine
+from rnnbench.machine.snapshot import Machine, Roof, Roofs, write_machine
 from rnnbench.reports import bar_points, bar_table, bar_text, to_pandas
 from rnnbench.reports.frames import Frames
-from rnnbench.store import Case, Failure, Gate, Run, Time, Writer
+from rnnbench.results.rows import Failure, Gate, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 SMALL, LARGE, LARGER = (Case("lstm", "step", 32, B, H, H) for B, H in ((1, 32), (32, 256), (64, 512)))
 ROUNDS = 6

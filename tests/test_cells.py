@@ -1,4 +1,4 @@
-"""Promises of rnnbench.cells: each backward is the derivative of its forward, and no operation widens float32."""
+"""Promises of rnnbench.networks.cells: each backward is the derivative of its forward, and no operation widens float32."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-from rnnbench.cells import CELLS, Activations
+from rnnbench.networks.cells import CELLS, Activations
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
 every_variant = pytest.mark.parametrize(("name", "nonlinearity"), VARIANTS)

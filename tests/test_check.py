@@ -8,10 +8,10 @@ import pytest
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import Problem, compared, expected, gate, outputs
 from rnnbench.check.problem import INPUT_CHANGE
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.suite.case import Case
 
 CAUGHT = 10
 """Times the tolerance: a bug nearer to it than this would be missed at another seed or shape."""

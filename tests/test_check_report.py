@@ -30,7 +30,7 @@ from rnnbench.check import (
 from rnnbench.check.outcome import WHOLE
 from rnnbench.check.refusals import refused
 from rnnbench.check.snippet import loading_code
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 
 def run_snippet(told: str) -> list[str]:

@@ -14,13 +14,15 @@ import stored_results
 import synthetic_results
 from wrapped_reference import backend_file
 
-from rnnbench.choice import Measurements, stored
+from rnnbench.choose.choose import Measurements, stored
+from rnnbench.choose.regret import regret
 from rnnbench.errors import StoreError
-from rnnbench.measure.machine import machine_name
-from rnnbench.regret import regret
-from rnnbench.spec import DTYPES
-from rnnbench.store import Case, Failure, Gate, Time, read
-from rnnbench.suite import estimate
+from rnnbench.machine.facts import machine_name
+from rnnbench.networks.spec import DTYPES
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Failure, Gate, Time
+from rnnbench.suite.case import Case
+from rnnbench.suite.estimate import estimate
 
 CASE = Case("lstm", "step", 64, 8, 64, 64)
 

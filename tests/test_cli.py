@@ -15,11 +15,12 @@ from one_layer import KEPT, one_layer_file
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench import backend as backend_module
-from rnnbench import store
 from rnnbench.check.levels import CHEAP
 from rnnbench.measure.plan import Settings, quicker
-from rnnbench.suite import load_suite, suite_names
+from rnnbench.networks import registry
+from rnnbench.results.reader import Contents, read
+from rnnbench.results.rows import Failure, Time
+from rnnbench.suite.suite import load_suite, suite_names
 
 TINY = """
 name = "tiny"
@@ -373,7 +374,7 @@ def test_a_check_that_is_interrupted_prints_what_it_knows_and_ends_with_130(tmp_
 
 
 def test_the_self_test_prints_its_table_and_tells_whether_a_bug_survived(command, monkeypatch):
-    from rnnbench.check import self_test as module
+    from rnnbench.check import mutation_test as module
 
     class Outcome:
         passed = True
@@ -390,11 +391,11 @@ def test_the_self_test_prints_its_table_and_tells_whether_a_bug_survived(command
 # run and report
 
 
-def stored(text: str) -> store.Contents:
+def stored(text: str) -> Contents:
     """What the file holds that the last line of a run's output names."""
     verb, path = text.splitlines()[-1].split(": ", 1)
     assert verb == "results"
-    return store.read(path)
+    return read(path)
 
 
 def test_a_run_measures_a_backend_in_a_file_and_names_its_results(command, tiny, tmp_path):
@@ -408,7 +409,7 @@ def test_a_run_measures_a_backend_in_a_file_and_names_its_results(command, tiny,
     assert contents.path.parent.parent == Path("out")
     assert contents.path.name.endswith("-tiny.jsonl")
     assert set(contents.run.backends) == {"numpy_ref", path}
-    assert {row.backend for row in contents.rows if isinstance(row, store.Time)} == {"numpy_ref", path}
+    assert {row.backend for row in contents.rows if isinstance(row, Time)} == {"numpy_ref", path}
     assert contents.run.settings["rounds"] == 1
     assert contents.run.command == ["rnnbench", *arguments]
     assert len(text.splitlines()) > 1  # the summary
@@ -438,15 +439,15 @@ def test_a_run_in_which_a_case_failed_ends_with_3_and_keeps_the_rest(command, ti
     assert code == 3
     assert without_progress(stderr) == []
     rows = stored(text).rows
-    assert {row.backend for row in rows if isinstance(row, store.Failure)} == {path}
-    assert {row.case.H for row in rows if isinstance(row, store.Time)} == {3, 4}
+    assert {row.backend for row in rows if isinstance(row, Failure)} == {path}
+    assert {row.case.H for row in rows if isinstance(row, Time)} == {3, 4}
 
 
 def test_a_case_that_a_backend_does_not_support_is_no_failure_of_the_run(command, tiny, tmp_path):
     path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
     code, text, _ = command("run", tiny, "--backends", f"numpy_ref,{path}")
     assert code == 0
-    failures = [row for row in stored(text).rows if isinstance(row, store.Failure)]
+    failures = [row for row in stored(text).rows if isinstance(row, Failure)]
     assert {(row.backend, row.reason, row.message) for row in failures} == {(path, "unsupported", "not ready")}
 
 
@@ -480,7 +481,7 @@ def test_python_m_rnnbench_is_the_command_line(tmp_path):
     assert_one_line((wrong.returncode, wrong.stdout, wrong.stderr), 2, "unknown suite 'nope'")
 
 
-WITHOUT_PANDAS = "import sys; sys.modules['pandas'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+WITHOUT_PANDAS = "import sys; sys.modules['pandas'] = None; from rnnbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_what_to_install(tmp_path, tiny):
@@ -489,7 +490,7 @@ def test_without_the_report_extra_a_run_still_gives_results_and_a_report_says_wh
     assert run.returncode == 0, run.stderr
     (line,) = run.stdout.splitlines()
     path = line.removeprefix("results: ")
-    assert store.read(tmp_path / path).problems == []
+    assert read(tmp_path / path).problems == []
     assert without_progress(run.stderr) == [f"rnnbench: no summary: {needs}"]
     report = in_a_process("-c", WITHOUT_PANDAS, "report", path, cwd=tmp_path)
     assert (report.returncode, report.stdout, report.stderr) == (4, "", f"rnnbench: {needs}\n")
@@ -509,7 +510,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments):
 
 
 def test_the_command_line_starts_without_the_libraries_of_backends_and_reports():
-    code = "import sys, rnnbench.cli; print(sorted({'numba', 'torch', 'pandas', 'altair', 'scipy'} & set(sys.modules)))"
+    code = "import sys, rnnbench.cli.main; print(sorted({'numba', 'torch', 'pandas', 'altair', 'scipy'} & set(sys.modules)))"
     assert in_a_process("-c", code).stdout == "[]\n"
 
 
@@ -529,7 +530,7 @@ def test_a_number_of_threads_is_no_variable_to_pass_on(command):
 
 @pytest.mark.parametrize("given", [[], ["--facts"]], ids=["lines", "facts"])
 def test_a_listing_imports_no_backend_and_no_library_into_its_own_process(given):
-    source = f"import sys; from rnnbench.cli import main; main(['backends', *{given!r}]); print(*sys.modules)"
+    source = f"import sys; from rnnbench.cli.main import main; main(['backends', *{given!r}]); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     modules = done.stdout.splitlines()[-1].split()
     assert [name for name in modules if ".impls." in name or name in ("torch", "jax", "numba", "onnxruntime")] == []
@@ -538,9 +539,7 @@ def test_a_listing_imports_no_backend_and_no_library_into_its_own_process(given)
 def test_backends_are_listed_with_the_first_line_of_their_modules(command, monkeypatch):
     entries = entry_points(group="rnnbench.backends")
     theirs = EntryPoint("theirs", "their_package.backend", "rnnbench.backends")
-    monkeypatch.setattr(
-        backend_module, "entry_points", lambda group: [*entries, theirs] if group == "rnnbench.backends" else ()
-    )
+    monkeypatch.setattr(registry, "entry_points", lambda group: [*entries, theirs] if group == "rnnbench.backends" else ())
     code, text, stderr = command("backends")
     assert (code, stderr) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in text.splitlines() if line)

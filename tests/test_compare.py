@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import stored_results
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
+from rnnbench.compare.comparison import Comparisons, Times, aa_noise, compare_backends, compare_runs, times
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.comparison import Comparisons, Times, aa_noise, compare_backends, compare_runs, times
-from rnnbench.store import Case, Failure, Gate, Run, Time, Writer, read
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Failure, Gate, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 CASES = [Case("lstm", "step", 16, 4, 8, H) for H in (8, 16, 32, 64)]
 ENVIRONMENT = {

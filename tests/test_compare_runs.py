@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench.cli import main
+from rnnbench.cli.main import main
+from rnnbench.compare.intervals import FEWEST, MOST
 from rnnbench.errors import ArgumentError, StoreError
-from rnnbench.intervals import FEWEST, MOST
-from rnnbench.measure import aa, planted, simulation
 from rnnbench.measure.commits import unpack
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.measure.planted import slowed
-from rnnbench.store import Case, Failure, Time, read
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Failure, Time
+from rnnbench.selftests import aa, interval_coverage, slowed_backend
+from rnnbench.selftests.slowed_backend import slowed
+from rnnbench.suite.case import Case
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROUNDS = "6"
@@ -42,7 +44,7 @@ H = 4
 SLOWER = """
 
 import sys
-from rnnbench.measure.planted import SlowedNetwork
+from rnnbench.selftests.slowed_backend import SlowedNetwork
 _plain = load
 
 
@@ -248,8 +250,8 @@ def test_a_slowdown_is_a_share_of_what_calls_take_and_holds_its_own_cost(monkeyp
         nonlocal now
         now += lasts
 
-    monkeypatch.setattr(planted.time, "perf_counter", reading)
-    slow = planted.slowed_call(call, lambda: None, 0.05)
+    monkeypatch.setattr(slowed_backend.time, "perf_counter", reading)
+    slow = slowed_backend.slowed_call(call, lambda: None, 0.05)
     took = []
     for lasts in [1000] * 10 + [1600, 100_000]:
         before = now
@@ -281,9 +283,9 @@ def test_a_bar_is_missed_where_chance_does_not_explain_it(number, total, bar, at
 
 
 def test_the_statistics_are_printed_and_a_missed_bar_is_an_exit_code(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "DRAWS", 1000)
+    monkeypatch.setattr(interval_coverage, "DRAWS", 1000)
     code, out, err = command("self-test", "statistics", "--seed", 1)
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()[3:7]] == ["skewed", "bimodal", "drifting", "clustered"]
-    monkeypatch.setattr(simulation, "BAR", (0.97, 0.98))
+    monkeypatch.setattr(interval_coverage, "BAR", (0.97, 0.98))
     assert command("self-test", "statistics")[0] == 1

@@ -12,7 +12,7 @@ import rnnbench
 from rnnbench.check import Interrupted, Report, Trial, check, check_all, problems, totals, trials
 from rnnbench.check.isolation import LOSSES
 from rnnbench.check.outcome import WHOLE
-from rnnbench.spec import DTYPES, NARROW
+from rnnbench.networks.spec import DTYPES, NARROW
 
 SMALL_LIMIT = 8.0
 """Seconds for what takes milliseconds, or for the import of NumPy and SciPy on a busy machine."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from checked_here import here
 
-from rnnbench.backend import Backend, Network, load_backend
 from rnnbench.check import PROMISES, trials
 from rnnbench.check.levels import CHEAP
 from rnnbench.check.report import PAGE, anchor
+from rnnbench.networks.contract import Backend, Network
+from rnnbench.networks.registry import load_backend
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")

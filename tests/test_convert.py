@@ -1,4 +1,4 @@
-"""Promises of rnnbench.convert: there and back to the bit, and what does not fit is refused.  Takes 2 s."""
+"""Promises of rnnbench.networks.convert: there and back to the bit, and what does not fit is refused.  Takes 2 s."""
 
 import sys
 import warnings
@@ -8,8 +8,10 @@ import pytest
 from conversion_cases import assert_same_bits, assert_same_params, named, specs
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
-from rnnbench.convert import from_keras, from_onnx, from_torch, onnx_operator, to_keras, to_onnx, to_torch
-from rnnbench.spec import DTYPES
+from rnnbench.networks.convert.keras import from_keras, to_keras
+from rnnbench.networks.convert.onnx import from_onnx, onnx_operator, to_onnx
+from rnnbench.networks.convert.torch import from_torch, to_torch
+from rnnbench.networks.spec import DTYPES
 
 JORDAN = Spec("jordan", 3, 2)
 

@@ -12,9 +12,11 @@ import pytest
 from conversion_cases import assert_same_params, named, specs
 
 from rnnbench import Spec, init_params
-from rnnbench.cells import Activations
-from rnnbench.convert import from_onnx, from_torch, onnx_operator, to_keras, to_onnx, to_torch
 from rnnbench.impls import numpy_ref
+from rnnbench.networks.cells import Activations
+from rnnbench.networks.convert.keras import to_keras
+from rnnbench.networks.convert.onnx import from_onnx, onnx_operator, to_onnx
+from rnnbench.networks.convert.torch import from_torch, to_torch
 
 # The same network on the other side: what the tolerance is
 

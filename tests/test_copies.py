@@ -10,7 +10,7 @@ import pytest
 
 import rnnbench
 from rnnbench import BackendUnavailable, Spec
-from rnnbench.network import CheckedNetwork
+from rnnbench.networks.checked import CheckedNetwork
 
 SPEC = Spec("gru", 5, 64)
 BACKENDS = ["numpy_ref", "numba_cpu", "torch_nn", "torch_eager", "torch_nn_numpy", "jax_scan", "onnxruntime", "auto"]

@@ -18,8 +18,8 @@ from numba import from_dtype, njit, types
 from rnnbench.check import check
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.products import packed, packed_size, products, room_for, rounded_up
-from rnnbench.impls.numba_cpu.target import AVX2, AVX512, MOST_ROWS, NEON, PLAIN, Target, current_target
-from rnnbench.spec import BFLOAT16
+from rnnbench.jit.target import AVX2, AVX512, MOST_ROWS, NEON, PLAIN, Target, current_target
+from rnnbench.networks.spec import BFLOAT16
 
 TARGETS = [AVX512, AVX2, NEON, PLAIN]
 
@@ -282,7 +282,7 @@ def narrowed(**variables: str) -> dict[str, str]:
 
 
 def name_in_a_process(environment: dict[str, str]) -> str:
-    code = "from rnnbench.impls.numba_cpu.target import current_target; print(current_target().name)"
+    code = "from rnnbench.jit.target import current_target; print(current_target().name)"
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=1800
     )

@@ -25,18 +25,18 @@ from numba import njit
 
 import rnnbench
 from rnnbench import Spec
-from rnnbench.cells import CELLS
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cpu
 from rnnbench.impls.numba_cpu import weights, workers
-from rnnbench.impls.numba_cpu.barrier import Team, meet
+from rnnbench.impls.numba_cpu.buffers import Rooms
 from rnnbench.impls.numba_cpu.products import packed
-from rnnbench.impls.numba_cpu.rooms import Rooms
-from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
-from rnnbench.patience import Patience
-from rnnbench.store import Case
+from rnnbench.jit.barrier import Team, meet
+from rnnbench.jit.target import current_target
+from rnnbench.networks.cells import CELLS
+from rnnbench.processes.patience import Patience
+from rnnbench.suite.case import Case
 
 LIMIT = 240
 """Seconds for what is done in a process of its own, many times what it needs where it compiles everything first.  Those in

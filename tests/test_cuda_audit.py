@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
 from rnnbench.impls.numba_cuda.layout import MESSAGES
@@ -41,7 +41,7 @@ def test_json_has_what_the_table_has(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_every_cell_nonlinearity_and_kernel_is_among_them() -> None:
-    from rnnbench.cells import CELLS
+    from rnnbench.networks.cells import CELLS
 
     todo = audit.configurations()
     assert {(one.cell, one.nonlinearity) for one in todo} == {(c, n) for c, kind in CELLS.items() for n in kind.nonlinearities}

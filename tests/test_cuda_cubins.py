@@ -17,14 +17,14 @@ if MISSING := device.missing_compiler():
 from numba import cuda
 from numba.cuda import types as numba_types
 
-from rnnbench.cells import CELLS
-from rnnbench.cli import main
-from rnnbench.impls.numba_cuda import ahead, cubins, first_run, persistent
+from rnnbench.cli.main import main
+from rnnbench.impls.numba_cuda import ahead, bringup, cubins, persistent
 from rnnbench.impls.numba_cuda.intrinsics import write_values
 from rnnbench.impls.numba_cuda.launching import TeamKernel
 from rnnbench.impls.numba_cuda.layout import Shape
 from rnnbench.impls.numba_cuda.offline import HOPPER, Binary
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import Spec
 
 SHAPE = Shape(1, 8, 8, 1, 0)
 
@@ -79,7 +79,7 @@ def two_arrays(a, mail, steps, batch, reverse, first):
 
 
 def exchanges(shape: Shape) -> TeamKernel:
-    return first_run.exchanges(shape)
+    return bringup.exchanges(shape)
 
 
 def kernel(function: Callable[..., None] = one_array, shape: Shape = SHAPE) -> TeamKernel:

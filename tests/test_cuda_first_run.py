@@ -13,13 +13,12 @@ import pytest
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
-from rnnbench.cells import CELLS
-from rnnbench.cli import main
-from rnnbench.commands import gpu
-from rnnbench.impls.numba_cuda import device, first_run, offline
+from rnnbench.cli.main import gpu, main
+from rnnbench.impls.numba_cuda import bringup, device, offline
 from rnnbench.impls.numba_cuda.layout import MESSAGES, Shape
 from rnnbench.impls.numba_cuda.regimes import HOPPER
-from rnnbench.spec import NARROW
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import NARROW
 
 STAND_IN = """
 import json, sys, time
@@ -101,14 +100,14 @@ def test_the_simulator_is_no_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_every_stage_has_its_share_of_the_time() -> None:
-    assert list(gpu.SHARES) == list(first_run.STAGES)
+    assert list(gpu.SHARES) == list(bringup.STAGES)
 
 
 @pytest.mark.usefixtures("simulated_gpu")
 def test_the_gate_covers_every_cell_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"GATE_HIDDEN": (3,), "GATE_STEPS": 2, "GATE_BATCH": 1}.items():
-        monkeypatch.setattr(first_run, name, value)
-    found = list(first_run.gates())
+        monkeypatch.setattr(bringup, name, value)
+    found = list(bringup.gates())
     assert {(row["cell"], row["dtype"]) for row in found} == {(cell, d) for cell in CELLS for d in ("float32", *NARROW)}
     assert "lstm" in {row["cell"] for row in found if row.get("exchange") == MESSAGES}
     assert all(row["passed"] for row in found), found
@@ -120,13 +119,13 @@ def test_the_phases_that_are_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="PyTorch is missing: pip install -e '.[torch]' in the checkout of rnnbench")
     from rnnbench.impls.numba_cuda.graphs import captured
 
-    monkeypatch.setattr(first_run, "STEPS", 2)
-    monkeypatch.setattr(first_run, "DEVICE", "cpu")
-    for cell in first_run.CELLS_TIMED:
-        found = {phase: call() for phase, call in first_run.of_torch(cell, 3, 1, "bfloat16").items()}
+    monkeypatch.setattr(bringup, "STEPS", 2)
+    monkeypatch.setattr(bringup, "DEVICE", "cpu")
+    for cell in bringup.CELLS_TIMED:
+        found = {phase: call() for phase, call in bringup.of_torch(cell, 3, 1, "bfloat16").items()}
         assert tuple(found["forward"][0].shape) == tuple(found["step"][0].shape) == (2, 1, 3)
         assert len(found["step"]) == 1 + 4
-    for phase, call in first_run.of_numba_cuda("lstm", 3, 1, "bfloat16").items():
+    for phase, call in bringup.of_numba_cuda("lstm", 3, 1, "bfloat16").items():
         graph = captured(call)
         graph.replay()
         found = graph.outputs[0] if phase == "forward" else graph.outputs.x
@@ -147,7 +146,7 @@ def test_the_exchanges_that_are_timed_are_those_of_kernels(name: str) -> None:
     from rnnbench.impls.numba_cuda import simulator
 
     shape, instruction = EXCHANGES[name]
-    kernel = first_run.exchanges(shape)
+    kernel = bringup.exchanges(shape)
     mail = np.zeros(kernel.mail + 1, "float32")
     cluster = 1 if shape.grid else shape.blocks
     given = {"blocks": shape.blocks, "threads": 64, "cluster": cluster, "shared": kernel.shared}
@@ -161,5 +160,5 @@ def test_the_exchanges_that_are_timed_are_those_of_kernels(name: str) -> None:
 
 
 def test_the_exchanges_that_are_timed_fit_into_a_block_of_an_h100():
-    for shape in first_run.exchange_shapes(HOPPER):
-        assert 4 * first_run.exchanges(shape).shared <= HOPPER.shared, shape
+    for shape in bringup.exchange_shapes(HOPPER):
+        assert 4 * bringup.exchanges(shape).shared <= HOPPER.shared, shape

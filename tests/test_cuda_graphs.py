@@ -22,7 +22,7 @@ from rnnbench.impls.numba_cuda import capture, interop, launching
 from rnnbench.impls.numba_cuda.graphs import captured
 from rnnbench.impls.numba_cuda.interop import from_torch, to_torch
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
-from rnnbench.spec import Spec
+from rnnbench.networks.spec import Spec
 
 SPECS = {
     "cluster-lstm-bfloat16": Spec("lstm", 2, 3, dtype="bfloat16"),

@@ -13,7 +13,7 @@ import rnnbench
 from rnnbench.errors import ArgumentError
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import interop, launching
-from rnnbench.spec import DTYPES, Spec
+from rnnbench.networks.spec import DTYPES, Spec
 
 pytestmark = pytest.mark.usefixtures("simulated_gpu")
 

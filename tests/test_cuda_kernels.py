@@ -16,7 +16,6 @@ from rewritten import rewritten
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
-from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, expected, gate
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import (
@@ -31,8 +30,9 @@ from rnnbench.impls.numba_cuda import (
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, backward_products, forward_products
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
 from rnnbench.impls.numba_cuda.simulated_faults import SimulationError
-from rnnbench.spec import NARROW, Spec
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import NARROW, Spec
+from rnnbench.suite.case import Case
 
 ROOMY = Limits(threads=96, resident=128, shared=1 << 20, cluster=3, multiprocessors=3, tensor_cores=True)
 TIGHT = ROOMY._replace(resident=16)

@@ -13,7 +13,7 @@ import rnnbench
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda.memory import Pool
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
-from rnnbench.spec import Spec
+from rnnbench.networks.spec import Spec
 
 pytestmark = pytest.mark.usefixtures("simulated_gpu")
 

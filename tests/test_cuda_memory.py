@@ -25,7 +25,7 @@ from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import interop, memory
 from rnnbench.impls.numba_cuda.memory import GRAIN, Pool
 from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
-from rnnbench.spec import Spec
+from rnnbench.networks.spec import Spec
 
 # of every regime, layers, directions and dtype at least one
 SPECS = {

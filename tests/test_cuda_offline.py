@@ -11,7 +11,7 @@ import pytest
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda import offline
-from rnnbench.spec import NARROW
+from rnnbench.networks.spec import NARROW
 
 MISSING = offline.missing_toolchain()
 needs_toolchain = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
@@ -165,7 +165,7 @@ def test_kernels_of_narrow_dtypes_round_with_one_instruction(name: str, dtype: s
     """None of them takes subnormal numbers for zero, which is what FTZ means."""
     from rnnbench.impls.numba_cuda.kernels import Cube, copy, matrix, plus_in
     from rnnbench.impls.numba_cuda.launching import signature
-    from rnnbench.spec import Spec
+    from rnnbench.networks.spec import Spec
 
     half, single = (np.zeros(1, Spec("elman", 1, 1, dtype=of).numpy_dtype) for of in (dtype, "float32"))
     cubes = [Cube(array, 0, 1, 1, 1) for array in (half, single)]

@@ -7,7 +7,6 @@ pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[c
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
 from rnnbench.impls.numba_cuda.regimes import (
@@ -23,7 +22,8 @@ from rnnbench.impls.numba_cuda.regimes import (
     choose,
     with_rows,
 )
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import Spec
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_what_was_compiled_ahead_is_what_a_run_loads(driver: standin.StandIn, ra
     """``rnnbench cuda-warm`` goes the way that a network goes: nothing is left to compile on a GPU's time."""
     (tmp_path / "case.toml").write_text(WARMED)
     kept = {"RNNBENCH_CUBINS": str(tmp_path / "cubins")}
-    warmed = driver.python("-m", "rnnbench.cli", "cuda-warm", "--for", tmp_path / "case.toml", log=tmp_path / "none", **kept)
+    warmed = driver.python("-m", "rnnbench", "cuda-warm", "--for", tmp_path / "case.toml", log=tmp_path / "none", **kept)
     assert warmed.code == 0, warmed.errors
     assert "kernels" in warmed.output
     assert warmed.log == []

@@ -22,7 +22,6 @@ from numba import cuda
 from numba.cuda.types import float32, int64
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, expected, gate
 from rnnbench.impls import numba_cuda, numpy_ref
 from rnnbench.impls.numba_cuda import (
@@ -41,8 +40,9 @@ from rnnbench.impls.numba_cuda.layout import backward_products, forward_products
 from rnnbench.impls.numba_cuda.matrix_intrinsics import collect_sums, leave_sums, post_half, tile_product
 from rnnbench.impls.numba_cuda.regimes import TENSOR_GRID, Limits, Regime, tensor_grid_of
 from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
-from rnnbench.spec import Spec
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import Spec
+from rnnbench.suite.case import Case
 
 ROOMY = Limits(threads=64, resident=128, shared=1 << 20, cluster=0, multiprocessors=5, tensor_cores=True)
 TIGHT = ROOMY._replace(resident=8)

@@ -12,11 +12,11 @@ from runs import GOOD, QUICKLY, assert_complete, measured, of, planned
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench import store
 from rnnbench.check import Problem
 from rnnbench.measure import worker as worker_module
 from rnnbench.measure.worker import Worker
-from rnnbench.store import Failure, Time
+from rnnbench.results.rows import Failure, Row, Time
+from rnnbench.suite.case import Case
 
 TIMER = """
 import time
@@ -131,8 +131,8 @@ def test_what_waits_for_another_device_may_keep_a_core_of_its_own_busy(tmp_path,
 
 
 def test_rows_without_device_samples_read_and_rows_with_them_read_without_the_field(run, tmp_path):
-    class Older(store.Row, frozen=True, tag="time"):
-        case: store.Case
+    class Older(Row, frozen=True, tag="time"):
+        case: Case
         backend: str
         round: int
         position: int

@@ -8,10 +8,10 @@ from rnnbench.check import Problem, expected, gate
 from rnnbench.check.diagnosis import explained
 from rnnbench.check.levels import SMALL
 from rnnbench.check.mutants import MUTANTS
-from rnnbench.check.mutants.planting import in_network
+from rnnbench.check.mutants.hooks import in_network
 from rnnbench.check.problem import INPUT_CHANGE
-from rnnbench.cli import CHECK_FAILED, main
-from rnnbench.store import Case
+from rnnbench.cli.main import CHECK_FAILED, main
+from rnnbench.suite.case import Case
 
 PLANTED = {mutant.name: mutant for mutant in MUTANTS}
 

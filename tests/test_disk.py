@@ -10,8 +10,8 @@ import pytest
 import synthetic_results
 
 import rnnbench
-from rnnbench import disk
-from rnnbench.store import results_files
+from rnnbench.results import disk
+from rnnbench.results.reader import results_files
 
 OLD = b"what was there, and is good"
 
@@ -115,14 +115,14 @@ def test_a_look_at_the_machine_that_cannot_be_written_whole_leaves_no_file(comma
 WRITES = re.compile(r"""\.write_(?:text|bytes)\(|open\([^()]*["'][rwxb+]*[awx][b+]*["']|savez""")
 
 PRIVATE = {
-    "rnnbench/disk.py",  # the function itself
-    "rnnbench/terminal.py",  # /dev/null
-    "rnnbench/check/files.py",  # from here on files that one process writes for another, in a folder of their own
-    "rnnbench/measure/planted.py",
+    "rnnbench/results/disk.py",  # the function itself
+    "rnnbench/cli/terminal.py",  # /dev/null
+    "rnnbench/check/expected_files.py",  # from here on files that one process writes for another, in a folder of their own
+    "rnnbench/selftests/slowed.py",
     "rnnbench/measure/commits.py",
     "rnnbench/measure/memory.py",  # a switch of the kernel's
-    "rnnbench/commands/gpu.py",  # rows, appended as they come
-    "rnnbench/process.py",  # from here on pipes
+    "rnnbench/cli/gpu.py",  # rows, appended as they come
+    "rnnbench/processes/worker_process.py",  # from here on pipes
     "rnnbench/measure/worker.py",
     "impls/numba_cuda/offline.py",
     "tools/oldest/oldest.py",

@@ -7,12 +7,13 @@ import pytest
 from runs import GOOD, NAMES, PASSES, WIDE, measured, of, planned
 
 from rnnbench.check import Problem
-from rnnbench.measure import events
+from rnnbench.measure import disturbances
 from rnnbench.measure.plan import Settings, quicker, resumed_plan
 from rnnbench.measure.worker import Worker
 from rnnbench.reports import summary_text, to_pandas
-from rnnbench.results import load_results
-from rnnbench.store import Case, End, Time
+from rnnbench.results.frame import load_results
+from rnnbench.results.rows import End, Time
+from rnnbench.suite.case import Case
 
 # what disturbs it
 
@@ -26,7 +27,7 @@ def disturbed_in(workers, monkeypatch, *, backend, turns, events) -> None:
         if call == "sample":
             count[self.backend] += 1
             hit = self.backend == backend and -(-count[backend] // PASSES) in turns
-            answer["events"] = {"steal": 0.0, "run_delay": 0.0, "canary_s": 1e-3} | (events if hit else {})
+            answer["events"] = {"steal": 0.0, "run_delay": 0.0, "canary_s": 1e-3} | (disturbances if hit else {})
             answer["samples"] = [9e-3 if hit else 1e-3] * arguments["count"]
         return answer
 
@@ -39,7 +40,7 @@ BEYOND = [{"steal": 0.011}, {"run_delay": 0.243}, {"canary_s": 1.031e-3}, {"cana
 
 @pytest.mark.parametrize("events", BEYOND, ids=str)
 def test_a_round_that_the_machine_disturbed_is_measured_once_more_on_all_backends(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=disturbances)
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=6))
     once = [(n, False) for n in range(6)]
     for name in NAMES:
@@ -47,7 +48,7 @@ def test_a_round_that_the_machine_disturbed_is_measured_once_more_on_all_backend
         assert [(row.round, row.disturbed) for row in rows] == [*once[:4], (4, True), *once[4:]]
     raw, *_ = of(Time, contents, backend="numba_cpu", disturbed=True)
     assert raw.samples == [9e-3] * 2
-    assert {name: raw.events[name] for name in events} == events
+    assert {name: raw.events[name] for name in disturbances} == disturbances
 
 
 WITHIN = [{"steal": 0.009}, {"run_delay": 0.241}, {"canary_s": 1.029e-3}, {"canary_s": 0.971e-3}]
@@ -55,10 +56,10 @@ WITHIN = [{"steal": 0.009}, {"run_delay": 0.241}, {"canary_s": 1.029e-3}, {"cana
 
 @pytest.mark.parametrize("events", WITHIN, ids=str)
 def test_events_within_their_limits_are_stored_and_disturb_nothing(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=disturbances)
     rows = of(Time, measured(planned(tmp_path, NAMES, [GOOD], rounds=6)), backend="numba_cpu")
     assert [(row.round, row.disturbed) for row in rows] == [(n, False) for n in range(6)]
-    assert {name: rows[4].events[name] for name in events} == events
+    assert {name: rows[4].events[name] for name in disturbances} == disturbances
 
 
 def test_a_round_that_is_disturbed_again_is_not_measured_a_third_time(workers, tmp_path, monkeypatch):
@@ -70,8 +71,8 @@ def test_a_round_that_is_disturbed_again_is_not_measured_a_third_time(workers, t
 @pytest.mark.parametrize(("seconds", "limit"), [(0.003, 0.02 + 4 / 3), (0.025, 0.18), (2.0, 0.022), (1000.0, 0.020004)])
 def test_waiting_counts_beyond_one_slice_of_the_processor(seconds, limit):
     """Of short samples that is most of their time, of long ones the limit itself."""
-    assert not events.disturbing({"run_delay": limit * 0.9999}, seconds)
-    assert events.disturbing({"run_delay": limit * 1.0001}, seconds)
+    assert not disturbances.disturbing({"run_delay": limit * 0.9999}, seconds)
+    assert disturbances.disturbing({"run_delay": limit * 1.0001}, seconds)
 
 
 def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, monkeypatch):
@@ -193,8 +194,8 @@ def test_a_watch_tells_what_was_stolen_and_waited_for_since(tmp_path, monkeypatc
     clock = iter([10.0, 12.0])
     watched = proc(tmp_path, 0, 0, {1: 1_000_000_000, 2: 0})
     with monkeypatch.context() as patched:
-        patched.setattr(events.time, "perf_counter", lambda: next(clock))
-        watch = events.Watch(watched)
+        patched.setattr(disturbances.time, "perf_counter", lambda: next(clock))
+        watch = disturbances.Watch(watched)
         proc(tmp_path, 1000, 30, {1: 1_050_000_000, 2: 10_000_000})
         found = watch.events()
     assert found == {"steal": pytest.approx(0.03), "run_delay": pytest.approx(0.03)}
@@ -213,30 +214,30 @@ def test_a_watch_tells_what_was_stolen_and_waited_for_since(tmp_path, monkeypatc
 )
 def test_stolen_time_is_judged_over_at_least_so_long_that_one_tick_is_within_the_limit(tmp_path, looks, now, steal):
     (first, *more) = looks
-    watch = events.Watch(proc(tmp_path, *first, {1: 0}))
+    watch = disturbances.Watch(proc(tmp_path, *first, {1: 0}))
     for one in more:
         proc(tmp_path, *one)
         watch.begin()
     proc(tmp_path, *now)
     found = watch.events()
     assert found.get("steal") == steal
-    assert events.disturbing({"steal": found.get("steal", 0.0)}, 1e-3) is (steal == 0.02)
+    assert disturbances.disturbing({"steal": found.get("steal", 0.0)}, 1e-3) is (steal == 0.02)
 
 
 def test_a_worker_looks_at_what_was_stolen_before_each_case_too(monkeypatch):
     """Judged from the last case's samples on, a quiet case would share in what was stolen since."""
     worker, looks = Worker("numpy_ref"), []
-    monkeypatch.setattr(events.Watch, "look", lambda _: looks.append("look"))
+    monkeypatch.setattr(disturbances.Watch, "look", lambda _: looks.append("look"))
     worker.prepare(Problem(GOOD, source="noise"))
     assert looks == ["look"]
 
 
 def test_a_watch_on_a_system_without_proc_tells_nothing(tmp_path):
-    assert events.Watch(tmp_path / "none").events() is None
+    assert disturbances.Watch(tmp_path / "none").events() is None
 
 
 def test_real_workers_store_events_where_the_system_tells_them(tmp_path):
     (row, *_) = of(Time, measured(planned(tmp_path, ["numpy_ref"], [GOOD])))
-    assert (row.events is None) is (events.Watch().events() is None)
+    assert (row.events is None) is (disturbances.Watch().events() is None)
     if row.events is not None:
         assert row.events["canary_s"] > 0

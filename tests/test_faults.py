@@ -12,7 +12,7 @@ from runs import BAD, GOOD, LIMIT, LONG, PATIENCE, assert_each_once, measured, o
 from wrapped_reference import backend_file
 
 from rnnbench.measure.memory import measurable
-from rnnbench.store import End, Failure, Gate, Memory, Time
+from rnnbench.results.rows import End, Failure, Gate, Memory, Time
 
 pytestmark = pytest.mark.usefixtures("machine_at_rest", "no_process_left_behind")
 

@@ -17,10 +17,12 @@ import fuzzing
 import pytest
 from stored_results import write
 
-from rnnbench import cli
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.machine import machine_name
-from rnnbench.store import Case, End, Failure, Gate, Memory, Startup, Truncation, Writer
+from rnnbench.machine.facts import machine_name
+from rnnbench.results.rows import End, Failure, Gate, Memory, Startup, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 SEED = 20261128
 MOST_SECONDS, MOST_BYTES = 10.0, 500 * 10**6
@@ -105,13 +107,13 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
         raise ArgumentError("would run")
 
     import rnnbench.check
-    import rnnbench.check.self_test
-    from rnnbench.commands import gpu, machine, self_test
+    import rnnbench.check.mutation_test
+    from rnnbench.cli.main import gpu, machine, self_test
     from rnnbench.measure import commits, plan, run
 
     for module, name in (
         (rnnbench.check, "check_all"),
-        (rnnbench.check.self_test, "self_test"),
+        (rnnbench.check.mutation_test, "self_test"),
         (run, "run"),
         (run, "run_into_new_file"),
         (commits, "measure_commits"),
@@ -121,7 +123,7 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
         (self_test, "aa"),
         (self_test, "store"),
         (self_test, "statistics"),
-        (cli, "backends"),
+        (main, "backends"),
     ):
         patched.setattr(module, name, would_run)
 
@@ -132,7 +134,7 @@ def outcome(arguments: list[str]) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what libraries say of numbers that nobody measured
-            code = cli.main(arguments)
+            code = main.main(arguments)
     except SystemExit as end:
         code = end.code
     except BaseException as error:  # whatever it is, it is a fault
@@ -195,7 +197,7 @@ def test_command_lines_that_nobody_meant_end_without_a_traceback(good, tmp_path,
 
 def parsers() -> dict[str, dict[str, list[str]]]:
     """Every command with its options, and what it cannot do without."""
-    (commands,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (action for action in main._parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {
         name: {
             "options": [option for action in sub._actions for option in action.option_strings],

@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     (made / "cubins").mkdir()
     (made / "cubins" / "kernel.json").touch()
     shutil.make_archive(str(made / "cubins"), "gztar", made, "cubins")
-    write_wheel(made / "wheels", "rnnbench", {"rnnbench/__init__.py": "", "rnnbench/cli.py": COMMAND})
+    write_wheel(made / "wheels", "rnnbench", {"rnnbench/__init__.py": "", "rnnbench/cli/main.py": COMMAND})
     write_wheel(
         made / "wheels", "numpy", {"numpy/__init__.py": "", "at_start.pth": "import at_start\n", "at_start.py": RENAMING}
     )
@@ -127,4 +127,4 @@ def test_of_the_kernels_only_those_of_this_checkout_are_carried(
     tool.collect_kernels(tmp_path / "folder")
     carried = {path.name for path in (tmp_path / "folder").iterdir()}
     assert carried == {"ours.json", "ours-code.cubin", cubins.COMPILERS}
-    assert asked == [[sys.executable, "-m", "rnnbench.cli", "cuda-warm", "--for", "first-run", "--for", "gpu-quick", str(kept)]]
+    assert asked == [[sys.executable, "-m", "rnnbench", "cuda-warm", "--for", "first-run", "--for", "gpu-quick", str(kept)]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from made_up_machine import some_roofs, tree, two_cores
 
-from rnnbench.measure import health
-from rnnbench.measure.health import Sample
+from rnnbench.machine import health
+from rnnbench.machine.health import Sample
 
 # what is wrong: counters
 

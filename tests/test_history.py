@@ -16,13 +16,14 @@ from browser import Opened
 from scipy import stats
 from synthetic_results import HOSTILE
 
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import write_history
 from rnnbench.reports.history import commit_steps, failing_sentences, order_sentence, render, short_sentence
 from rnnbench.reports.steps import FEWEST_POINTS, find_steps
 from rnnbench.reports.timelines import History, history
-from rnnbench.store import Case, Failure
+from rnnbench.results.rows import Failure
+from rnnbench.suite.case import Case
 
 CASE = Case("lstm", "step", 16, 8, 64, 32)
 OTHER = Case("gru", "step", 16, 8, 64, 32)

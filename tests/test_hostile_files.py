@@ -14,9 +14,12 @@ from stored_results import write
 
 import rnnbench
 from rnnbench.errors import LeftOut, StoreError
-from rnnbench.measure.machine import machine_name
-from rnnbench.store import Case, Time, Writer, quarantine_file, read, results_files
-from rnnbench.suite import load_suite
+from rnnbench.machine.facts import machine_name
+from rnnbench.results.reader import quarantine_file, read, results_files
+from rnnbench.results.rows import Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
+from rnnbench.suite.suite import load_suite
 
 CASE = Case("lstm", "step", 16, 4, 8, 8)
 OTHER = Case("lstm", "step", 32, 4, 8, 8)
@@ -213,7 +216,7 @@ def test_a_byte_order_mark_is_no_part_of_a_suite_or_a_text(tmp_path):
     (tmp_path / "quick.toml").write_bytes(b"\xef\xbb\xbf" + text)
     assert load_suite(tmp_path / "quick.toml") == suite
     (tmp_path / "corpus.txt").write_bytes(b"\xef\xbb\xbfabc")
-    from rnnbench.inputs import read_text
+    from rnnbench.suite.inputs import read_text
 
     assert read_text(tmp_path / "corpus.txt") == "abc"
 

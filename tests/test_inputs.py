@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnbench import ArgumentError
-from rnnbench.inputs import SAMPLE, SOURCES, batches, encoded, make_input, read_text
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
+from rnnbench.suite.inputs import SAMPLE, SOURCES, batches, encoded, make_input, read_text
 
 CASE = Case("lstm", "step", T=7, B=3, I=5, H=4, layers=2, bidirectional=True)
 

@@ -13,10 +13,11 @@ import pytest
 from runs import BAD, GOOD, LONG, PATIENCE, assert_complete, interrupt_at, measured, of, own_lines, planned, rnnbench_run
 from wrapped_reference import backend_file
 
-from rnnbench import store
 from rnnbench.errors import StoreError
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.store import End, Time, Writer
+from rnnbench.results.reader import read
+from rnnbench.results.rows import End, Time
+from rnnbench.results.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("machine_at_rest", "no_process_left_behind")
 
@@ -26,7 +27,7 @@ def test_a_run_that_was_interrupted_goes_on_and_measures_what_was_left(tmp_path)
     plan = planned(tmp_path, names, cases, rounds=2)
     with pytest.raises(KeyboardInterrupt):
         measured(plan, interrupt_at(3))
-    before = store.read(plan.path)
+    before = read(plan.path)
     assert before.rows[-1] == of(End, before)[0]
     assert before.rows[-1].interrupted
     assert len(of(Time, before)) == 6
@@ -117,7 +118,7 @@ def assert_interrupted(process, stdout: str, stderr: str, path: Path) -> str:
     said, _, command = line.partition("Go on with: ")
     assert said == "rnnbench: interrupted; all that was measured is kept. "
     assert shlex.split(command) == ["rnnbench", "run", "--resume", str(path)]
-    assert store.read(path).rows[-1].interrupted
+    assert read(path).rows[-1].interrupted
     return command
 
 
@@ -126,12 +127,12 @@ def test_sigint_ends_with_one_line_that_says_how_to_go_on_and_so_it_does(started
     process.send_signal(signal.SIGINT)
     command = assert_interrupted(process, *process.communicate(timeout=PATIENCE), path)
     assert_gone(children)
-    before = store.read(path)
+    before = read(path)
     again = rnnbench_run(*shlex.split(command)[2:])
     stdout, stderr = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, stderr
     assert stdout.splitlines()[-1] == f"results: {path}"
-    contents = store.read(path)
+    contents = read(path)
     assert contents.rows[: len(before.rows)] == before.rows
     assert_complete(contents, [name], contents.run.cases, rounds=2)
 
@@ -165,7 +166,7 @@ def test_a_run_that_was_killed_goes_on_without_a_row_twice_or_lost(started):
     assert_gone(children)
     with path.open("ab") as file:
         file.write(b'{"kind":"time","case":{"ce')  # and it may have died while writing
-    before = store.read(path)
+    before = read(path)
     assert of(End, before) == []
     contents = measured(resumed_plan(path))
     assert contents.rows[: len(before.rows)] == before.rows

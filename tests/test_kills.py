@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from runs import assert_each_once
 
-from rnnbench.scratch import PREFIX
-from rnnbench.store import AnyRow, Contents, End, Failure, Gate, Memory, Startup, Time, Truncation, read
+from rnnbench.processes.scratch import PREFIX
+from rnnbench.results.reader import Contents, read
+from rnnbench.results.rows import AnyRow, End, Failure, Gate, Memory, Startup, Time, Truncation
 
 SEED = 20261121
 

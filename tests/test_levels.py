@@ -3,10 +3,10 @@
 import pytest
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import LEVELS, PROMISES, TINY, Trial, problems, random_trials, trials
 from rnnbench.check.levels import LARGEST, LONG_MEMORY_BIAS, networks, simulator_trials
-from rnnbench.spec import DTYPES
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import DTYPES
 
 
 def test_each_level_holds_more_than_the_one_below():

@@ -13,14 +13,13 @@ import psutil
 import pytest
 from made_up_machine import some_roofs, tree, two_cores
 
-from rnnbench import cli
-from rnnbench.commands import machine as command
+from rnnbench.cli.main import machine as command
+from rnnbench.cli.main import main
 from rnnbench.errors import StoreError
-from rnnbench.measure import health, topology
-from rnnbench.measure import machine as facts
-from rnnbench.measure import roofs as roofs_module
-from rnnbench.measure.machine_file import Finding, Machine, Roofs, document, load_machine, load_roofs, write_machine
-from rnnbench.measure.topology import Cache
+from rnnbench.machine import facts, health, topology
+from rnnbench.machine import roofs as roofs_module
+from rnnbench.machine.snapshot import Finding, Machine, Roofs, document, load_machine, load_roofs, write_machine
+from rnnbench.machine.topology import Cache
 
 KIB, MIB = 2**10, 2**20
 
@@ -184,7 +183,7 @@ def at_once(monkeypatch):
 
 
 def test_the_text_tells_facts_roofs_and_findings_and_stores_them(at_once, tmp_path, capsys):
-    assert cli.main(["machine", "-o", str(tmp_path)]) == 0
+    assert main.main(["machine", "-o", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     facts_now = facts.environment()
     for words in (facts_now["cpu"], f"numpy {np.__version__}", "float32 multiply-adds", "reads from L3: a reason"):
@@ -221,7 +220,7 @@ def test_rates_that_scatter_are_said_to_be_disturbed():
 
 
 def test_json_is_one_document_and_the_same_as_what_is_stored(at_once, tmp_path, capsys):
-    assert cli.main(["machine", "--json", "--no-roofs", "-o", str(tmp_path)]) == 0
+    assert main.main(["machine", "--json", "--no-roofs", "-o", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     answer = json.loads(printed.out)
     assert answer["roofs"] is None
@@ -233,7 +232,7 @@ def test_json_is_one_document_and_the_same_as_what_is_stored(at_once, tmp_path, 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "look_at_machine", lambda **_: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
-    assert cli.main(["machine", "-o", str(tmp_path / "file")]) == cli.ENVIRONMENT
+    assert main.main(["machine", "-o", str(tmp_path / "file")]) == main.ENVIRONMENT
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1

@@ -14,11 +14,11 @@ from runs import GOOD, interrupt_at, measured, of, planned
 from wrapped_reference import backend_file
 
 from rnnbench.check import Problem
-from rnnbench.measure.machine import environment, machine_name
+from rnnbench.machine.facts import environment, machine_name
+from rnnbench.measure.client import START_LIMIT, WorkerProcess
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.measure.process import START_LIMIT, WorkerProcess
-from rnnbench.store import Startup
-from rnnbench.surroundings import PASSED_ON, THREAD_VARIABLES
+from rnnbench.processes.environment import PASSED_ON, THREAD_VARIABLES
+from rnnbench.results.rows import Startup
 
 pytestmark = pytest.mark.usefixtures("machine_at_rest", "no_process_left_behind")
 

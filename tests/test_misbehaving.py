@@ -14,8 +14,8 @@ import pytest
 from runs import of, own_lines
 from wrapped_reference import backend_file
 
-from rnnbench import store
-from rnnbench.store import Failure, Time
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Failure, Time
 
 pytestmark = pytest.mark.usefixtures("no_process_left_behind")
 
@@ -40,7 +40,7 @@ WAITS_LESS = """
 import sys
 from rnnbench.measure import asking
 asking.START_LIMIT = 10.0
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -126,7 +126,7 @@ def assert_each_is_told_once_and_the_rest_is_measured(done: subprocess.Completed
     assert "Traceback" not in done.stdout + done.stderr
     told = [line for line in own_lines(done.stderr) if " is not measured: " in line]
     assert sorted(line.split()[1] for line in told) == sorted(ABSENT)
-    contents = store.read(path)
+    contents = read(path)
     assert contents.problems == []
     assert {name for name, facts in contents.run.backends.items() if "reason" in facts} == set(ABSENT)
     for name in ("right", "numpy_ref"):
@@ -194,7 +194,7 @@ asking.START_LIMIT = 10.0
 from pathlib import Path
 import misbehaving, numpy as np, rnnbench
 from rnnbench.impls import auto
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 case = Case("elman", "forward", 3, 2, 3, 3)
 names = ["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself", "numpy_ref"]
 Path("results").mkdir()

@@ -12,8 +12,8 @@ import pytest
 
 import rnnbench
 from rnnbench import ArgumentError, Spec, SpecError, TapeError
-from rnnbench.cells import CELLS
 from rnnbench.impls import numba_cpu, numpy_ref
+from rnnbench.networks.cells import CELLS
 
 T, B, I, H = 5, 3, 4, 2  # noqa: E741  # the field's names
 LSTM = Spec("lstm", I, H, dtype="float64")

@@ -3,8 +3,10 @@
 Takes 15 s once Numba's cache holds the kernels, half of it to compile the activations, which no cache keeps.
 """
 
+import shutil
 import tracemalloc
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numba
@@ -12,17 +14,17 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench import Spec, cells
-from rnnbench.cells import CELLS
+from rnnbench import Spec
 from rnnbench.check import Problem, expected, gate, outputs
 from rnnbench.impls import numba_cpu
 from rnnbench.impls.numba_cpu import compile as compiling
 from rnnbench.impls.numba_cpu import layer
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
-from rnnbench.impls.numba_cpu.target import current_target
-from rnnbench.spec import BFLOAT16, DTYPES
-from rnnbench.store import Case
+from rnnbench.jit.target import current_target
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import BFLOAT16, DTYPES
+from rnnbench.suite.case import Case
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
 
@@ -308,19 +310,16 @@ def test_a_kernels_name_changes_with_the_digest_of_the_sources(monkeypatch):
     assert all(name.endswith("another") for name in after)
 
 
-@pytest.mark.parametrize("changed", ["kernels.py", "activations.py", "layer.py", "compile.py", "cells.py"])
+@pytest.mark.parametrize("changed", ["kernels.py", "layer.py", "compile.py", "barrier.py", "cells.py"])
 def test_the_digest_changes_with_every_source_that_the_machine_code_depends_on(monkeypatch, tmp_path, changed):
-    sources = {Path(module.__file__).name: Path(module.__file__) for module in (compiling, layer, compiling.kernels)}
-    sources["activations.py"] = sources["layer.py"].with_name("activations.py")
-    (tmp_path / "numba_cpu").mkdir()
-    for name, path in sources.items():
-        (tmp_path / "numba_cpu" / name).write_bytes(path.read_bytes())
-    (tmp_path / "cells.py").write_bytes(Path(cells.__file__).read_bytes())
-    folders = {"rnnbench.impls.numba_cpu": tmp_path / "numba_cpu", "rnnbench": tmp_path}
+    packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit", "rnnbench.networks")
+    folders = {package: tmp_path / package for package in packages}
+    for package, folder in folders.items():
+        shutil.copytree(Path(str(resources.files(package))), folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(compiling.resources, "files", folders.__getitem__)
     before = compiling._digest.__wrapped__()
     assert before == compiling._digest.__wrapped__()
-    path = tmp_path / changed if changed == "cells.py" else tmp_path / "numba_cpu" / changed
+    (path,) = tmp_path.rglob(changed)
     path.write_text(path.read_text() + "\n")
     assert compiling._digest.__wrapped__() != before
 

@@ -10,10 +10,10 @@ from mpmath import mp, mpf
 
 import rnnbench
 from rnnbench import Spec
-from rnnbench.arrays import NumpyArrays
-from rnnbench.cells import CELLS
 from rnnbench.impls import numpy_ref
-from rnnbench.stack import StackedNetwork
+from rnnbench.networks.arrays import NumpyArrays
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.stacked import StackedNetwork
 
 T, B, I, H, O = 6, 3, 4, 5, 2  # noqa: E741  # the field's names
 DIRECTIONS = 8

@@ -11,7 +11,7 @@ import pytest
 from runs import PATIENCE
 from wrapped_reference import backend_file
 
-from rnnbench.scratch import PREFIX
+from rnnbench.processes.scratch import PREFIX
 
 pytestmark = pytest.mark.usefixtures("no_process_left_behind")
 
@@ -20,9 +20,9 @@ HANGS = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntim
 ASKS = """
 import sys, time
 from pathlib import Path
-from rnnbench.process import WorkerProcess
-from rnnbench.scratch import scratch_folder
-from rnnbench.surroundings import surroundings
+from rnnbench.processes.worker_process import WorkerProcess
+from rnnbench.processes.scratch import scratch_folder
+from rnnbench.processes.environment import surroundings
 
 with scratch_folder() as folder:
     (folder / "left").touch()
@@ -34,7 +34,7 @@ with scratch_folder() as folder:
     time.sleep(600)
 """
 
-NEXT = "from rnnbench.scratch import own_folder; own_folder()"
+NEXT = "from rnnbench.processes.scratch import own_folder; own_folder()"
 
 
 def gone(process: psutil.Process) -> bool:
@@ -95,7 +95,7 @@ def test_the_folder_and_what_a_worker_started_in_a_session_of_its_own_go_when_th
 
 def test_the_folder_of_a_process_that_lives_is_left_alone(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    holds = "from rnnbench.scratch import own_folder; print(own_folder(), flush=True); input()"
+    holds = "from rnnbench.processes.scratch import own_folder; print(own_folder(), flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -116,8 +116,8 @@ def test_a_link_of_such_a_name_is_not_followed(tmp_path):
 
 def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(tmp_path):
     """Also what has left its family: it is known by its environment."""
-    from rnnbench.process import WorkerProcess
-    from rnnbench.surroundings import surroundings
+    from rnnbench.processes.environment import surroundings
+    from rnnbench.processes.worker_process import WorkerProcess
 
     module = """
         import pathlib, subprocess, sys

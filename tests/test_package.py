@@ -89,7 +89,7 @@ def test_the_data_that_code_reads_is_there(names):
 def test_the_command_and_the_backends_are_entry_points_that_load(wheel, names):
     entries = configparser.ConfigParser()
     entries.read_string(metadata_file(wheel, "entry_points.txt"))
-    assert dict(entries["console_scripts"]) == {"rnnbench": "rnnbench.cli:main"}
+    assert dict(entries["console_scripts"]) == {"rnnbench": "rnnbench.cli.main:main"}
     backends = dict(entries["rnnbench.backends"])
     assert {"numpy_ref", "numba_cpu", "numba_cuda", "torch_nn", "torch_eager"} <= set(backends)
     peers = dict(entries["rnnbench.peers"])

@@ -1,11 +1,11 @@
-"""Promises of rnnbench.params: what each scheme draws, and that only parameters which fit are let in, as copies."""
+"""Promises of rnnbench.networks.params: what each scheme draws, and that only parameters which fit are let in, as copies."""
 
 import numpy as np
 import pytest
 
 from rnnbench import ArgumentError, Spec, init_params
-from rnnbench.cells import CELLS
-from rnnbench.params import SCHEMES, check_params
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.params import SCHEMES, check_params
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES)

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from rnnbench import patience
-from rnnbench.process import WorkerFailure, WorkerProcess
+from rnnbench.processes import patience
+from rnnbench.processes.worker_process import WorkerFailure, WorkerProcess
 
 MODULE = """
 import time
@@ -17,7 +17,7 @@ import time
 import numba
 from numba.core import event
 
-from rnnbench.process import serve
+from rnnbench.processes.worker_process import serve
 
 
 class Answers:

@@ -19,11 +19,11 @@ import pytest
 
 import rnnbench
 from rnnbench import Spec
-from rnnbench.backend import unsupported
-from rnnbench.cells import CELLS
 from rnnbench.check import Problem, check, expected, gate, totals
 from rnnbench.impls import numpy_ref
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.contract import unsupported
+from rnnbench.suite.case import Case
 
 STEP = Case("lstm", "step", 7, 3, 4, 5)
 

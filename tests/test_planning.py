@@ -5,15 +5,15 @@ from runs import GOOD, NAMES, WIDE, measured, planned, planned_by
 from stored_results import write
 
 import rnnbench
-from rnnbench.choice import Measurements, stored
-from rnnbench.cli import _parser, main
-from rnnbench.commands.merge import merge_contents
-from rnnbench.commands.plan import plan_of, seconds
-from rnnbench.intervals import FEWEST, MOST
+from rnnbench.choose.choose import Measurements, stored
+from rnnbench.cli.main import _parser, main
+from rnnbench.cli.merge import merge_contents
+from rnnbench.cli.plan import plan_of, seconds
+from rnnbench.compare.intervals import FEWEST, MOST
 from rnnbench.measure import plan as plan_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, rigorous, until_narrow
-from rnnbench.suite import load_suite
+from rnnbench.suite.suite import load_suite
 
 SUITE = """
 name = "small"

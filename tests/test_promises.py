@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import PROMISES, Problem, examine, expected, gate
 from rnnbench.check.mutants import MUTANTS
-from rnnbench.check.mutants.planting import in_arguments, in_network, in_results, replaced
-from rnnbench.check.self_test import KILLED_AT
+from rnnbench.check.mutants.hooks import in_arguments, in_network, in_results, replaced
+from rnnbench.check.mutation_test import KILLED_AT
 from rnnbench.check.tolerance import Expected
-from rnnbench.params import SCHEMES
-from rnnbench.spec import DTYPES
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.params import SCHEMES
+from rnnbench.networks.spec import DTYPES
+from rnnbench.suite.case import Case
 
 PLANTED = {mutant.name: mutant for mutant in MUTANTS}
 

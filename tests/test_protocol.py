@@ -16,13 +16,15 @@ from runs import GOOD, NAMES, NARROW, PASSES, WIDE, interrupt_at, measured, of, 
 from wrapped_reference import backend_file
 
 from rnnbench.check import Problem
+from rnnbench.compare.inference import enough, worth_a_look
 from rnnbench.measure import run as run_module
-from rnnbench.measure import verified
+from rnnbench.measure import thread_use
 from rnnbench.measure.plan import resumed_plan
-from rnnbench.measure.statistics import enough, worth_a_look
 from rnnbench.measure.worker import Worker
-from rnnbench.process import WorkerFailure
-from rnnbench.store import Case, End, Failure, Gate, Time, Truncation, Writer
+from rnnbench.processes.worker_process import WorkerFailure
+from rnnbench.results.rows import End, Failure, Gate, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 # what is stored at once
 
@@ -203,20 +205,20 @@ def test_a_backend_that_is_set_to_more_threads_than_its_case_asks_for_fails_and_
 
 def test_busy_cores_are_compared_with_the_threads_of_the_case():
     """The margin is a tenth of a core, however many threads there are, and a tick of the kernel's for each."""
-    assert verified.cores_used(1, cpu=1.1, wall=1.0) is None
-    assert verified.cores_used(1, cpu=1.9, wall=1.0) == "the case asks for 1 threads; 1.90 cores were busy"
-    assert verified.cores_used(4, cpu=8.2, wall=2.0) is None
-    assert verified.cores_used(4, cpu=8.3, wall=2.0) == "the case asks for 4 threads; 4.15 cores were busy"
-    assert verified.cores_used(2, cpu=0.0075, wall=0.003) is None  # seen of two threads on two cores
+    assert thread_use.cores_used(1, cpu=1.1, wall=1.0) is None
+    assert thread_use.cores_used(1, cpu=1.9, wall=1.0) == "the case asks for 1 threads; 1.90 cores were busy"
+    assert thread_use.cores_used(4, cpu=8.2, wall=2.0) is None
+    assert thread_use.cores_used(4, cpu=8.3, wall=2.0) == "the case asks for 4 threads; 4.15 cores were busy"
+    assert thread_use.cores_used(2, cpu=0.0075, wall=0.003) is None  # seen of two threads on two cores
 
 
 def test_every_library_in_the_process_is_asked_for_its_threads(monkeypatch):
     pools = [{"internal_api": "openblas", "num_threads": 3}, {"internal_api": "openmp", "num_threads": 2}]
-    monkeypatch.setattr(verified.threadpoolctl, "threadpool_info", lambda: pools)
+    monkeypatch.setattr(thread_use.threadpoolctl, "threadpool_info", lambda: pools)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(get_num_threads=lambda: 4))
     monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(config=SimpleNamespace(NUMBA_NUM_THREADS=5)))
     said = "openblas is set to 3, torch is set to 4, numba is set to 5"
-    assert verified.threads_set(2) == f"the case asks for 2 threads; {said}"
+    assert thread_use.threads_set(2) == f"the case asks for 2 threads; {said}"
 
 
 def test_a_worker_compares_the_time_of_its_processors_with_the_clock_over_all_samples_of_a_case(monkeypatch):
@@ -224,8 +226,8 @@ def test_a_worker_compares_the_time_of_its_processors_with_the_clock_over_all_sa
     worker = Worker("numpy_ref")
     problem = Problem(msgspec.structs.replace(GOOD, threads=worker.info()["threads"]), source="noise")
     worker.prepare(problem)
-    monkeypatch.setattr(verified, "_numbers", lambda: iter(()))
-    monkeypatch.setattr(verified, "TICK", 3600.0)
+    monkeypatch.setattr(thread_use, "_numbers", lambda: iter(()))
+    monkeypatch.setattr(thread_use, "TICK", 3600.0)
     busy = itertools.count(0.0, (problem.case.threads + 1) * 3600.0 * 0.7)
     monkeypatch.setattr(time, "process_time", lambda: next(busy))
     worker.sample(1)

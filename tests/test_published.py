@@ -12,8 +12,11 @@ import pytest
 
 from rnnbench.reports import beside_published, page, published_figures, to_json, to_markdown, to_pandas
 from rnnbench.reports.published import SHAPE
-from rnnbench.store import Case, Failure, Run, Time, Writer
-from rnnbench.suite import estimate, load_suite, suite_names
+from rnnbench.results.rows import Failure, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
+from rnnbench.suite.estimate import estimate
+from rnnbench.suite.suite import load_suite, suite_names
 
 GLAMPLE = Case("lstm", "step", 30, 32, 512, 512)
 

@@ -34,7 +34,7 @@ def test_the_example_prints_the_same_numbers_on_every_backend(name):
 
 
 def test_every_suite_and_backend_it_names_exists():
-    from rnnbench.suite import suite_names
+    from rnnbench.suite.suite import suite_names
 
     names = {entry.name for entry in rnnbench.backends() + rnnbench.peers() + rnnbench.choosers()}
     for line in re.findall(r"rnnbench run ([a-z][a-z-]*)(?=\s)", README):

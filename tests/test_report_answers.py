@@ -7,8 +7,9 @@ import synthetic_results
 from report_runs import CASE, END, Elements, said, times, written
 
 from rnnbench.reports import page, summary_text, to_pandas
-from rnnbench.reports.answers import answers
-from rnnbench.store import Case, Failure, Gate, Startup, Time, Truncation
+from rnnbench.reports.summary import answers
+from rnnbench.results.rows import Failure, Gate, Startup, Time, Truncation
+from rnnbench.suite.case import Case
 
 
 def test_a_win_a_tie_and_a_loss_are_called_so(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import case_rows, chart_rows, samples, shown_backends
 from rnnbench.reports.sweeps import sweeps
-from rnnbench.store import Case, Time
+from rnnbench.results.rows import Time
+from rnnbench.suite.case import Case
 
 
 @pytest.mark.parametrize("name", ALL_CHARTS)

@@ -14,12 +14,12 @@ from two_devices import GPU, ON_CPU, ON_GPU
 import rnnbench
 from rnnbench import reports
 from rnnbench.reports import by_device, of_device
-from rnnbench.reports.answers import answers
-from rnnbench.reports.bars import bar_points, bar_text
+from rnnbench.reports.failures import losses
 from rnnbench.reports.gallery import all_charts, gallery, time_over_length
-from rnnbench.reports.shortfalls import losses
+from rnnbench.reports.summary import answers
+from rnnbench.reports.versus import bar_points, bar_text
 from rnnbench.reports.winners import winners
-from rnnbench.store import read
+from rnnbench.results.reader import read
 
 DEVICE_OF = dict.fromkeys(ON_CPU, "cpu") | dict.fromkeys(ON_GPU, GPU)
 

@@ -24,11 +24,13 @@ from markdown_it import MarkdownIt
 from synthetic_results import HOSTILE
 
 from rnnbench import reports
-from rnnbench.cli import main
+from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.reports import formats, to_csv, to_json, to_markdown, to_pandas, write_charts
 from rnnbench.reports.frames import CASE_FIELDS, Frames
-from rnnbench.store import Case, Failure, Gate, Run, Time, Writer
+from rnnbench.results.rows import Failure, Gate, Run, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "'=1"]  # noqa: RUF001  # full width
 NAMES = [*FORMULAS, "a,b", 'a"b', "a\rb", "a\nb", "a\u2028b", "a\x1b[31mb", "a|b", "`a`", "*a*", "<b>a</b>", HOSTILE]

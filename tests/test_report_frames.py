@@ -11,7 +11,8 @@ from rnnbench.reports import to_pandas
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.intervals import scaling_exponent, verdict
 from rnnbench.reports.sweeps import scaling, shared, sweeps
-from rnnbench.store import Case, End, Failure, Gate, Memory, Time, Truncation
+from rnnbench.results.rows import End, Failure, Gate, Memory, Time, Truncation
+from rnnbench.suite.case import Case
 
 # frames
 

@@ -14,11 +14,12 @@ from synthetic_results import HOSTILE
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page, read_asv, to_pandas, write_asv_html, write_html
-from rnnbench.reports.answers import answers
+from rnnbench.reports.downsample import thinned
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.reproduce import source
-from rnnbench.reports.thinned import thinned
-from rnnbench.store import Case, Failure, Gate
+from rnnbench.reports.summary import answers
+from rnnbench.results.rows import Failure, Gate
+from rnnbench.suite.case import Case
 
 
 def test_hostile_names_stay_text(html: str) -> None:

@@ -20,7 +20,7 @@ from synthetic_results import HOSTILE
 from rnnbench.reports import to_pandas, write_asv_html, write_html
 from rnnbench.reports.reproduce import source
 from rnnbench.reports.theme import OKABE_ITO
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 CHARTS = ["map_T", "length", "hidden", "window_time", "window_error", "window_memory", "roofline", "startup", "gates"]
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from rnnbench.errors import MissingLibrary
-from rnnbench.impls.numba_cpu.target import AVX512, current_target
-from rnnbench.measure import roofs as roofs_module
-from rnnbench.measure.bench import Bench, Effort
-from rnnbench.measure.machine_file import Roofs
-from rnnbench.measure.roof_kernels import READS, dot_products, multiply_adds, reads
-from rnnbench.measure.roofs import LEAST_MEMORY, measure_roofs, working_sets
-from rnnbench.measure.topology import Cache
+from rnnbench.jit.target import AVX512, current_target
+from rnnbench.machine import roofs as roofs_module
+from rnnbench.machine.roof_kernels import READS, dot_products, multiply_adds, reads
+from rnnbench.machine.roofs import LEAST_MEMORY, measure_roofs, working_sets
+from rnnbench.machine.snapshot import Roofs
+from rnnbench.machine.threaded_timer import Bench, Effort
+from rnnbench.machine.topology import Cache
 
 BRIEF = Effort(repeat=1e-5, total=1e-4, least=2, most=4)
 

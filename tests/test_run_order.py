@@ -18,12 +18,14 @@ from runs import (
 )
 from wrapped_reference import backend_file
 
-from rnnbench import store
-from rnnbench.measure.machine import machine_name
+from rnnbench.machine.facts import machine_name
 from rnnbench.measure.plan import Settings, new_plan, resumed_plan, with_suite_settings
-from rnnbench.process import WorkerFailure
-from rnnbench.store import Case, End, Failure, Gate, Startup, Time, Truncation, Writer
-from rnnbench.suite import load_suite
+from rnnbench.processes.worker_process import WorkerFailure
+from rnnbench.results.reader import read
+from rnnbench.results.rows import End, Failure, Gate, Startup, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
+from rnnbench.suite.suite import load_suite
 
 pytestmark = pytest.mark.usefixtures("machine_at_rest", "no_process_left_behind")
 
@@ -128,7 +130,7 @@ def test_a_run_goes_on_rightly_from_wherever_it_ended(workers, tmp_path):
         plan = planned(tmp_path, NAMES, cases, f"{ending.__name__}-{number}", rounds=2)
         with pytest.raises(ending):
             measured(plan)
-        before = store.read(plan.path)
+        before = read(plan.path)
         assert [row.interrupted for row in of(End, before)] == ([True] if ending is KeyboardInterrupt else [])
         workers.end_after = None
         resumed = resumed_plan(plan.path)

@@ -7,10 +7,10 @@ from runs import GOOD, NAMES, measured, of, planned
 
 from rnnbench.check import Problem
 from rnnbench.measure import worker as worker_module
-from rnnbench.measure.events import altogether, usual
+from rnnbench.measure.disturbances import altogether, usual
 from rnnbench.measure.sampling import LONGEST_AGAIN, Passes, Sample, made
 from rnnbench.measure.worker import Worker
-from rnnbench.store import Time
+from rnnbench.results.rows import Time
 
 QUIET, SLOW, LIMIT = 1.0, 1.6, 1.03
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench.cells import CELLS
+from rnnbench.check import mutation_test as module
 from rnnbench.check import problem as checked
-from rnnbench.check import self_test as module
 from rnnbench.check.levels import Trial, trials
 from rnnbench.check.mutants import AREAS, MUTANTS, Mutant, Planted
-from rnnbench.check.mutants.planting import in_gradients
+from rnnbench.check.mutants.hooks import in_gradients
 from rnnbench.check.mutants.truncation import Loop
+from rnnbench.check.mutation_test import KILLED_AT, Harness, Result, SelfTest, self_test
 from rnnbench.check.problem import Problem, outputs
-from rnnbench.check.self_test import KILLED_AT, Harness, Result, SelfTest, self_test
+from rnnbench.networks.cells import CELLS
 
 CELL = "gru_reset_before"
 """For runs of a whole self-test: the cell with the fewest mutants and one nonlinearity."""

@@ -6,13 +6,13 @@ import pytest
 from runs import GOOD, measured, of, planned
 from wrapped_reference import backend_file
 
-from rnnbench.cli import main
-from rnnbench.measure import beside
-from rnnbench.measure.beside import Pair, table
-from rnnbench.measure.events import MOST_SIBLINGS, altogether, disturbing
+from rnnbench.cli.main import main
+from rnnbench.measure.client import WorkerProcess
+from rnnbench.measure.disturbances import MOST_SIBLINGS, altogether, disturbing
 from rnnbench.measure.plan import Settings
-from rnnbench.measure.process import WorkerProcess
-from rnnbench.store import Failure, Time
+from rnnbench.results.rows import Failure, Time
+from rnnbench.selftests import siblings
+from rnnbench.selftests.siblings import Pair, table
 
 pytestmark = pytest.mark.usefixtures("no_process_left_behind")
 
@@ -88,11 +88,11 @@ def test_all_go_on_where_asking_one_of_them_failed(tmp_path):
 def test_the_ratio_of_a_pair_in_one_run_is_compared_with_that_of_runs_alone(capsys, monkeypatch, tmp_path):
     """Here on a small case, with processes that spin, and with no bar: the machine is not quiet."""
     name = backend_file(tmp_path / "spins.py", module=SPINS)
-    monkeypatch.setattr(beside, "CASES", [GOOD])
-    monkeypatch.setattr(beside, "BAR", float("inf"))
-    monkeypatch.setattr("rnnbench.commands.self_test.signal.signal", lambda *_: None)
+    monkeypatch.setattr(siblings, "CASES", [GOOD])
+    monkeypatch.setattr(siblings, "BAR", float("inf"))
+    monkeypatch.setattr("rnnbench.cli.self_test.signal.signal", lambda *_: None)
     monkeypatch.setattr(
-        beside, "Settings", lambda rounds: Settings(rounds=rounds, samples=2, shortest_sample=1e-4, vain_repeats=0)
+        siblings, "Settings", lambda rounds: Settings(rounds=rounds, samples=2, shortest_sample=1e-4, vain_repeats=0)
     )
     assert main(["self-test", "siblings", "--rounds", "1", "--backends", f"numpy_ref,{name}"]) == 0
     (pair, within) = capsys.readouterr().out.splitlines()

@@ -13,9 +13,9 @@ import stored_results
 from browser import Opened
 from synthetic_results import HOSTILE
 
-from rnnbench.cli import main
-from rnnbench.measure.comparison import compare_runs
-from rnnbench.measure.comparison import times as read_times
+from rnnbench.cli.main import main
+from rnnbench.compare.comparison import compare_runs
+from rnnbench.compare.comparison import times as read_times
 from rnnbench.reports import write_side_by_side
 from rnnbench.reports.side_by_side import (
     ABSENT,
@@ -28,7 +28,9 @@ from rnnbench.reports.side_by_side import (
     states,
     verdict_word,
 )
-from rnnbench.store import Case, Failure, read
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Failure
+from rnnbench.suite.case import Case
 
 CASES = [Case("lstm", "step", T, 8, 64, H) for T in (16, 64) for H in (32, 128)]
 FACTS = {"cpu": "Some CPU", "os": "Linux 6.1", "versions": {"rnnbench": "0.1", "numpy": "2.4"}, "dirty": False}

@@ -8,8 +8,8 @@ import rnnbench
 from rnnbench.check import Problem, trials
 from rnnbench.check.conformance import check_all
 from rnnbench.check.mutants import MUTANTS
-from rnnbench.check.smallest import smallest
-from rnnbench.store import Case
+from rnnbench.check.shrinking import smallest
+from rnnbench.suite.case import Case
 
 GENEROUS = 60.0
 """Seconds for what takes one: no busy machine may end the search before it is done."""

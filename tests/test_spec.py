@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rnnbench import Spec, SpecError
-from rnnbench.cells import CELLS
-from rnnbench.spec import DTYPES
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import DTYPES
 
 
 @pytest.mark.parametrize(

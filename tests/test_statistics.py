@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnnbench.intervals import Interval, held, median_interval, order_statistic
-from rnnbench.measure import simulation
-from rnnbench.measure.simulation import KINDS, coverage
-from rnnbench.measure.statistics import (
+from rnnbench.compare.inference import (
     FEWEST,
     MOST,
     aa_p99,
@@ -27,7 +24,10 @@ from rnnbench.measure.statistics import (
     verdict,
     worth_a_look,
 )
-from rnnbench.rounds import log_ratio
+from rnnbench.compare.intervals import Interval, held, median_interval, order_statistic
+from rnnbench.results.valid import log_ratio
+from rnnbench.selftests import interval_coverage
+from rnnbench.selftests.interval_coverage import KINDS, coverage
 
 RNG = np.random.default_rng(1)
 
@@ -85,29 +85,29 @@ def test_turning_a_and_b_turns_the_interval() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_94_to_97_of_100_intervals_hold_the_true_ratio(kind: simulation.Kind) -> None:
+def test_94_to_97_of_100_intervals_hold_the_true_ratio(kind: interval_coverage.Kind) -> None:
     """10,000 draws tell a share to 0.4 points (two standard errors); ``passed`` has the bar of 94 to 97%."""
     found = coverage(kind)
     assert found.passed, found
     for rounds, share in found.by_rounds.items():  # not only between the bars: what theory says, to four standard errors
         if kind.name != "drifting":  # the alternation balances the signs a little better than chance
-            assert share == pytest.approx(order_statistic(rounds)[1], abs=4 * (0.04 * 0.96 / simulation.DRAWS) ** 0.5)
+            assert share == pytest.approx(order_statistic(rounds)[1], abs=4 * (0.04 * 0.96 / interval_coverage.DRAWS) ** 0.5)
     assert FEWEST < found.mean_rounds < MOST
 
 
 def test_two_runs_on_a_drifting_machine_are_said_to_fail() -> None:
     """The table says that no interval helps there; it must not be said of what would pass."""
-    (drifting,) = (kind for kind in KINDS if kind.name == simulation.UNPAIRED_FAILS)
+    (drifting,) = (kind for kind in KINDS if kind.name == interval_coverage.UNPAIRED_FAILS)
     found = coverage(drifting, draws=1000)
-    assert found.two_runs < simulation.BAR[0]
-    assert "*" in simulation.table([found], 1000)
+    assert found.two_runs < interval_coverage.BAR[0]
+    assert "*" in interval_coverage.table([found], 1000)
 
 
 def test_the_simulation_repeats_itself_and_fails_where_intervals_are_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     clustered = KINDS[-1]
     assert coverage(clustered, draws=300) == coverage(clustered, draws=300)
     assert coverage(clustered, draws=300) != coverage(clustered, draws=300, seed=1)
-    monkeypatch.setattr(simulation, "median_interval", lambda values: median_interval(values, 0.85))
+    monkeypatch.setattr(interval_coverage, "median_interval", lambda values: median_interval(values, 0.85))
     assert not coverage(clustered, draws=1000).passed
 
 

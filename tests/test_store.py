@@ -15,27 +15,15 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from rnnbench import store
 from rnnbench.errors import StoreError
 from rnnbench.measure import plan
-from rnnbench.store import (
-    SCHEMA,
-    Case,
-    End,
-    Failure,
-    Gate,
-    Memory,
-    Run,
-    Startup,
-    Time,
-    Truncation,
-    Writer,
-    quarantine_file,
-    read,
-    results_files,
-)
-from rnnbench.suite import Settings as SuiteSettings
-from rnnbench.suite import Suite
+from rnnbench.results import writer as writer_module
+from rnnbench.results.reader import quarantine_file, read, results_files
+from rnnbench.results.rows import SCHEMA, AnyRow, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
+from rnnbench.suite.suite import Settings as SuiteSettings
+from rnnbench.suite.suite import Suite
 
 CASE = Case("lstm", "step", 7, 3, 4, 5)
 WINDOWED = Case("jordan", "tbptt", 7, 3, 4, 5, output_size=6, window=4, stride=2, dtype="float64", threads=2)
@@ -80,7 +68,7 @@ def test_every_kind_of_row_reads_back_as_it_was_written(written):
     assert contents.rows == ROWS
     assert contents.problems == []
     assert contents.path == written
-    assert {type(row) for row in [contents.run, *contents.rows]} == set(store.AnyRow.__args__)
+    assert {type(row) for row in [contents.run, *contents.rows]} == set(AnyRow.__args__)
 
 
 def test_a_row_is_one_line_of_json_that_names_its_kind(written):
@@ -107,7 +95,7 @@ def test_a_row_is_on_disk_when_append_returns(tmp_path, monkeypatch):
     def fsync(descriptor):
         synced.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr(store.os, "fsync", fsync)
+    monkeypatch.setattr(writer_module.os, "fsync", fsync)
     path = tmp_path / "run.jsonl"
     writer = Writer(path)
     synced.clear()  # the folder, which names the new file
@@ -124,7 +112,9 @@ def test_what_was_appended_outlives_a_process_that_is_killed(tmp_path):
     code = f"""
 import os, signal
 from pathlib import Path
-from rnnbench.store import Case, End, Run, Writer
+from rnnbench.results.rows import End, Run
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 writer = Writer(Path({str(path)!r}))
 writer.append(Run("r", "s", "t", [], {{}}, {{}}, {{}}, []))
 writer.append(End("f", 1.0, 0.0))
@@ -141,7 +131,7 @@ def test_rows_appended_together_are_on_disk_after_one_wait(tmp_path, monkeypatch
     path = tmp_path / "run.jsonl"
     with Writer(path) as writer:
         synced = []
-        monkeypatch.setattr(store.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+        monkeypatch.setattr(writer_module.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         writer.append_all([RUN, *ROWS])
         assert synced == [path.stat().st_size]
         writer.append_all(row for row in ROWS[:2])
@@ -161,7 +151,7 @@ def test_what_an_append_that_failed_left_behind_is_taken_away_by_the_next(tmp_pa
                 raise failure
 
             with monkeypatch.context() as patched:
-                patched.setattr(store.os, "fsync", fsync)
+                patched.setattr(writer_module.os, "fsync", fsync)
                 with pytest.raises((StoreError, KeyboardInterrupt)):
                     writer.append_all(ROWS[:3])
             assert len(read(path).problems) == 1
@@ -190,7 +180,8 @@ def test_a_writer_that_was_killed_no_longer_holds_its_file(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from rnnbench.store import Run, Writer
+from rnnbench.results.rows import Run
+from rnnbench.results.writer import Writer
 writer = Writer(Path({str(path)!r}))
 writer.append(Run("r", "s", "t", [], {{}}, {{}}, {{}}, []))
 print("ready", flush=True)
@@ -212,7 +203,7 @@ def test_a_writer_that_opened_a_file_before_it_was_replaced_is_refused(written, 
 
     def flock(descriptor, operation):
         monkeypatch.undo()
-        store.replace(written, [written.read_bytes()])
+        writer_module.replace(written, [written.read_bytes()])
         fcntl.flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -361,7 +352,7 @@ def test_a_file_keeps_its_mode_and_its_link_when_bad_lines_are_put_aside(corrupt
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from rnnbench import store
+from rnnbench.results.writer import Writer
 
 calls = 0
 
@@ -375,7 +366,7 @@ def killing(call):
     return counted
 
 os.fsync, Path.replace = killing(os.fsync), killing(Path.replace)
-store.Writer(Path(sys.argv[1]), resume=True)
+Writer(Path(sys.argv[1]), resume=True)
 assert calls == int(sys.argv[2]) - 1
 """
 
@@ -407,7 +398,7 @@ def test_a_new_file_that_cannot_be_written_leaves_the_old_one(corrupt, monkeypat
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(writer_module.os, "fsync", full)
     assert message(Writer, corrupt, resume=True) == f"cannot write {corrupt}: No space left on device"
     assert corrupt.read_bytes() == before
     assert not list(corrupt.parent.glob(".*"))
@@ -532,7 +523,7 @@ def test_equal_cases_have_one_key_and_every_field_changes_it():
 
 
 def test_a_key_is_the_same_in_every_process():
-    code = f"from rnnbench.store import Case; print({WINDOWED!r}.key())"
+    code = f"from rnnbench.suite.case import Case; print({WINDOWED!r}.key())"
     for hash_seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

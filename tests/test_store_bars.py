@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 
-from rnnbench.cli import main
-from rnnbench.measure import store_bars
-from rnnbench.measure.store_bars import Bars, measure
-from rnnbench.results import load_results
-from rnnbench.store import Time, read
+from rnnbench.cli.main import main
+from rnnbench.results.frame import load_results
+from rnnbench.results.reader import read
+from rnnbench.results.rows import Time
+from rnnbench.selftests import store_speed
+from rnnbench.selftests.store_speed import Bars, measure
 
 
 def test_as_many_rows_are_stored_and_loaded_as_asked_for(tmp_path):
@@ -22,7 +23,7 @@ def test_as_many_rows_are_stored_and_loaded_as_asked_for(tmp_path):
 def test_rates_count_the_rows_and_the_seconds_in_which_they_are_appended(tmp_path, monkeypatch):
     """By a clock that goes on by a second at each look: 400 rows in batches of 4, the others in batches of 500."""
     clock = itertools.count()
-    monkeypatch.setattr(store_bars.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(store_speed.time, "perf_counter", lambda: next(clock))
     bars = measure(1400, tmp_path)
     assert (bars.by_case, bars.appended) == (4.0, 500.0)
     assert bars.load == 1.0
@@ -39,6 +40,6 @@ def test_rates_count_the_rows_and_the_seconds_in_which_they_are_appended(tmp_pat
     ],
 )
 def test_a_bar_that_is_missed_is_exit_code_1(capsys, monkeypatch, rows, appended, load, met):
-    monkeypatch.setattr(store_bars, "measure", lambda rows, _: Bars(rows, appended, 1.0, load, 2**20, 2**20, None))
+    monkeypatch.setattr(store_speed, "measure", lambda rows, _: Bars(rows, appended, 1.0, load, 2**20, 2**20, None))
     assert main(["self-test", "store", "--rows", str(rows)]) == (0 if met else 1)
     assert capsys.readouterr().out.startswith(f"{rows:,} times, 1 MiB\n")

@@ -18,12 +18,15 @@ import pytest
 import synthetic_results
 
 import rnnbench
-from rnnbench import exports
-from rnnbench.cli import main
-from rnnbench.commands.merge import merge_contents
-from rnnbench.intervals import median_interval
+from rnnbench.cli.main import main
+from rnnbench.cli.merge import merge_contents
+from rnnbench.compare.intervals import median_interval
+from rnnbench.exports import asv
 from rnnbench.reports import read_asv, to_pandas
-from rnnbench.store import SCHEMA, Case, End, Failure, Gate, Memory, Run, Startup, Time, Truncation, Writer, read
+from rnnbench.results.reader import read
+from rnnbench.results.rows import SCHEMA, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 A = Case("lstm", "step", 7, 3, 4, 5)
 B = Case("jordan", "tbptt", 7, 3, 4, 5, output_size=6, window=4, stride=2, dtype="float64", threads=2)
@@ -248,7 +251,7 @@ def test_show_names_bad_lines_and_a_run_without_an_end(command, tmp_path):
 
 
 def test_show_needs_no_pandas(results):
-    code = "import sys; sys.modules['pandas'] = None; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['pandas'] = None; from rnnbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for arguments in (["show"], ["export", "pyperf"], ["export", "bencher"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments, str(results)], capture_output=True, text=True, check=False
@@ -484,7 +487,7 @@ def test_asv_s_folder_is_read_by_the_report_and_by_asv(command, tmp_path):
     assert frame.loc[window, "value"].isna().all()
     assert set(frame["machine"]) == {"some-cpu-2c"}
     assert frame["date"].iloc[0] == pd.Timestamp(RUN.started)
-    stored = dict(zip(exports.ASV_COLUMNS, json.loads(written.read_text())["results"][window], strict=True))
+    stored = dict(zip(asv.ASV_COLUMNS, json.loads(written.read_text())["results"][window], strict=True))
     assert math.isnan(stored["result"][0])  # what is not supported did not run
     assert stored["result"][1] is None  # what crashed failed
 

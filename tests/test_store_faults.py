@@ -14,8 +14,10 @@ import msgspec
 import pytest
 from wrapped_reference import backend_file
 
-from rnnbench.cli import main
-from rnnbench.store import SCHEMA, End, Time, Writer, quarantine_file, read, results_files
+from rnnbench.cli.main import main
+from rnnbench.results.reader import quarantine_file, read, results_files
+from rnnbench.results.rows import SCHEMA, End, Time
+from rnnbench.results.writer import Writer
 
 TINY = """
 name = "tiny"
@@ -37,7 +39,7 @@ FOLDER = "\"</script>'\u2028\U0001f9e8 " + "x" * 200
 
 def rnnbench(*arguments, limit: int | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
     """Run a command in a process whose files can have ``limit`` bytes."""
-    code = "import sys; from rnnbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from rnnbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     if limit is not None:
         code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {code}"
     command = [sys.executable, "-c", code, *map(str, arguments)]

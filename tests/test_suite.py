@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import rnnbench
 from rnnbench import SuiteError
 from rnnbench.impls import numpy_ref
-from rnnbench.inputs import make_input
-from rnnbench.store import Case
-from rnnbench.suite import _KEYS, MAX_CASES, Settings, estimate, load_suite, suite_names
+from rnnbench.suite.case import Case
+from rnnbench.suite.estimate import estimate
+from rnnbench.suite.inputs import make_input
+from rnnbench.suite.suite import _KEYS, MAX_CASES, Settings, load_suite, suite_names
 
 HEAD = 'name = "mine"\ndescription = "d"\nsource = "s"\n'
 GRID = '[[grid]]\ncell = "lstm"\nphase = "step"\nT = 4\nB = 2\nI = 3\nH = 8\n'

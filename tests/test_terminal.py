@@ -9,9 +9,10 @@ import pytest
 import synthetic_results
 from stored_results import write
 
-import rnnbench.system
-from rnnbench.measure.machine import machine_name
-from rnnbench.store import Case, Failure
+import rnnbench.processes.platforms
+from rnnbench.machine.facts import machine_name
+from rnnbench.results.rows import Failure
+from rnnbench.suite.case import Case
 
 STEERING = "\x1b[31mred\x1b]0;title\x07\x9b2J\x7f\u202e\r\ntwo"
 
@@ -148,7 +149,7 @@ def test_with_a_closed_standard_error_nothing_is_told_on_standard_output(tmp_pat
 
 @pytest.mark.parametrize("system", ["win32", "emscripten"])
 def test_another_system_is_refused_with_those_that_are_supported(command, monkeypatch, system):
-    monkeypatch.setattr(rnnbench.system, "sys", type("sys", (), {"platform": system}))
+    monkeypatch.setattr(rnnbench.processes.platforms, "sys", type("sys", (), {"platform": system}))
     code, out, err = command("suites")
     assert (code, out) == (4, "")
     assert err.startswith(f"rnnbench: this system is {system}; expected Linux or macOS: ")

@@ -8,15 +8,15 @@ import pytest
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench.cells import CELLS
 from rnnbench.check import Expected, Problem, compared, expected, gate, outputs, window_cost
-from rnnbench.check.calling import Caller, in_float64, matched
+from rnnbench.check.probe import Caller, in_float64, matched
 from rnnbench.check.problem import COTANGENT_BITS, DISTINCT_ROWS, INPUT_CHANGE, Rows
 from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
 from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form, noisy_runs
-from rnnbench.inputs import Inputs
-from rnnbench.spec import DTYPES, NARROW
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import DTYPES, NARROW
+from rnnbench.suite.case import Case
+from rnnbench.suite.inputs import Inputs
 
 CAUGHT = 10
 

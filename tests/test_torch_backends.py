@@ -12,7 +12,7 @@ import pytest
 
 import rnnbench
 from rnnbench import Spec, check
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 torch = pytest.importorskip("torch", reason="the PyTorch backends need torch")
 

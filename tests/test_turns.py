@@ -10,11 +10,12 @@ from runs import measured, of, planned
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench.check import PROMISES, Problem, computed, expected, gate
+from rnnbench.check import PROMISES, Problem, expected, gate, laziness
 from rnnbench.check.problem import Prepared
 from rnnbench.impls import numpy_ref
-from rnnbench.measure.turns import Turns
-from rnnbench.store import Case, Failure, Time
+from rnnbench.measure.input_rotation import Turns
+from rnnbench.results.rows import Failure, Time
+from rnnbench.suite.case import Case
 
 CASE = Case("lstm", "step", 12, 4, 6, 8)
 """One that takes the reference a millisecond or so."""
@@ -134,10 +135,10 @@ def test_what_other_work_adds_to_a_try_does_not_count(monkeypatch):
             yield now
 
     clock = clock_of(slowed)
-    monkeypatch.setattr(computed.time, "perf_counter", lambda: next(clock))
-    assert computed.late(lambda: {"y": np.zeros(1)}, numpy_ref) is None
+    monkeypatch.setattr(laziness.time, "perf_counter", lambda: next(clock))
+    assert laziness.late(lambda: {"y": np.zeros(1)}, numpy_ref) is None
     clock = clock_of(itertools.repeat(50.0))
-    assert computed.late(lambda: {"y": np.zeros(1)}, numpy_ref) is not None
+    assert laziness.late(lambda: {"y": np.zeros(1)}, numpy_ref) is not None
 
 
 def test_no_call_has_the_arguments_of_an_earlier_one_and_each_goes_on_from_the_last():

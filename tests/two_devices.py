@@ -5,7 +5,9 @@ from pathlib import Path
 import synthetic_results
 from synthetic_results import CELLS, ROUNDS
 
-from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Run, Startup, Time, Writer
+from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 GPU = "NVIDIA H100 80GB HBM3"
 ON_CPU, ON_GPU = ("numba_cpu", "torch_nn"), ("numba_cuda", "torch_cuda", "jax_cuda")

@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = """
 import numpy as np
 
-from rnnbench.backend import Gradients
+from rnnbench.networks.contract import Gradients
 from rnnbench.impls import numpy_ref
 from rnnbench.impls.numpy_ref import asarray, info, supports, synchronize, to_numpy
 

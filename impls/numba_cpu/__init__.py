@@ -15,16 +15,16 @@ from typing import Any
 import numba
 import numpy as np
 
-from rnnbench.arrays import NumpyArrays, numpy_errors
-from rnnbench.backend import Network
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
-from rnnbench.impls.numba_cpu.jit import require_jit, unavailable
 from rnnbench.impls.numba_cpu.layer import Layer
-from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.workers import Workers
-from rnnbench.network import checked_load
-from rnnbench.spec import Spec
-from rnnbench.stack import StackedNetwork
+from rnnbench.jit.compiler import require_jit, unavailable
+from rnnbench.jit.target import current_target
+from rnnbench.networks.arrays import NumpyArrays, numpy_errors
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import Network
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.stacked import StackedNetwork
 
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 

@@ -20,7 +20,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, register_jitable
 
-from rnnbench.cells import Activations
+from rnnbench.networks.cells import Activations
 
 _LN2 = Fraction("0.693147180559945309417232121458176568")
 

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from rnnbench.spec import BFLOAT16
+from rnnbench.networks.spec import BFLOAT16
 
 STORED = np.dtype(np.uint16)
 """The bits of a bfloat16, which NumPy's own type for it can be viewed as."""

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from rnnbench.cells import CELLS
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed
-from rnnbench.impls.numba_cpu.jit import cached
+from rnnbench.impls.numba_cpu.noalias import load, storer
 from rnnbench.impls.numba_cpu.products import products
-from rnnbench.impls.numba_cpu.streams import load, storer
-from rnnbench.impls.numba_cpu.target import Target
+from rnnbench.jit.compiler import cached
+from rnnbench.jit.target import Target
+from rnnbench.networks.cells import CELLS
 
 Function = Callable[..., Any]
 
@@ -89,7 +89,9 @@ def _filled(function: Any, key: str, names: dict[str, Any]) -> Any:
 
 @functools.cache
 def _digest() -> str:
-    sources = [*resources.files("rnnbench.impls.numba_cpu").iterdir(), resources.files("rnnbench") / "cells.py"]
+    packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit")
+    sources = [source for package in packages for source in resources.files(package).iterdir()]
+    sources.append(resources.files("rnnbench.networks") / "cells.py")
     texts = [source.read_bytes() for source in sorted(sources, key=lambda s: s.name) if source.name.endswith(".py")]
     return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
 

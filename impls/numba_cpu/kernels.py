@@ -23,8 +23,8 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from rnnbench.impls.numba_cpu.barrier import meet
-from rnnbench.impls.numba_cpu.streams import load, storer
+from rnnbench.impls.numba_cpu.noalias import load, storer
+from rnnbench.jit.barrier import meet
 
 store_first, store_second = storer(0), storer(1)
 

@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnnbench.backend import State
-from rnnbench.impls.numba_cpu.barrier import Team
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
+from rnnbench.impls.numba_cpu.buffers import Rooms
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import packed_size, room_for, rounded_up
-from rnnbench.impls.numba_cpu.rooms import Rooms
-from rnnbench.impls.numba_cpu.target import current_target
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.jit.barrier import Team
+from rnnbench.jit.target import current_target
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 _BLOCK_BYTES = 1 << 18
 """Gate pre-activations of one input product: as many time steps as fit, so that they are still in cache when read."""
@@ -102,7 +102,7 @@ class Tape(NamedTuple):
 
 
 class Layer:
-    """Single-layer functions (``rnnbench.stack.LayerFunctions``) of one Spec."""
+    """Single-layer functions (``rnnbench.networks.stacked.LayerFunctions``) of one Spec."""
 
     def __init__(self, spec: Spec, workers: Workers) -> None:
         self._spec, self._cell, self._workers = spec, spec.kind, workers

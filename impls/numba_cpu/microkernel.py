@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from rnnbench.impls.numba_cpu.target import Target
+from rnnbench.jit.target import Target
 
 _ADDRESS, _INDEX = ir.IntType(64), ir.IntType(32)
 _REALS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}

@@ -15,8 +15,8 @@ from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs
 from rnnbench.impls.numba_cpu.microkernel import tiles
-from rnnbench.impls.numba_cpu.target import Target
-from rnnbench.spec import BFLOAT16
+from rnnbench.jit.target import Target
+from rnnbench.networks.spec import BFLOAT16
 
 _Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Callable[..., None]]
 

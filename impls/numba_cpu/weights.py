@@ -6,9 +6,9 @@ import numpy as np
 
 from rnnbench.impls.numba_cpu.bfloat16 import computed
 from rnnbench.impls.numba_cpu.products import packed, rounded_up
-from rnnbench.impls.numba_cpu.target import Target
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.jit.target import Target
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 class Weights(NamedTuple):

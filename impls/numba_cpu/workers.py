@@ -1,22 +1,15 @@
-"""Threads, and how they share a layer's work."""
+"""How threads share a layer's work."""
 
-import ctypes
-import os
-import sys
-import threading
-import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from rnnbench.spec import Spec
-from rnnbench.stack import one_by_one
-from rnnbench.threads import check_threads
+from rnnbench.jit.thread_pool import ThreadPool
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.stacked import one_by_one
 
 _LEAST_ROWS = 4
 """Of a thread: with fewer, a product reads its weights for too little work."""
@@ -33,10 +26,6 @@ _LEAST_TERMS = 1 << 16
 """Of a sum, for threads to share it."""
 
 
-_CAN_MOVE = sys.platform == "linux"
-_processor: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if _CAN_MOVE else threading.get_ident  # differs in each thread
-
-
 class Share(NamedTuple):
     """What one thread computes: some rows of the batch and some hidden units."""
 
@@ -44,20 +33,8 @@ class Share(NamedTuple):
     units: slice
 
 
-class Workers:
-    """``threads`` of them; None means the process's setting, NUMBA_NUM_THREADS or the number of cores.
-
-    Raises ArgumentError for a number that is none.
-    """
-
-    def __init__(self, threads: int | None) -> None:
-        self.threads = check_threads(threads) or numba.get_num_threads()
-        self._start()
-        _ALIVE.add(self)
-
-    def _start(self) -> None:
-        self._pool = ThreadPoolExecutor(self.threads - 1, "rnnbench") if self.threads > 1 else None
-        self._busy = threading.Lock()
+class Workers(ThreadPool):
+    """Threads that share the work of a layer."""
 
     def directions_at_once(self, spec: Spec, steps: int, batch: int) -> bool:
         """Whether both run at the same time, each on one thread: where rows do not occupy two, no more are there, and a
@@ -76,22 +53,6 @@ class Workers:
         by_units = 1 if alone else max(1, min(self.threads, flops // _LEAST_FLOPS, size))
         return [Share(slice(0, batch), units) for units in _parts(size, by_units)]
 
-    def run(self, kernel: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Call ``kernel`` with each tuple of arguments, all at the same time, the first one in the calling thread.
-
-        Nothing that can fail may be left to do: a team would wait for ever for a thread that does not come.
-        """
-        first, *others = arguments
-        if self._pool is None or not others:
-            kernel(*first)
-            return
-        with self._busy:  # a second caller's shares, queued between those of a team, would keep it apart for ever
-            taken = {_processor()}
-            futures = [self._pool.submit(_elsewhere, taken, kernel, *other) for other in others]
-            kernel(*first)
-            for future in futures:
-                future.result()
-
     def add(self, total: np.ndarray, term: np.ndarray) -> None:
         """total += term, shared where it is large."""
         total, term = total.reshape(-1), term.reshape(-1)
@@ -99,43 +60,14 @@ class Workers:
         self.run(np.add, [(total[part], term[part], total[part]) for part in parts])
 
     def run_directions(self, spec: Spec, calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
-        """``rnnbench.stack.Runner`` of one Spec."""
+        """``rnnbench.networks.stacked.Runner`` of one Spec."""
         if self._pool is None or not self.directions_at_once(spec, steps, batch):
             return one_by_one(calls, steps, batch)
-        second = self._pool.submit(_elsewhere, {_processor()}, calls[1])
+        second = self.submit(calls[1])
         try:
             return [calls[0](), second.result()]
         finally:
             wait([second])
-
-
-_ALIVE: weakref.WeakSet[Workers] = weakref.WeakSet()
-
-
-def _start_again() -> None:
-    """In a forked child: it has none of its parent's threads, and a lock that one of them held stays locked."""
-    for workers in _ALIVE:
-        workers._start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_again)
-
-
-def _elsewhere(taken: set[int], call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call on a processor that no other thread of this call has taken, where there is one.
-
-    The system wakes a thread on the processor of the one that wakes it, and may leave both there for many calls, which then
-    take twice as long.  The thread is moved, not bound: it may run anywhere afterwards.
-    """
-    if _CAN_MOVE and _processor() in taken:
-        with suppress(OSError):  # the processors of this process have just changed
-            allowed = os.sched_getaffinity(0)
-            if free := allowed - taken:
-                os.sched_setaffinity(0, free)
-                os.sched_setaffinity(0, allowed)
-    taken.add(_processor())
-    return call(*arguments)
 
 
 def _parts(size: int, count: int) -> list[slice]:

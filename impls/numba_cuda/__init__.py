@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.arrays import check_plain
-from rnnbench.backend import DeviceTimer, Network
-from rnnbench.impls.numba_cuda.device import info, require, simulated, synchronize, unavailable
-from rnnbench.network import checked_load
-from rnnbench.spec import Spec
+from rnnbench.impls.numba_cuda.current_device import info, synchronize
+from rnnbench.impls.numba_cuda.device import require, simulated, unavailable
+from rnnbench.networks.arrays import check_plain
+from rnnbench.networks.checked import checked_load
+from rnnbench.networks.contract import DeviceTimer, Network
+from rnnbench.networks.spec import Spec
 
 __all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 

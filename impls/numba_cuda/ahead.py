@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda.device import SIMULATION, missing_compiler
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 STEPS = 2
 """Kernels do not depend on how long a sequence is."""
@@ -45,7 +45,7 @@ def compile_one(case: Case, capability: Capability) -> None:
     """Compile the kernels of one case, in a process that does nothing else."""
     import rnnbench
     from rnnbench.impls import numba_cuda
-    from rnnbench.impls.numba_cuda.first_run import sends_messages
+    from rnnbench.impls.numba_cuda.bringup import sends_messages
     from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES
     from rnnbench.impls.numba_cuda.regimes import EXCHANGE, HOPPER
 
@@ -67,7 +67,7 @@ def compile_one(case: Case, capability: Capability) -> None:
 
 def _compile_exchanges(capability: Capability) -> None:
     from rnnbench.impls.numba_cuda import launching
-    from rnnbench.impls.numba_cuda.first_run import exchange_shapes, exchanges
+    from rnnbench.impls.numba_cuda.bringup import exchange_shapes, exchanges
     from rnnbench.impls.numba_cuda.regimes import HOPPER
     from rnnbench.impls.numba_cuda.timing import SLEEP
 

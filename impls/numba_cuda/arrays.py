@@ -1,4 +1,4 @@
-"""Operations on device arrays that layers, directions and truncation need (``rnnbench.arrays.Arrays``)."""
+"""Operations on device arrays that layers, directions and truncation need (``rnnbench.networks.arrays.Arrays``)."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false
@@ -15,7 +15,7 @@ from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.kernels import Cube, Matrix, copy, matrix, plus_in
 from rnnbench.impls.numba_cuda.launching import clear, launch, numba_stream, wait_for_stream
 from rnnbench.impls.numba_cuda.memory import Piece, device_array, leased
-from rnnbench.spec import BFLOAT16
+from rnnbench.networks.spec import BFLOAT16
 
 ALIGNED = 128
 """Parts of one block of memory begin at multiples of so many elements."""

@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from typing import NamedTuple
 
-from rnnbench.cells import CELLS
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.fragments import HALVES
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES
 from rnnbench.impls.numba_cuda.offline import (
@@ -22,8 +22,9 @@ from rnnbench.impls.numba_cuda.offline import (
     of_family,
     parameters,
 )
-from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, choose, computed_spec, with_rows
-from rnnbench.spec import Spec
+from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, computed_spec, with_rows
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.spec import Spec
 
 REGISTERS = 65_536
 """Of a multiprocessor."""

@@ -1,4 +1,4 @@
-"""Elementwise kernels of every cell, built from the equations in ``rnnbench.cells``: one thread per batch row and unit."""
+"""Elementwise kernels of every cell, from the equations in ``networks.cells``: one thread per batch row and unit."""
 
 # numba-cuda declares cuda.grid as its compiler calls it:
 # pyright: reportCallIssue=false
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from rnnbench.cells import Activations
 from rnnbench.impls.numba_cuda.intrinsics import reciprocal
 from rnnbench.impls.numba_cuda.launching import Kernel
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import Activations
+from rnnbench.networks.spec import Spec
 
 DeviceFunction = Any
 

@@ -25,10 +25,10 @@ import numpy as np
 from llvmlite import ir
 from numba.cuda import types as numba_types
 
-from rnnbench import cells, spec
-from rnnbench.disk import replace
 from rnnbench.impls.numba_cuda.offline import Binary, compile_kernel
-from rnnbench.spec import Spec
+from rnnbench.networks import cells, spec
+from rnnbench.networks.spec import Spec
+from rnnbench.results.disk import replace
 
 FOLDER = "RNNBENCH_CUBINS"
 """The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
@@ -107,7 +107,7 @@ def sources() -> str:
     return _hash(b"".join(path.read_bytes() for path in _modules()))
 
 
-_OTHERS = {"ahead.py", "audit.py", "event_timer.py", "first_run.py"}
+_OTHERS = {"ahead.py", "audit.py", "event_timer.py", "bringup.py"}
 """Who makes no kernels that networks run; a kernel in one of them is known by the whole file."""
 
 

@@ -1,17 +1,13 @@
-"""What this machine offers: numba-cuda, its compiler libraries, a GPU or the simulator, and what is missing."""
+"""Whether kernels can run here: numba-cuda, its compiler libraries, a GPU or the simulator, and what is missing."""
 
 import functools
 import importlib.util
 import os
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnnbench.errors import BackendUnavailable
 from rnnbench.installing import how_to_install
-
-if TYPE_CHECKING:
-    from rnnbench.impls.numba_cuda.regimes import Limits
-    from rnnbench.spec import Spec
 
 INSTALL = how_to_install("cuda")
 SIMULATE = "rnnbench check --device simulator"
@@ -55,32 +51,6 @@ def simulated() -> bool:
     return asked_to_simulate()
 
 
-@functools.cache
-def device_limits() -> "Limits":
-    """What the current device offers to kernels."""
-    from rnnbench.impls.numba_cuda.regimes import HOPPER, SIMULATED
-
-    cuda = require()
-    if simulated():
-        return SIMULATED
-    from rnnbench.impls.numba_cuda.launching import clusters_at_once
-    from rnnbench.impls.numba_cuda.products import torch_has_cuda
-
-    device = cuda.get_current_device()
-    cluster = HOPPER.cluster if device.compute_capability >= (9, 0) else 0
-    shared = device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-    multiprocessors = device.MULTIPROCESSOR_COUNT
-    several = [2**power for power in range(1, cluster.bit_length())]
-    return HOPPER._replace(
-        cluster=cluster,
-        multiprocessors=multiprocessors if device.compute_capability >= (7, 0) else 0,
-        shared=shared,
-        tensor_cores=device.compute_capability >= (8, 0),
-        at_once=(multiprocessors, *(clusters_at_once(blocks, shared) for blocks in several)),
-        cublas=torch_has_cuda(),
-    )
-
-
 def missing_compiler() -> str | None:
     """Why kernels cannot be compiled, or None; needs numba-cuda, but neither GPU nor driver."""
     missing = _missing_package()
@@ -94,36 +64,6 @@ def missing_compiler() -> str | None:
         except pathfinder.DynamicLibNotFoundError:
             return f"the CUDA compiler library {library} was not found: {INSTALL}"
     return None
-
-
-def info(spec: "Spec | None" = None, batch: int = 1) -> dict[str, Any]:
-    """Versions of numba and numba-cuda, what to know of the kernels, the device's name, or "simulator", and for a spec the
-    regime that runs a batch."""
-    cuda = require()
-    if simulated():
-        device = "simulator"
-    else:
-        name = cuda.get_current_device().name
-        device = name.decode() if isinstance(name, bytes) else name
-    facts = {"numba": version("numba"), "numba_cuda": version("numba-cuda"), "device": device, "note": UNTRIED}
-    if spec is None:
-        return facts
-    from rnnbench.impls.numba_cuda.regimes import choose
-
-    return facts | {"regime": choose(spec, device_limits(), batch).name}
-
-
-def synchronize() -> None:
-    from rnnbench.impls.numba_cuda import capture
-
-    cuda = require()
-    capture.refuse("wait for the device")
-    if simulated():
-        from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
-
-        DRIVER.synchronise()
-    else:
-        cuda.synchronize()
 
 
 def _missing_package() -> str | None:

@@ -7,7 +7,7 @@ from rnnbench.impls.numba_cuda.launching import numba_stream
 
 
 class EventTimer:
-    """``rnnbench.backend.DeviceTimer``."""
+    """``rnnbench.networks.contract.DeviceTimer``."""
 
     def __init__(self) -> None:
         self._cuda = require()

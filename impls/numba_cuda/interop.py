@@ -15,7 +15,7 @@ from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.impls.numba_cuda import launching
 from rnnbench.impls.numba_cuda.device import require, simulated
 from rnnbench.installing import how_to_install
-from rnnbench.spec import BFLOAT16, DTYPES
+from rnnbench.networks.spec import BFLOAT16, DTYPES
 
 
 def from_torch(tensor: Any) -> Any:

@@ -311,11 +311,12 @@ def _attach() -> None:
 
 
 def _simulate(function: Any, args: tuple[Any, ...], **how: int) -> None:
+    from rnnbench.impls.numba_cuda import simulator
     from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
 
     if not DRIVER.loaded(function):
         capture.refuse(f"compile {function.__name__}")
-    DRIVER.submit(function, args, **how)
+    DRIVER.submit(simulator.run, function, args, **how)
 
 
 @lru_cache

@@ -11,8 +11,8 @@ from rnnbench.impls.numba_cuda.arrays import scratch
 from rnnbench.impls.numba_cuda.kernels import Matrix, matrix
 from rnnbench.impls.numba_cuda.recurrence import Flow, Kept, Recurrence
 from rnnbench.impls.numba_cuda.slots import Sizes, Slots, slots_size
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 class Packed(NamedTuple):

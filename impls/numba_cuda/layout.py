@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnbench.impls.numba_cuda.fragments import COLUMNS, DEPTH, QUAD, ROWS, as_fragments, operand_words, tiles
-from rnnbench.spec import Spec
+from rnnbench.networks.spec import Spec
 
 WARP = 32
 

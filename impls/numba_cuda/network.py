@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.backend import Array, Gradients, State
 from rnnbench.errors import TapeError
 from rnnbench.impls.numba_cuda import capture
 from rnnbench.impls.numba_cuda.algebra import Algebra
 from rnnbench.impls.numba_cuda.arrays import DeviceArrays, allocate, contiguous, flat, scratch
-from rnnbench.impls.numba_cuda.device import device_limits
+from rnnbench.impls.numba_cuda.choosing import choose
+from rnnbench.impls.numba_cuda.current_device import device_limits
 from rnnbench.impls.numba_cuda.kernels import Matrix, matrix
 from rnnbench.impls.numba_cuda.launching import STREAM
 from rnnbench.impls.numba_cuda.layer import Layer, Packed, Record
@@ -20,11 +20,12 @@ from rnnbench.impls.numba_cuda.per_step import PerStep
 from rnnbench.impls.numba_cuda.persistent import Persistent
 from rnnbench.impls.numba_cuda.products import fastest
 from rnnbench.impls.numba_cuda.recurrence import Flow, Recurrence
-from rnnbench.impls.numba_cuda.regimes import PER_STEP, choose, computed_spec
+from rnnbench.impls.numba_cuda.regimes import PER_STEP, computed_spec
 from rnnbench.impls.numba_cuda.slots import Sizes
-from rnnbench.network import CheckedNetwork, Tape
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.checked import CheckedNetwork, Tape
+from rnnbench.networks.contract import Array, Gradients, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 ZEROS_KEPT = 8
 """States of zeros that a network keeps, by stream and batch."""

@@ -11,8 +11,8 @@ from rnnbench.impls.numba_cuda.launching import clear, launch
 from rnnbench.impls.numba_cuda.recurrence import Flow, Kept
 from rnnbench.impls.numba_cuda.regimes import PER_STEP
 from rnnbench.impls.numba_cuda.slots import Sizes, Slots, slots_size
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 class PerStep:

@@ -17,8 +17,8 @@ from rnnbench.impls.numba_cuda.persistent_forward import forward_kernel
 from rnnbench.impls.numba_cuda.recurrence import Flow, Kept
 from rnnbench.impls.numba_cuda.regimes import Limits, Regime, with_rows
 from rnnbench.impls.numba_cuda.slots import Sizes
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 class Resident(NamedTuple):

@@ -17,12 +17,12 @@ import numpy as np
 from numba import cuda
 from numba.cuda.types import float32, int64
 
-from rnnbench.cells import Equations
 from rnnbench.impls.numba_cuda.intrinsics import read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, places
 from rnnbench.impls.numba_cuda.persistent_forward import reading_states, writing_states
 from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import Equations
+from rnnbench.networks.spec import Spec
 
 Kernel = Callable[..., None]
 

@@ -18,12 +18,12 @@ import numpy as np
 from numba import cuda
 from numba.cuda.types import float32, int64
 
-from rnnbench.cells import Equations
 from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Place, Shape, Tiles, forward_products, places
 from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
 from rnnbench.impls.numba_cuda.tensor_cores import beginning
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import Equations
+from rnnbench.networks.spec import Spec
 
 Kernel = Callable[..., None]
 

@@ -7,7 +7,7 @@ import numpy as np
 from rnnbench.errors import BackendUnavailable
 from rnnbench.impls.numba_cuda.device import missing_compiler, simulated
 from rnnbench.impls.numba_cuda.offline import assumed_device
-from rnnbench.spec import Spec
+from rnnbench.networks.spec import Spec
 
 
 def compile_ptx(spec: Spec, compute_capability: tuple[int, int] = (9, 0)) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from rnnbench.impls.numba_cuda.algebra import Weights
 from rnnbench.impls.numba_cuda.kernels import Matrix
 from rnnbench.impls.numba_cuda.slots import Sizes, Slots
-from rnnbench.params import Params
+from rnnbench.networks.params import Params
 
 
 class Flow(NamedTuple):

@@ -12,7 +12,7 @@ A thread keeps at most ``Limits.resident`` weights in registers, an eighth less 
 tensor cores a quarter less of registers, with two weights each.  Those that find none in the largest team lie in shared
 memory.  The batch is cut into parts that know nothing of each other, one to a cluster, or one after the other where the grid
 works on one: any batch size fits in every regime.  Where it takes many passes over time, or more clusters than run at once,
-a few launches per step may be faster: ``costs`` decides.
+a few launches per step may be faster: ``choosing`` decides.
 """
 
 from contextvars import ContextVar
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from rnnbench.impls.numba_cuda.fragments import HALVES, ROWS, tiles
 from rnnbench.impls.numba_cuda.layout import BARRIER, WARP, Cores, Product, Shape, backward_products, forward_products, places
-from rnnbench.spec import NARROW, Spec
+from rnnbench.networks.spec import NARROW, Spec
 
 SMALL, CLUSTER, GRID, PER_STEP = "small", "cluster-persistent", "grid-persistent", "per step"
 TENSOR_GRID = "tensor-core grid"
@@ -87,17 +87,6 @@ class Regime(NamedTuple):
 def computed_spec(spec: Spec) -> Spec:
     """The network that kernels compute: bfloat16 and float16 in float32, everything else as it is."""
     return replace(spec, dtype="float32") if spec.dtype in NARROW else spec
-
-
-def choose(spec: Spec, limits: Limits, batch: int = 1) -> Regime:
-    """The first regime of the table that a network's layers fit in, or steps launched one by one where those are expected to
-    be faster for a batch (``costs``)."""
-    from rnnbench.impls.numba_cuda.costs import persistent_step, separate_step  # which reads this module
-
-    first = by_size(spec, limits)
-    if first.name == PER_STEP or persistent_step(spec, first, batch, limits) <= separate_step(spec, batch, limits):
-        return first
-    return Regime(PER_STEP, None, None)
 
 
 def by_size(spec: Spec, limits: Limits) -> Regime:

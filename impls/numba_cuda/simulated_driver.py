@@ -35,12 +35,10 @@ class Driver:
         """Whether a kernel has been launched before."""
         return kernel in self._loaded
 
-    def submit(self, kernel: Any, arguments: tuple[Any, ...], **how: int) -> None:
-        """Run a kernel (``simulator.run``), or capture its launch with the addresses of its arguments."""
-        from rnnbench.impls.numba_cuda import simulator
-
+    def submit(self, run: Callable[..., None], kernel: Any, arguments: tuple[Any, ...], **how: int) -> None:
+        """Run a kernel by ``run``, or capture its launch with the addresses of its arguments."""
         self._loaded.add(kernel)
-        self._do(partial(simulator.run, kernel, _addresses(arguments), **how))
+        self._do(partial(run, kernel, _addresses(arguments), **how))
 
     def clear(self, array: np.ndarray) -> None:
         """Zero an array, in the order of launches."""

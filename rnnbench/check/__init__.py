@@ -1,7 +1,7 @@
 """The correctness harness: every output and gradient against a float64 reference, within derived tolerances."""
 
+from rnnbench.check.comparing import Finding, compared, gate
 from rnnbench.check.conformance import Interrupted, check, check_all
-from rnnbench.check.gate import Finding, compared, gate
 from rnnbench.check.isolation import TIME_LIMIT
 from rnnbench.check.levels import LEVELS, SMALL, TINY, Sizes, Trial, numbers_only, problems, random_trials, trials
 from rnnbench.check.outcome import Outcome

@@ -11,7 +11,7 @@ from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Problem
 from rnnbench.check.references import References, referees
 from rnnbench.check.report import Report
-from rnnbench.check.smallest import Smallest
+from rnnbench.check.shrinking import Smallest
 from rnnbench.check.snippet import loading_code, shown_name
 from rnnbench.errors import ArgumentError, BackendUnavailable
 
@@ -47,7 +47,7 @@ def check(
     ``backend`` is a registered name or the path of a .py file: it is then examined in a child process, and a crash or a
     hang of more than ``time_limit`` seconds is a finding; or anything with the functions of a backend, which is examined
     in this process, where a crash or a hang is the end of the process.
-    ``env``: environment variables that the child process sees besides the usual ones (``rnnbench.surroundings``).
+    ``env``: environment variables that the child process sees besides the usual ones (``rnnbench.processes.environment``).
     Raises BackendUnavailable and UnknownBackend, ArgumentError for an unknown level or cell, ReferenceFailed.
     """
     todo = trials(level, cells)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.check.calling import reference_with
-from rnnbench.check.gate import Finding, compared
+from rnnbench.check.comparing import Finding, compared
+from rnnbench.check.probe import reference_with
 from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Outputs, Prepared, Problem, outputs
 from rnnbench.check.tolerance import Expected
-from rnnbench.inputs import Inputs
-from rnnbench.params import Params
+from rnnbench.networks.params import Params
+from rnnbench.suite.inputs import Inputs
 
 Guess = tuple[str, Callable[[], Outputs]]
 """What would be said, and what the reference gives if it is so."""

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from rnnbench.backend import told, unsupported
-from rnnbench.check.files import load_expected, save_expected
-from rnnbench.check.gate import Finding, gate
+from rnnbench.check.comparing import Finding, gate
+from rnnbench.check.expected_files import load_expected, save_expected
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.tolerance import Expected, expected
+from rnnbench.networks.contract import told, unsupported
 
 
 class Examiner:
@@ -39,8 +39,8 @@ class Examiner:
         return explained(self._backend, problem, self._expected(reference), findings)
 
     def smallest(self, problem: Problem) -> Any:
-        """The smallest problem on which numbers are still wrong, as ``rnnbench.check.smallest.Smallest``, or None."""
-        from rnnbench.check.smallest import smallest
+        """The smallest problem on which numbers are still wrong, as ``rnnbench.check.shrinking.Smallest``, or None."""
+        from rnnbench.check.shrinking import smallest
 
         return smallest(self._backend, problem)
 

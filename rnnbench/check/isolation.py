@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.backend import told
+from rnnbench.check.client import WorkerProcess
+from rnnbench.check.comparing import Finding
 from rnnbench.check.examiner import Examiner
-from rnnbench.check.gate import Finding
 from rnnbench.check.levels import Trial
 from rnnbench.check.outcome import WHOLE, Outcome
 from rnnbench.check.problem import Problem
-from rnnbench.check.process import WorkerProcess
-from rnnbench.check.smallest import Smallest
+from rnnbench.check.shrinking import Smallest
 from rnnbench.errors import BackendBroken, BackendUnavailable, RnnbenchError, UnknownBackend
-from rnnbench.process import WorkerFailure
+from rnnbench.networks.contract import told
+from rnnbench.processes.worker_process import WorkerFailure
 
 TIME_LIMIT = 60.0
 """Seconds for the import of a backend, one call and each promise."""
@@ -126,7 +126,7 @@ class Here(Subject):
 class Isolated(Subject):
     """A registered backend, or one in a file, in a child process, which is started anew after it crashed or hung.
 
-    ``env``: variables of this process that it sees besides the usual ones (``rnnbench.surroundings``).
+    ``env``: variables of this process that it sees besides the usual ones (``rnnbench.processes.environment``).
     """
 
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> None:

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.cells import CELLS
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.widths import at_every_edge, wide
 from rnnbench.errors import ArgumentError
-from rnnbench.params import SCHEMES
-from rnnbench.spec import DTYPES
-from rnnbench.store import Case
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.params import SCHEMES
+from rnnbench.networks.spec import DTYPES
+from rnnbench.suite.case import Case
 
 LEVELS = ("smoke", "standard", "full")
 

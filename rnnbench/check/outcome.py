@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rnnbench.check.gate import Finding
+from rnnbench.check.comparing import Finding
 from rnnbench.check.levels import Trial
 from rnnbench.check.problem import Problem
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from rnnbench.inputs import Inputs, make_input
-from rnnbench.params import Params, init_params
-from rnnbench.store import Case
-from rnnbench.truncation import tbptt
+from rnnbench.networks.params import Params, init_params
+from rnnbench.networks.truncation import tbptt
+from rnnbench.suite.case import Case
+from rnnbench.suite.inputs import Inputs, make_input
 
 Outputs = dict[str, np.ndarray]
 

@@ -31,12 +31,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnnbench.arrays import NumpyArrays
-from rnnbench.backend import load_backend
-from rnnbench.cells import Activations, Cell, Equations
 from rnnbench.check.noise import OfWeights, summed_variance
-from rnnbench.spec import Spec
-from rnnbench.stack import StackedNetwork
+from rnnbench.networks.arrays import NumpyArrays
+from rnnbench.networks.cells import Activations, Cell, Equations
+from rnnbench.networks.registry import load_backend
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.stacked import StackedNetwork
 
 # Values and variances are the real and imaginary parts of one complex array: NumPy then slices, joins and stores both
 # at once, and the sum of two arrays has the sum of the variances.  Nothing but this module multiplies such arrays.

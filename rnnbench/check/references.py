@@ -8,13 +8,13 @@ from threading import Lock, local
 
 import msgspec
 
-from rnnbench.check.files import save_expected
+from rnnbench.check.client import WorkerProcess
+from rnnbench.check.expected_files import save_expected
 from rnnbench.check.problem import Problem
-from rnnbench.check.process import WorkerProcess
 from rnnbench.check.tolerance import expected
 from rnnbench.errors import ReferenceFailed
-from rnnbench.process import WorkerFailure
-from rnnbench.scratch import scratch_folder
+from rnnbench.processes.scratch import scratch_folder
+from rnnbench.processes.worker_process import WorkerFailure
 
 REFERENCE = "numpy_ref"
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from rnnbench.check.problem import Problem
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 SHOWN = 6
 """How many reasons are told."""

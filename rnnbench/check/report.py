@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 
 import rnnbench
-from rnnbench.check.gate import Finding
+from rnnbench.check.comparing import Finding
 from rnnbench.check.outcome import WHOLE, Outcome
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.refusals import refused
-from rnnbench.check.smallest import Smallest
+from rnnbench.check.shrinking import Smallest
 from rnnbench.check.snippet import failure_text
-from rnnbench.store import Case
+from rnnbench.suite.case import Case
 
 SHOWN = 5
 """How many reasons of failures that are no tensor's are shown."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.check.gate import Finding
+from rnnbench.check.comparing import Finding
 from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Problem
-from rnnbench.check.smallest import Smallest
-from rnnbench.store import Case
+from rnnbench.check.shrinking import Smallest
+from rnnbench.suite.case import Case
 
 SHOWN = 5
 """How many findings of a failure are shown."""
@@ -34,7 +34,7 @@ def failure_text(outcome: Outcome, loading: str, smallest: Smallest | None = Non
     snippet = [
         f"import {'importlib' if loading.startswith('importlib') else 'rnnbench'}",
         "from rnnbench.check import Problem, examine, expected",
-        "from rnnbench.store import Case",
+        "from rnnbench.suite.case import Case",
         "",
         f"backend = {loading}",
         f"case = {_code(problem.case)}",

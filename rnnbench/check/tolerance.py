@@ -23,12 +23,12 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from rnnbench.backend import load_backend
 from rnnbench.check.noise import WithArithmetic, noisy
 from rnnbench.check.problem import Outputs, Problem, Rows, distinct_outputs, truncation_error
 from rnnbench.check.propagation import WithVariances, median_largest
-from rnnbench.inputs import Inputs
-from rnnbench.store import Case
+from rnnbench.networks.registry import load_backend
+from rnnbench.suite.case import Case
+from rnnbench.suite.inputs import Inputs
 
 NOISY_RUNS = 8
 FACTOR = 4

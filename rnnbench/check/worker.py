@@ -1,8 +1,8 @@
 """The process in which one backend is examined: ``python -m rnnbench.check.worker BACKEND REQUESTS REPLIES``."""
 
-from rnnbench.backend import load_backend
 from rnnbench.check.examiner import Examiner
-from rnnbench.process import serve
+from rnnbench.networks.registry import load_backend
+from rnnbench.processes.worker_process import serve
 
 if __name__ == "__main__":
     serve(lambda name: Examiner(load_backend(name)))

@@ -1,0 +1,1 @@
+"""Measure how fast backends are, in processes of their own."""

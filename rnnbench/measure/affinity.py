@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rnnbench.errors import ArgumentError
-from rnnbench.measure.topology import cpu_list
+from rnnbench.machine.topology import cpu_list
 
 
 def checked(text: str) -> str:

@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rnnbench.backend import CPU, device_of
-from rnnbench.choice import Measurements
+from rnnbench.choose.choose import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
 from rnnbench.measure.sampling import LONGEST_SAMPLE
-from rnnbench.store import Case
-from rnnbench.suite import estimate
-from rnnbench.words import duration, printable
+from rnnbench.networks.contract import CPU, device_of
+from rnnbench.suite.case import Case
+from rnnbench.suite.estimate import estimate
+from rnnbench.text import duration, printable
 
 RATE = 5e9
 """Operations per second of a backend that no stored result tells about: a small network on one core."""

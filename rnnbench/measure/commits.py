@@ -17,8 +17,8 @@ from typing import Any
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Entry, Settings, plan_of_entries
 from rnnbench.measure.run import Progress, run_into_new_file
-from rnnbench.scratch import scratch_folder
-from rnnbench.suite import Suite
+from rnnbench.processes.scratch import scratch_folder
+from rnnbench.suite.suite import Suite
 
 
 def measure_commits(

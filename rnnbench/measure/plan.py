@@ -8,18 +8,19 @@ from typing import Any
 
 import msgspec
 
-from rnnbench import store
-from rnnbench.backend import CHOOSERS, GROUP, PEERS, registered
 from rnnbench.check import Problem
+from rnnbench.compare.intervals import FEWEST, MOST
 from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError, UnknownBackend
-from rnnbench.intervals import FEWEST, MOST
+from rnnbench.machine.facts import environment
 from rnnbench.measure.affinity import checked
-from rnnbench.measure.asking import Answers, ask, kind_of, missing_file, words
-from rnnbench.measure.events import MOST_VAIN
-from rnnbench.measure.machine import environment
-from rnnbench.store import Case
-from rnnbench.suite import Suite
-from rnnbench.surroundings import named
+from rnnbench.measure.capabilities import Answers, ask, kind_of, missing_file, words
+from rnnbench.measure.disturbances import MOST_VAIN
+from rnnbench.networks.registry import CHOOSERS, GROUP, PEERS, registered
+from rnnbench.processes.environment import named
+from rnnbench.results.reader import read
+from rnnbench.results.rows import AnyRow, Run
+from rnnbench.suite.case import Case
+from rnnbench.suite.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Entry:
 class Plan:
     """A run before it starts: its first row, its settings, and the results file with what it already holds."""
 
-    run: store.Run
+    run: Run
     settings: Settings
     path: Path
     resumes: bool = False
-    stored: Sequence[store.AnyRow] = ()
+    stored: Sequence[AnyRow] = ()
     problems: Sequence[str] = ()  # lines of the results file that did not read, and backends that cannot take part
     answers: Mapping[str, Answers] = field(default_factory=dict)  # what backends said of the cases, by name
     entries: Mapping[str, Entry] = field(default_factory=dict)  # names that are no backend's own
@@ -148,7 +149,7 @@ def _new_plan(
     here = environment(settings.affinity)
     now = datetime.datetime.now(datetime.UTC)
     identity = f"{now:%Y%m%dT%H%M%S-%f}-{suite.name}"  # microseconds: two runs may start in one second
-    run = store.Run(
+    run = Run(
         run=identity,
         started=now.isoformat(timespec="seconds"),
         suite=suite.name,
@@ -167,7 +168,7 @@ def resumed_plan(path: Path) -> Plan:
 
     Raises ArgumentError where this process may not use the processors that the run was given, or has not its variables.
     """
-    contents = store.read(path)
+    contents = read(path)
     settings = msgspec.convert(contents.run.settings, Settings)  # of the right types, or it would not have been read
     if settings.affinity is not None:
         checked(settings.affinity)

@@ -21,16 +21,18 @@ from typing import Any
 import msgspec
 
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.events import MOST_CANARY, altogether, disturbing, usual, with_canary
+from rnnbench.measure.disturbances import MOST_CANARY, altogether, disturbing, usual, with_canary
+from rnnbench.measure.expectations import reference_file, write_references
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.references import reference_file, write_references
 from rnnbench.measure.sampling import LONGEST_SAMPLE, Pass, Sample, made
 from rnnbench.measure.stopping import Measured
-from rnnbench.measure.workers import Use, Workers, use_of
-from rnnbench.process import WorkerFailure
-from rnnbench.scratch import scratch_folder
-from rnnbench.store import Case, End, Failure, Gate, Memory, Row, Startup, Time, Truncation, Writer
+from rnnbench.measure.worker_pool import Use, Workers, use_of
+from rnnbench.processes.scratch import scratch_folder
+from rnnbench.processes.worker_process import WorkerFailure
+from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Startup, Time, Truncation
+from rnnbench.results.writer import Writer
+from rnnbench.suite.case import Case
 
 Progress = Callable[[int, int, str], None]
 """Told how many units of work are done, how many there are, and what is next."""

@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Iterable
 
+from rnnbench.compare.inference import enough, log_ratios
 from rnnbench.measure.plan import Settings
-from rnnbench.measure.statistics import enough, log_ratios
-from rnnbench.store import Case, Time
+from rnnbench.results.rows import Time
+from rnnbench.suite.case import Case
 
 
 class Measured:

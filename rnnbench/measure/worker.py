@@ -1,6 +1,6 @@
 """The process that runs one backend: ``python -m rnnbench.measure.worker BACKEND REQUESTS REPLIES`` (two file descriptors).
 
-How it is asked and answers is ``rnnbench.process``.
+How it is asked and answers is ``rnnbench.processes.worker_process``.
 """
 
 import functools
@@ -13,21 +13,22 @@ from typing import Any
 
 import msgspec
 
-from rnnbench.backend import CPU, DeviceTimer, device_of, device_timer, load_backend, told, unsupported
-from rnnbench.check.files import load_expected, save_expected
-from rnnbench.check.gate import compared
+from rnnbench.check.comparing import compared
+from rnnbench.check.expected_files import load_expected, save_expected
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
 from rnnbench.measure.affinity import strayed
-from rnnbench.measure.events import Watch
+from rnnbench.measure.client import Refusal
+from rnnbench.measure.disturbances import Watch
+from rnnbench.measure.input_rotation import Turns
 from rnnbench.measure.memory import peak_above
-from rnnbench.measure.process import Refusal
-from rnnbench.measure.provenance import code_digest
 from rnnbench.measure.sampling import canary
-from rnnbench.measure.turns import Turns
-from rnnbench.measure.verified import cores_used, threads_set
-from rnnbench.process import serve
-from rnnbench.store import Case
+from rnnbench.measure.source_digest import code_digest
+from rnnbench.measure.thread_use import cores_used, threads_set
+from rnnbench.networks.contract import CPU, DeviceTimer, device_of, device_timer, told, unsupported
+from rnnbench.networks.registry import load_backend
+from rnnbench.processes.worker_process import serve
+from rnnbench.suite.case import Case
 
 WARM_UP_CALLS = 3
 

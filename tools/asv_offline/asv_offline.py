@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rnnbench.disk import save
 from rnnbench.errors import StoreError
+from rnnbench.results.disk import save
 
 HERE = Path(__file__).parent
 VENDOR = "vendor"

@@ -3,4 +3,4 @@
 # OUT/gpu-*.jsonl has a line for each finding as soon as it is known; a stage that is stopped loses none.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh"
-python3 -m rnnbench.cli gpu --minutes 7 -o "$out"
+python3 -m rnnbench gpu --minutes 7 -o "$out"

@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
 def collect_kernels(folder: Path) -> None:
     """Compile what is missing of the kernels, and copy those of this checkout: others may lie beside them."""
     environment = os.environ | {"RNNBENCH_CUBINS": str(KERNELS)}
-    call([sys.executable, "-m", "rnnbench.cli", "cuda-warm", "--for", "first-run", "--for", SUITE], env=environment)
+    call([sys.executable, "-m", "rnnbench", "cuda-warm", "--for", "first-run", "--for", SUITE], env=environment)
     from rnnbench.impls.numba_cuda import cubins
 
     folder.mkdir()

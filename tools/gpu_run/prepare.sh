@@ -33,5 +33,5 @@ done
     nvidia-smi || echo "no nvidia-smi"
     nvcc --version || echo "no nvcc"
     python3 -m pip list --format freeze 2>/dev/null
-    python3 -m rnnbench.cli backends --facts
+    python3 -m rnnbench backends --facts
 } >"$out/environment.txt" 2>&1 || true

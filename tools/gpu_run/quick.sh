@@ -3,5 +3,5 @@
 # The page is made where rnnbench[report] is installed: rnnbench report OUT
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh"
-python3 -m rnnbench.cli run gpu-quick -o "$out"
-python3 -m rnnbench.cli show "$out" | tee "$out/gpu-quick.txt"
+python3 -m rnnbench run gpu-quick -o "$out"
+python3 -m rnnbench show "$out" | tee "$out/gpu-quick.txt"

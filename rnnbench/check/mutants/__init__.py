@@ -1,7 +1,7 @@
 """Planted bugs: backends that are right but for one thing, each of which the harness must find."""
 
 from rnnbench.check.mutants import arguments, calls, equations, gradients, sizes, structure, truncation, widths
-from rnnbench.check.mutants.planting import AREAS, Mutant, MutantNetwork, Planted
+from rnnbench.check.mutants.hooks import AREAS, Mutant, MutantNetwork, Planted
 
 __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 

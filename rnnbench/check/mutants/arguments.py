@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import State
-from rnnbench.check.mutants.planting import (
+from rnnbench.check.mutants.hooks import (
     Mutant,
     Planted,
     in_arguments,
@@ -19,6 +18,7 @@ from rnnbench.check.mutants.planting import (
     in_weights,
     zeros,
 )
+from rnnbench.networks.contract import State
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import Gradients, State
-from rnnbench.check.mutants.planting import Mutant, MutantNetwork, Planted, in_layer, in_network, reference, replaced, wrapped
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.check.mutants.hooks import Mutant, MutantNetwork, Planted, in_layer, in_network, reference, replaced, wrapped
+from rnnbench.networks.contract import Gradients, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 def gradients_added_up(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) -> Gradients:

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import State
-from rnnbench.cells import CELLS
-from rnnbench.check.mutants.planting import (
+from rnnbench.check.mutants.hooks import (
     Mutant,
     Planted,
     each_gate,
@@ -20,8 +18,10 @@ from rnnbench.check.mutants.planting import (
     reference,
     replaced,
 )
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 sigmoid = reference.Arithmetic().sigmoid
 

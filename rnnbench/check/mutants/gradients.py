@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.backend import Gradients, State
-from rnnbench.cells import CELLS
-from rnnbench.check.mutants.planting import (
+from rnnbench.check.mutants.hooks import (
     Mutant,
     Planted,
     in_arithmetic,
@@ -18,8 +16,10 @@ from rnnbench.check.mutants.planting import (
     replaced,
     zeros,
 )
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.cells import CELLS
+from rnnbench.networks.contract import Gradients, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 class Saved(NamedTuple):

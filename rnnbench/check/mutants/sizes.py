@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import State
 from rnnbench.check.mutants.gradients import detached_after
-from rnnbench.check.mutants.planting import (
+from rnnbench.check.mutants.hooks import (
     Mutant,
     Planted,
     in_arguments,
@@ -21,8 +20,9 @@ from rnnbench.check.mutants.planting import (
     replaced,
     zeros,
 )
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 def tail(size: int, block: int) -> slice:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import State
-from rnnbench.check.mutants.planting import (
+from rnnbench.check.mutants.hooks import (
     Mutant,
     MutantNetwork,
     Planted,
@@ -23,8 +22,9 @@ from rnnbench.check.mutants.planting import (
     wrapped,
     zeros,
 )
-from rnnbench.params import Params
-from rnnbench.spec import Spec
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
 
 
 def initial_state(change: Callable[[Spec, State], State]) -> Planted:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import Gradients, Network, State
-from rnnbench.check.mutants.planting import Mutant, Planted, in_network, zeros
-from rnnbench.truncation import tbptt
+from rnnbench.check.mutants.hooks import Mutant, Planted, in_network, zeros
+from rnnbench.networks.contract import Gradients, Network, State
+from rnnbench.networks.truncation import tbptt
 
 
 class Loop:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.backend import State
-from rnnbench.check.mutants.planting import Mutant, Planted, in_arguments, in_cotangents, in_layer, in_network, replaced
+from rnnbench.check.mutants.hooks import Mutant, Planted, in_arguments, in_cotangents, in_layer, in_network, replaced
 from rnnbench.check.widths import EDGES, WIDTHS
-from rnnbench.params import Params
+from rnnbench.networks.contract import State
+from rnnbench.networks.params import Params
 
 
 def units_beyond(width: int) -> Planted:

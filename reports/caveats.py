@@ -1,0 +1,124 @@
+"""Whether the numbers of a run can be trusted: what speaks for them and what against, in a sentence."""
+
+import numpy as np
+import pandas as pd
+
+from rnnbench.measure.disturbances import MOST_VAIN
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.intervals import FEWEST_ROUNDS
+from rnnbench.reports.text import Answer, count, listed, percent
+
+NOISY = 0.2
+"""A case of whose rounds the machine disturbed more than this part is noisy."""
+
+MOST_NOISY = 3
+"""So many noisy cases are named in the sentence; the page has a table of them all."""
+
+WIDE = 0.05
+"""Where half of the speeds are known no better than this, the run cannot tell small differences."""
+
+
+def trust(data: Frames) -> Answer:
+    """What speaks against the numbers, or, where nothing does, what they rest on."""
+    against, basis = doubts(data), _basis(data)
+    if against:
+        claims, details = zip(*against, strict=True)
+        return Answer(f"Read these numbers with care: {'; '.join(claims)}.{_clear(data)}", [*details, basis], "Trust")
+    return Answer(f"Nothing in this run speaks against its numbers. {basis}{_clear(data)}", [], "Trust")
+
+
+def doubts(data: Frames) -> list[tuple[str, str]]:
+    """What speaks against the numbers: in a few words, and in a sentence that carries it out."""
+    return [*_cut_short(data), *_disturbed(data), *_unusable(data)]
+
+
+def half_width(data: Frames) -> float:
+    """Half of the speeds against the baseline are known to within this part of themselves; NaN where there are none."""
+    rivals = _rivals(data)
+    ratios = (rivals["speedup_high"] / rivals["speedup_low"]).dropna()
+    return float(np.sqrt(ratios.median())) - 1 if len(ratios) else np.nan
+
+
+def repeats(data: Frames) -> str:
+    """What the run did about disturbed rounds."""
+    most = data.run.settings.get("vain_repeats", MOST_VAIN)  # of runs from before it was a setting
+    if most == 0:
+        return "No round was measured again."
+    return f"Such rounds were measured again, until {most} repeats on end were disturbed too."
+
+
+def _rivals(data: Frames) -> pd.DataFrame:
+    """The results that were measured, but the baselines'."""
+    return data.summary[(data.summary["status"] == "measured") & (data.summary["backend"] != data.summary["baseline"])]
+
+
+def _baselines(data: Frames) -> str:
+    """Each device's own."""
+    return listed(data.baselines.values())
+
+
+def _clear(data: Frames) -> str:
+    """How many comparisons with the baseline the rounds decide."""
+    verdicts = _rivals(data)["verdict"].dropna()
+    if verdicts.empty:
+        return ""
+    clear = int((verdicts != "unclear").sum())
+    return (
+        f" Of {count(len(verdicts), 'comparison')} with {_baselines(data)}, {clear} came out clearly: faster, slower or a tie."
+    )
+
+
+def _basis(data: Frames) -> str:
+    rounds = data.summary.loc[data.summary["status"] == "measured", "rounds"]
+    if rounds.empty:
+        return "No time was stored."
+    least, most = int(rounds.min()), int(rounds.max())
+    parts = [f"{count(most, 'round') if least == most else f'{least} to {most} rounds'} of fresh processes"]
+    width = half_width(data)
+    if np.isfinite(width):
+        parts.append(f"half of the speeds against {_baselines(data)} are known to within {percent(width)}")
+    disturbed = float(data.cases["disturbed"].mean())
+    parts.append(f"the machine disturbed {percent(disturbed)} of the rounds" if disturbed else "no round was disturbed")
+    return f"These numbers rest on {listed(parts)}."
+
+
+def _cut_short(data: Frames) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    if data.end is None or data.end.interrupted:
+        found.append(("the run was interrupted", "What an interrupted run did not reach is missing."))
+    if "--quick" in data.run.command:
+        found.append(("it was a quick run", "A quick run has few rounds and short samples, for a first look."))
+    rounds = int(data.summary["rounds"].max()) if len(data.summary) else 0
+    if 0 < rounds < 6:
+        worth = 100 * (1 - 2.0 ** (1 - rounds))
+        detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
+        detail += f" Below {FEWEST_ROUNDS} rounds every comparison is unclear." if rounds < FEWEST_ROUNDS else ""
+        found.append((f"{count(rounds, 'round')} at most", detail))
+    return found
+
+
+def _disturbed(data: Frames) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    width = half_width(data)
+    if width > WIDE:
+        claim = f"half of the speeds are known no better than to {percent(width)}"
+        found.append((claim, "More rounds, or a quieter machine, would narrow the intervals."))
+    noisy = data.cases.loc[data.cases["disturbed"] > NOISY, "label"]
+    if len(noisy):
+        which = listed(noisy) if len(noisy) <= MOST_NOISY else f"{len(noisy)} of {len(data.cases)} cases"
+        which = "every case" if len(noisy) == len(data.cases) else which
+        claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {which}"
+        found.append((claim, f"Processor time was stolen or waited for, or the clock changed. {repeats(data)}"))
+    wrong = [finding for finding in data.look.findings if finding.state == "wrong"] if data.look else []
+    if wrong:
+        claim = f"rnnbench machine found {count(len(wrong), 'thing')} wrong for measuring"
+        found.append((claim, f"{listed(finding.check for finding in wrong)}: see how it was measured."))
+    return found
+
+
+def _unusable(data: Frames) -> list[tuple[str, str]]:
+    if not data.problems:
+        return []
+    lines = count(len(data.problems), "line")
+    claim = f"{lines} of the results file could not be used"
+    return [(claim, "Each is named under how it was measured.")]

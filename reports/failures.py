@@ -1,0 +1,48 @@
+"""Where a run falls short, for the page: what the baseline loses, what failed or was noisy, and the largest errors."""
+
+from typing import Any
+
+from rnnbench.compare.intervals import held
+from rnnbench.reports.caveats import NOISY, repeats
+from rnnbench.reports.frames import Frames
+from rnnbench.reports.rows import Rows, records
+from rnnbench.reports.text import cut
+
+MOST_ROWS = 200
+"""Rows of one table; the page says how many it leaves out."""
+
+WORST_ERRORS = 20
+
+
+def shortfalls(data: Frames) -> dict[str, Any]:
+    """The tables of what went wrong, each with how many rows it leaves out."""
+    labels = data.cases[["case", "label"]]
+    failures = data.failures.merge(labels, on="case")
+    failures["message"] = failures["message"].map(cut)
+    worst = data.gates.sort_values("error_over_tolerance", ascending=False, na_position="first").head(WORST_ERRORS)
+    worst = worst.merge(labels, on="case")
+    noisy = data.cases[data.cases["disturbed"] > NOISY].sort_values("disturbed", ascending=False, kind="stable")
+    lost = losses(data)
+    unavailable = {name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info}
+    return {
+        "losses": lost[:MOST_ROWS],
+        "held": held(int(data.summary.loc[data.summary["status"] == "measured", "rounds"].min() if len(lost) else 0)),
+        "more_losses": max(0, len(lost) - MOST_ROWS),
+        "failures": failures.head(MOST_ROWS).to_dict("records"),
+        "more_failures": max(0, len(failures) - MOST_ROWS),
+        "noisy": records(noisy.head(MOST_ROWS)[["label", "disturbed"]]),
+        "repeats": repeats(data),
+        "more_noisy": max(0, len(noisy) - MOST_ROWS),
+        "worst": records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
+        "unavailable": unavailable,
+    }
+
+
+def losses(data: Frames) -> Rows:
+    """The cases in which a device's baseline is not the fastest, the largest loss first: its best rival there, by how much."""
+    measured = data.summary[data.summary["status"] == "measured"]
+    standing = measured.loc[measured["backend"] == measured["baseline"], ["case", "baseline"]]
+    rivals = measured[measured["verdict"] == "faster"].merge(standing, on=["case", "baseline"])
+    rivals = rivals.sort_values("speedup", ascending=False, kind="stable").drop_duplicates(["case", "baseline"])
+    rivals = rivals.merge(data.cases[["case", "label"]], on="case")
+    return records(rivals[["label", "baseline", "backend", "speedup", "speedup_low", "speedup_high"]])

@@ -1,0 +1,49 @@
+"""The parts of sentences: numbers, counts and lists as words."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rnnbench.text import count, duration, printable
+
+__all__ = ["Answer", "clipped", "count", "cut", "duration", "listed", "percent", "printable", "share", "times"]
+
+LONGEST_WORD = 60
+LONGEST_MESSAGE = 600
+
+
+class Answer(NamedTuple):
+    """A sentence, the sentences that carry it out, and what it is about in a word or two."""
+
+    text: str
+    details: list[str]
+    topic: str = ""
+
+
+def clipped(text: str) -> str:
+    """Without the tails of words that are too long for a sentence; the tables have them whole."""
+    return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda match: match[0][:LONGEST_WORD] + "…", text)
+
+
+def cut(message: str) -> str:
+    """A message without the end of one that is too long for a page."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}… ({len(message)} characters)"
+
+
+def share(number: int, total: int) -> str:
+    if total == 1:
+        return "the only case"
+    return f"all {total} cases" if number == total else f"{number} of {total} cases"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.2g}×" if ratio < 9.95 else f"{ratio:.0f}×"  # noqa: RUF001  # the multiplication sign
+
+
+def percent(part: float) -> str:
+    return f"{100 * part:.2g}%" if part < 0.0995 else f"{part:.0%}"
+
+
+def listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

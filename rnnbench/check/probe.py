@@ -1,0 +1,96 @@
+"""A backend's network, called with NumPy arrays and read back as named ones: what promises are examined with."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnbench.check.comparing import Finding, compared
+from rnnbench.check.problem import Outputs, Prepared, Problem, named
+from rnnbench.check.tolerance import Expected
+from rnnbench.networks.params import Params
+from rnnbench.networks.registry import load_backend
+from rnnbench.networks.spec import Spec
+from rnnbench.suite.inputs import Inputs
+
+
+class Caller:
+    """One network of a backend; every array is lent as a copy, and every result is a NumPy array of its own."""
+
+    def __init__(
+        self, backend: Any, problem: Problem, *, params: Params | None = None, spec: Spec | None = None, **options: Any
+    ) -> None:
+        self.backend, self.case, self._states = backend, problem.case, problem.case.spec().kind.states
+        self.net = backend.load(spec or problem.case.spec(), problem.params() if params is None else params, **options)
+
+    def lent(self, part: Any) -> Any:
+        """The backend's own array of a copy; a tuple of them for a state."""
+        return tuple(self.lent(array) for array in part) if isinstance(part, tuple) else self.backend.asarray(np.copy(part))
+
+    def read(self, results: Mapping[str, Any]) -> Outputs:
+        self.backend.synchronize()
+        return {name: np.array(self.backend.to_numpy(value)) for name, value in results.items()}
+
+    def forward(self, x: np.ndarray, state: Any) -> Outputs:
+        y, final = self.net.forward(self.lent(x), state if state is None else self.lent(state))
+        return self.read(named(self.case, y, final))
+
+    def record(self, x: np.ndarray, state: Any) -> tuple[Outputs, Any]:
+        """What came out, and the tape."""
+        y, final, tape = self.net.record(self.lent(x), state if state is None else self.lent(state))
+        return self.read(named(self.case, y, final)), tape
+
+    def backward(self, tape: Any, dy: np.ndarray, dstate: Any) -> Outputs:
+        grads = self.net.backward(tape, self.lent(dy), dstate if dstate is None else self.lent(dstate))
+        return self.read(gradients(self._states, grads))
+
+    def step(self, inputs: Inputs) -> Outputs:
+        found, tape = self.record(inputs.x, inputs.state)
+        return found | self.backward(tape, inputs.dy, inputs.dstate)
+
+
+def gradients(states: Iterable[str], grads: Any) -> dict[str, Any]:
+    """Gradients by the names under which they are compared."""
+    found = {"dx": grads.x} | {f"d initial {name}": part for name, part in zip(states, grads.state, strict=True)}
+    return found | {f"d {name}": value for name, value in grads.params.items()}
+
+
+def matched(got: Outputs, wanted: Expected, dtype: str) -> list[Finding]:
+    """Compare those tensors that ``got`` has with what is expected of them."""
+    values = {name: value for name, value in wanted.values.items() if name in got}
+    return compared(got, wanted._replace(values=values), dtype)
+
+
+def same(got: Outputs, first: Outputs, wanted: Expected | None = None) -> list[Finding]:
+    """Compare the results of two calls: bit for bit, or within the tolerances of ``wanted``."""
+    findings = []
+    for name, value in first.items():
+        if got[name].shape != value.shape or got[name].dtype != value.dtype:
+            reason = f"is {got[name].dtype} {got[name].shape}, and was {value.dtype} {value.shape}"
+            findings.append(Finding(name, None, 0.0, reason))
+            continue
+        difference = np.abs(got[name].astype("float64") - value.astype("float64"))
+        error = float(np.max(np.where(np.isnan(got[name]) & np.isnan(value), 0, difference), initial=0))
+        tolerance = 0.0 if wanted is None else float(np.max(wanted.tolerances[name]))
+        findings.append(
+            Finding(name, error if np.isfinite(error) else None, tolerance, None if np.isfinite(error) else "differs")
+        )
+    return sorted(findings, key=lambda finding: finding.ratio, reverse=True)
+
+
+def closeness(backend: Any, wanted: Expected) -> Expected | None:
+    """How close two equal calls must be: bit for bit, unless the backend's ``info()`` has ``deterministic`` False."""
+    return None if backend.info().get("deterministic", True) else wanted
+
+
+def reference_with(problem: Problem, inputs: Inputs | None = None, params: Params | None = None) -> Outputs:
+    """The reference in float64 on other inputs (of the distinct rows) or weights than the problem's."""
+    exact = problem.in_float64()
+    given = exact.distinct_inputs() if inputs is None else inputs
+    cast = in_float64(given)
+    weights = exact.params() if params is None else {name: value.astype("float64") for name, value in params.items()}
+    return {name: np.asarray(value) for name, value in Prepared(load_backend("numpy_ref"), exact, cast, weights).call().items()}
+
+
+def in_float64(inputs: Inputs) -> Inputs:
+    return inputs.map(lambda array: array.astype("float64"))

@@ -1,0 +1,71 @@
+"""What it costs to trust a choice: each stored shape is chosen for as if it had never been measured."""
+
+from statistics import geometric_mean
+from typing import NamedTuple
+
+from rnnbench.choose.choose import Measurements
+from rnnbench.compare.intervals import median_interval
+from rnnbench.errors import StoreError
+from rnnbench.suite.case import Case
+
+CLOSE = 1.05
+"""A chosen backend this near to the best is as good: the band of ``rnnbench.reports.intervals.TIE_BAND``."""
+
+
+class Trial(NamedTuple):
+    """One shape left out: ``ratio`` is the measured time of the chosen backend over that of the best, >= 1."""
+
+    case: Case
+    chosen: str
+    best: str
+    ratio: float
+
+
+class Regret(NamedTuple):
+    """``trials``, one for each case on which two backends or more were measured; ``inside`` of ``predicted`` predicted
+    intervals hold the measured median; ``always``: the geometric mean of the ratio of each backend that ran every case,
+    had it been taken everywhere; ``skipped``: cases that nothing could be chosen for."""
+
+    trials: list[Trial]
+    inside: int
+    predicted: int
+    always: dict[str, float]
+    skipped: list[Case]
+
+    @property
+    def mean(self) -> float:
+        """Geometric."""
+        return geometric_mean([trial.ratio for trial in self.trials])
+
+    @property
+    def close(self) -> float:
+        """Share of the trials within 5%."""
+        return sum(trial.ratio <= CLOSE for trial in self.trials) / len(self.trials)
+
+
+def regret(measurements: Measurements) -> Regret:
+    """Leave each case out, choose, and compare with what was measured; raises StoreError where there is no such case."""
+    times: dict[Case, dict[str, float]] = {}
+    for row in measurements.rows():
+        if not row.failure:
+            times.setdefault(row.case, {})[row.backend] = median_interval(row.rounds)[0]
+    trials, skipped, ratios = [], [], {}
+    inside = predicted = 0
+    for case, seconds in times.items():
+        if len(seconds) < 2:
+            continue
+        predictions, _ = measurements.without(case).predictions(case)
+        known = [prediction for prediction in predictions if prediction.backend in seconds]
+        if not known:
+            skipped.append(case)
+            continue
+        predicted += len(known)
+        inside += sum(prediction.low <= seconds[prediction.backend] <= prediction.high for prediction in known)
+        best = min(seconds, key=seconds.__getitem__)
+        trials.append(Trial(case, known[0].backend, best, seconds[known[0].backend] / seconds[best]))
+        for backend, value in seconds.items():
+            ratios.setdefault(backend, []).append(value / seconds[best])
+    if not trials:
+        raise StoreError("no regret can be told: no case has two backends measured and another shape beside it")
+    always = {name: geometric_mean(values) for name, values in ratios.items() if len(values) == len(trials)}
+    return Regret(trials, inside, predicted, dict(sorted(always.items(), key=lambda item: item[1])), skipped)

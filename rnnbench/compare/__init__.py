@@ -1,0 +1,1 @@
+"""Compare times: intervals of ratios, and what they allow to be said."""

@@ -1,0 +1,1 @@
+"""Numba's compiler, and threads that run compiled code together."""

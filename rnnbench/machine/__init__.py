@@ -1,0 +1,1 @@
+"""This machine: its facts, its fitness for measuring, and the most that its processor reaches."""

@@ -1,0 +1,178 @@
+"""CheckedNetwork: argument checks, empty sequences and tape bookkeeping, once for all implementations."""
+
+import contextlib
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from rnnbench.errors import ArgumentError, TapeError
+from rnnbench.networks.arrays import Arrays, check_plain
+from rnnbench.networks.contract import Array, Gradients, State
+from rnnbench.networks.params import Params, check_params
+from rnnbench.networks.spec import Spec, check_spec
+from rnnbench.networks.threads import Limits, check_threads
+
+
+class Tape:
+    """What one ``record`` kept; ``content`` is the implementation's own and is released when the tape is used."""
+
+    __slots__ = ("__weakref__", "batch", "content", "network", "steps")
+
+    def __init__(self, network: object, steps: int, batch: int, content: Any) -> None:
+        self.network, self.steps, self.batch, self.content = network, steps, batch, content
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tape cannot be copied or pickled: it serves one backward of the network that recorded it")
+
+
+_USED = object()
+_EMPTY = object()
+
+
+class CheckedNetwork(ABC):
+    """A Network whose subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params`` on checked input.
+
+    Sequences have T >= 1 there and states are given; ``arrays`` are the operations on the implementation's arrays and
+    ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.  ``limits`` is
+    entered around every run, and around what truncated BPTT does with arrays.
+    """
+
+    arrays: Arrays
+    array_type: type
+    _load_again: Callable[..., Any] | None = None
+
+    def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
+        self.spec, self.limits = spec, limits
+        self.update(params)
+
+    def params(self) -> Params:
+        return {name: value.copy() for name, value in self._params.items()}
+
+    def update(self, params: Mapping[str, np.ndarray]) -> None:
+        self._params = check_params(self.spec, params)
+        self._set_params(self._params)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Spec, Params]]:
+        """A copy is loaded anew, with these weights and the options of ``load``; buffers and threads are its own."""
+        if self._load_again is None:
+            kind = type(self)
+            raise TypeError(
+                f"a {kind.__module__}.{kind.__qualname__} cannot be copied or pickled; its spec and params() can, for another "
+                "load (rnnbench.networks.checked_load makes a backend's networks able to)"
+            )
+        return self._load_again, (self.spec, self.params())
+
+    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+        steps, batch, state = self._check_inputs(x, state)
+        if steps == 0:
+            return self._empty_output(batch), self._copied(state)
+        with self.limits():
+            return self._forward(x, state)
+
+    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
+        steps, batch, state = self._check_inputs(x, state)
+        if steps == 0:
+            return self._empty_output(batch), self._copied(state), Tape(self, 0, batch, _EMPTY)
+        with self.limits():
+            y, final, content = self._record(x, state)
+        return y, final, Tape(self, steps, batch, content)
+
+    def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
+        if not isinstance(tape, Tape):
+            raise TapeError(f"tape is a {type(tape).__name__}; expected what this network's record returned")
+        if tape.network is not self:
+            raise TapeError("the tape was recorded by another network; expected one of this network's own")
+        if tape.content is _USED:
+            raise TapeError("the tape was used already; a tape serves one backward: record again")
+        self._check_array("dy", dy, ("T", "B", "D*H"), (tape.steps, tape.batch, self.spec.features))
+        dstate = self._check_state("dstate", dstate, tape.batch)
+        content, tape.content = tape.content, _USED
+        if content is _EMPTY:
+            zeros = {name: self.arrays.zeros(shape) for name, shape in self.spec.param_shapes().items()}
+            return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
+        with self.limits():
+            return self._backward(content, dy, dstate)
+
+    @abstractmethod
+    def _set_params(self, params: Params) -> None: ...
+
+    @abstractmethod
+    def _forward(self, x: Array, state: State) -> tuple[Array, State]: ...
+
+    @abstractmethod
+    def _record(self, x: Array, state: State) -> tuple[Array, State, Any]: ...
+
+    @abstractmethod
+    def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
+
+    def _check_place(self, name: str, array: Array) -> None:  # noqa: B027  # most implementations have nothing to refuse
+        """Refuse an array for where or how it lies in memory; most implementations copy instead."""
+
+    def _empty_output(self, batch: int) -> Array:
+        return self.arrays.zeros((0, batch, self.spec.features))
+
+    def _copied(self, state: State) -> State:
+        return tuple(self.arrays.concat([part], 0) for part in state)
+
+    def _check_inputs(self, x: Array, state: State | None) -> tuple[int, int, State]:
+        self._check_array("x", x, ("T", "B", "I"), (None, None, self.spec.input_size))
+        steps, batch = x.shape[:2]
+        if batch == 0:
+            raise ArgumentError(f"x has shape {tuple(x.shape)}; expected a batch B >= 1")
+        return steps, batch, self._check_state("state", state, batch)
+
+    def _check_state(self, name: str, state: State | None, batch: int) -> State:
+        shape, parts = self.spec.state_shape(batch), self.spec.kind.states
+        if state is None:
+            return tuple(self.arrays.zeros(shape) for _ in parts)
+        if not isinstance(state, tuple | list) or len(state) != len(parts):
+            got = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"a {type(state).__name__}"
+            raise ArgumentError(f"{name} is {got}; expected a tuple of {len(parts)}: ({', '.join(parts)})")
+        for part, array in zip(parts, state, strict=True):
+            self._check_array(f"{name} {part}", array, ("L*D", "B", "H"), shape)
+        return tuple(state)
+
+    def _check_array(self, name: str, array: Array, axes: tuple[str, ...], expected: tuple[int | None, ...]) -> None:
+        if not isinstance(array, self.array_type):
+            got, wanted = type(array), self.array_type
+            raise ArgumentError(
+                f"{name} is a {got.__module__}.{got.__name__}; expected a {wanted.__module__}.{wanted.__name__} "
+                "(the backend's asarray makes one)"
+            )
+        if self.array_type is np.ndarray:
+            check_plain(name, array)
+        shape = tuple(array.shape)
+        if len(shape) != len(expected) or any(e is not None and s != e for s, e in zip(shape, expected, strict=True)):
+            sizes = ", ".join("_" if size is None else str(size) for size in expected)
+            names = ", ".join(axes).replace("H", "O") if self.spec.kind.feeds_back_output else ", ".join(axes)
+            raise ArgumentError(f"{name} has shape {shape}; expected ({names}) = ({sizes})")
+        dtype = _name(array.dtype)
+        if dtype != self.spec.dtype:
+            raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
+        self._check_place(name, array)
+
+
+def checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a backend's ``load``: its Spec and threads are checked first, and what it gives can be pickled and copied.
+
+    A CheckedNetwork is copied by another ``load`` with the same options, which have to be fit for pickling too.
+    """
+
+    @functools.wraps(load)
+    def checked(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, **options: Any) -> Any:
+        check_spec(spec)
+        options["threads"] = check_threads(threads)
+        network = load(spec, params, **options)
+        network._load_again = functools.partial(checked, **options)
+        return network
+
+    return checked
+
+
+@functools.cache
+def _name(dtype: Any) -> str:
+    """Of NumPy's, JAX's or PyTorch's dtype; kept, because NumPy takes longer for it than a small network for a step."""
+    return str(dtype).removeprefix("torch.")

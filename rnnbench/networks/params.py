@@ -1,0 +1,94 @@
+"""Seeded initial weights, and the check that a set of parameters fits a Spec."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import psutil
+
+from rnnbench.errors import ArgumentError
+from rnnbench.networks.arrays import check_plain, numpy_errors
+from rnnbench.networks.spec import Spec, check_spec
+
+SCHEMES = ("torch-default", "xavier", "orthogonal")
+
+Params = dict[str, np.ndarray]
+
+
+def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bias: float = 0.0) -> Params:
+    """Draw initial parameters: a dict of NumPy arrays of spec.dtype with torch.nn's names and layout.
+
+    ``scheme``: "torch-default", everything uniform in +-1/sqrt(H) (torch.nn's default); "xavier", weights uniform in
+    +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010); "orthogonal", as xavier but each
+    gate's recurrent matrix orthogonal, rows or columns where it is not square (Saxe et al. 2014).
+    ``forget_bias``: added to bias_ih of the gate that keeps memory, f of lstm and z of gru (Jozefowicz et al. 2015).
+    The same seed gives the same values in every dtype, up to rounding.  Raises SpecError or ArgumentError, also for
+    parameters that this machine's memory cannot hold.
+    """
+    check_spec(spec)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ArgumentError(f"seed is {seed!r}; expected an integer >= 0")
+    if scheme not in SCHEMES:
+        raise ArgumentError(f"scheme is {scheme!r}; expected one of {', '.join(SCHEMES)}")
+    gate = spec.kind.memory_gate
+    if forget_bias and (gate is None or not spec.bias):
+        raise ArgumentError(f"forget_bias is {forget_bias!r}; expected 0: {spec.cell} has no biased gate that keeps memory")
+    _check_memory(spec)
+    rng = np.random.default_rng(seed)
+    params = {name: _draw(rng, spec, name, shape, scheme) for name, shape in spec.param_shapes().items()}
+    if forget_bias and gate is not None:
+        first = spec.kind.gates.index(gate) * spec.hidden_size
+        for suffix in spec.suffixes():
+            params["bias_ih" + suffix][first : first + spec.hidden_size] += forget_bias
+    with numpy_errors():  # float16 has no number for the smallest values
+        return {name: np.ascontiguousarray(value, dtype=spec.numpy_dtype) for name, value in params.items()}
+
+
+def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
+    """Copy ``params`` into C-contiguous arrays after checking names, shapes and dtypes; raises ArgumentError."""
+    check_spec(spec)
+    if not isinstance(params, Mapping):
+        raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
+    shapes = spec.param_shapes()
+    missing, extra = [n for n in shapes if n not in params], [n for n in params if n not in shapes]
+    if missing or extra:
+        found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"extra {', '.join(map(str, extra))}"] * bool(extra)
+        raise ArgumentError(f"parameters do not fit {spec.cell}: {'; '.join(found)}; expected {', '.join(shapes)}")
+    for name, shape in shapes.items():
+        value = params[name]
+        if not isinstance(value, np.ndarray):
+            raise ArgumentError(f"{name} is a {type(value).__module__}.{type(value).__name__}; expected a numpy.ndarray")
+        check_plain(name, value)
+        if value.shape != shape:
+            raise ArgumentError(f"{name} has shape {value.shape}; expected {shape}")
+        if value.dtype != spec.numpy_dtype:
+            raise ArgumentError(f"{name} has dtype {value.dtype}; expected {spec.dtype}")
+    return {name: np.array(params[name], order="C") for name in shapes}
+
+
+def _check_memory(spec: Spec) -> None:
+    needed, there = spec.parameter_count() * np.dtype("float64").itemsize, psutil.virtual_memory().total  # drawn in float64
+    if needed > there:
+        raise ArgumentError(
+            f"drawing {spec.parameter_count()} parameters takes {needed / 2**30:.0f} GiB; expected at most the "
+            f"{there / 2**30:.0f} GiB of this machine"
+        )
+
+
+def _draw(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, ...], scheme: str) -> np.ndarray:
+    if scheme == "torch-default":
+        return rng.uniform(-1, 1, shape) / np.sqrt(spec.hidden_size)
+    if name.startswith("bias"):
+        return np.zeros(shape)
+    rows = shape[0] if name.startswith("weight_ho") else spec.hidden_size
+    gate_shape = (rows, shape[1])
+    gates = shape[0] // rows
+    if scheme == "orthogonal" and name.startswith("weight_hh"):
+        return np.concatenate([_orthogonal(rng, gate_shape) for _ in range(gates)])
+    bound = np.sqrt(6 / (gate_shape[0] + gate_shape[1]))
+    return rng.uniform(-bound, bound, shape)
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
+    q = q * np.sign(np.diag(r))  # makes the distribution uniform over orthogonal matrices (Mezzadri 2007)
+    return q if shape[0] >= shape[1] else q.T

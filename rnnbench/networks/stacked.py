@@ -1,0 +1,132 @@
+"""Layers and directions, once for all backends that bring functions for a single layer in one direction."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rnnbench.networks.arrays import Arrays
+from rnnbench.networks.checked import CheckedNetwork
+from rnnbench.networks.contract import Array, Gradients, State
+from rnnbench.networks.params import Params
+from rnnbench.networks.spec import Spec
+from rnnbench.networks.threads import Limits
+
+
+class LayerFunctions(Protocol):
+    """One layer in one direction.  x (T, B, I), y (T, B, H), each part of a state (B, H), O instead of H for jordan.
+
+    With ``reverse`` the recurrence runs from the last time step to the first and the final state is the one after step 0.
+    All results are new arrays.
+    """
+
+    def pack(self, params: Params, /) -> Any:
+        """Put one layer's parameters (named without suffix) into the form that the other functions read."""
+        ...
+
+    def forward(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State]: ...
+
+    def record(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State, Any]: ...
+
+    def backward(
+        self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool, /
+    ) -> tuple[dict[str, Array], Array, State]:
+        """Gradients of the parameters (named without suffix), of x and of the initial state."""
+        ...
+
+
+Runner = Callable[[Sequence[Callable[[], Any]], int, int], list[Any]]
+"""Makes the calls of a layer's directions, on sequences of (T, B), and gives their results in order."""
+
+
+def one_by_one(calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
+    return [call() for call in calls]
+
+
+class StackedNetwork(CheckedNetwork):
+    """A deep, possibly bidirectional network made of single-layer functions; ``runner`` may run directions at once."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        params: Mapping[str, np.ndarray],
+        layers: LayerFunctions,
+        arrays: Arrays,
+        array_type: type,
+        limits: Limits = contextlib.nullcontext,
+        runner: Runner = one_by_one,
+    ) -> None:
+        self._layers, self.arrays, self.array_type, self._runner = layers, arrays, array_type, runner
+        super().__init__(spec, params, limits)
+
+    def _set_params(self, params: Params) -> None:
+        names = self.spec.layer_shapes(0)
+        self._weights = [self._layers.pack({n: params[n + suffix] for n in names}) for suffix in self.spec.suffixes()]
+
+    def _forward(self, x: Array, state: State) -> tuple[Array, State]:
+        finals = []
+        for layer in range(self.spec.num_layers):
+            outputs, found = zip(*self._run(layer, self._layers.forward, x, state), strict=True)
+            finals += found
+            x = self._joined(outputs)
+        return x, self._stacked(finals)
+
+    def _record(self, x: Array, state: State) -> tuple[Array, State, Any]:
+        finals, tapes = [], []
+        for layer in range(self.spec.num_layers):
+            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state), strict=True)
+            finals += found
+            tapes += kept
+            x = self._joined(outputs)
+        return x, self._stacked(finals), (self._weights, tapes)
+
+    def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients:
+        weights, tapes = content
+        suffixes, size = self.spec.suffixes(), self.spec.state_size
+        grads: dict[str, Array] = {}
+        initial: list[State] = [()] * len(suffixes)
+        for layer in reversed(range(self.spec.num_layers)):
+            calls, sequence = [], dy.shape[:2]
+            for (index, reverse), part in zip(self._directions(layer), _parts(dy, self.spec.directions, size), strict=True):
+                arguments = (weights[index], tapes[index], part, _part(dstate, index), reverse)
+                calls.append(functools.partial(self._layers.backward, *arguments))
+                tapes[index] = None
+            dx = None
+            results = self._runner(calls, *sequence)
+            for (index, _), (g, dx_part, before) in zip(self._directions(layer), results, strict=True):
+                initial[index] = before
+                grads |= {name + suffixes[index]: value for name, value in g.items()}
+                dx = dx_part if dx is None else self.arrays.add(dx, dx_part)
+            dy = dx
+        return Gradients({name: grads[name] for name in self.spec.param_shapes()}, dy, self._stacked(initial))
+
+    def _directions(self, layer: int) -> list[tuple[int, bool]]:
+        """(index into states and weights, runs backwards in time) of each direction of a layer."""
+        first = layer * self.spec.directions
+        return [(first + direction, direction == 1) for direction in range(self.spec.directions)]
+
+    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State) -> list[Any]:
+        """Forward or record of each direction of a layer."""
+        calls = [
+            functools.partial(function, self._weights[index], x, _part(state, index), reverse)
+            for index, reverse in self._directions(layer)
+        ]
+        return self._runner(calls, *x.shape[:2])
+
+    def _joined(self, outputs: Sequence[Array]) -> Array:
+        return outputs[0] if len(outputs) == 1 else self.arrays.concat(outputs, 2)
+
+    def _stacked(self, states: list[State]) -> State:
+        return tuple(
+            self.arrays.concat([part.reshape((1, *part.shape)) for part in parts], 0) for parts in zip(*states, strict=True)
+        )
+
+
+def _part(state: State, index: int) -> State:
+    return tuple(array[index] for array in state)
+
+
+def _parts(dy: Array, directions: int, size: int) -> list[Array]:
+    return [dy] if directions == 1 else [dy[:, :, :size], dy[:, :, size:]]

@@ -1,0 +1,166 @@
+"""Truncated backpropagation through time over any Network."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rnnbench.errors import ArgumentError
+from rnnbench.networks.arrays import Arrays, arrays_of
+from rnnbench.networks.contract import Array, Gradients, Network, State
+
+Cut = Callable[[Array, int, int], Array]
+"""Of a sequence, the steps from one to before another."""
+
+Cotangents = Callable[[Array, int], Array]
+"""From the outputs y (steps, B, D*H) of some steps, and the index of the first of them, to their cotangents."""
+
+
+def tbptt(
+    net: Network,
+    x: Array,
+    dy: Array | Cotangents,
+    window: int,
+    stride: int | None = None,
+    state: State | None = None,
+    dstate: State | None = None,
+) -> tuple[Array, State, Gradients]:
+    """Run a whole sequence with truncated BPTT; returns y (T, B, D*H), the final state and the summed gradients.
+
+    ``dy``: the cotangents of y, (T, B, D*H), or a function that is called once in each pass, in order of time, with
+    ``(y, first)``: the outputs of the steps that the pass takes cotangents of, which it must not change, and the index of the
+    first of them; it returns their cotangents, as of a loss that is computed from y.  ``dstate``: the cotangent of the final
+    state, which the last pass takes.
+    ``window`` (k2): how many steps a gradient flows back; ``stride`` (k1, default window): how often a backward pass runs,
+    1 <= stride <= window.  Passes run at t = stride, 2*stride, ... and, where steps remain, a last one at T.  The pass at
+    t takes the cotangents of the steps since the pass before it, starts from the true forward state at step
+    max(0, t - window), which is a constant to it, and adds its gradients; the initial state's gradient gets those of the
+    passes that reach step 0.  With window >= T and stride >= T the result is full BPTT, bit for bit.
+    Memory for tapes follows the window: one tape of at most ``window`` steps is alive at a time.
+    A bidirectional network cannot be cut in time and is refused unless a single pass covers the sequence.
+    Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network trajectories".
+    """
+    window, stride = _check(net, x, dy, window, stride)
+    steps = x.shape[0]
+    if steps <= stride:
+        return _single_pass(net, x, dy, state, dstate)
+    arrays, cut = arrays_of(net, x), _cutting(net)
+    known: dict[int, State | None] = {0: state}
+    outputs: list[Array] = []
+    total = _Sum(arrays, cut)
+    previous = 0
+    while previous < steps:
+        end = min(previous + stride, steps)
+        start = max(0, end - window)
+        known = _advance(net, x, known, start, cut)
+        y, final, tape = net.record(cut(x, start, end), known[start])
+        if start < previous:  # a view would keep all of y
+            y = arrays.concat([cut(y, previous - start, end - start)], 0)
+        outputs.append(y)
+        cotangent = _cotangents(dy, y, previous) if callable(dy) else cut(dy, previous, end)
+        if start < previous:
+            before = arrays.zeros((previous - start, *cotangent.shape[1:]))
+            cotangent = arrays.concat([before, cotangent], 0)
+        grads = net.backward(tape, cotangent, dstate if end == steps else None)
+        del tape, y
+        total.add(grads, start, end)
+        known[end] = state = final
+        previous = end
+    return arrays.concat(outputs, 0), state, total.result()  # type: ignore[return-value]  # the loop ran
+
+
+def _check(net: Any, x: Array, dy: Array | Cotangents, window: int, stride: int | None) -> tuple[int, int]:
+    """Window and stride, as Python's own integers."""
+    if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
+        raise ArgumentError(f"window is {window!r}; expected an integer >= 1")
+    if stride is None:
+        stride = window
+    if isinstance(stride, bool) or not isinstance(stride, int | np.integer) or not 1 <= stride <= window:
+        raise ArgumentError(f"stride is {stride!r}; expected an integer from 1 to window = {window}")
+    if not hasattr(x, "shape"):
+        raise ArgumentError(f"x is a {type(x).__name__}; expected an array of the network's backend")
+    if len(x.shape) != 3:
+        raise ArgumentError(f"x has shape {tuple(x.shape)}; expected (T, B, I)")
+    if not callable(dy):
+        if not hasattr(dy, "shape"):
+            raise ArgumentError(
+                f"dy is a {type(dy).__name__}; expected an array of the network's backend, or a function of y and a step"
+            )
+        if len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
+            raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
+    # the contract asks no network for its spec; one that does not tell is taken at its word
+    if stride < x.shape[0] and getattr(net, "spec", None) and net.spec.bidirectional:
+        raise ArgumentError(
+            f"window is {window} and stride {stride} for T = {x.shape[0]}; expected both >= T: "
+            "a bidirectional network cannot be cut in time"
+        )
+    return int(window), int(stride)
+
+
+def _single_pass(
+    net: Network, x: Array, dy: Array | Cotangents, state: State | None, dstate: State | None
+) -> tuple[Array, State, Gradients]:
+    y, final, tape = net.record(x, state)
+    return y, final, net.backward(tape, _cotangents(dy, y, 0) if callable(dy) else dy, dstate)
+
+
+def _cotangents(function: Cotangents, y: Array, first: int) -> Array:
+    found = function(y, first)
+    if type(found) is not type(y) or tuple(found.shape) != tuple(y.shape):
+        got = f"shape {tuple(found.shape)}" if hasattr(found, "shape") else f"class {type(found).__name__}"
+        raise ArgumentError(
+            f"dy(y, {first}) gave a result of {got}; expected a {type(y).__name__} of the shape of y, {tuple(y.shape)}"
+        )
+    return found
+
+
+def _cutting(net: Any) -> Cut:
+    """Steps of a sequence, taken under the limits of a network that brings some: what a caller has set is not obeyed."""
+    limits = getattr(net, "limits", contextlib.nullcontext)
+
+    def cut(sequence: Array, start: int, stop: int) -> Array:
+        with limits():
+            return sequence[start:stop]
+
+    return cut
+
+
+def _advance(net: Network, x: Array, known: dict[int, State | None], step: int, cut: Cut) -> dict[int, State | None]:
+    """Add the true forward state at ``step`` to the known ones, and forget those that no later pass can start from."""
+    nearest = max(position for position in known if position <= step)
+    if nearest < step:
+        _, known[step] = net.forward(cut(x, nearest, step), known[nearest])
+    return {position: state for position, state in known.items() if position >= step}
+
+
+class _Sum:
+    """Gradients added up over passes; of dx only the steps that later passes may still reach are kept apart."""
+
+    def __init__(self, arrays: Arrays, cut: Cut) -> None:
+        self._arrays, self._cut = arrays, cut
+        self._finished: list[Array] = []
+        self._total: Gradients | None = None
+        self._start = 0
+
+    def add(self, grads: Gradients, start: int, end: int) -> None:
+        if self._total is None:
+            self._total = grads
+            return
+        add, cut, done = self._arrays.add, self._cut, self._total
+        params = {name: add(value, grads.params[name]) for name, value in done.params.items()}
+        state = done.state
+        if start == 0:
+            state = tuple(add(a, b) for a, b in zip(state, grads.state, strict=True))
+        reached = start - self._start
+        self._finished.append(self._arrays.concat([cut(done.x, 0, reached)], 0))  # a view would keep all of dx
+        overlap = len(done.x) - reached
+        parts = [add(cut(done.x, reached, len(done.x)), cut(grads.x, 0, overlap))] if overlap else []
+        later = cut(grads.x, overlap, len(grads.x))
+        self._total = Gradients(params, self._arrays.concat([*parts, later], 0), state)
+        self._start = start
+
+    def result(self) -> Gradients:
+        assert self._total is not None
+        x = self._arrays.concat([*self._finished, self._total.x], 0)
+        return Gradients(self._total.params, x, self._total.state)

@@ -1,0 +1,1 @@
+"""Processes for code that may crash, hang or leave something behind."""

@@ -1,0 +1,1 @@
+"""Results files: their rows, reading, writing and export."""

@@ -1,0 +1,1 @@
+"""Trials of what comparisons rest on."""

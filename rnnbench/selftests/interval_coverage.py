@@ -1,0 +1,158 @@
+"""The intervals on trial: times with a known ratio are drawn, and how often the interval holds that ratio is counted.
+
+What is drawn are logarithms of the median times of processes, as a run stores them, with the troubles that real ones have.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+from rnnbench.compare.inference import enough, shift_interval
+from rnnbench.compare.intervals import FEWEST, MOST, Interval, median_interval, order_statistic
+
+DRAWS = 10_000
+BAR = (0.94, 0.97)
+"""The share of intervals that has to hold the ratio."""
+
+ROUNDS = (FEWEST, 20, MOST)
+RATIO = 0.03
+"""The true log-ratio."""
+
+NOISE = 0.012
+"""Standard deviation of what one process does to a time, as a logarithm: with it a run stops after 12 to 40 rounds."""
+
+Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+"""Log-times of one backend, or of one run of it: (draws, rounds)."""
+
+
+class Kind(NamedTuple):
+    """A trouble: within-round log-ratios whose median is 0, and the log-times of a run whose rounds have no partners."""
+
+    name: str
+    ratios: Draw
+    run: Draw
+
+
+class Coverage(NamedTuple):
+    """The share of intervals that hold the true ratio: after so many rounds, where a run stops on width (``mean_rounds``
+    on average), and of two separate runs of 12 rounds."""
+
+    kind: str
+    by_rounds: dict[int, float]
+    stopped: float
+    mean_rounds: float
+    two_runs: float
+    bar_for_two_runs: bool
+
+    @property
+    def passed(self) -> bool:
+        held = [*self.by_rounds.values(), self.stopped, *([self.two_runs] if self.bar_for_two_runs else [])]
+        return all(BAR[0] <= share <= BAR[1] for share in held)
+
+
+# what is drawn
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return rng.normal(0, NOISE, shape)
+
+
+def _skewed(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Interference only ever adds time."""
+    return rng.exponential(NOISE, shape)
+
+
+def _skewed_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """One backend is interfered with and the other is not: what remains is skewed."""
+    small = NOISE / 4
+    middle = float(stats.exponnorm.median(2 * NOISE / small, scale=small))
+    return 2 * _skewed(rng, shape) + rng.normal(0, small, shape) - middle
+
+
+SLOW, SLOW_SHARE = 0.04, 0.3
+
+
+def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Three processes in ten get an unlucky layout of memory and run 4% slower."""
+    return rng.normal(0, NOISE / 2, shape) + SLOW * (rng.random(shape) < SLOW_SHARE)
+
+
+def _bimodal_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    def beyond_half(value: float) -> float:
+        fast, slow = (stats.norm.cdf(value - centre, scale=NOISE / 2) for centre in (0.0, SLOW))
+        return float((1 - SLOW_SHARE) * fast + SLOW_SHARE * slow - 0.5)
+
+    return _bimodal(rng, shape) - optimize.brentq(beyond_half, -SLOW, SLOW)
+
+
+def _drifting(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """The machine gets slower by 0.2% a round, and besides wanders by 0.5%."""
+    rounds = np.arange(shape[1])
+    return 0.002 * rounds + np.cumsum(rng.normal(0, 0.005, shape), axis=1) + rng.normal(0, NOISE, shape)
+
+
+def _drifting_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Whoever is measured second in a round finds the machine a little slower; the order alternates."""
+    second = np.where(np.arange(shape[1]) % 2, 1, -1) * rng.choice([-1, 1], (shape[0], 1))
+    return second * (0.002 + rng.normal(0, 0.005, shape)) / 2 + rng.normal(0, NOISE * 2**0.5, shape)
+
+
+def _clustered(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """The median of five samples that share what their process does to all of them."""
+    samples = _normal(rng, shape)[..., None] + rng.normal(0, NOISE / 4, (*shape, 5))
+    return np.median(samples, axis=-1)
+
+
+def _clustered_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return _clustered(rng, shape) - _clustered(rng, shape)
+
+
+KINDS = (
+    Kind("skewed", _skewed_ratios, _skewed),
+    Kind("bimodal", _bimodal_ratios, _bimodal),
+    Kind("drifting", _drifting_ratios, _drifting),
+    Kind("clustered", _clustered_ratios, _clustered),
+)
+
+UNPAIRED_FAILS = "drifting"
+"""Two separate runs do not see the same drift, and no interval from within them can know of it: no bar, but it is shown."""
+
+
+# the trial
+
+
+def coverage(kind: Kind, draws: int = DRAWS, seed: int = 0) -> Coverage:
+    """Draw, and count; the same for the same seed."""
+    rng = np.random.default_rng([seed, *kind.name.encode()])
+    ratios = RATIO + kind.ratios(rng, (draws, MOST))
+    by_rounds = {rounds: _share(median_interval(row[:rounds]) for row in ratios) for rounds in ROUNDS}
+    lengths = [next(n for n in range(FEWEST, MOST + 1) if enough(row[:n])) for row in ratios]
+    stopped = _share(median_interval(row[:n]) for row, n in zip(ratios, lengths, strict=True))
+    one, other = kind.run(rng, (draws, FEWEST)), RATIO + kind.run(rng, (draws, FEWEST))
+    two_runs = _share(shift_interval(a, b) for a, b in zip(one, other, strict=True))
+    return Coverage(kind.name, by_rounds, stopped, float(np.mean(lengths)), two_runs, kind.name != UNPAIRED_FAILS)
+
+
+def _share(intervals: Iterable[Interval]) -> float:
+    return float(np.mean([interval.holds(RATIO) for interval in intervals]))
+
+
+def table(results: list[Coverage], draws: int) -> str:
+    """A line for each kind, in percent, below the coverage that theory gives."""
+    rounds = "".join(f"{number:>11} rounds"[-11:] for number in ROUNDS)
+    lines = [
+        f"share of 95% intervals that hold the true ratio, {draws} draws each; bar: {BAR[0]:.0%} to {BAR[1]:.0%}",
+        f"{'':<12}{rounds}   stopped on width   two runs of {FEWEST}",
+        f"{'in theory':<12}" + "".join(f"{order_statistic(number)[1]:>11.1%}" for number in ROUNDS),
+    ]
+    for result in results:
+        shares = "".join(f"{result.by_rounds[number]:>11.1%}" for number in ROUNDS)
+        mark = "" if result.bar_for_two_runs else " *"
+        stopped = f"{result.stopped:.1%} ({result.mean_rounds:.0f} rounds)"
+        lines.append(f"{result.kind:<12}{shares}{stopped:>19}{result.two_runs:>17.1%}{mark}")
+    lines.append(
+        "* no bar: two runs at different times do not share the machine's drift; rnnbench compare --commits makes one run"
+    )
+    return "\n".join(lines)

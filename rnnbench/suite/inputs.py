@@ -1,0 +1,93 @@
+"""What a case is fed: text or noise for x, standard normal values for the states and cotangents, all from one seed."""
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnbench.errors import ArgumentError
+from rnnbench.suite.case import Case
+
+SOURCES = ("text", "noise")
+
+SAMPLE = "shakespeare.txt"
+"""The text in the package; ``rnnbench/data/ORIGIN.txt`` says where it is from."""
+
+
+class Inputs(NamedTuple):
+    """NumPy arrays in the case's dtype: x (T, B, I), dy (T, B, D*H), state and dstate as ``Spec.state_shape``; O for
+    jordan's H."""
+
+    x: np.ndarray
+    state: tuple[np.ndarray, ...]
+    dy: np.ndarray
+    dstate: tuple[np.ndarray, ...]
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Inputs":
+        """The same with every array changed."""
+        state, dstate = (tuple(change(array) for array in part) for part in (self.state, self.dstate))
+        return Inputs(change(self.x), state, change(self.dy), dstate)
+
+
+def make_input(case: Case, source: str = "text", seed: int = 0, text_file: Path | str | None = None) -> Inputs:
+    """Make the input of a case; the same arguments give the same values, up to rounding in every dtype.
+
+    ``source``: "text", a stream of characters in which each distinct one is a row of a table of standard normal values,
+    and each sequence of the batch a stretch from its own, evenly spaced offset, going on at the start where the text
+    ends; "noise", standard normal x.  ``text_file``: any text in UTF-8 instead of the package's sample.
+    All of x, state, dy and dstate come from independent streams of the seed.  Raises ArgumentError.
+    """
+    if source not in SOURCES:
+        raise ArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ArgumentError(f"seed is {seed!r}; expected an integer >= 0")
+    if text_file is not None and source != "text":
+        raise ArgumentError(f"text_file is {str(text_file)!r} for source {source!r}; expected none")
+    spec = case.spec()
+    x_stream, state_stream, dy_stream, dstate_stream = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    )
+
+    def normal(stream: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return stream.standard_normal(shape).astype(spec.numpy_dtype, copy=False)
+
+    if source == "noise":
+        x = normal(x_stream, (case.T, case.B, case.I))
+    else:
+        symbols, stream = encoded(read_text(text_file))
+        x = normal(x_stream, (symbols, case.I))[batches(stream, case.T, case.B)]
+    state_shape = spec.state_shape(case.B)
+    return Inputs(
+        x=x,
+        state=tuple(normal(state_stream, state_shape) for _ in spec.kind.states),
+        dy=normal(dy_stream, (case.T, case.B, spec.features)),
+        dstate=tuple(normal(dstate_stream, state_shape) for _ in spec.kind.states),
+    )
+
+
+def read_text(file: Path | str | None = None) -> str:
+    """The text of a file, or the package's sample; raises ArgumentError where it is unreadable, not UTF-8 or empty."""
+    place = resources.files("rnnbench.data") / SAMPLE if file is None else Path(file)
+    try:
+        text = place.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ArgumentError(f"cannot read the text {str(file)!r}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{file} is not text in UTF-8: {error.reason} at byte {error.start}") from None
+    if not text:
+        raise ArgumentError(f"{file} is empty; expected a text of at least one character")
+    return text
+
+
+def encoded(text: str) -> tuple[int, np.ndarray]:
+    """How many distinct characters a text has, and the text as their indices, in the order of their code points."""
+    symbols, stream = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_inverse=True)
+    return len(symbols), stream
+
+
+def batches(stream: np.ndarray, steps: int, batch: int) -> np.ndarray:
+    """B stretches of T consecutive elements, (T, B), from evenly spaced offsets of a stream that wraps around."""
+    offsets = np.arange(batch) * len(stream) // batch
+    return stream[(offsets + np.arange(steps)[:, None]) % len(stream)]
