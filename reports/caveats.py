@@ -3,15 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from rnnbench.measure.disturbances import MOST_VAIN
+from rnnbench.measure.disturbances import MAX_VAIN_REPEATS
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import FEWEST_ROUNDS
+from rnnbench.reports.intervals import MIN_ROUNDS
 from rnnbench.reports.text import Answer, count, listed, percent
 
 NOISY = 0.2
 """A case of whose rounds the machine disturbed more than this part is noisy."""
 
-MOST_NOISY = 3
+MAX_NOISY = 3
 """So many noisy cases are named in the sentence; the page has a table of them all."""
 
 WIDE = 0.05
@@ -41,7 +41,7 @@ def half_width(data: Frames) -> float:
 
 def repeats(data: Frames) -> str:
     """What the run did about disturbed rounds."""
-    most = data.run.settings.get("vain_repeats", MOST_VAIN)  # of runs from before it was a setting
+    most = data.run.settings.get("vain_repeats", MAX_VAIN_REPEATS)  # of runs from before it was a setting
     if most == 0:
         return "No round was measured again."
     return f"Such rounds were measured again, until {most} repeats on end were disturbed too."
@@ -92,7 +92,7 @@ def _cut_short(data: Frames) -> list[tuple[str, str]]:
     if 0 < rounds < 6:
         worth = 100 * (1 - 2.0 ** (1 - rounds))
         detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
-        detail += f" Below {FEWEST_ROUNDS} rounds every comparison is unclear." if rounds < FEWEST_ROUNDS else ""
+        detail += f" Below {MIN_ROUNDS} rounds every comparison is unclear." if rounds < MIN_ROUNDS else ""
         found.append((f"{count(rounds, 'round')} at most", detail))
     return found
 
@@ -105,7 +105,7 @@ def _disturbed(data: Frames) -> list[tuple[str, str]]:
         found.append((claim, "More rounds, or a quieter machine, would narrow the intervals."))
     noisy = data.cases.loc[data.cases["disturbed"] > NOISY, "label"]
     if len(noisy):
-        which = listed(noisy) if len(noisy) <= MOST_NOISY else f"{len(noisy)} of {len(data.cases)} cases"
+        which = listed(noisy) if len(noisy) <= MAX_NOISY else f"{len(noisy)} of {len(data.cases)} cases"
         which = "every case" if len(noisy) == len(data.cases) else which
         claim = f"the machine disturbed more than {NOISY:.0%} of the rounds of {which}"
         found.append((claim, f"Processor time was stolen or waited for, or the clock changed. {repeats(data)}"))

@@ -8,7 +8,7 @@ from rnnbench.reports.encodings import NUMBER, OFFSET, Picture, lookup, of_backe
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import STAGES, tensor_order
 
-MOST_TENSORS = 20
+MAX_TENSORS = 20
 
 
 def gates(data: Frames, backends: list[str]) -> Picture:
@@ -25,7 +25,7 @@ def gates(data: Frames, backends: list[str]) -> Picture:
     y = alt.Y("tensor_order:O", title=None, axis=label)
     points = (
         alt.Chart()
-        .transform_filter(f"datum.tensor_order < {MOST_TENSORS}")
+        .transform_filter(f"datum.tensor_order < {MAX_TENSORS}")
         .transform_calculate(drawn=f"isValid(datum.ratio) ? max(datum.ratio, 1e{first}) : 1e{last}")
         .mark_point(filled=True, size=50, opacity=0.75)
         .encode(
@@ -49,7 +49,7 @@ def gates(data: Frames, backends: list[str]) -> Picture:
     chart = alt.layer(limit, points, width=560, height=rows_of(34), data=alt.NamedData("gates")).add_params(
         lookup("tensors", tensor_order(data)), *of_backends(data, backends)
     )
-    more = f" The {MOST_TENSORS} worst of {tensors} tensors." if tensors > MOST_TENSORS else ""
+    more = f" The {MAX_TENSORS} worst of {tensors} tensors." if tensors > MAX_TENSORS else ""
     caption = (
         "The worst case of each backend and tensor, by phase, cell, dtype and threads; worst tensor on top. Right of the "
         "dashed line the check failed; an error that is no number (wrong shape, NaN) stands at the right edge." + more

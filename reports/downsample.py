@@ -5,14 +5,14 @@ import pandas as pd
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.sweeps import Sweeps
 
-MOST = 40_000
+MAX_POINTS = 40_000
 """Results and comparisons of two backends in one page, of some 35 bytes each."""
 
 WORST = 100
 """So many cases with the largest errors over tolerance stay in any case."""
 
 
-def thinned(data: Frames, groups: Sweeps, most: int = MOST) -> Frames:
+def thinned(data: Frames, groups: Sweeps, most: int = MAX_POINTS) -> Frames:
     """The same frames where they hold no more than ``most`` results and comparisons, else those of a part of the cases.
 
     Kept are the cases with the largest errors, then whole sweeps: the largest one of each picture, then the next ones.

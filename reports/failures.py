@@ -8,7 +8,7 @@ from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import Rows, records
 from rnnbench.reports.text import cut
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 """Rows of one table; the page says how many it leaves out."""
 
 WORST_ERRORS = 20
@@ -25,14 +25,14 @@ def shortfalls(data: Frames) -> dict[str, Any]:
     lost = losses(data)
     unavailable = {name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info}
     return {
-        "losses": lost[:MOST_ROWS],
+        "losses": lost[:MAX_ROWS],
         "held": held(int(data.summary.loc[data.summary["status"] == "measured", "rounds"].min() if len(lost) else 0)),
-        "more_losses": max(0, len(lost) - MOST_ROWS),
-        "failures": failures.head(MOST_ROWS).to_dict("records"),
-        "more_failures": max(0, len(failures) - MOST_ROWS),
-        "noisy": records(noisy.head(MOST_ROWS)[["label", "disturbed"]]),
+        "more_losses": max(0, len(lost) - MAX_ROWS),
+        "failures": failures.head(MAX_ROWS).to_dict("records"),
+        "more_failures": max(0, len(failures) - MAX_ROWS),
+        "noisy": records(noisy.head(MAX_ROWS)[["label", "disturbed"]]),
         "repeats": repeats(data),
-        "more_noisy": max(0, len(noisy) - MOST_ROWS),
+        "more_noisy": max(0, len(noisy) - MAX_ROWS),
         "worst": records(worst[["label", "backend", "tensor", "error", "tolerance", "error_over_tolerance"]]),
         "unavailable": unavailable,
     }

@@ -6,7 +6,7 @@ from rnnbench.reports import theme
 from rnnbench.reports.caveats import NOISY
 from rnnbench.reports.encodings import BACKEND_HEADER, CELL_HEADER, Picture, lookup
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
+from rnnbench.reports.intervals import MIN_ROUNDS, TIE_BAND
 
 TILE = 46
 TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"
@@ -101,7 +101,7 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
         "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the interval lies within "
         f"{TIE_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
-        f"there were fewer than {FEWEST_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over {NOISY:.0%} of "
+        f"there were fewer than {MIN_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over {NOISY:.0%} of "
         "the rounds. ✕ failed, n/a not supported, · the baseline has no time there."
     )
     return Picture(

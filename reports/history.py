@@ -14,12 +14,12 @@ from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
 from rnnbench.reports.encodings import Picture, lookup
 from rnnbench.reports.rows import Rows, plain
-from rnnbench.reports.steps import FEWEST_POINTS, MOST_STEPS, Step
+from rnnbench.reports.steps import MAX_STEPS, MIN_POINTS, Step
 from rnnbench.reports.text import clipped, count, listed
 from rnnbench.reports.timelines import History, Timeline, changes, commits_between, history
 from rnnbench.results.reader import results_files
 
-MOST_LISTED = 5
+MAX_LISTED = 5
 """Steps of one run that are listed at once; the others unfold."""
 
 DURATION = (
@@ -75,9 +75,9 @@ def render(found: History, repository: str | None = None) -> str:
         by_chance=f"{len(judged) / 100:.2g}",
         problems=[problem for place in found.places for problem in place.times.problems],
         commits=len({place.commit for place in found.places}),
-        fewest=FEWEST_POINTS,
-        most=MOST_STEPS,
-        listed=MOST_LISTED,
+        fewest=MIN_POINTS,
+        most=MAX_STEPS,
+        listed=MAX_LISTED,
         band=f"{BAND:.0%}",
     )
 
@@ -157,7 +157,7 @@ def short_sentence(found: History) -> str | None:
     most = max(len(timeline.points) for timeline in short)
     return (
         f"{len(short)} of {count(len(found.timelines), 'timeline')} {'has' if len(short) == 1 else 'have'} too few runs to "
-        f"judge: at most {most}; a step can be told from noise from {FEWEST_POINTS} on."
+        f"judge: at most {most}; a step can be told from noise from {MIN_POINTS} on."
     )
 
 

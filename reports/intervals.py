@@ -9,7 +9,7 @@ from scipy import stats
 
 from rnnbench.compare.inference import CONFIDENCE
 
-FEWEST_ROUNDS = 5
+MIN_ROUNDS = 5
 """With fewer values not even their whole range holds 90%: whatever it says is unclear."""
 
 TIE_BAND = 0.05
@@ -47,10 +47,10 @@ def _student(degrees: int, confidence: float) -> float:
 def verdict(low: float, high: float, rounds: int) -> str:
     """What the interval of a speed-up says: faster, slower, tie (it lies within the band around 1) or unclear.
 
-    Unclear: the interval contains 1 and reaches beyond the band, or it comes from fewer than ``FEWEST_ROUNDS`` rounds.
+    Unclear: the interval contains 1 and reaches beyond the band, or it comes from fewer than ``MIN_ROUNDS`` rounds.
     The band is the same seen from the other backend: from 1 / (1 + TIE_BAND) to 1 + TIE_BAND.
     """
-    if rounds < FEWEST_ROUNDS:
+    if rounds < MIN_ROUNDS:
         return "unclear"
     if low >= 1 / (1 + TIE_BAND) and high <= 1 + TIE_BAND:
         return "tie"

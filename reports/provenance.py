@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import FEWEST_ROUNDS, TIE_BAND
+from rnnbench.reports.intervals import MIN_ROUNDS, TIE_BAND
 from rnnbench.reports.text import count
 
-MOST_PROBLEMS = 50
+MAX_PROBLEMS = 50
 
 PROTOCOL = (
     "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
@@ -17,7 +17,7 @@ PROTOCOL = (
     "baseline is the median over rounds of the ratio within a round, the median of its turns' ratios, with the exact interval "
     "of the sign test: of 95% from 6 rounds on, below that the whole range. A comparison is a "
     f"tie where that interval lies within {TIE_BAND:.0%} of 1, and unclear where it contains 1 but reaches further, or where "
-    f"there are fewer than {FEWEST_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
+    f"there are fewer than {MIN_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
     "over many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
     "cases. "
 )
@@ -38,8 +38,8 @@ def provenance(data: Frames) -> dict[str, Any]:
         "version": (data.run.environment.get("versions") or {}).get("rnnbench"),
         "look": data.look,
         "roofs": _roofs(data),
-        "problems": data.problems[:MOST_PROBLEMS],
-        "more_problems": max(0, len(data.problems) - MOST_PROBLEMS),
+        "problems": data.problems[:MAX_PROBLEMS],
+        "more_problems": max(0, len(data.problems) - MAX_PROBLEMS),
         "end": data.end,
     }
 

@@ -18,7 +18,7 @@ from rnnbench.suite.case import Case
 KIND = ("dtype", "threads")
 """What a roof is measured for; one kind is shown at a time."""
 
-SHORTEST = 1.5
+MIN_RIDGE = 1.5
 """A slope that spans less than this in the picture has no room for its name and is left out."""
 
 BEYOND = 1.02
@@ -68,7 +68,7 @@ def _lines(roofs: Roofs, kind: tuple[str, int], least: float, most: float) -> li
     lines = []
     for name, speed in speeds.items():
         ridge = peak / speed
-        if ridge > SHORTEST * least:
+        if ridge > MIN_RIDGE * least:
             label = f"{name}: {speed:.3g} GB/s"
             lines.append({"x": least, "y": speed * least, "x2": ridge, "y2": peak, "name": label, "slope": True})
     first = max(least, min((peak / speed for speed in speeds.values()), default=least))

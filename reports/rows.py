@@ -96,7 +96,7 @@ def chart_rows(data: Frames, cases: Rows) -> dict[str, Rows]:
     return {name: records(frame) for name, frame in sets.items()} | roofs
 
 
-MOST_SAMPLES = 60_000
+MAX_SAMPLES = 60_000
 """A page with more samples would grow by more than 300 kB; it holds the median of each round instead."""
 
 
@@ -107,7 +107,7 @@ def samples(data: Frames, times: Rows) -> tuple[list[list[list[int]] | None], bo
     """
     keys = list(data.cases["case"])
     found = [list(data.samples.get((keys[row["case"]], row["backend"]), {}).values()) for row in times]
-    whole = sum(len(of_round) for rounds in found for of_round in rounds) <= MOST_SAMPLES
+    whole = sum(len(of_round) for rounds in found for of_round in rounds) <= MAX_SAMPLES
     drawn: list[list[list[int]] | None] = []
     for row, rounds in zip(times, found, strict=True):
         if not rounds or row["seconds"] is None:

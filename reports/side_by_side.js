@@ -1,16 +1,16 @@
 "use strict";
 // Filters for the chart of ratios and the table of comparisons.
 
-const MOST_LINES = 40;
+const MAX_LINES = 40;
 
 const form = document.getElementById("filters");
 const passes = makeFilters(form, rows.ratios, () => { showTable(rows.ratios.filter(passes)); drawAll(); });
 
 rowsOf = chart => {
   const list = rows[chart.dataset].filter(passes), lines = [...new Set(list.map(row => row.line))].sort((a, b) => a - b);
-  const shown = new Set(lines.slice(0, MOST_LINES));
-  document.querySelector("[data-chart=ratios] .fixed").textContent = lines.length > MOST_LINES
-    ? `The first ${MOST_LINES} of ${lines.length}; the table has all.` : "";
+  const shown = new Set(lines.slice(0, MAX_LINES));
+  document.querySelector("[data-chart=ratios] .fixed").textContent = lines.length > MAX_LINES
+    ? `The first ${MAX_LINES} of ${lines.length}; the table has all.` : "";
   return list.filter(row => shown.has(row.line));
 };
 

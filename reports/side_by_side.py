@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import altair as alt
 import msgspec
 
-from rnnbench.compare.comparison import MACHINE, Row, Times, compare_runs, facts_of, times, too_few_rounds
-from rnnbench.compare.inference import BAND, CONFIDENCE, FEWEST
+from rnnbench.compare.comparison import MACHINE, Comparison, Times, compare_runs, facts_of, times, too_few_rounds
+from rnnbench.compare.inference import BAND, CONFIDENCE, MIN_ROUNDS
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
 from rnnbench.reports.encodings import NUMBER, Picture, lookup, rows_of
@@ -25,13 +25,13 @@ from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.text import Answer, clipped, count, listed
 from rnnbench.results.reader import read
 
-MOST = 8
+MAX_FILES = 8
 """Runs on one page: as many as there are colours."""
 
 NEUTRAL = {"regression": "slower", "improvement": "faster"}
 """What a difference is called between runs that were not measured alike."""
 
-MOST_NAMED = 10
+MAX_NAMED = 10
 
 ABSENT = "not in this run"
 
@@ -43,7 +43,7 @@ class Side(NamedTuple):
     letter: str
     times: Times
     differing: list[str]
-    rows: list[Row]
+    rows: list[Comparison]
 
 
 def write_side_by_side(files: Sequence[Path | str], output: Path | str) -> Path:
@@ -54,8 +54,8 @@ def write_side_by_side(files: Sequence[Path | str], output: Path | str) -> Path:
 
 def sides(files: Sequence[Path]) -> list[Side]:
     """The runs, each compared with the first; raises StoreError and ArgumentError."""
-    if not 2 <= len(files) <= MOST:
-        raise ArgumentError(f"{count(len(files), 'results file')} given to lay side by side; expected 2 to {MOST}")
+    if not 2 <= len(files) <= MAX_FILES:
+        raise ArgumentError(f"{count(len(files), 'results file')} given to lay side by side; expected 2 to {MAX_FILES}")
     again = [file for file, number in Counter(file.resolve() for file in files).items() if number > 1]
     if again:
         raise ArgumentError(f"{again[0].name} is given twice; expected different results files")
@@ -96,7 +96,7 @@ def render(found: list[Side]) -> str:
         problems=[f"{side.letter}: {problem}" for side in found for problem in side.times.problems],
         band=f"{BAND:.0%}",
         confidence=f"{CONFIDENCE:.0%}",
-        fewest=FEWEST,
+        fewest=MIN_ROUNDS,
     )
 
 
@@ -193,14 +193,14 @@ def answers(found: list[Side]) -> list[Answer]:
             for row in side.rows
             if row.verdict in NEUTRAL
         ]
-        more = [f"And {len(details) - MOST_NAMED} more, in the table."] if len(details) > MOST_NAMED else []
+        more = [f"And {len(details) - MAX_NAMED} more, in the table."] if len(details) > MAX_NAMED else []
         if hint := too_few_rounds(side.rows):
             more.append(f"{hint}.")
-        result.append(Answer(text, details[:MOST_NAMED] + more))
+        result.append(Answer(text, details[:MAX_NAMED] + more))
     return result
 
 
-def verdict_word(side: Side, row: Row) -> str:
+def verdict_word(side: Side, row: Comparison) -> str:
     return NEUTRAL.get(row.verdict, row.verdict) if side.differing else row.verdict
 
 

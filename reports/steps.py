@@ -19,12 +19,12 @@ from rnnbench.compare import inference
 from rnnbench.errors import MissingLibrary
 from rnnbench.installing import how_to_install
 
-SHORTEST = 3
+MIN_SEGMENT = 3
 """So many points have one level: of fewer a step cannot be told from a noisy run."""
 
-FEWEST_POINTS = 2 * SHORTEST
+MIN_POINTS = 2 * MIN_SEGMENT
 
-MOST_STEPS = 10
+MAX_STEPS = 10
 
 PENALTY = 6.0
 
@@ -47,12 +47,12 @@ class Step(NamedTuple):
 
 
 def find_steps(seconds: Sequence[float]) -> list[Step]:
-    """The steps of a timeline, one positive time for each run, in order; none for fewer than ``FEWEST_POINTS``.
+    """The steps of a timeline, one positive time for each run, in order; none for fewer than ``MIN_POINTS``.
 
     Raises MissingLibrary without ruptures.
     """
     values = np.log(np.asarray(seconds, dtype=float))
-    if len(values) < FEWEST_POINTS:
+    if len(values) < MIN_POINTS:
         return []
     cuts = _cuts(values)
     while cuts:
@@ -78,10 +78,10 @@ def _cuts(values: np.ndarray) -> list[int]:
     import ruptures
 
     n = len(values)
-    search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST)
+    search = ruptures.KernelCPD(kernel="linear", min_size=MIN_SEGMENT)
     search.fit(values.reshape(-1, 1))
     found: dict[tuple[int, ...], float] = {}
-    for steps in reversed(range(min(MOST_STEPS, n // SHORTEST - 1) + 1)):  # what the most takes holds all others
+    for steps in reversed(range(min(MAX_STEPS, n // MIN_SEGMENT - 1) + 1)):  # what the most takes holds all others
         cuts = tuple(cast("list[int]", search.predict(n_bkps=steps))[:-1]) if steps else ()
         squares = sum(float(np.var(values[a:b])) * (b - a) for a, b in pairwise([0, *cuts, n]))
         found[cuts] = n * math.log(squares / n + RESOLUTION**2) + PENALTY * steps * math.log(n)

@@ -18,8 +18,8 @@ function fill(table, heads, lines, caption) {
 }
 
 const listed = names => names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names.join("");
-const LONGEST_NAME = 60;
-const clip = name => name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name;
+const MAX_NAME_LENGTH = 60;
+const clip = name => name.length > MAX_NAME_LENGTH ? `${name.slice(0, MAX_NAME_LENGTH)}…` : name;
 const counted = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 const median = values => {
   const sorted = values.toSorted((a, b) => a - b), half = sorted.length >> 1;

@@ -19,7 +19,7 @@ REASONS = {
     "missing": "has no result for",
 }
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 """With more backends and reasons, what failed is a number; the details name each."""
 
 
@@ -78,7 +78,7 @@ def _failures(data: Frames) -> list[Answer]:
         return [Answer("Every backend completed every case.", [], "Failures")]
     absent = [name for name in data.backends if "unavailable" in data.run.backends.get(name, {})]
     claims = [f"{listed(absent)} could not run on this machine"] if absent else []
-    if len(lacking) <= MOST_NAMED:
+    if len(lacking) <= MAX_NAMED:
         claims += lacking
     else:
         expected = int((data.summary["status"] != "unavailable").sum())

@@ -8,8 +8,8 @@ from rnnbench.text import count, duration, printable
 
 __all__ = ["Answer", "clipped", "count", "cut", "duration", "listed", "percent", "printable", "share", "times"]
 
-LONGEST_WORD = 60
-LONGEST_MESSAGE = 600
+MAX_WORD_LENGTH = 60
+MAX_MESSAGE_LENGTH = 600
 
 
 class Answer(NamedTuple):
@@ -22,12 +22,12 @@ class Answer(NamedTuple):
 
 def clipped(text: str) -> str:
     """Without the tails of words that are too long for a sentence; the tables have them whole."""
-    return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda match: match[0][:LONGEST_WORD] + "…", text)
+    return re.sub(rf"\S{{{MAX_WORD_LENGTH + 1},}}", lambda match: match[0][:MAX_WORD_LENGTH] + "…", text)
 
 
 def cut(message: str) -> str:
     """A message without the end of one that is too long for a page."""
-    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}… ({len(message)} characters)"
+    return message if len(message) <= MAX_MESSAGE_LENGTH else f"{message[:MAX_MESSAGE_LENGTH]}… ({len(message)} characters)"
 
 
 def share(number: int, total: int) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from rnnbench.compare.comparison import Times, facts_of, times
 from rnnbench.compare.intervals import median_interval
 from rnnbench.errors import ArgumentError
-from rnnbench.reports.steps import FEWEST_POINTS, Step, find_steps, require_ruptures
+from rnnbench.reports.steps import MIN_POINTS, Step, find_steps, require_ruptures
 from rnnbench.reports.text import count
 from rnnbench.results.reader import read
 from rnnbench.suite.case import Case
@@ -73,7 +73,7 @@ class Timeline(NamedTuple):
     @property
     def judged(self) -> bool:
         """Whether it has enough points for a step to be found."""
-        return len(self.points) >= FEWEST_POINTS
+        return len(self.points) >= MIN_POINTS
 
 
 class History(NamedTuple):

@@ -17,7 +17,7 @@ PHASE_WORDS = {
 }
 TOPICS = {"forward": "Inference", "step": "Training", "tbptt": "Truncated BPTT"}
 VERDICTS = {"faster": "faster in", "slower": "slower in", "tie": "tied in", "unclear": "unclear in"}
-MOST_NAMED = 4
+MAX_NAMED = 4
 USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
 
 
@@ -119,8 +119,8 @@ def _where(part: pd.DataFrame, cases: pd.DataFrame) -> str:
         key = part.loc[(part[shared] == cases[shared].iloc[0]).all(axis=1)]
         if len(key) == len(cases):
             return f" (where {_sizes(rows[0], shared)})"
-    places = [_sizes(row, varying) for row in rows[:MOST_NAMED]]
-    more = f"; and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+    places = [_sizes(row, varying) for row in rows[:MAX_NAMED]]
+    more = f"; and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
     return f" ({'; '.join(places)}{more})"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnnbench.machine.snapshot import Finding, Machine, Roof, Roofs, write_machine
+from rnnbench.machine.snapshot import HealthCheck, Machine, Roof, Roofs, write_machine
 from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
@@ -114,8 +114,8 @@ def write_roofs(folder: Path) -> Path:
         missing=["barrier: with one core no two threads can meet at the same time"],
     )
     findings = [
-        Finding("load average", "wrong", "2.5 threads wanted to run", "Wait until it has fallen."),
-        Finding("swap", "fine", "none"),
+        HealthCheck("load average", "wrong", "2.5 threads wanted to run", "Wait until it has fallen."),
+        HealthCheck("swap", "fine", "none"),
     ]
     look = Machine("2025-01-02T03:00:00+00:00", {"machine": "example"}, None, None, [], findings, roofs)
     return write_machine(look, folder)

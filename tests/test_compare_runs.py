@@ -14,7 +14,7 @@ import pytest
 
 import rnnbench
 from rnnbench.cli.main import main
-from rnnbench.compare.intervals import FEWEST, MOST
+from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.commits import unpack
 from rnnbench.measure.plan import resumed_plan
@@ -205,7 +205,7 @@ def test_backends_are_compared_with_themselves_in_as_many_rounds_as_with_each_ot
     monkeypatch.setattr(aa, "measure", measure)
     command("self-test", "aa")
     command("self-test", "aa", "--rounds", 7)
-    assert asked == [(FEWEST, MOST), (7, 7)]
+    assert asked == [(MIN_ROUNDS, MAX_ROUNDS), (7, 7)]
 
 
 @pytest.mark.usefixtures("small")

@@ -18,7 +18,7 @@ from numba import from_dtype, njit, types
 from rnnbench.check import check
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.products import packed, packed_size, products, room_for, rounded_up
-from rnnbench.jit.target import AVX2, AVX512, MOST_ROWS, NEON, PLAIN, Target, current_target
+from rnnbench.jit.target import AVX2, AVX512, MAX_ROWS, NEON, PLAIN, Target, current_target
 from rnnbench.networks.spec import BFLOAT16
 
 TARGETS = [AVX512, AVX2, NEON, PLAIN]
@@ -188,7 +188,7 @@ def test_products_are_right_at_ragged_sizes(compiled):
 
 def test_products_are_right_with_every_tile(compiled):
     lanes, vectors = compiled.target.lanes(compiled.dtype), compiled.target.vectors
-    for rows, count in itertools.product(range(1, 2 * MOST_ROWS + 2), range(1, 2 * vectors + 1)):
+    for rows, count in itertools.product(range(1, 2 * MAX_ROWS + 2), range(1, 2 * vectors + 1)):
         assert_right(compiled, rows, count * lanes, 5)
 
 
@@ -269,9 +269,9 @@ def test_target_tiles_fit_the_registers_and_are_as_large_as_they_can_be(target):
     assert target.vectors > 1, "a narrower last panel has at least one vector"
     for vectors in range(1, target.vectors + 1):
         rows = target.rows(vectors)
-        assert 1 <= rows <= MOST_ROWS
+        assert 1 <= rows <= MAX_ROWS
         assert registers(rows, vectors) <= target.registers
-        assert rows == MOST_ROWS or registers(rows + 1, vectors) > target.registers
+        assert rows == MAX_ROWS or registers(rows + 1, vectors) > target.registers
         # a narrow panel is cut into tiles of at most rows(vectors - 1) rows, which there must be for each of its widths
         assert vectors == target.vectors or rows >= target.rows(target.vectors - 1)
 

@@ -28,7 +28,7 @@ from rnnbench import Spec
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cpu
 from rnnbench.impls.numba_cpu import weights, workers
-from rnnbench.impls.numba_cpu.buffers import Rooms
+from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.products import packed
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
@@ -337,7 +337,7 @@ SEQUENCE = (5, 3)
 
 
 def test_a_room_is_handed_out_again_after_it_was_given_back_and_not_before():
-    rooms, first, second = Rooms(), ["first"], ["second"]
+    rooms, first, second = BufferPool(), ["first"], ["second"]
     assert rooms.take(SEQUENCE, "forward") is None
     rooms.give_back(SEQUENCE, "forward", first)
     rooms.give_back(SEQUENCE, "forward", second)
@@ -346,14 +346,14 @@ def test_a_room_is_handed_out_again_after_it_was_given_back_and_not_before():
 
 
 def test_rooms_of_other_kinds_and_sequences_are_kept_apart():
-    rooms = Rooms()
+    rooms = BufferPool()
     rooms.give_back(SEQUENCE, "forward", ["room"])
     assert rooms.take(SEQUENCE, "backward") is None
     assert rooms.take((5, 4), "forward") is None
     assert rooms.take(SEQUENCE, "forward") == ["room"]
 
 
-def given_back(rooms: Rooms, sequences: list[tuple[int, int]]) -> dict[tuple[int, int], weakref.ref]:
+def given_back(rooms: BufferPool, sequences: list[tuple[int, int]]) -> dict[tuple[int, int], weakref.ref]:
     """An array for each sequence, given back in this order, as it may or may not be kept."""
     found = {}
     for sequence in sequences:
@@ -368,7 +368,7 @@ def kept(arrays: dict[tuple[int, int], weakref.ref]) -> list[tuple[int, int]]:
 
 
 def test_rooms_of_the_last_two_sequences_are_kept_and_no_others():
-    rooms = Rooms()
+    rooms = BufferPool()
     assert kept(given_back(rooms, [(steps, 3) for steps in range(50)])) == [(48, 3), (49, 3)]
     long, short = (20, 3), (7, 3)  # the windows of truncated BPTT, and what is left at the end
     assert kept(given_back(rooms, [long, short])) == [long, short]
@@ -379,7 +379,7 @@ def test_rooms_of_the_last_two_sequences_are_kept_and_no_others():
 
 
 def test_a_room_is_never_handed_to_two_threads_at_once():
-    rooms, interval = Rooms(), sys.getswitchinterval()
+    rooms, interval = BufferPool(), sys.getswitchinterval()
     started = threading.Barrier(4)
 
     def use(owner: int) -> None:

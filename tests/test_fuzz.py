@@ -25,7 +25,7 @@ from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
 
 SEED = 20261128
-MOST_SECONDS, MOST_BYTES = 10.0, 500 * 10**6
+MAX_SECONDS, MAX_BYTES = 10.0, 500 * 10**6
 
 READERS = [
     "show {0}",
@@ -147,9 +147,9 @@ def outcome(arguments: list[str]) -> str | None:
     took, grown = time.process_time() - began, peak() - before
     if code not in (0, 1, 2, 3, 4):
         return f"exit code {code!r}"
-    if took > MOST_SECONDS:
+    if took > MAX_SECONDS:
         return f"took {took:.1f} s"
-    return f"took {grown / 1e6:.0f} MB" if grown > MOST_BYTES else None
+    return f"took {grown / 1e6:.0f} MB" if grown > MAX_BYTES else None
 
 
 def peak() -> int:

@@ -8,7 +8,7 @@ import pytest
 from made_up_machine import some_roofs, tree, two_cores
 
 from rnnbench.machine import health
-from rnnbench.machine.health import Sample
+from rnnbench.machine.health import Counters
 
 # what is wrong: counters
 
@@ -31,9 +31,9 @@ def kernel(folder: Path, **others: str) -> Path:
     )
 
 
-def at(clock: float, **counters) -> Sample:
+def at(clock: float, **counters) -> Counters:
     usual = {"busy": 0.0, "steal": 0.0, "all_states": 2 * clock, "processes": {}, "own": 0.0}
-    return Sample(clock, **{**usual, "throttled": 0.0, "load_average": 0.0, **counters})
+    return Counters(clock, **{**usual, "throttled": 0.0, "load_average": 0.0, **counters})
 
 
 def test_counters_are_read_from_the_kernel_s_files(tmp_path):

@@ -20,7 +20,7 @@ from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import write_history
 from rnnbench.reports.history import commit_steps, failing_sentences, order_sentence, render, short_sentence
-from rnnbench.reports.steps import FEWEST_POINTS, find_steps
+from rnnbench.reports.steps import MIN_POINTS, find_steps
 from rnnbench.reports.timelines import History, history
 from rnnbench.results.rows import Failure
 from rnnbench.suite.case import Case
@@ -53,7 +53,7 @@ def test_each_of_several_steps_is_found() -> None:
     assert (up, down) == pytest.approx((1.2, 0.75))
 
 
-@pytest.mark.parametrize(("runs", "timelines"), [(FEWEST_POINTS, 1500), (FEWEST_POINTS + 1, 1500), (20, 400)])
+@pytest.mark.parametrize(("runs", "timelines"), [(MIN_POINTS, 1500), (MIN_POINTS + 1, 1500), (20, 400)])
 def test_of_a_hundred_timelines_without_a_step_about_one_shows_one(runs: int, timelines: int) -> None:
     """Noise of 10%, so that the band of 2% does not help.  Had one in 40 a step, so few found would be unlikely (5%)."""
     random = np.random.default_rng(runs)

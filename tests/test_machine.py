@@ -18,7 +18,7 @@ from rnnbench.cli.main import main
 from rnnbench.errors import StoreError
 from rnnbench.machine import facts, health, topology
 from rnnbench.machine import roofs as roofs_module
-from rnnbench.machine.snapshot import Finding, Machine, Roofs, document, load_machine, load_roofs, write_machine
+from rnnbench.machine.snapshot import HealthCheck, Machine, Roofs, document, load_machine, load_roofs, write_machine
 from rnnbench.machine.topology import Cache
 
 KIB, MIB = 2**10, 2**20
@@ -129,7 +129,7 @@ def test_thread_pools_name_the_blas_that_numpy_has_loaded():
 
 # what is stored
 def look(recorded: str, roofs: Roofs | None = None) -> Machine:
-    findings = [Finding("swap", "wrong", "4 MiB in use", "Turn it off."), Finding("battery", "unknown", "not told")]
+    findings = [HealthCheck("swap", "wrong", "4 MiB in use", "Turn it off."), HealthCheck("battery", "unknown", "not told")]
     return Machine(recorded, facts.environment(), ["powersave"], None, facts.thread_pools(), findings, roofs)
 
 

@@ -9,7 +9,7 @@ from rnnbench.choose.choose import Measurements, stored
 from rnnbench.cli.main import _parser, main
 from rnnbench.cli.merge import merge_contents
 from rnnbench.cli.plan import plan_of, seconds
-from rnnbench.compare.intervals import FEWEST, MOST
+from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS
 from rnnbench.measure import plan as plan_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, rigorous, until_narrow
@@ -45,8 +45,8 @@ def suite(tmp_path):
 
 def test_the_rounds_of_a_run_are_those_of_the_stopping_rule():
     known = until_narrow(Settings())
-    assert (known.rounds, known.most) == (FEWEST, MOST)
-    assert (rigorous(known).rounds, rigorous(known).most) == (20, MOST)
+    assert (known.rounds, known.most) == (MIN_ROUNDS, MAX_ROUNDS)
+    assert (rigorous(known).rounds, rigorous(known).most) == (20, MAX_ROUNDS)
     assert quicker(known).rounds == quicker(known).most == 5
 
 

@@ -105,7 +105,7 @@ def test_the_page_has_every_sample(data: Frames) -> None:
 
 
 def test_a_page_of_too_many_samples_has_the_median_of_each_round(data: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnbench.reports.rows.MOST_SAMPLES", 1000)
+    monkeypatch.setattr("rnnbench.reports.rows.MAX_SAMPLES", 1000)
     rows = chart_rows(data, case_rows(data, sweeps(data.cases)))["times"]
     drawn, whole = samples(data, rows)
     assert not whole

@@ -11,8 +11,7 @@ from wrapped_reference import backend_file
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.plan import Settings, new_plan, quicker, resumed_plan
 from rnnbench.results.rows import Startup, Time
-from rnnbench.suite.suite import Settings as SuiteSettings
-from rnnbench.suite.suite import Suite
+from rnnbench.suite.suite import Suite, SuiteSettings
 
 SUITE = Suite("tiny", "d", "s", SuiteSettings(), [GOOD])
 SETTINGS = Settings(rounds=2, samples=2, shortest_sample=1e-5, input="noise")

@@ -14,7 +14,7 @@ from rnnbench.errors import MissingLibrary
 from rnnbench.jit.target import AVX512, current_target
 from rnnbench.machine import roofs as roofs_module
 from rnnbench.machine.roof_kernels import READS, dot_products, multiply_adds, reads
-from rnnbench.machine.roofs import LEAST_MEMORY, measure_roofs, working_sets
+from rnnbench.machine.roofs import MIN_MEMORY, measure_roofs, working_sets
 from rnnbench.machine.snapshot import Roofs
 from rnnbench.machine.threaded_timer import Bench, Effort
 from rnnbench.machine.topology import Cache
@@ -91,12 +91,12 @@ def test_a_bench_repeats_what_it_is_given_on_all_threads():
 def test_each_level_is_read_from_itself():
     """Larger than the levels below it, smaller than itself; with several threads in their share."""
     one, reasons = working_sets(TYPICAL, 1, 100 * GIB)
-    assert (one, reasons) == ({"L1": 24 * KIB, "L2": 512 * KIB, "L3": 16 * MIB, "memory": LEAST_MEMORY}, [])
+    assert (one, reasons) == ({"L1": 24 * KIB, "L2": 512 * KIB, "L3": 16 * MIB, "memory": MIN_MEMORY}, [])
     sixteen, reasons = working_sets(TYPICAL, 16, 100 * GIB)
     assert reasons == []
     assert sixteen["L3"] == 2 * MIB  # a thread's share is 4 MiB, and half of it twice the L2
     many, _ = working_sets(TYPICAL, 64, 100 * GIB)
-    assert 64 * many["memory"] == 4 * 8 * 32 * MIB > LEAST_MEMORY  # 64 threads have eight such caches
+    assert 64 * many["memory"] == 4 * 8 * 32 * MIB > MIN_MEMORY  # 64 threads have eight such caches
 
 
 def test_a_level_that_cannot_be_told_apart_is_left_out_and_said_so():
@@ -107,7 +107,7 @@ def test_a_level_that_cannot_be_told_apart_is_left_out_and_said_so():
 
 
 def test_memory_that_is_not_free_is_not_taken():
-    sets, (reason,) = working_sets(TYPICAL, 1, LEAST_MEMORY)
+    sets, (reason,) = working_sets(TYPICAL, 1, MIN_MEMORY)
     assert "memory" not in sets
     assert "256 MiB" in reason
 
@@ -115,7 +115,7 @@ def test_memory_that_is_not_free_is_not_taken():
 def test_without_known_caches_memory_alone_is_read():
     for unknown in (None, []):
         sets, (reason,) = working_sets(unknown, 2, GIB)
-        assert sets == {"memory": LEAST_MEMORY // 2}
+        assert sets == {"memory": MIN_MEMORY // 2}
         assert "not known" in reason
 
 
@@ -127,7 +127,7 @@ def measured() -> Roofs:
     """In both passes, however long the first one takes, which compiles."""
     caches = [Cache(1, "data", 32 * KIB, 1), Cache(2, "unified", 256 * KIB, 2)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(roofs_module, "LONGEST", math.inf)
+        patched.setattr(roofs_module, "MAX_SECONDS", math.inf)
         return measure_roofs(caches, 2, BRIEF, passes=2)
 
 
@@ -153,7 +153,7 @@ def test_rates_count_the_work_of_all_threads(monkeypatch):
     """With a clock that always says the same, a rate is the work alone."""
     monkeypatch.setattr(Bench, "seconds", lambda *_: [1.0])
     roofs = measure_roofs(TYPICAL, 2, BRIEF, passes=1)
-    chains = roofs_module._MOST_CHAINS if current_target().registers == 32 else 12
+    chains = roofs_module._MAX_CHAINS if current_target().registers == 32 else 12
     lanes = current_target().lanes(np.dtype("float32"))
     assert [roofs.peak("float32", threads) for threads in (1, 2)] == [2 * lanes * chains, 2 * 2 * lanes * chains]
     assert roofs.peak("float32", 3) is None

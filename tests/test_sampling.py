@@ -8,7 +8,7 @@ from runs import GOOD, NAMES, measured, of, planned
 from rnnbench.check import Problem
 from rnnbench.measure import worker as worker_module
 from rnnbench.measure.disturbances import altogether, usual
-from rnnbench.measure.sampling import LONGEST_AGAIN, Passes, Sample, made
+from rnnbench.measure.sampling import MAX_REPEAT_SECONDS, Passes, Sample, made
 from rnnbench.measure.worker import Worker
 from rnnbench.results.rows import Time
 
@@ -56,7 +56,7 @@ def test_no_more_than_twice_as_many_are_made_and_the_quiet_ones_count():
 
 def test_long_passes_are_not_made_again():
     """A pass is as long as its samples together."""
-    for seconds, again in ((LONGEST_AGAIN / 2 - 1e-4, 3), (LONGEST_AGAIN / 2, 0)):
+    for seconds, again in ((MAX_REPEAT_SECONDS / 2 - 1e-4, 3), (MAX_REPEAT_SECONDS / 2, 0)):
         kept, left_out = passes(QUIET, QUIET, SLOW, count=3, seconds=seconds)
         assert (len(kept), len(left_out)) == (3, again)
 

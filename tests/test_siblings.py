@@ -8,7 +8,7 @@ from wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.measure.client import WorkerProcess
-from rnnbench.measure.disturbances import MOST_SIBLINGS, altogether, disturbing
+from rnnbench.measure.disturbances import MAX_SIBLINGS, altogether, disturbing
 from rnnbench.measure.plan import Settings
 from rnnbench.results.rows import Failure, Time
 from rnnbench.selftests import siblings
@@ -47,14 +47,14 @@ def siblings_of_the_reference(tmp_path, module: str) -> list[float]:
 @linux
 @pytest.mark.parametrize("module", [SPINS, SPINS_ELSEWHERE], ids=["in a thread", "in a session of its own"])
 def test_what_spins_beside_a_sample_is_stopped(tmp_path, module):
-    assert all(used <= MOST_SIBLINGS for used in siblings_of_the_reference(tmp_path, module))
+    assert all(used <= MAX_SIBLINGS for used in siblings_of_the_reference(tmp_path, module))
 
 
 @linux
 def test_what_siblings_used_all_the_same_is_stored_and_disturbs(tmp_path, monkeypatch):
     monkeypatch.setattr(WorkerProcess, "stop", lambda _: None)
     found = siblings_of_the_reference(tmp_path, SPINS)
-    assert all(used > MOST_SIBLINGS for used in found)
+    assert all(used > MAX_SIBLINGS for used in found)
     assert all(disturbing({"siblings": used}, 1.0) for used in found)
 
 

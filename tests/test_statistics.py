@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from rnnbench.compare.inference import (
-    FEWEST,
-    MOST,
+    MAX_ROUNDS,
+    MIN_ROUNDS,
     aa_p99,
     discoveries,
     enough,
@@ -92,7 +92,7 @@ def test_94_to_97_of_100_intervals_hold_the_true_ratio(kind: interval_coverage.K
     for rounds, share in found.by_rounds.items():  # not only between the bars: what theory says, to four standard errors
         if kind.name != "drifting":  # the alternation balances the signs a little better than chance
             assert share == pytest.approx(order_statistic(rounds)[1], abs=4 * (0.04 * 0.96 / interval_coverage.DRAWS) ** 0.5)
-    assert FEWEST < found.mean_rounds < MOST
+    assert MIN_ROUNDS < found.mean_rounds < MAX_ROUNDS
 
 
 def test_two_runs_on_a_drifting_machine_are_said_to_fail() -> None:

@@ -22,8 +22,7 @@ from rnnbench.results.reader import quarantine_file, read, results_files
 from rnnbench.results.rows import SCHEMA, AnyRow, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
-from rnnbench.suite.suite import Settings as SuiteSettings
-from rnnbench.suite.suite import Suite
+from rnnbench.suite.suite import Suite, SuiteSettings
 
 CASE = Case("lstm", "step", 7, 3, 4, 5)
 WINDOWED = Case("jordan", "tbptt", 7, 3, 4, 5, output_size=6, window=4, stride=2, dtype="float64", threads=2)

@@ -14,7 +14,7 @@ from rnnbench.impls import numpy_ref
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
 from rnnbench.suite.inputs import make_input
-from rnnbench.suite.suite import _KEYS, MAX_CASES, Settings, load_suite, suite_names
+from rnnbench.suite.suite import _KEYS, MAX_CASES, SuiteSettings, load_suite, suite_names
 
 HEAD = 'name = "mine"\ndescription = "d"\nsource = "s"\n'
 GRID = '[[grid]]\ncell = "lstm"\nphase = "step"\nT = 4\nB = 2\nI = 3\nH = 8\n'
@@ -108,7 +108,7 @@ def test_the_input_is_as_wide_as_published():
 
 def test_quick_is_small_enough_for_its_promise():
     suite = load_suite("quick")
-    assert suite.settings == Settings(rounds=5)
+    assert suite.settings == SuiteSettings(rounds=5)
     assert 25 <= len(suite.cases) <= 30
     assert {case.phase for case in suite.cases} == {"forward", "step", "tbptt"}
     assert {case.cell for case in suite.cases} == {"elman", "jordan", "lstm", "gru", "gru_reset_before"}
@@ -133,7 +133,7 @@ def test_a_grid_is_the_product_of_its_lists_and_shapes(load):
 
 def test_settings_are_read(load):
     asked = load(HEAD + '[settings]\nrounds = 7\ninput = "noise"\nseed = 3\ntime_limit = 2.5\n' + GRID).settings
-    assert asked == Settings(rounds=7, input="noise", seed=3, time_limit=2.5)
+    assert asked == SuiteSettings(rounds=7, input="noise", seed=3, time_limit=2.5)
 
 
 BAD = {  # what is wrong -> the message, after the file's name

@@ -1,4 +1,4 @@
-"""Rooms that are used again by the next call of the same shape, so that the steady state allocates and clears nothing."""
+"""BufferPool that are used again by the next call of the same shape, so that the steady state allocates and clears nothing."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -9,7 +9,7 @@ _SHAPES_KEPT = 2
 """Of sequences: truncated BPTT meets two, its window and what is left at the end."""
 
 
-class Rooms:
+class BufferPool:
     """All arrays that a kind of call on a sequence of (T, B) needs, as one object.  Several threads may take and give back."""
 
     def __init__(self) -> None:

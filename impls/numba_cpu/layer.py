@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
-from rnnbench.impls.numba_cpu.buffers import Rooms
+from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import packed_size, room_for, rounded_up
 from rnnbench.impls.numba_cpu.weights import LayerWeights
@@ -109,7 +109,7 @@ class Layer:
         self._dtype, self._target = spec.numpy_dtype, current_target()
         self._real, self._stored = computed(self._dtype), storage(self._dtype)
         self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
-        self._rooms = Rooms()
+        self._rooms = BufferPool()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
 

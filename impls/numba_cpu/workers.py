@@ -11,18 +11,18 @@ from rnnbench.jit.thread_pool import ThreadPool
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import one_by_one
 
-_LEAST_ROWS = 4
+_MIN_ROWS = 4
 """Of a thread: with fewer, a product reads its weights for too little work."""
 
-_LEAST_FLOPS = 100_000
+_MIN_FLOPS_PER_STEP = 100_000
 """Of a thread in a step, for the threads to share units and meet after every step."""
 
 
-_LEAST_FLOPS_OF_A_CALL = 8_000_000
+_MIN_FLOPS_PER_CALL = 8_000_000
 """Of one direction's recurrent products, for the directions to run at the same time."""
 
 
-_LEAST_TERMS = 1 << 16
+_MIN_TERMS = 1 << 16
 """Of a sum, for threads to share it."""
 
 
@@ -40,23 +40,23 @@ class Workers(ThreadPool):
         """Whether both run at the same time, each on one thread: where rows do not occupy two, no more are there, and a
         call is long beside the time in which another thread begins."""
         flops = 2 * steps * batch * len(spec.kind.gates) * spec.hidden_size * spec.state_size
-        return spec.bidirectional and self.threads in (2, 3) and batch < 2 * _LEAST_ROWS and flops >= _LEAST_FLOPS_OF_A_CALL
+        return spec.bidirectional and self.threads in (2, 3) and batch < 2 * _MIN_ROWS and flops >= _MIN_FLOPS_PER_CALL
 
     def shares(self, spec: Spec, steps: int, batch: int) -> list[Share]:
         """Rows for each thread, for the whole sequence, where there are enough; else hidden units, where a step is long."""
         cell, size = spec.kind, spec.hidden_size
-        by_rows = min(self.threads, batch // _LEAST_ROWS)
+        by_rows = min(self.threads, batch // _MIN_ROWS)
         if by_rows > 1 or self.threads == 1 or self.directions_at_once(spec, steps, batch):
             return [Share(rows, slice(0, size)) for rows in _parts(batch, max(1, by_rows))]
         flops = 2 * batch * len(cell.gates) * size * size
         alone = cell.inner_gates or cell.feeds_back_output  # these would have to meet several times a step
-        by_units = 1 if alone else max(1, min(self.threads, flops // _LEAST_FLOPS, size))
+        by_units = 1 if alone else max(1, min(self.threads, flops // _MIN_FLOPS_PER_STEP, size))
         return [Share(slice(0, batch), units) for units in _parts(size, by_units)]
 
     def add(self, total: np.ndarray, term: np.ndarray) -> None:
         """total += term, shared where it is large."""
         total, term = total.reshape(-1), term.reshape(-1)
-        parts = _parts(total.size, self.threads if total.size >= _LEAST_TERMS else 1)
+        parts = _parts(total.size, self.threads if total.size >= _MIN_TERMS else 1)
         self.run(np.add, [(total[part], term[part], total[part]) for part in parts])
 
     def run_directions(self, spec: Spec, calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:

@@ -11,7 +11,7 @@ from rnnbench.impls.numba_cuda.simulated_faults import SimulationError
 if TYPE_CHECKING:
     from rnnbench.impls.numba_cuda.simulated_machine import Cluster, SharedMemory, Thread
 
-MOST = 2**20 - 1
+MAX_BYTES = 2**20 - 1
 """Bytes that an mbarrier can count."""
 
 
@@ -53,8 +53,8 @@ class Mbarrier:
     def expect(self, thread: "Thread", count: int) -> None:
         if self._arrived:
             raise thread.fault(f"arrives at {self.name} twice in a phase")
-        if not 0 <= count <= MOST:
-            raise thread.fault(f"expects {count} bytes at {self.name}; expected at most {MOST}")
+        if not 0 <= count <= MAX_BYTES:
+            raise thread.fault(f"expects {count} bytes at {self.name}; expected at most {MAX_BYTES}")
         self._arrived, self._expected = True, count
         np.maximum(self._clock, thread.release(), out=self._clock)
         self._end_phase()

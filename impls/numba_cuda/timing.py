@@ -13,7 +13,7 @@ from rnnbench.impls.numba_cuda.launching import Kernel
 
 WARM_UPS, ROUNDS = 3, 10
 
-SHORTEST, LONGEST = 1, 64
+MIN_LENGTH, MAX_LENGTH = 1, 64
 """Milliseconds that the sleeping kernel takes; twice as many each time that a call was not queued when it woke."""
 
 
@@ -48,7 +48,7 @@ def _called(call: Callable[[], Any], least: float) -> float:
 def _queued(call: Callable[[], Any]) -> float | None:
     """What the host takes is over before the GPU begins."""
     found: list[float] = []
-    length = SHORTEST
+    length = MIN_LENGTH
     while len(found) < ROUNDS:
         start, end = cuda.event(), cuda.event()
         SLEEP.launch(1, 1, 0, length)
@@ -59,7 +59,7 @@ def _queued(call: Callable[[], Any]) -> float | None:
         end.synchronize()
         if not late:
             found.append(1e3 * cuda.event_elapsed_time(start, end))
-        elif length < LONGEST:
+        elif length < MAX_LENGTH:
             length *= 2
         else:
             return None

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any
 
-from rnnbench.check.isolation import TIME_LIMIT, Isolated, Subject, subject
+from rnnbench.check.isolation import TIME_LIMIT, Subject, Subprocess, subject
 from rnnbench.check.levels import Trial, numbers_only, trials
 from rnnbench.check.outcome import Outcome
 from rnnbench.check.problem import Problem
@@ -123,7 +123,7 @@ class _Examination:
 
 
 class _Run:
-    """Isolated backends are examined by a thread each, the others one after the other in the thread that asks."""
+    """Subprocess backends are examined by a thread each, the others one after the other in the thread that asks."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Run:
     ) -> None:
         self._todo, self._progress, self._unavailable = todo, progress, unavailable
         self._all = [_Examination(backend, time_limit, env) for backend in backends]
-        self._apart = [examination for examination in self._all if isinstance(examination.subject, Isolated)]
+        self._apart = [examination for examination in self._all if isinstance(examination.subject, Subprocess)]
         self._references = References(referees(len(todo)) if self._apart else 0)
         self._pool = ThreadPoolExecutor(max(1, len(self._apart)))
         self._lock = Lock()

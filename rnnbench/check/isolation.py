@@ -29,7 +29,7 @@ class Failed(Exception):
     """A request that got no answer; the message says what became of it: raised, crashed, hung or not run."""
 
 
-class Lost(Failed):
+class WorkerLost(Failed):
     """So was the process that was asked; the rest of the trial is not examined."""
 
 
@@ -66,7 +66,7 @@ class Subject(ABC):
                     (passed if finding.passed else wrong).append(finding)
             except Failed as failed:
                 failures.append(_of_the_call(failed, promise))
-                if isinstance(failed, Lost):
+                if isinstance(failed, WorkerLost):
                     break
         if wrong:
             wrong = self._explained(wrong, arguments)
@@ -100,7 +100,7 @@ class Subject(ABC):
         """Call a method of the ``Examiner``; raises Failed for whatever goes wrong there."""
 
 
-class Here(Subject):
+class InProcess(Subject):
     """A module, or an object with a module's functions, in this process: a crash or a hang is the end of it, too.
 
     Raises BackendUnavailable where it does not even tell its versions.
@@ -123,7 +123,7 @@ class Here(Subject):
             raise Failed(f"raised {type(error).__name__}: {error}") from error
 
 
-class Isolated(Subject):
+class Subprocess(Subject):
     """A registered backend, or one in a file, in a child process, which is started anew after it crashed or hung.
 
     ``env``: variables of this process that it sees besides the usual ones (``rnnbench.processes.environment``).
@@ -152,7 +152,7 @@ class Isolated(Subject):
     def _ask(self, call: str, **arguments: Any) -> Any:
         """Raises BackendUnavailable or UnknownBackend where there is no backend of this name that can run here."""
         if self._lost >= LOSSES:
-            raise Lost(f"not run: crashed or hung {LOSSES} times")
+            raise WorkerLost(f"not run: crashed or hung {LOSSES} times")
         request = {name: msgspec.to_builtins(value) for name, value in arguments.items()}
         process = self._running()
         try:
@@ -186,7 +186,7 @@ class Isolated(Subject):
             return Failed(f"raised {message}")
         self._lost += 1
         self.end()
-        return Lost(f"{'hung' if failure.reason == 'timeout' else 'crashed'}: {message}")
+        return WorkerLost(f"{'hung' if failure.reason == 'timeout' else 'crashed'}: {message}")
 
     def _refusal(self, message: str) -> RnnbenchError:
         kind, _, text = message.partition(": ")
@@ -196,7 +196,7 @@ class Isolated(Subject):
 
 def subject(backend: Any, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> Subject:
     """A name or the path of a .py file is examined in a child process, anything else in this one."""
-    return Isolated(backend, time_limit, env) if isinstance(backend, str) else Here(backend)
+    return Subprocess(backend, time_limit, env) if isinstance(backend, str) else InProcess(backend)
 
 
 def _of_the_call(failed: Failed, promise: str | None = None) -> Finding:

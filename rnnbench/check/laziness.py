@@ -18,7 +18,7 @@ from rnnbench.check.problem import Problem, named
 from rnnbench.check.tolerance import Expected
 from rnnbench.text import duration
 
-FEWEST, TRIES = 3, 10
+MIN_READS, TRIES = 3, 10
 """No verdict rests on fewer: what interrupts a copy or a call would hide what reading takes."""
 
 LONG = 0.05
@@ -46,7 +46,7 @@ def late(call: Callable[[], Mapping[str, Any]], backend: Any) -> str | None:
             np.asarray(backend.to_numpy(copy))
         ended = time.perf_counter()
         calling, reading, copying = min(calling, called - started), min(reading, read - called), min(copying, ended - copied)
-        enough = tries >= FEWEST or calling >= LONG
+        enough = tries >= MIN_READS or calling >= LONG
         if enough and reading <= OF_COPYING * copying + OF_CALLING * calling:
             return None
     return (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from rnnbench.check.isolation import Isolated
+    from rnnbench.check.isolation import Subprocess
     from rnnbench.check.levels import Trial
     from rnnbench.check.references import References
 
@@ -103,7 +103,7 @@ class _Run:
 
     def __init__(self, level: str, time_limit: float | None) -> None:
         self._level, self._time_limit = level, time_limit
-        self._subjects: dict[str, Isolated] = {}
+        self._subjects: dict[str, Subprocess] = {}
         self._wanted = False
 
     @cached_property
@@ -125,10 +125,10 @@ class _Run:
             for number in numbers:
                 self.references.want(self.trials[number].problem)
 
-    def subject(self, name: str) -> "Isolated":
-        from rnnbench.check.isolation import TIME_LIMIT, Isolated
+    def subject(self, name: str) -> "Subprocess":
+        from rnnbench.check.isolation import TIME_LIMIT, Subprocess
 
-        return self._subjects.setdefault(name, Isolated(name, self._time_limit or TIME_LIMIT))
+        return self._subjects.setdefault(name, Subprocess(name, self._time_limit or TIME_LIMIT))
 
     def close(self) -> None:
         for examined in self._subjects.values():

@@ -34,7 +34,7 @@ _OTHERS = tuple(name for name in Case.__struct_fields__ if name not in SIZES)
 _UNKNOWN_NOISE = 0.1  # deviation of log seconds between rounds, where a single round cannot tell
 
 
-class Measured(NamedTuple):
+class Result(NamedTuple):
     """One backend's result on one case: ``rounds``, seconds per call of each round; or ``failure``, why there is none."""
 
     case: Case
@@ -93,14 +93,14 @@ class Measurements:
 
     def __init__(self, contents: Iterable[Contents], problems: Iterable[str] = ()) -> None:
         self.problems = list(problems)
-        self._groups: dict[tuple, dict[str, dict[Case, Measured]]] = {}
+        self._groups: dict[tuple, dict[str, dict[Case, Result]]] = {}
         for content in sorted(contents, key=lambda content: content.run.started, reverse=True):
             self.problems += content.problems
             for row in _measured(content):
                 group = self._groups.setdefault(_group(row.case), {})
                 group.setdefault(row.backend, {}).setdefault(row.case, row)
 
-    def rows(self) -> list[Measured]:
+    def rows(self) -> list[Result]:
         return [row for group in self._groups.values() for rows in group.values() for row in rows.values()]
 
     def without(self, case: Case) -> "Measurements":
@@ -179,13 +179,13 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
     return Measurements(contents, problems)
 
 
-def _measured(content: Contents) -> list[Measured]:
+def _measured(content: Contents) -> list[Result]:
     """What a file says of each case and backend; a failure to measure memory leaves the times alone."""
     found, failed = times(content), failures(content)
     devices = {name: device_of(facts) for name, facts in content.run.backends.items()}
     choosers = {entry.name for entry in entry_points(group=CHOOSERS)}
     return [
-        Measured(
+        Result(
             _usual(case),
             backend,
             tuple(medians(found.get((case, backend), {}))),
@@ -217,7 +217,7 @@ def _distance(a: Case, b: Case) -> float:
     return math.dist([math.log2(size) for size in _sizes(a)], [math.log2(size) for size in _sizes(b)])
 
 
-def _prediction(backend: str, rows: list[Measured], case: Case) -> Prediction:
+def _prediction(backend: str, rows: list[Result], case: Case) -> Prediction:
     """From rows without failures, nearest first."""
     if rows[0].case == case:
         found = rows[0]

@@ -105,8 +105,7 @@ def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
     from rnnbench.measure.run import run_into_new_file
     from rnnbench.results.reader import read
     from rnnbench.results.rows import Failure
-    from rnnbench.suite.suite import Settings as SuiteSettings
-    from rnnbench.suite.suite import Suite
+    from rnnbench.suite.suite import Suite, SuiteSettings
 
     suite = Suite("best", f"One case: {case.label()}.", "rnnbench best --measure", SuiteSettings(), [case])
     chosen = options.backends.split(",") if options.backends else None

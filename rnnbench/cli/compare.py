@@ -14,7 +14,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.text import printable
 
 if TYPE_CHECKING:
-    from rnnbench.compare.comparison import Comparisons, Row, Times
+    from rnnbench.compare.comparison import Comparison, Comparisons, Times
 
 
 MEASURING = ("backend", "quick", "rounds", "output")
@@ -164,6 +164,6 @@ def _described(one: "Times") -> str:
     return f"{one.path}{code}"
 
 
-def _shown(row: "Row") -> tuple[str, str, str]:
+def _shown(row: "Comparison") -> tuple[str, str, str]:
     ratio, low, high = (f"{value:.3f}" for value in (row.ratio, row.low, row.high))
     return ratio, f"{low} to {high}", row.verdict

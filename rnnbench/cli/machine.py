@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rnnbench.cli import terminal
 
 if TYPE_CHECKING:
-    from rnnbench.machine.snapshot import Finding, Machine, Roof, Roofs
+    from rnnbench.machine.snapshot import HealthCheck, Machine, Roof, Roofs
 
 _QUIET_SECONDS = 1.0
 """Between two looks at the counters while this process rests: a hundred ticks of the kernel's clock on each processor."""
 
-_MOST_DISTURBED = 1.25
+_MAX_DISTURBED = 1.25
 """Of the best to the median of a roof's repeats, or the other way round for a latency."""
 
 _WIDTH = 118
@@ -115,17 +115,17 @@ def _roofs(roofs: "Roofs") -> Iterator[str]:
     yield _row("empty jitted call", [f"{roofs.empty_call.best * 1e9:.0f}"], "ns")
     yield _row("step of the clock", [f"{roofs.clock_step * 1e9:.0f}"], "ns")
     yield from (f"not measured: {reason}" for reason in roofs.missing)
-    disturbed = [roof for roof in (*roofs.multiply_adds, *roofs.reads) if roof.best > _MOST_DISTURBED * roof.median]
+    disturbed = [roof for roof in (*roofs.multiply_adds, *roofs.reads) if roof.best > _MAX_DISTURBED * roof.median]
     if disturbed:
         every = len(roofs.multiply_adds) + len(roofs.reads)
         line = (
-            f"disturbed: in {len(disturbed)} of {every} rates the best repeat is more than {_MOST_DISTURBED:g} times the "
+            f"disturbed: in {len(disturbed)} of {every} rates the best repeat is more than {_MAX_DISTURBED:g} times the "
             "median, so even the best may be too low; measure again on a quiet machine"
         )
         yield from textwrap.wrap(line, _WIDTH)
 
 
-def _for_bars(roofs: "Roofs", findings: "Sequence[Finding]") -> str:
+def _for_bars(roofs: "Roofs", findings: "Sequence[HealthCheck]") -> str:
     """The options that give the float32 peaks to `rnnbench bars`; all threads' not where something held them up."""
     alone = any(finding.check == "all threads" and finding.state == "wrong" for finding in findings)
     peaks = [roof for roof in roofs.multiply_adds if roof.name == "float32" and (roof.threads == 1 or not alone)]

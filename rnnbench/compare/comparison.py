@@ -48,7 +48,7 @@ class Times(NamedTuple):
         return {number: float(np.median(samples)) for number, samples in self.samples[case, backend].items()}
 
 
-class Row(NamedTuple):
+class Comparison(NamedTuple):
     """One comparison; ``ratio``, ``low`` and ``high`` are times of ``other`` over times of ``backend``, above 1 slower.
 
     ``coverage`` is what the interval really holds, ``rounds`` how many each side had, ``threshold`` the ratio beyond which
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 class Comparisons(NamedTuple):
     """All rows, regressions first; a sentence for what could not be compared, and for each case that only b failed."""
 
-    rows: list[Row]
+    rows: list[Comparison]
     left_out: list[str]
     newly_failed: list[str]
 
@@ -167,7 +167,7 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
     return Comparisons(_judged(pairs, _paired), left_out, newly_failed)
 
 
-def too_few_rounds(rows: list[Row]) -> str | None:
+def too_few_rounds(rows: list[Comparison]) -> str | None:
     """A sentence where there are too few rounds for intervals of 95%."""
     short = [row for row in rows if row.coverage < inference.CONFIDENCE]
     if not short:
@@ -175,7 +175,7 @@ def too_few_rounds(rows: list[Row]) -> str | None:
     worst = min(short, key=lambda row: row.coverage)
     return (
         f"{len(short)} of {len(rows)} intervals have too few rounds to hold the ratio with 95%: the least is "
-        f"{worst.coverage:.1%}, of {min(worst.rounds)} rounds; expected {inference.FEWEST} or more"
+        f"{worst.coverage:.1%}, of {min(worst.rounds)} rounds; expected {inference.MIN_ROUNDS} or more"
     )
 
 
@@ -211,7 +211,7 @@ def _unpaired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]
     return inference.unpaired(a, b, pair.threshold, confidence), (len(a), len(b))
 
 
-def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, tuple[int, int]]]) -> list[Row]:
+def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, tuple[int, int]]]) -> list[Comparison]:
     """A row for each pair: intervals shared by the backends of a case, p-values adjusted over the cases of a backend."""
     in_case = Counter(pair.case for pair in pairs)
     weighed = [weigh(pair, inference.shared_confidence(in_case[pair.case])) for pair in pairs]
@@ -228,7 +228,7 @@ def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, 
         verdict = inference.verdict(interval, pair.threshold, p_slower, p_faster)
         p = float(min(p_slower, p_faster))
         name = (pair.case, pair.backend, pair.other)
-        rows.append(Row(*name, ratio, low, high, interval.coverage, rounds, math.exp(pair.threshold), p, verdict))
+        rows.append(Comparison(*name, ratio, low, high, interval.coverage, rounds, math.exp(pair.threshold), p, verdict))
     return sorted(rows, key=lambda row: (VERDICTS.index(row.verdict), -abs(math.log(row.ratio))))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from rnnbench.compare.intervals import CONFIDENCE, FEWEST, MOST, Interval, median_interval, order_statistic
+from rnnbench.compare.intervals import CONFIDENCE, MAX_ROUNDS, MIN_ROUNDS, Interval, median_interval, order_statistic
 from rnnbench.results.valid import log_ratio
 
 NARROW = 0.015
@@ -23,7 +23,7 @@ NARROW = 0.015
 BAND = 0.02
 """A difference no larger than this is none: the least that ``compare`` calls a regression."""
 
-LEAST_COVERAGE = 0.9
+MIN_COVERAGE = 0.9
 """An interval that holds less, for want of rounds, gives no verdict."""
 
 VERDICTS = ("regression", "inconclusive", "improvement", "same")
@@ -143,7 +143,7 @@ def discoveries(p_values: Sequence[float], backends: Sequence[int]) -> np.ndarra
 def verdict(interval: Interval, threshold: float, slower: float, faster: float) -> str:
     """``regression`` or ``improvement`` where the whole interval lies beyond the threshold and the adjusted p-value of that
     claim is at most 5%; ``same`` where it lies within; else ``inconclusive``, as for an interval with too little coverage."""
-    if interval.coverage < LEAST_COVERAGE:
+    if interval.coverage < MIN_COVERAGE:
         return "inconclusive"
     if interval.low > threshold and slower <= 1 - CONFIDENCE:
         return "regression"
@@ -161,7 +161,7 @@ def worth_a_look(rounds: int) -> bool:
     12, 15, 17, 20 and so on up to 40: where the interval can use an order statistic further inside than with one round
     less.  There its coverage is least above 95% (at most 96.5%), and fewer looks leave less room for stopping by luck.
     """
-    return FEWEST <= rounds <= MOST and order_statistic(rounds)[0] > order_statistic(rounds - 1)[0]
+    return MIN_ROUNDS <= rounds <= MAX_ROUNDS and order_statistic(rounds)[0] > order_statistic(rounds - 1)[0]
 
 
 def enough(ratios: ArrayLike) -> bool:
@@ -171,6 +171,6 @@ def enough(ratios: ArrayLike) -> bool:
     difference is to find one.
     """
     rounds = len(np.asarray(ratios))
-    if rounds >= MOST:
+    if rounds >= MAX_ROUNDS:
         return True
     return worth_a_look(rounds) and median_interval(ratios).half_width <= math.log1p(NARROW)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 
-FEWEST, MOST = 12, 40
+MIN_ROUNDS, MAX_ROUNDS = 12, 40
 """Rounds: a run does not stop before the one, nor goes on after the other."""
 
 

@@ -6,7 +6,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from numba import config
 
-MOST_VECTORS, MOST_ROWS = 4, 8
+MAX_VECTORS, MAX_ROWS = 4, 8
 """Of a tile: beyond them nothing is gained, and each size is code of its own."""
 
 
@@ -23,12 +23,12 @@ class Target(NamedTuple):
 
     def rows(self, vectors: int) -> int:
         """How many rows of ``vectors`` accumulators fit beside the operands: the vectors of weights and one broadcast."""
-        return min(MOST_ROWS, (self.registers - vectors - 1) // vectors)
+        return min(MAX_ROWS, (self.registers - vectors - 1) // vectors)
 
     @property
     def vectors(self) -> int:
         """Of a tile: so many that it has the most multiply-adds for each load."""
-        return max(range(1, MOST_VECTORS + 1), key=lambda n: n * self.rows(n) / (n + self.rows(n)))
+        return max(range(1, MAX_VECTORS + 1), key=lambda n: n * self.rows(n) / (n + self.rows(n)))
 
 
 AVX512 = Target("AVX-512", 64, 32)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnnbench.machine import topology
-from rnnbench.machine.snapshot import Finding, Roofs
+from rnnbench.machine.snapshot import HealthCheck, Roofs
 from rnnbench.machine.topology import CPU_FOLDER, PROC, read_text
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -20,20 +20,20 @@ POWER = Path("/sys/class/power_supply")
 TICK = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else math.nan
 """Seconds in which the kernel counts the processors' time."""
 
-MOST_STEAL = 0.01
+MAX_STEAL = 0.01
 """Part of the processors' time; beyond it a round of a run does not count."""
 
-MOST_OTHER_LOAD = 0.1
+MAX_OTHER_LOAD = 0.1
 """Of one core, by other programs; idle services of a desktop need less."""
 
-MOST_LOAD_AVERAGE = 0.5
+MAX_LOAD_AVERAGE = 0.5
 """Threads that wanted to run, over the last minute."""
 
-LEAST_SCALING = 0.8
+MIN_SCALING = 0.8
 """Of the peak of as many single threads; a clock that falls when all cores work costs less."""
 
 
-class Sample(NamedTuple):
+class Counters(NamedTuple):
     """Counters at one moment; None is not known.  Times are in seconds and only grow."""
 
     clock: float
@@ -46,12 +46,12 @@ class Sample(NamedTuple):
     load_average: float | None  # over one minute
 
 
-def sample(proc: Path = PROC, cgroups: Path = CGROUPS) -> Sample:
+def sample(proc: Path = PROC, cgroups: Path = CGROUPS) -> Counters:
     """Read all counters now."""
     times = processor_times(read_text(proc / "stat") or "")
     busy, steal, whole = times or (None, None, None)
     load = read_text(proc / "loadavg")
-    return Sample(
+    return Counters(
         clock=time.monotonic(),
         busy=busy,
         steal=steal,
@@ -63,7 +63,7 @@ def sample(proc: Path = PROC, cgroups: Path = CGROUPS) -> Sample:
     )
 
 
-def examine(first: Sample, quiet: Sample, last: Sample, roofs: Roofs | None) -> list[Finding]:
+def examine(first: Counters, quiet: Counters, last: Counters, roofs: Roofs | None) -> list[HealthCheck]:
     """All checks of this machine.
 
     Between ``first`` and ``quiet`` this process has to rest: what is busy then is other programs.  Steal and throttling show
@@ -87,7 +87,7 @@ def examine(first: Sample, quiet: Sample, last: Sample, roofs: Roofs | None) -> 
     ]
 
 
-def steal(before: Sample, after: Sample) -> Finding:
+def steal(before: Counters, after: Counters) -> HealthCheck:
     """Time in which a hypervisor ran something else instead of this machine."""
     if before.steal is None or after.steal is None or before.all_states is None or after.all_states is None:
         return _unknown("steal", "the system does not count it")
@@ -97,10 +97,10 @@ def steal(before: Sample, after: Sample) -> Finding:
     share = (after.steal - before.steal) / elapsed
     seen = f"{share:.2%} of the processors' time went to other virtual machines"
     mend = "Measure when the host is quieter, or on a machine or instance with processors of its own."
-    return _judged("steal", share > MOST_STEAL, seen, mend)
+    return _judged("steal", share > MAX_STEAL, seen, mend)
 
 
-def other_load(before: Sample, after: Sample, own: int) -> Finding:
+def other_load(before: Counters, after: Counters, own: int) -> HealthCheck:
     """What other programs used, in cores, and the busiest of those that can be seen; ``own`` is this process's number."""
     if before.busy is None or after.busy is None:
         return _unknown("other programs", "the system does not count the processors' time")
@@ -114,19 +114,19 @@ def other_load(before: Sample, after: Sample, own: int) -> Finding:
         busiest = max(used, key=lambda pid: used[pid])
         seen += f", the busiest, process {busiest}, {max(0.0, used[busiest]) / elapsed:.2f}"
     mend = "End or pause what else runs (`top` shows it) and measure again."
-    return _judged("other programs", cores > MOST_OTHER_LOAD, seen, mend)
+    return _judged("other programs", cores > MAX_OTHER_LOAD, seen, mend)
 
 
-def load_average(before: Sample) -> Finding:
+def load_average(before: Counters) -> HealthCheck:
     """How many threads wanted to run in the minute before the first sample."""
     if before.load_average is None:
         return _unknown("load average", "the system does not tell it")
     mend = "Wait until it has fallen: something worked on this machine until now."
     seen = f"{before.load_average:.2f} threads wanted to run in the minute before"
-    return _judged("load average", before.load_average > MOST_LOAD_AVERAGE, seen, mend)
+    return _judged("load average", before.load_average > MAX_LOAD_AVERAGE, seen, mend)
 
 
-def throttling(before: Sample, after: Sample) -> Finding:
+def throttling(before: Counters, after: Counters) -> HealthCheck:
     """Time in which a control group held this process back."""
     if before.throttled is None or after.throttled is None:
         return _unknown("throttling", "no control group counts it")
@@ -135,13 +135,13 @@ def throttling(before: Sample, after: Sample) -> Finding:
     return _judged("throttling", seconds > 0, seen, "Give the container no processor limit, or measure with fewer threads.")
 
 
-def quota(folders: Sequence[Path], allowed: int | None) -> Finding:
+def quota(folders: Sequence[Path], allowed: int | None) -> HealthCheck:
     """Whether a control group's limit is less than the ``allowed`` processors."""
     if not folders:
         return _unknown("processor limit", "no control group can be seen")
     limits = [limit for folder in folders if (limit := _limit(folder)) is not None]
     if not limits:
-        return Finding("processor limit", "fine", "no control group sets one")
+        return HealthCheck("processor limit", "fine", "no control group sets one")
     least = min(limits)
     seen = f"a control group allows {least:g} processors' time"
     if allowed is None:
@@ -150,7 +150,7 @@ def quota(folders: Sequence[Path], allowed: int | None) -> Finding:
     return _judged("processor limit", least < allowed, f"{seen}, of {allowed} in reach", mend)
 
 
-def governor(cpus: Path) -> Finding:
+def governor(cpus: Path) -> HealthCheck:
     """What chooses the clock's rate."""
     names = topology.governors(cpus)
     if names is None:
@@ -159,7 +159,7 @@ def governor(cpus: Path) -> Finding:
     return _judged("frequency governor", names != ["performance"], ", ".join(names), mend)
 
 
-def boost(cpus: Path) -> Finding:
+def boost(cpus: Path) -> HealthCheck:
     """Whether the clock's rate depends on temperature and on what other cores do."""
     allowed = topology.boost(cpus)
     if allowed is None:
@@ -169,7 +169,7 @@ def boost(cpus: Path) -> Finding:
     return _judged("frequency boost", allowed, "on" if allowed else "off", mend)
 
 
-def smt(cpus: Path, allowed: set[int] | None) -> Finding:
+def smt(cpus: Path, allowed: set[int] | None) -> HealthCheck:
     """Whether two logical processors that this process may use are one core."""
     cores = topology.siblings(cpus)
     if cores is None:
@@ -184,7 +184,7 @@ def smt(cpus: Path, allowed: set[int] | None) -> Finding:
     return _judged("hyperthreads", shared > 0, seen, mend)
 
 
-def affinity(cpus: Path, allowed: set[int] | None) -> Finding:
+def affinity(cpus: Path, allowed: set[int] | None) -> HealthCheck:
     """Whether this process may use all processors."""
     there = topology.online(cpus)
     if there is None or allowed is None:
@@ -194,7 +194,7 @@ def affinity(cpus: Path, allowed: set[int] | None) -> Finding:
     return _judged("affinity", not there <= allowed, seen, mend)
 
 
-def swap(meminfo: str) -> Finding:
+def swap(meminfo: str) -> HealthCheck:
     """Whether memory lies on disk, from the text of /proc/meminfo."""
     sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in meminfo.splitlines()) if rest}
     if not {"SwapTotal", "SwapFree"} <= set(sizes):
@@ -204,19 +204,19 @@ def swap(meminfo: str) -> Finding:
     return _judged("swap", used > 0, seen, "End programs that need memory, then `sudo swapoff -a` while measuring.")
 
 
-def battery(supplies: Path) -> Finding:
+def battery(supplies: Path) -> HealthCheck:
     """Whether the machine runs from a battery."""
     if not supplies.is_dir():
         return _unknown("battery", "the system does not tell its power supplies")
     own = (supply for supply in supplies.iterdir() if read_text(supply / "scope") != "Device")  # not a mouse's
     states = [read_text(supply / "status") for supply in own if read_text(supply / "type") == "Battery"]
     if not states:
-        return Finding("battery", "fine", "none")
+        return HealthCheck("battery", "fine", "none")
     seen = ", ".join(sorted((state or "not told").lower() for state in states))
     return _judged("battery", "Discharging" in states, seen, "Plug the machine in: on battery the clock is lower.")
 
 
-def all_threads(roofs: Roofs | None) -> Finding:
+def all_threads(roofs: Roofs | None) -> HealthCheck:
     """Whether all threads together reach what as many alone would, in float32 multiply-adds."""
     peaks = {roof.threads: roof.best for roof in roofs.multiply_adds if roof.name == "float32"} if roofs else {}
     most = max(peaks, default=1)
@@ -225,7 +225,7 @@ def all_threads(roofs: Roofs | None) -> Finding:
     scaling = peaks[most] / (most * peaks[1])
     seen = f"{most} threads reach {scaling:.0%} of {most} times what one reaches"
     mend = "End other work; if it stays, the threads share cores (hyperthreads, also a host's): measure with fewer."
-    return _judged("all threads", scaling < LEAST_SCALING, seen, mend)
+    return _judged("all threads", scaling < MIN_SCALING, seen, mend)
 
 
 def processor_times(stat: str) -> tuple[float, float, float] | None:
@@ -284,9 +284,9 @@ def _limit(folder: Path) -> float | None:
     return None if both[0] in ("max", "-1") else int(both[0]) / int(both[1])
 
 
-def _judged(check: str, wrong: bool, seen: str, mend: str) -> Finding:
-    return Finding(check, "wrong", seen, mend) if wrong else Finding(check, "fine", seen)
+def _judged(check: str, wrong: bool, seen: str, mend: str) -> HealthCheck:
+    return HealthCheck(check, "wrong", seen, mend) if wrong else HealthCheck(check, "fine", seen)
 
 
-def _unknown(check: str, why: str) -> Finding:
-    return Finding(check, "unknown", why)
+def _unknown(check: str, why: str) -> HealthCheck:
+    return HealthCheck(check, "unknown", why)

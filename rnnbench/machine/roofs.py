@@ -27,7 +27,7 @@ from rnnbench.machine.snapshot import Roof, Roofs
 from rnnbench.machine.threaded_timer import Bench, Effort, clock_step, empty_call
 from rnnbench.machine.topology import Cache
 
-PASSES, LONGEST = 4, 15.0
+PASSES, MAX_SECONDS = 4, 15.0
 """How often each roof has its turn, and the seconds after which no further pass begins."""
 
 USUAL = Effort(repeat=1e-3, total=0.08, least=3, most=80)
@@ -36,12 +36,12 @@ USUAL = Effort(repeat=1e-3, total=0.08, least=3, most=80)
 MEMORY_OVER_CACHE = 4
 """A working set of so many times the last cache is read from memory; of one hardly larger a part would stay."""
 
-LEAST_MEMORY = 256 * 2**20
+MIN_MEMORY = 256 * 2**20
 """Bytes to read from memory in any case: a virtual machine does not always tell of its last cache."""
 
-_LEAST_VECTOR = 16  # bytes
+_MIN_VECTOR_BYTES = 16  # bytes
 
-_MOST_CHAINS, _OTHER_REGISTERS = 24, 4
+_MAX_CHAINS, _OTHER_REGISTERS = 24, 4
 """Chains of multiply-adds: more than four units with a latency of four cycles can have under way, where registers allow."""
 
 
@@ -72,7 +72,7 @@ def measure_roofs(caches: Sequence[Cache] | None, cores: int, effort: Effort = U
     calls: list[float] = []
     began = time.monotonic()
     for number in range(passes):
-        if number and time.monotonic() - began > LONGEST:
+        if number and time.monotonic() - began > MAX_SECONDS:
             break
         for trial in trials:
             seconds = benches[trial.threads].seconds(trial.work, trial.start, trial.bytes)
@@ -108,7 +108,7 @@ def _roof(trial: _Trial, values: Sequence[float]) -> Roof:
 def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list[_Trial], list[str]]:
     """What there is to measure with each number of threads, and what cannot be measured."""
     target = current_target()
-    chains = min(_MOST_CHAINS, target.registers - _OTHER_REGISTERS)
+    chains = min(_MAX_CHAINS, target.registers - _OTHER_REGISTERS)
     trials, missing = [], []
     for name in ("float32", "float64"):
         lanes = target.lanes(np.dtype(name))
@@ -118,7 +118,7 @@ def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list
         work = _multiply_adds(dot_products(chains), 0.5, 2.0**-20)
         trials += [_Trial("multiply_adds", "bfloat16", threads, work, 0.0, 4 * 16 * chains * threads) for threads in counts]
     # from a second cache half a vector at a time can be twice as fast as a whole one (seen on Zen 5): the faster way counts
-    widths = sorted({target.bytes, max(_LEAST_VECTOR, target.bytes // 2)})
+    widths = sorted({target.bytes, max(_MIN_VECTOR_BYTES, target.bytes // 2)})
     ways = [_reads(reads(width), READS * width) for width in widths]
     block = READS * target.bytes
     for threads in counts:
@@ -154,7 +154,7 @@ def working_sets(caches: Sequence[Cache] | None, threads: int, available: int) -
             reasons.append(f"reads from L{cache.level} by {threads} threads: a share of it is not twice one of the level below")
         below = share
     last = levels[-1].bytes * math.ceil(threads / levels[-1].shared_by) if levels else 0
-    whole = max(MEMORY_OVER_CACHE * last, LEAST_MEMORY)
+    whole = max(MEMORY_OVER_CACHE * last, MIN_MEMORY)
     if whole <= available // 2:
         sets["memory"] = whole // threads
     else:

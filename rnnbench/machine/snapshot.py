@@ -46,7 +46,7 @@ class Roofs(msgspec.Struct, frozen=True):
         return next((roof.best for roof in self.multiply_adds if (roof.name, roof.threads) == (dtype, threads)), None)
 
 
-class Finding(msgspec.Struct, frozen=True):
+class HealthCheck(msgspec.Struct, frozen=True):
     """One check: ``state`` is "wrong", "fine" or "unknown"; ``mend`` is a sentence for what is wrong."""
 
     check: str
@@ -66,7 +66,7 @@ class Machine(msgspec.Struct, frozen=True):
     governors: list[str] | None
     boost: bool | None
     thread_pools: list[dict[str, Any]]
-    findings: list[Finding]
+    findings: list[HealthCheck]
     roofs: Roofs | None
     schema: int = SCHEMA
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rnnbench.choose.choose import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
-from rnnbench.measure.sampling import LONGEST_SAMPLE
+from rnnbench.measure.sampling import MAX_SAMPLE_SECONDS
 from rnnbench.networks.contract import CPU, device_of
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
@@ -22,7 +22,7 @@ DEVICE_RATE = 1e12
 REFERENCE_RATE = 1e9
 """Operations per second of the reference, a loop in float64."""
 
-SHORTEST_CALL = 2e-5  # seconds, however few the operations
+MIN_CALL_SECONDS = 2e-5  # seconds, however few the operations
 HANDLING = 0.02  # seconds of a request for a case: weights, inputs, comparison with the reference
 START = 2.0  # seconds in which the processes of a round start
 CALLS_TO_CHECK, CALLS_TO_WARM_UP, CALLS_FOR_MEMORY = 2, 2, 2
@@ -58,7 +58,7 @@ def budget(plan: Plan, stored: Measurements) -> Budget:
         names = tuple(name for name in plan.names if _takes_part(plan, name, case))
         expected = {found.backend: found.seconds for found in stored.predictions(case)[0]} if names else {}
         least = estimate(case)
-        seconds = {name: expected.get(name) or max(SHORTEST_CALL, least.flops / _rate(plan, name)) for name in names}
+        seconds = {name: expected.get(name) or max(MIN_CALL_SECONDS, least.flops / _rate(plan, name)) for name in names}
         known, calls = known + len(seconds.keys() & expected.keys()), calls + len(seconds)
         costs.append(_cost(plan.settings, case, seconds, least.flops, least.memory))
     return Budget(costs, known, calls)
@@ -69,7 +69,7 @@ def alone(cases: Sequence[Case], settings: Settings) -> Budget:
     costs = []
     for case in cases:
         least = estimate(case)
-        seconds = {"one": max(SHORTEST_CALL, least.flops / RATE)}
+        seconds = {"one": max(MIN_CALL_SECONDS, least.flops / RATE)}
         costs.append(_cost(settings, case, seconds, least.flops, least.memory))
     return Budget(costs, 0, len(costs))
 
@@ -88,7 +88,7 @@ def _takes_part(plan: Plan, name: str, case: Case) -> bool:
 def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
     rounds, fastest = 0.0, min(seconds.values(), default=1.0)
     for one in seconds.values():
-        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, LONGEST_SAMPLE / one))))
+        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, MAX_SAMPLE_SECONDS / one))))
         calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
         rounds += calls * one + HANDLING
     once = sum(CALLS_FOR_MEMORY * one + HANDLING for one in seconds.values()) + flops / REFERENCE_RATE

@@ -12,28 +12,28 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rnnbench.machine.health import MOST_STEAL, TICK, processor_times
+from rnnbench.machine.health import MAX_STEAL, TICK, processor_times
 from rnnbench.machine.topology import PROC, read_text
 
-LONG_ENOUGH = TICK / MOST_STEAL
+LONG_ENOUGH = TICK / MAX_STEAL
 """Seconds of all processors in which one tick is no more than the limit of stolen time."""
 
-MOST_RUN_DELAY = 0.02
+MAX_RUN_DELAY = 0.02
 """Seconds in which this process's threads were ready to run and did not, for each second that passed."""
 
 SLICE = 0.004
 """Seconds for which the kernel lets another thread run: its base slice of 3 ms, rounded up to ticks of 4 ms."""
 
-MOST_SIBLINGS = 0.01
+MAX_SIBLINGS = 0.01
 """Processors that the other workers, which are stopped, may have kept busy: nothing, but for what their stop takes."""
 
-MOST_CANARY = 0.03
+MAX_CANARY = 0.03
 """Part of its usual seconds by which the canary may differ."""
 
-FEWEST_CANARIES = 5
+MIN_CANARIES = 5
 """With fewer readings there is no usual one to speak of."""
 
-MOST_VAIN = 3
+MAX_VAIN_REPEATS = 3
 """So many repeats of a round that were disturbed too, on end: what disturbs is no event then, and repeats do not help."""
 
 
@@ -99,7 +99,7 @@ def usual(session: list[float]) -> float | None:
 
     Half of them may be slow, where other machines use the same cores.  None where there are too few to tell.
     """
-    return session[len(session) // 4] if len(session) >= FEWEST_CANARIES else None
+    return session[len(session) // 4] if len(session) >= MIN_CANARIES else None
 
 
 def with_canary(events: Mapping[str, float] | None, session: list[float]) -> dict[str, float] | None:
@@ -115,8 +115,8 @@ def disturbing(events: Mapping[str, float] | None, seconds: float) -> bool:
     events = events or {}
     waited = events.get("run_delay", 0.0) * seconds
     return (
-        events.get("steal", 0.0) > MOST_STEAL
-        or waited > MOST_RUN_DELAY * seconds + SLICE
-        or events.get("siblings", 0.0) > MOST_SIBLINGS
-        or abs(events.get("canary", 0.0)) > MOST_CANARY
+        events.get("steal", 0.0) > MAX_STEAL
+        or waited > MAX_RUN_DELAY * seconds + SLICE
+        or events.get("siblings", 0.0) > MAX_SIBLINGS
+        or abs(events.get("canary", 0.0)) > MAX_CANARY
     )

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from rnnbench.check import Problem
-from rnnbench.compare.intervals import FEWEST, MOST
+from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS
 from rnnbench.errors import ArgumentError, BackendUnavailable, StoreError, UnknownBackend
 from rnnbench.machine.facts import environment
 from rnnbench.measure.affinity import checked
 from rnnbench.measure.capabilities import Answers, ask, kind_of, missing_file, words
-from rnnbench.measure.disturbances import MOST_VAIN
+from rnnbench.measure.disturbances import MAX_VAIN_REPEATS
 from rnnbench.networks.registry import CHOOSERS, GROUP, PEERS, registered
 from rnnbench.processes.environment import named
 from rnnbench.results.reader import read
@@ -27,7 +27,7 @@ from rnnbench.suite.suite import Suite
 class Settings:
     """How a run measures: ``time_limit`` is in seconds for one request to a worker, a gate or a handful of samples."""
 
-    rounds: int = FEWEST
+    rounds: int = MIN_ROUNDS
     most_rounds: int | None = None  # None: as many as ``rounds`` for every case; else more where ratios are not yet known
     samples: int = 5
     shortest_sample: float = 5e-3  # seconds that the fastest backend's sample lasts
@@ -40,7 +40,7 @@ class Settings:
     fit: float | None = None  # and no more than can be measured in so many seconds
     affinity: str | None = None  # the processors of workers, as in 0,2-3; None: those of this process
     env: list[str] = field(default_factory=list)  # variables that workers see besides the usual ones
-    vain_repeats: int = MOST_VAIN  # so many that were disturbed too end a round's repeats; with 0 there are none
+    vain_repeats: int = MAX_VAIN_REPEATS  # so many that were disturbed too end a round's repeats; with 0 there are none
 
     @property
     def most(self) -> int:
@@ -53,12 +53,12 @@ class Settings:
 
 def until_narrow(settings: Settings) -> Settings:
     """The same with up to 40 rounds for cases whose ratios are not known to 1.5%."""
-    return replace(settings, most_rounds=MOST)
+    return replace(settings, most_rounds=MAX_ROUNDS)
 
 
 def rigorous(settings: Settings) -> Settings:
     """The same with 20 to 40 rounds, whatever a suite asks for."""
-    return replace(settings, rounds=20, most_rounds=MOST)
+    return replace(settings, rounds=20, most_rounds=MAX_ROUNDS)
 
 
 def quicker(settings: Settings) -> Settings:

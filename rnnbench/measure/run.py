@@ -21,12 +21,12 @@ from typing import Any
 import msgspec
 
 from rnnbench.check import Finding, Problem
-from rnnbench.measure.disturbances import MOST_CANARY, altogether, disturbing, usual, with_canary
+from rnnbench.measure.disturbances import MAX_CANARY, altogether, disturbing, usual, with_canary
 from rnnbench.measure.expectations import reference_file, write_references
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.sampling import LONGEST_SAMPLE, Pass, Sample, made
-from rnnbench.measure.stopping import Measured
+from rnnbench.measure.sampling import MAX_SAMPLE_SECONDS, Pass, Sample, made
+from rnnbench.measure.stopping import RoundHistory
 from rnnbench.measure.worker_pool import Use, Workers, use_of
 from rnnbench.processes.scratch import scratch_folder
 from rnnbench.processes.worker_process import WorkerFailure
@@ -38,7 +38,7 @@ Progress = Callable[[int, int, str], None]
 """Told how many units of work are done, how many there are, and what is next."""
 
 
-LEAST_CALL = 1e-7
+MIN_CALL_SECONDS = 1e-7
 """Seconds: a call from Python of a function that does nothing takes nearly as long."""
 
 
@@ -81,7 +81,7 @@ class _Session:
         self._started_up = {  # told before this session, by threads and round
             (use_of(row.backend, row.case), row.case.threads, row.round) for row in plan.stored if isinstance(row, Startup)
         }
-        self._measured = Measured()
+        self._measured = RoundHistory()
         self._compiled: set[Use] = set()  # what this session's JIT cache holds
         for row in plan.stored:
             self._know(row)
@@ -259,7 +259,7 @@ class _Session:
             self._calibrate(workers, names, case, number)
         session = self._canaries.setdefault(case.threads, [])
         full_speed = usual(session)
-        limit = None if full_speed is None else full_speed * (1 + MOST_CANARY)
+        limit = None if full_speed is None else full_speed * (1 + MAX_CANARY)
         passes = made(lambda turn: self._pass(workers, names, case, number, turn), settings.samples, limit)
         rows: list[Time] = []
         for place, name in enumerate(names):
@@ -300,14 +300,14 @@ class _Session:
         seconds: dict[str, float] = {}
         for name in names:
             found = self._asked(workers, name, case, "time", number, "calibrate")
-            if found is not None and LEAST_CALL <= found < math.inf:
+            if found is not None and MIN_CALL_SECONDS <= found < math.inf:
                 seconds[name] = found
             elif found is not None:
-                said = f"a call took {found:g} s by its own clock; no network is computed in less than {LEAST_CALL:g} s"
+                said = f"a call took {found:g} s by its own clock; no network is computed in less than {MIN_CALL_SECONDS:g} s"
                 self.append(Failure(case, name, "time", "error", said, number))
         for name, own in seconds.items():
             needed = math.ceil(math.log2(self._plan.settings.shortest_sample / min(seconds.values())))
-            self._loops[case, name] = 2 ** max(0, min(needed, math.floor(math.log2(LONGEST_SAMPLE / own))))
+            self._loops[case, name] = 2 ** max(0, min(needed, math.floor(math.log2(MAX_SAMPLE_SECONDS / own))))
 
     def _measure_memory(self, cases: list[Case], threads: int, scratch: Path) -> None:
         with self._workers(threads, scratch) as workers:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-MOST_TIMES = 2
+MAX_REPEATS = 2
 """So many times as many passes are made as asked for, at most: each takes the time of all backends."""
 
-LONGEST_SAMPLE = 0.5
+MAX_SAMPLE_SECONDS = 0.5
 """Seconds of a sample of several calls, however many the fastest backend needs, or says that it does."""
 
-LONGEST_AGAIN = 0.25
+MAX_REPEAT_SECONDS = 0.25
 """Seconds of all samples of a pass.  Of longer ones the readings say little, bursts are a part of them, and they take long."""
 
 _ITERATIONS = 1000  # a fifth of a millisecond
@@ -73,7 +73,7 @@ def _more(found: list[Pass], count: int, most: float) -> bool:
         return True
     quiet = sum(not _slow(one, most) for one in found)
     lasted = sum(sample.seconds * sample.loops for sample in found[-1].values())
-    return 0 < quiet < count and len(found) < MOST_TIMES * count and lasted <= LONGEST_AGAIN
+    return 0 < quiet < count and len(found) < MAX_REPEATS * count and lasted <= MAX_REPEAT_SECONDS
 
 
 def _slow(one: Pass, most: float) -> bool:

@@ -9,7 +9,7 @@ from rnnbench.results.rows import Time
 from rnnbench.suite.case import Case
 
 
-class Measured:
+class RoundHistory:
     """The samples of each backend, in seconds per call, round by round, as they come in."""
 
     def __init__(self) -> None:

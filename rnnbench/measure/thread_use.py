@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import threadpoolctl
 
-MOST_BEYOND = 0.1
+MAX_EXCESS = 0.1
 """Cores that may be used beyond the threads, as by a library's own short work beside the call."""
 
 TICK = 0.01
@@ -20,7 +20,7 @@ def threads_set(threads: int) -> str | None:
 
 def cores_used(threads: int, cpu: float, wall: float) -> str | None:
     """A sentence where a backend used more than ``threads``; seconds of processor and clock, of a few ticks at least."""
-    if cpu <= (threads + MOST_BEYOND) * wall + (threads + 1) * TICK:
+    if cpu <= (threads + MAX_EXCESS) * wall + (threads + 1) * TICK:
         return None
     return f"the case asks for {threads} threads; {cpu / wall:.2f} cores were busy"
 

@@ -32,10 +32,10 @@ GRACE = 2.0  # seconds between TERM and KILL
 STOPPING = 1.0
 """Seconds in which the system stops a process; one that waits for a device may not."""
 
-MOST_BYTES = 1 << 24
+MAX_REPLY_BYTES = 1 << 24
 """Of one answer."""
 
-MOST_LOG = 1 << 16
+MAX_LOG_BYTES = 1 << 16
 """Bytes at the end of what a worker printed, among which its last words are looked for."""
 
 _numbers = itertools.count()
@@ -197,8 +197,8 @@ class WorkerProcess:
             self._wait(self._replies, selectors.EVENT_READ, patience, when)
             if not self._receive():
                 raise self._crashed(when)
-            if len(self._pending) > MOST_BYTES:
-                raise self._garbled(f"sent {_shown(self._pending)} and more than {MOST_BYTES >> 20} MiB after it")
+            if len(self._pending) > MAX_REPLY_BYTES:
+                raise self._garbled(f"sent {_shown(self._pending)} and more than {MAX_REPLY_BYTES >> 20} MiB after it")
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
@@ -236,7 +236,7 @@ class WorkerProcess:
         return WorkerFailure("crashed", f"the worker {how}{when}" + (f": {said}" if said else ""))
 
     def _last_words(self) -> str:
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MOST_LOG))
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 

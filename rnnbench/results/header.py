@@ -7,7 +7,7 @@ import msgspec
 
 from rnnbench.suite.limits import Number, Rounds, Seconds, Seed, Size
 
-MOST_NESTED = 16
+MAX_NESTING = 16
 """Facts lie no deeper in each other; those that runs store lie three deep."""
 
 
@@ -63,8 +63,8 @@ class _Facts(msgspec.Struct):
 def flaw(environment: Mapping[str, Any], settings: Mapping[str, Any], backends: Mapping[str, Any]) -> str | None:
     """Why facts are not those of a run, or None; facts that nobody knows are left alone."""
     facts = {"environment": environment, "settings": settings, "backends": backends}
-    if _nested(facts) > MOST_NESTED + 1:
-        return f"facts lie more than {MOST_NESTED} deep in each other"
+    if _nested(facts) > MAX_NESTING + 1:
+        return f"facts lie more than {MAX_NESTING} deep in each other"
     try:
         msgspec.convert(facts, _Facts)
     except msgspec.ValidationError as error:

@@ -21,8 +21,7 @@ from rnnbench.processes.scratch import scratch_folder
 from rnnbench.results.reader import read
 from rnnbench.selftests.slowed_backend import write_slowed
 from rnnbench.suite.case import Case
-from rnnbench.suite.suite import Settings as SuiteSettings
-from rnnbench.suite.suite import Suite
+from rnnbench.suite.suite import Suite, SuiteSettings
 
 BACKENDS = ("numpy_ref", "numba_cpu")
 

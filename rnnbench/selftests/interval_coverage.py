@@ -10,13 +10,13 @@ import numpy as np
 from scipy import optimize, stats
 
 from rnnbench.compare.inference import enough, shift_interval
-from rnnbench.compare.intervals import FEWEST, MOST, Interval, median_interval, order_statistic
+from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS, Interval, median_interval, order_statistic
 
 DRAWS = 10_000
 BAR = (0.94, 0.97)
 """The share of intervals that has to hold the ratio."""
 
-ROUNDS = (FEWEST, 20, MOST)
+ROUNDS = (MIN_ROUNDS, 20, MAX_ROUNDS)
 RATIO = 0.03
 """The true log-ratio."""
 
@@ -126,11 +126,11 @@ UNPAIRED_FAILS = "drifting"
 def coverage(kind: Kind, draws: int = DRAWS, seed: int = 0) -> Coverage:
     """Draw, and count; the same for the same seed."""
     rng = np.random.default_rng([seed, *kind.name.encode()])
-    ratios = RATIO + kind.ratios(rng, (draws, MOST))
+    ratios = RATIO + kind.ratios(rng, (draws, MAX_ROUNDS))
     by_rounds = {rounds: _share(median_interval(row[:rounds]) for row in ratios) for rounds in ROUNDS}
-    lengths = [next(n for n in range(FEWEST, MOST + 1) if enough(row[:n])) for row in ratios]
+    lengths = [next(n for n in range(MIN_ROUNDS, MAX_ROUNDS + 1) if enough(row[:n])) for row in ratios]
     stopped = _share(median_interval(row[:n]) for row, n in zip(ratios, lengths, strict=True))
-    one, other = kind.run(rng, (draws, FEWEST)), RATIO + kind.run(rng, (draws, FEWEST))
+    one, other = kind.run(rng, (draws, MIN_ROUNDS)), RATIO + kind.run(rng, (draws, MIN_ROUNDS))
     two_runs = _share(shift_interval(a, b) for a, b in zip(one, other, strict=True))
     return Coverage(kind.name, by_rounds, stopped, float(np.mean(lengths)), two_runs, kind.name != UNPAIRED_FAILS)
 
@@ -144,7 +144,7 @@ def table(results: list[Coverage], draws: int) -> str:
     rounds = "".join(f"{number:>11} rounds"[-11:] for number in ROUNDS)
     lines = [
         f"share of 95% intervals that hold the true ratio, {draws} draws each; bar: {BAR[0]:.0%} to {BAR[1]:.0%}",
-        f"{'':<12}{rounds}   stopped on width   two runs of {FEWEST}",
+        f"{'':<12}{rounds}   stopped on width   two runs of {MIN_ROUNDS}",
         f"{'in theory':<12}" + "".join(f"{order_statistic(number)[1]:>11.1%}" for number in ROUNDS),
     ]
     for result in results:

@@ -16,8 +16,7 @@ from rnnbench.measure.run import Progress, run_into_new_file
 from rnnbench.results.reader import read
 from rnnbench.results.valid import log_ratio, times
 from rnnbench.suite.case import Case
-from rnnbench.suite.suite import Settings as SuiteSettings
-from rnnbench.suite.suite import Suite
+from rnnbench.suite.suite import Suite, SuiteSettings
 
 BACKENDS = ("numba_cpu", "torch_nn", "onnxruntime", "jax_scan")
 

@@ -20,10 +20,10 @@ BATCH = 500
 
 CASE_BATCH = 4
 
-LEAST_RATE = 2000.0
+MIN_RATE = 2000.0
 """Rows a second to append."""
 
-MOST_SECONDS = 10.0
+MAX_SECONDS = 10.0
 """To load a million rows."""
 
 BACKENDS = tuple("abcd")
@@ -47,16 +47,16 @@ class Bars(NamedTuple):
 
     @property
     def met(self) -> bool:
-        return self.appended >= LEAST_RATE and self.load <= MOST_SECONDS * max(1.0, self.rows / 10**6)
+        return self.appended >= MIN_RATE and self.load <= MAX_SECONDS * max(1.0, self.rows / 10**6)
 
     def text(self) -> str:
         peak = "not known here" if self.peak is None else f"{self.peak / 2**20:,.0f} MiB"
         return "\n".join(
             [
                 f"{self.rows:,} times, {self.file_bytes / 2**20:,.0f} MiB",
-                f"append, {BATCH} rows at once  {self.appended:>9,.0f} rows/s  bar: at least {LEAST_RATE:,.0f}",
+                f"append, {BATCH} rows at once  {self.appended:>9,.0f} rows/s  bar: at least {MIN_RATE:,.0f}",
                 f"append, {CASE_BATCH} rows at once    {self.by_case:>9,.0f} rows/s  as a run does after each case",
-                f"load into pandas          {self.load:>9.2f} s       bar: at most {MOST_SECONDS:g} for a million",
+                f"load into pandas          {self.load:>9.2f} s       bar: at most {MAX_SECONDS:g} for a million",
                 f"memory                    {self.frame_bytes / 2**20:>9,.0f} MiB     of the frame; while loading {peak}",
             ]
         )

@@ -52,7 +52,7 @@ _KEYS: dict[str, Any] = {
 _REQUIRED = ("cell", "phase", "T", "B", "I", "H")
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SuiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a suite asks to be run; None leaves it to the command line.  ``time_limit`` is in seconds per case.
 
     ``backends``: those that take part where the command line names none, peers among them; default: all but peers.
@@ -71,7 +71,7 @@ class Suite(NamedTuple):
     name: str
     description: str
     source: str
-    settings: Settings
+    settings: SuiteSettings
     cases: list[Case]
 
 
@@ -117,12 +117,12 @@ _File = msgspec.defstruct(
         ("description", Annotated[str, msgspec.Meta(min_length=1)]),
         ("source", Annotated[str, msgspec.Meta(min_length=1)]),
         ("grid", _one_or_more(_Grid)),
-        ("settings", Settings, Settings()),
+        ("settings", SuiteSettings, SuiteSettings()),
     ],
     forbid_unknown_fields=True,
 )
 _Whole = msgspec.defstruct("Whole", [("file", _File)])  # gives every error a path, even one about the file itself
-_TABLES: dict[str, Any] = {"": _File, "settings": Settings, "grid": _Grid, "shapes": _Shape}
+_TABLES: dict[str, Any] = {"": _File, "settings": SuiteSettings, "grid": _Grid, "shapes": _Shape}
 
 
 def _suite(shown: str, file: Traversable) -> Suite:

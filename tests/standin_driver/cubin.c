@@ -53,7 +53,7 @@ static void take(Description *found, uint8_t which, const uint8_t *data, uint32_
         found->threads = word(data) * word(data + 4) * word(data + 8);
     else if (which == PARAMETER) {
         unsigned ordinal = word(data + 4) & 0xffff;
-        if (ordinal < MOST_PARAMETERS) {
+        if (ordinal < MAX_PARAMETERS) {
             found->parameter[ordinal].offset = word(data + 4) >> 16;
             found->parameter[ordinal].size = word(data + 8) >> 18;
             if (ordinal >= found->parameters)

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MOST_PARAMETERS = 128 };
+enum { MAX_PARAMETERS = 128 };
 
 /* What machine code says of one of its kernels. */
 typedef struct {
@@ -14,7 +14,7 @@ typedef struct {
     unsigned parameters;
     struct {
         unsigned offset, size;
-    } parameter[MOST_PARAMETERS];
+    } parameter[MAX_PARAMETERS];
 } Description;
 
 /* The size of a cubin in bytes, or 0 if it is none. */
