@@ -26,7 +26,7 @@ function outcome(row) {
   if (row.status !== "measured") return `No result: ${row.status}. ${data.reasons[row.number] ?? ""}`;
   const time = `${duration(row.seconds)} per call, ${held(row.rounds)} interval ${duration(row.low)} to ${duration(row.high)}, ${row.rounds} round${row.rounds === 1 ? "" : "s"}.`;
   if (row.speed === null) return time;
-  const verdict = {tie: "a tie", unclear: "unclear which is faster"}[row.result] ?? row.result;
+  const verdict = {same: "the same", unclear: "unclear which is faster"}[row.result] ?? row.result;
   return `${time} ${short(row.speed)} times as fast as ${row.baseline} (${short(row.speedLow)} to ${short(row.speedHigh)}): ${verdict}.`;
 }
 

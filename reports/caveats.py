@@ -63,9 +63,8 @@ def _clear(data: Frames) -> str:
     if verdicts.empty:
         return ""
     clear = int((verdicts != "unclear").sum())
-    return (
-        f" Of {count(len(verdicts), 'comparison')} with {_baselines(data)}, {clear} came out clearly: faster, slower or a tie."
-    )
+    compared = f"{count(len(verdicts), 'comparison')} with {_baselines(data)}"
+    return f" Of {compared}, {clear} came out clearly: faster, slower or the same."
 
 
 def _basis(data: Frames) -> str:

@@ -25,7 +25,7 @@ from rnnbench.text import spreadsheet_safe
 
 CHART_FILES = ("svg", "png")
 PNG_SCALE = 2
-MARKS = {"tie": " ≈", "unclear": " ?"}
+MARKS = {"same": " ≈", "unclear": " ?"}
 
 
 def to_csv(data: Frames) -> str:
@@ -116,7 +116,7 @@ def escaped(text: str) -> str:
 def _legend(data: Frames) -> str:
     if data.baseline is None:
         return "No backend completed a case."
-    signs = "≈: a tie; ?: unclear; in bold: clearly the fastest"
+    signs = "≈: the same; ?: unclear; in bold: clearly the fastest"
     return f"Time of a call, the median over rounds, and how many times as fast as {escaped(data.baseline)} that is ({signs})."
 
 

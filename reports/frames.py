@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from rnnbench.compare.intervals import median_interval
+from rnnbench.compare.verdicts import FASTER, SLOWER, ranking
 from rnnbench.errors import ArgumentError, SpecError, StoreError
 from rnnbench.machine.snapshot import Machine, Roofs, load_machine, load_roofs
 from rnnbench.networks.contract import CPU, device_of
-from rnnbench.reports.intervals import verdict
 from rnnbench.results.reader import Contents, read, results_files
 from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time, Truncation
-from rnnbench.results.valid import log_ratio
+from rnnbench.results.valid import invalid_time, log_ratio, valid
 from rnnbench.suite.case import Case
 
 CASE_FIELDS = Case.__struct_fields__
@@ -47,7 +47,7 @@ class Frames(NamedTuple):
     ``gflops`` (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
     ``baseline``, that of the backend's device: ``speedup`` = baseline's time / backend's time (above 1 the backend is
     faster; median over rounds of the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that
-    interval really holds) and ``verdict``: faster, slower, tie or unclear (``intervals.verdict``).
+    interval really holds) and ``verdict``: faster, slower, same or unclear (``compare.verdicts``).
 
     ``pairs``: the same comparison for every two backends of one device timed in one case: ``backend`` against ``other``.
 
@@ -227,9 +227,8 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:
     disturbed: set[tuple[str, str, int]] = set()
     problems = []
     for row in _rows(contents, Time):
-        seconds = statistics.median(row.samples) if row.samples else math.nan
-        if not (math.isfinite(seconds) and seconds > 0):
-            problems.append(f"{_where(row)}: a time of {seconds} s from {len(row.samples)} samples was left out")
+        if not valid(row.samples):
+            problems.append(invalid_time(row))
             continue
         key = (row.case.key(), row.backend, row.round)
         if key in rows and key not in disturbed:
@@ -237,7 +236,7 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:
         if row.disturbed:
             disturbed.add(key)
         on_device = statistics.median(row.device_samples) if row.device_samples else math.nan
-        rows[key] = (*key, row.position, row.loops, len(row.samples), seconds, on_device)
+        rows[key] = (*key, row.position, row.loops, len(row.samples), statistics.median(row.samples), on_device)
         samples[key] = row.samples
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
     by_pair: _Samples = {}
@@ -269,7 +268,7 @@ def _pairs(times: pd.DataFrame, samples: _Samples, devices: dict[str, str]) -> p
     found = _frame(rows, types | dict.fromkeys([*numbers, "coverage"], "float64"))
     found[numbers] = np.exp(found[numbers])
     bounds = zip(found["speedup_low"], found["speedup_high"], found["rounds"], strict=True)
-    return found.assign(verdict=pd.Series([verdict(*of) for of in bounds], dtype="object"))
+    return found.assign(verdict=pd.Series([ranking(*of) for of in bounds], dtype="object"))
 
 
 def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], times: pd.DataFrame) -> pd.DataFrame:
@@ -325,7 +324,7 @@ def oriented(pairs: pd.DataFrame) -> pd.DataFrame:
         1 / pairs["speedup_high"],
         1 / pairs["speedup_low"],
     )
-    turned["verdict"] = pairs["verdict"].replace({"faster": "slower", "slower": "faster"})
+    turned["verdict"] = pairs["verdict"].replace({FASTER: SLOWER, SLOWER: FASTER})
     return pd.concat([pairs, turned], ignore_index=True)
 
 

@@ -2,16 +2,16 @@
 
 import altair as alt
 
+from rnnbench.compare.verdicts import RANKING_BAND, RANKING_MIN_ROUNDS
 from rnnbench.reports import theme
 from rnnbench.reports.caveats import NOISY
 from rnnbench.reports.encodings import BACKEND_HEADER, CELL_HEADER, Picture, lookup
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import MIN_ROUNDS, TIE_BAND
 
 TILE = 46
 TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"
 UNCLEAR_HATCH = "".join(f"M{x / 10},{y}h0.05" for y in (-1, 1) for x in range(-14, 15, 7))
-"""SVG paths of a tile's pattern, drawn as a mark: strokes for a tie, rows of dots for an unclear case.  Both
+"""SVG paths of a tile's pattern, drawn as a mark: strokes for the same, rows of dots for an unclear case.  Both
 leave the middle to the text."""
 
 
@@ -37,7 +37,7 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         base.transform_filter(f"datum.state === '{state}'")
         .mark_point(filled=False, strokeWidth=width, strokeCap="round", opacity=opacity)
         .encode(shape=alt.ShapeValue(path), size=alt.value(alt.expr("tile * tile * 0.36")))
-        for state, path, width, opacity in (("tie", TIE_HATCH, 1, 0.45), ("unclear", UNCLEAR_HATCH, 1.5, 0.5))
+        for state, path, width, opacity in (("same", TIE_HATCH, 1, 0.45), ("unclear", UNCLEAR_HATCH, 1.5, 0.5))
     ]
     text = base.mark_text(fontSize=alt.expr("tile > 36 ? 11 : tile > 28 ? 9 : 7.5")).encode(
         text="shown:N",
@@ -75,18 +75,18 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
             state="datum.status !== 'measured' ? datum.status : datum.base_status !== 'measured' ? 'no baseline'"
             # two backends that were timed, but in no round both
             " : !isValid(datum.verdict) ? 'unclear'"
-            " : datum.verdict === 'tie' || datum.verdict === 'unclear' ? datum.verdict"
+            " : datum.verdict === 'same' || datum.verdict === 'unclear' ? datum.verdict"
             " : datum.speed > 1 ? 'faster' : 'slower'",
         )
         .transform_calculate(
             gain="datum.status !== 'measured' || datum.base_status !== 'measured' ? null"
-            " : datum.state === 'tie' || datum.state === 'unclear' ? 0 : log(datum.speed) / LN2",
+            " : datum.state === 'same' || datum.state === 'unclear' ? 0 : log(datum.speed) / LN2",
             number="!isValid(datum.speed) ? '' : datum.speed < 1.995 ? format(datum.speed, '.2f')"
             " : format(datum.speed, datum.speed < 9.95 ? '.1f' : '.0f')",
         )
         .transform_calculate(
             shown="datum.state === 'unsupported' ? 'n/a' : datum.state === 'no baseline' ? '·' : datum.state === 'missing' ? ''"
-            " : datum.status !== 'measured' ? '✕' : datum.state === 'tie' ? '≈'"
+            " : datum.status !== 'measured' ? '✕' : datum.state === 'same' ? '≈'"
             " : datum.state === 'unclear' ? datum.number + '?' : datum.number",
         )
         .add_params(
@@ -99,10 +99,10 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
     )
     caption = (
         "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
-        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: a tie (the interval lies within "
-        f"{TIE_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
-        f"there were fewer than {MIN_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over {NOISY:.0%} of "
-        "the rounds. ✕ failed, n/a not supported, · the baseline has no time there."
+        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: the same (the interval lies within "
+        f"{RANKING_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
+        f"there were fewer than {RANKING_MIN_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over "
+        f"{NOISY:.0%} of the rounds. ✕ failed, n/a not supported, · the baseline has no time there."
     )
     return Picture(
         f"map_{across}", f"Speed against the baseline over H and {across}", caption, "pairs", chart, sweep=f"map_{across}"

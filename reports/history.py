@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import altair as alt
 
-from rnnbench.compare.inference import BAND
+from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
 from rnnbench.reports.encodings import Picture, lookup
@@ -78,7 +78,7 @@ def render(found: History, repository: str | None = None) -> str:
         fewest=MIN_POINTS,
         most=MAX_STEPS,
         listed=MAX_LISTED,
-        band=f"{BAND:.0%}",
+        band=f"{CHANGE_BAND:.0%}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The interval of a scaling exponent, and what the interval of a speed-up says."""
+"""The interval of a scaling exponent."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -8,14 +8,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rnnbench.compare.inference import CONFIDENCE
-
-MIN_ROUNDS = 5
-"""With fewer values not even their whole range holds 90%: whatever it says is unclear."""
-
-TIE_BAND = 0.05
-"""Times this close are a tie: as much can come from link order and the size of the environment, which all rounds of a run
-share (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and none picks a backend
-for it."""
 
 
 class Exponent(NamedTuple):
@@ -42,18 +34,3 @@ def scaling_exponent(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE)
 def _student(degrees: int, confidence: float) -> float:
     """How many standard errors reach to each side; SciPy takes a millisecond for it, and lines are of a few lengths."""
     return float(stats.t.ppf((1 + confidence) / 2, degrees))
-
-
-def verdict(low: float, high: float, rounds: int) -> str:
-    """What the interval of a speed-up says: faster, slower, tie (it lies within the band around 1) or unclear.
-
-    Unclear: the interval contains 1 and reaches beyond the band, or it comes from fewer than ``MIN_ROUNDS`` rounds.
-    The band is the same seen from the other backend: from 1 / (1 + TIE_BAND) to 1 + TIE_BAND.
-    """
-    if rounds < MIN_ROUNDS:
-        return "unclear"
-    if low >= 1 / (1 + TIE_BAND) and high <= 1 + TIE_BAND:
-        return "tie"
-    if low <= 1 <= high:
-        return "unclear"
-    return "faster" if low > 1 else "slower"

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from rnnbench.compare.verdicts import RANKING_BAND, RANKING_MIN_ROUNDS
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import MIN_ROUNDS, TIE_BAND
 from rnnbench.reports.text import count
 
 MAX_PROBLEMS = 50
@@ -15,10 +15,10 @@ PROTOCOL = (
     "take turns within a case, a sample each, in an order that changes from turn to turn. Compiling and warming up lie outside "
     "the timed calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the "
     "baseline is the median over rounds of the ratio within a round, the median of its turns' ratios, with the exact interval "
-    "of the sign test: of 95% from 6 rounds on, below that the whole range. A comparison is a "
-    f"tie where that interval lies within {TIE_BAND:.0%} of 1, and unclear where it contains 1 but reaches further, or where "
-    f"there are fewer than {MIN_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: "
-    "over many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
+    "of the sign test: of 95% from 6 rounds on, below that the whole range. Two times are the same where that interval lies "
+    f"within {RANKING_BAND:.0%} of 1; which is faster is unclear where it contains 1 but reaches further, or where there are "
+    f"fewer than {RANKING_MIN_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: over "
+    "many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
     "cases. "
 )
 CHECKED = "Results were checked against the reference; what failed the check counts as wrong, not as fast."
@@ -28,7 +28,7 @@ def provenance(data: Frames) -> dict[str, Any]:
     """What the template needs to tell it."""
     return {
         "protocol": PROTOCOL + (CHECKED if len(data.gates) else "No result was checked against the reference."),
-        "band": f"{TIE_BAND:.0%}",
+        "band": f"{RANKING_BAND:.0%}",
         "command": shlex.join(data.run.command),
         "environment": flat(data.run.environment),
         "settings": flat(data.run.settings),

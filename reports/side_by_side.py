@@ -16,7 +16,8 @@ import altair as alt
 import msgspec
 
 from rnnbench.compare.comparison import MACHINE, Comparison, Times, compare_runs, facts_of, times, too_few_rounds
-from rnnbench.compare.inference import BAND, CONFIDENCE, MIN_ROUNDS
+from rnnbench.compare.intervals import CONFIDENCE, MIN_ROUNDS
+from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
 from rnnbench.reports.encodings import NUMBER, Picture, lookup, rows_of
@@ -94,7 +95,7 @@ def render(found: list[Side]) -> str:
         states=states(found),
         threads=[side.letter for side in found if "threads" in side.differing],
         problems=[f"{side.letter}: {problem}" for side in found for problem in side.times.problems],
-        band=f"{BAND:.0%}",
+        band=f"{CHANGE_BAND:.0%}",
         confidence=f"{CONFIDENCE:.0%}",
         fewest=MIN_ROUNDS,
     )
@@ -184,7 +185,7 @@ def answers(found: list[Side]) -> list[Answer]:
         order = [NEUTRAL.get(name, name) if side.differing else name for name in ("regression", "improvement", "same")]
         counts = ", ".join(
             count(words[name], name) if name in NEUTRAL else f"{words[name]} {name}"
-            for name in [*order, "inconclusive"]
+            for name in [*order, "unclear"]
             if words[name]
         )
         text = f"{side.letter} against A, {count(len(side.rows), 'comparison')}: {counts}."
@@ -221,7 +222,7 @@ def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
 def _rows(found: list[Side]) -> Rows:
     """The comparisons for chart and table; ``line`` numbers the rows of the chart, what differs most first."""
     pairs = [(side, row) for side in found[1:] for row in side.rows]
-    order = [*NEUTRAL, "inconclusive", "same"]
+    order = [*NEUTRAL, "unclear", "same"]
     furthest = sorted(pairs, key=lambda pair: (order.index(pair[1].verdict), -abs(math.log(pair[1].ratio))))
     lines = {key: place for place, key in enumerate(dict.fromkeys((row.case, row.backend) for _, row in furthest))}
     fields = ("cell", "phase", "T", "B", "I", "H", "dtype", "threads")

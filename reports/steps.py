@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from rnnbench.compare import inference
+from rnnbench.compare import inference, verdicts
 from rnnbench.errors import MissingLibrary
 from rnnbench.installing import how_to_install
 
@@ -93,6 +93,6 @@ def _step(values: np.ndarray, start: int, place: int, end: int) -> tuple[Step, b
     before, after = values[max(start, place - NEAREST) : place], values[place : min(end, place + NEAREST)]
     threshold = inference.threshold()
     interval, slower, faster = inference.unpaired(before, after, threshold)
-    counts = inference.verdict(interval, threshold, slower, faster) in ("regression", "improvement")
+    counts = verdicts.change(interval, threshold, slower, faster) in (verdicts.REGRESSION, verdicts.IMPROVEMENT)
     ratio, low, high = (math.exp(value) for value in interval[:3])
     return Step(place, ratio, low, high, interval.coverage), counts

@@ -35,7 +35,7 @@ function leaders(list) {
   if (timed.length === 1 && clear.length === 1) return `${names(clear[0])[0]} is fastest.`;
   order.forEach(([name, won], i) => parts.push(i ? `${name} in ${won.length}` : `${name} is fastest in ${won.length === timed.length ? "all" : `${won.length} of`} ${counted(timed.length, "case")}`));
   const sentence = [parts.join(", ") || `no backend is clearly fastest in ${counted(timed.length, "case")}`];
-  const [ties, unclear, alone] = ["tie", "unclear", "alone"].map(state => timed.filter(row => row[outcome] === state));
+  const [ties, unclear, alone] = ["same", "unclear", "alone"].map(state => timed.filter(row => row[outcome] === state));
   if (ties.length) sentence.push(`${ties.length} tied between ${listed([...new Set(ties.flatMap(names))])}`);
   if (unclear.length) sentence.push(`${unclear.length} unclear`);
   if (alone.length) sentence.push(`in ${alone.length} only one backend completed (${listed([...new Set(alone.flatMap(names))])})`);
@@ -51,7 +51,7 @@ function showLeaders(picked, list, baseline) {
     const own = list.filter(row => row.backend === name && row.status === "measured"), compared = own.filter(row => row.speed !== null);
     const speeds = name === baseline ? [1] : compared.map(row => row.speed), spread = speeds.length ? [Math.min(...speeds), Math.max(...speeds)] : [];
     const first = compared[0], range = name === baseline || !speeds.length ? "" : single ? `${short(first.speedLow)} to ${short(first.speedHigh)}` : `${short(spread[0])} to ${short(spread[1])}`;
-    const results = ["faster", "tie", "unclear", "slower"].map(result => [result, compared.filter(row => row.result === result).length]).filter(([, number]) => number);
+    const results = ["faster", "same", "unclear", "slower"].map(result => [result, compared.filter(row => row.result === result).length]).filter(([, number]) => number);
     const time = single ? [own.length ? duration(own[0].seconds) : ""] : [];
     const result = name === baseline ? "baseline" : results.map(([result, number]) => single ? result : `${result} ${number}`).join(", ") || "no result";
     lines.push({rank: speeds.length ? median(speeds) : -1,

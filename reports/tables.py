@@ -11,7 +11,7 @@ def fastest(data: Frames) -> pd.DataFrame:
     """One row per case and device that have a time: who is fastest there, and whether that is clear.
 
     ``case``, ``backend`` (the least median time), ``tied`` (those that tie with it), ``outcome`` (its name, or why no name
-    is given: "tie", "unclear" or "alone"), ``device``, and the columns of ``Frames.cases``.
+    is given: "same", "unclear" or "alone"), ``device``, and the columns of ``Frames.cases``.
     """
     return winners(data)
 

@@ -16,14 +16,14 @@ PHASE_WORDS = {
     "tbptt": "truncated BPTT over a whole sequence",
 }
 TOPICS = {"forward": "Inference", "step": "Training", "tbptt": "Truncated BPTT"}
-VERDICTS = {"faster": "faster in", "slower": "slower in", "tie": "tied in", "unclear": "unclear in"}
+VERDICTS = {"faster": "faster in", "slower": "slower in", "same": "the same in", "unclear": "unclear in"}
 MAX_NAMED = 4
 USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
 
 
 class Winner(NamedTuple):
     """Who is fastest in a case on a device: ``backend`` has the least median time, ``tied`` are those that tie with it, and
-    ``outcome`` is its name, or why no name is given: "tie", "unclear" or "alone" (no other backend completed the case)."""
+    ``outcome`` is its name, or why no name is given: "same", "unclear" or "alone" (no other backend completed the case)."""
 
     case: str
     backend: str
@@ -53,12 +53,12 @@ def _winner(case: str, ordered: list[str], verdicts: dict[tuple[str, str, str], 
     """``ordered``: the names by their median time.  Unclear against any rival is unclear, whoever else ties."""
     best, *rivals = ordered
     found = {name: verdicts.get((case, best, name), "unclear") for name in rivals}
-    tied = tuple(name for name, verdict in found.items() if verdict == "tie")
+    tied = tuple(name for name, verdict in found.items() if verdict == "same")
     if not rivals:
         return Winner(case, best, tied, "alone", device)
     if "unclear" in found.values() or "slower" in found.values():  # slower round by round, in spite of its median
         return Winner(case, best, tied, "unclear", device)
-    return Winner(case, best, tied, "tie" if tied else best, device)
+    return Winner(case, best, tied, "same" if tied else best, device)
 
 
 def speed_answers(data: Frames) -> list[Answer]:
@@ -83,16 +83,16 @@ def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:
     total = len(part)
     of = {str(name): part[part["outcome"] == name] for name in part["outcome"].value_counts().index}
     clauses = []
-    for name in (name for name in of if name not in ("tie", "unclear", "alone")):
+    for name in (name for name in of if name not in ("same", "unclear", "alone")):
         clause = f"{name} in {len(of[name])}" if clauses else f"{name} is fastest in {share(len(of[name]), total)}"
         clauses.append(clause + (_where(part, of[name]) if named and clauses else ""))
     nobody = "no backend is clearly fastest in " + ("the only case" if total == 1 else f"any of {total} cases")
     open_ = []
-    for name, word in (("tie", "tied"), ("unclear", "unclear")):
+    for name, word in (("same", "tied"), ("unclear", "unclear")):
         if name in of:
             number = len(of[name])
             how_many = f"{number}" if open_ else count(number, "case")
-            between = _between(of[name]) if name == "tie" else ""
+            between = _between(of[name]) if name == "same" else ""
             where = _where(part, of[name]) if named else ""
             open_.append(f"{how_many} {'is' if number == 1 else 'are'} {word}{between}{where}")
     sentence = [", ".join(clauses) or nobody, *([", ".join(open_)] if open_ else [])]

@@ -86,7 +86,7 @@ def test_a_known_difference_is_found_and_what_is_equal_is_the_same(results) -> N
     outcome = compared(results({"a": [1, 1, 1, 1]}), results({"a": [1.1, 1.03, 1, 0.9]}))
     assert verdicts(outcome) == {8: "regression", 16: "regression", 32: "same", 64: "improvement"}
     assert [row.ratio for row in outcome.rows[:2]] == pytest.approx([1.1, 1.03], abs=4 * NOISE)
-    assert outcome.counts() == {"regression": 2, "inconclusive": 0, "improvement": 1, "same": 1}
+    assert outcome.counts() == {"regression": 2, "unclear": 0, "improvement": 1, "same": 1}
     for row in outcome.rows:
         assert row.low <= row.ratio <= row.high
         assert row.rounds == (12, 12)
@@ -122,7 +122,7 @@ def test_the_noise_of_a_case_is_read_from_a_comparison_with_itself(results, caps
     a, b = results({"a": [1, 1]}), results({"a": [1.05, 1.05]})
     assert "2 regressions" in command(capsys, a, b)[1]
     out = command(capsys, a, b, "--aa", path)[1]
-    assert "1 regression, 0 inconclusive, 0 improvements, 1 same; a difference counts" in out
+    assert "1 regression, 0 unclear, 0 improvements, 1 same; a difference counts" in out
     assert "beyond 2%, in 1 noisier case beyond what A/A showed" in out
     code, _, err = command(capsys, a, b, "--aa", a)
     assert (code, err) == (2, "rnnbench: 2.jsonl compares no backend with itself; expected a file of rnnbench self-test aa\n")
@@ -142,7 +142,7 @@ def test_the_time_of_a_round_is_the_median_of_its_samples(results) -> None:
 
 def test_few_rounds_give_no_verdict(results) -> None:
     a, b = results({"a": [1]}, rounds=2), results({"a": [2]}, rounds=2)
-    assert verdicts(compared(a, b)) == {8: "inconclusive"}
+    assert verdicts(compared(a, b)) == {8: "unclear"}
     assert verdicts(compared(results({"a": [1]}, rounds=5), results({"a": [2]}, rounds=5))) == {8: "regression"}
 
 
@@ -275,7 +275,7 @@ def test_the_table_has_regressions_first_and_a_line_with_counts(results, capsys:
     assert [line.split()[-1] for line in lines[3:7]] == ["regression", "regression", "improvement", "same"]
     assert lines[3].startswith("lstm step T16 B4 I8 H64  a ")
     assert lines[7] == (
-        "2 regressions, 0 inconclusive, 1 improvement, 1 same; a difference counts where its whole interval is beyond 2%"
+        "2 regressions, 0 unclear, 1 improvement, 1 same; a difference counts where its whole interval is beyond 2%"
     )
     assert lines[8].startswith("Two runs share no rounds")
 
@@ -298,7 +298,7 @@ def test_json_holds_what_the_table_says(results, capsys: pytest.CaptureFixture) 
     code, out, _ = command(capsys, a, b, "--json")
     found = json.loads(out)
     assert code == 0
-    assert found["counts"] == {"regression": 1, "inconclusive": 0, "improvement": 0, "same": 1}
+    assert found["counts"] == {"regression": 1, "unclear": 0, "improvement": 0, "same": 1}
     assert found["paired"] is False
     row = found["rows"][0]
     assert (row["label"], row["case"]["H"], row["backend"], row["verdict"]) == (CASES[1].label(), 16, "a", "regression")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from report_runs import CASE, END, said, times, written
 
+from rnnbench.compare.verdicts import ranking
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.reports import to_pandas
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import scaling_exponent, verdict
+from rnnbench.reports.intervals import scaling_exponent
 from rnnbench.reports.sweeps import scaling, shared, sweeps
 from rnnbench.results.rows import End, Failure, Gate, Memory, Time, Truncation
 from rnnbench.suite.case import Case
@@ -131,9 +132,9 @@ def test_frames_of_a_run_without_results_have_their_columns(tmp_path: Path) -> N
     [
         (1.1, 1.3, 12, "faster"),
         (0.7, 0.9, 12, "slower"),
-        (0.97, 1.03, 12, "tie"),
-        (1 / 1.05, 1.05, 12, "tie"),  # the band itself
-        (1.005, 1.045, 12, "tie"),  # certainly faster, but within 5%
+        (0.97, 1.03, 12, "same"),
+        (1 / 1.05, 1.05, 12, "same"),  # the band itself
+        (1.005, 1.045, 12, "same"),  # certainly faster, but within 5%
         (1.005, 1.06, 12, "faster"),
         (0.2, 1.2, 12, "unclear"),  # contains 1, but the middle is far from it
         (0.99, 1.06, 12, "unclear"),
@@ -142,9 +143,9 @@ def test_frames_of_a_run_without_results_have_their_columns(tmp_path: Path) -> N
     ],
 )
 def test_verdicts(low: float, high: float, rounds: int, expected: str) -> None:
-    assert verdict(low, high, rounds) == expected
+    assert ranking(low, high, rounds) == expected
     seen_from_the_other = {"faster": "slower", "slower": "faster"}.get(expected, expected)
-    assert verdict(1 / high, 1 / low, rounds) == seen_from_the_other
+    assert ranking(1 / high, 1 / low, rounds) == seen_from_the_other
 
 
 def test_scaling_exponent_is_the_slope_on_logarithms() -> None:

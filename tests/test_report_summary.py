@@ -106,7 +106,7 @@ def test_the_comparisons_that_came_out_clearly_are_counted(tmp_path: Path) -> No
         for row in (*times("a", [1.0] * 6, case), *times("b", of_b, case))
     ]
     said_of_trust = claim(written(tmp_path, [*rows, END], cases=cases), "Trust")
-    assert said_of_trust.endswith(" Of 4 comparisons with a, 3 came out clearly: faster, slower or a tie.")
+    assert said_of_trust.endswith(" Of 4 comparisons with a, 3 came out clearly: faster, slower or the same.")
 
 
 @pytest.mark.parametrize(

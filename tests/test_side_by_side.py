@@ -93,10 +93,10 @@ def test_the_verdicts_are_those_of_compare_and_regressions_stand_first(run) -> N
         ("x", 16, 32): "regression",
         ("x", 16, 128): "same",
         ("x", 64, 32): "improvement",
-        ("x", 64, 128): "inconclusive",
+        ("x", 64, 128): "unclear",
     }
     (answer,) = answers(sides([a, b]))
-    assert answer.text == "B against A, 4 comparisons: 1 regression, 1 improvement, 1 same, 1 inconclusive."
+    assert answer.text == "B against A, 4 comparisons: 1 regression, 1 improvement, 1 same, 1 unclear."
     assert answer.details[0].startswith("lstm step T16 B8 I64 H32, x: 1.")
     (said,) = difference_sentences(sides([a, b]))
     assert said == (
@@ -107,7 +107,7 @@ def test_the_verdicts_are_those_of_compare_and_regressions_stand_first(run) -> N
 
 def test_too_few_rounds_are_said_to_be(run) -> None:
     (answer,) = answers(sides([run({"x": [1]}, rounds=2), run({"x": [2]}, rounds=2)]))
-    assert answer.text == "B against A, 1 comparison: 1 inconclusive."
+    assert answer.text == "B against A, 1 comparison: 1 unclear."
     assert answer.details[0].startswith("1 of 1 intervals have too few rounds to hold the ratio with 95%: the least is 66.7%")
 
 

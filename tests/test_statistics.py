@@ -21,10 +21,10 @@ from rnnbench.compare.inference import (
     shift_interval,
     threshold,
     unpaired,
-    verdict,
     worth_a_look,
 )
 from rnnbench.compare.intervals import Interval, held, median_interval, order_statistic
+from rnnbench.compare.verdicts import change
 from rnnbench.results.valid import log_ratio
 from rnnbench.selftests import interval_coverage
 from rnnbench.selftests.interval_coverage import KINDS, coverage
@@ -153,25 +153,25 @@ LIMIT = threshold()
     ("low", "high", "expected"),
     [
         (LIMIT * 1.01, 0.5, "regression"),
-        (LIMIT * 0.99, 0.5, "inconclusive"),
+        (LIMIT * 0.99, 0.5, "unclear"),
         (-0.5, -LIMIT * 1.01, "improvement"),
-        (-0.5, -LIMIT * 0.99, "inconclusive"),
+        (-0.5, -LIMIT * 0.99, "unclear"),
         (0.001, LIMIT * 0.99, "same"),  # significantly different, and too little to matter
         (-LIMIT, LIMIT, "same"),
-        (-LIMIT * 1.01, LIMIT, "inconclusive"),
-        (-0.5, 0.5, "inconclusive"),
+        (-LIMIT * 1.01, LIMIT, "unclear"),
+        (-0.5, 0.5, "unclear"),
     ],
 )
 def test_a_verdict_follows_from_where_the_interval_lies(low: float, high: float, expected: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high, 0.96), LIMIT, 0.001, 0.001) == expected
+    assert change(Interval((low + high) / 2, low, high, 0.96), LIMIT, 0.001, 0.001) == expected
 
 
 def test_a_difference_needs_its_adjusted_p_value_and_an_interval_worth_its_name() -> None:
     clear = Interval(0.1, 0.09, 0.11, 0.96)
-    assert verdict(clear, LIMIT, 0.05, 1.0) == "regression"
-    assert verdict(clear, LIMIT, 0.051, 0.0) == "inconclusive"
-    assert verdict(clear._replace(coverage=0.89), LIMIT, 0.0, 0.0) == "inconclusive"
-    assert verdict(Interval(np.nan, np.nan, np.nan, 0.0), LIMIT, 1.0, 1.0) == "inconclusive"
+    assert change(clear, LIMIT, 0.05, 1.0) == "regression"
+    assert change(clear, LIMIT, 0.051, 0.0) == "unclear"
+    assert change(clear._replace(coverage=0.89), LIMIT, 0.0, 0.0) == "unclear"
+    assert change(Interval(np.nan, np.nan, np.nan, 0.0), LIMIT, 1.0, 1.0) == "unclear"
 
 
 def test_the_threshold_is_2_percent_or_the_case_s_own_noise() -> None:

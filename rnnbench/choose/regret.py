@@ -5,11 +5,9 @@ from typing import NamedTuple
 
 from rnnbench.choose.choose import Measurements
 from rnnbench.compare.intervals import median_interval
+from rnnbench.compare.verdicts import RANKING_BAND
 from rnnbench.errors import StoreError
 from rnnbench.suite.case import Case
-
-CLOSE = 1.05
-"""A chosen backend this near to the best is as good: the band of ``rnnbench.reports.intervals.TIE_BAND``."""
 
 
 class Trial(NamedTuple):
@@ -40,7 +38,7 @@ class Regret(NamedTuple):
     @property
     def close(self) -> float:
         """Share of the trials within 5%."""
-        return sum(trial.ratio <= CLOSE for trial in self.trials) / len(self.trials)
+        return sum(trial.ratio <= 1 + RANKING_BAND for trial in self.trials) / len(self.trials)
 
 
 def regret(measurements: Measurements) -> Regret:

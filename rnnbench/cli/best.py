@@ -146,10 +146,10 @@ def _regret(options: argparse.Namespace) -> int:
 
 
 def _judged(found: Any) -> str:
-    from rnnbench.choose.regret import CLOSE
+    from rnnbench.compare.verdicts import RANKING_BAND
 
     worst = max(found.trials, key=lambda trial: trial.ratio)
-    close = sum(trial.ratio <= CLOSE for trial in found.trials)
+    close = sum(trial.ratio <= 1 + RANKING_BAND for trial in found.trials)
     always = ", ".join(f"{name} {mean:.3f}" for name, mean in found.always.items())
     lines = [
         f"{len(found.trials)} shapes, each left out and chosen for from the others; time of the chosen over that of the best:",

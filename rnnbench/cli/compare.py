@@ -94,8 +94,8 @@ def _measured(options: argparse.Namespace, progress: Any) -> "tuple[list[Times],
 def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
     """The table, a line with counts, and what has to be known to read them."""
     from rnnbench.compare.comparison import too_few_rounds
-    from rnnbench.compare.inference import BAND
     from rnnbench.compare.intervals import CONFIDENCE
+    from rnnbench.compare.verdicts import CHANGE_BAND
 
     compared = _with_devices(files[0], backends) if backends else map(_described, files)
     lines = [f"{name}: {what}" for name, what in zip("AB", compared, strict=True)]
@@ -109,9 +109,9 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
     counts = outcome.counts()
     one_or_more = {"regression": "regressions", "improvement": "improvements"}
     said = [f"{number} {name if number == 1 else one_or_more.get(name, name)}" for name, number in counts.items()]
-    noisier = sum(row.threshold > 1 + BAND for row in outcome.rows)
+    noisier = sum(row.threshold > 1 + CHANGE_BAND for row in outcome.rows)
     more = f", in {noisier} noisier case{'' if noisier == 1 else 's'} beyond what A/A showed" if noisier else ""
-    lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {BAND:.0%}{more}")
+    lines.append(f"{', '.join(said)}; a difference counts where its whole interval is beyond {CHANGE_BAND:.0%}{more}")
     lines += [f"failed since: {sentence}" for sentence in outcome.newly_failed]
     lines += [f"not compared: {sentence}" for sentence in outcome.left_out]
     if hint := too_few_rounds(outcome.rows):

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.compare import inference
-from rnnbench.compare.inference import VERDICTS, Evidence
+from rnnbench.compare import inference, verdicts
+from rnnbench.compare.inference import Evidence
 from rnnbench.errors import ArgumentError
+from rnnbench.results import valid
 from rnnbench.results.reader import Contents
-from rnnbench.results.rows import Failure, Gate, Run, Time
+from rnnbench.results.rows import Failure, Gate, Run
 from rnnbench.suite.case import Case
 
 MACHINE = ("machine", "cpu", "architecture", "cores", "affinity", "os", "python", "implementation")
@@ -77,7 +78,7 @@ class Comparisons(NamedTuple):
 
     def counts(self) -> dict[str, int]:
         found = Counter(row.verdict for row in self.rows)
-        return {name: found[name] for name in VERDICTS}
+        return {name: found[name] for name in verdicts.CHANGES}
 
 
 class _Pair(NamedTuple):
@@ -96,18 +97,8 @@ def times(contents: Contents) -> Times:
         if isinstance(row, Failure) and row.stage != "memory":
             words = " ".join(row.message.split())
             failed.setdefault((row.case, row.backend), f"{row.reason} ({words[:MESSAGE]}{'…' if len(words) > MESSAGE else ''})")
-    samples: dict[tuple[Case, str], dict[int, list[float]]] = {}
-    problems = list(contents.problems)
-    for row in contents.rows:
-        key = (getattr(row, "case", None), getattr(row, "backend", None))
-        if not isinstance(row, Time) or key in failed:
-            continue
-        middle = float(np.median(row.samples)) if row.samples else math.nan
-        if 0 < middle < math.inf:
-            samples.setdefault((row.case, row.backend), {})[row.round] = row.samples
-        else:
-            problems.append(f"{row.backend} on {row.case.label()}, round {row.round}: a time of {middle} s was left out")
-    return Times(contents.path, contents.run, samples, failed, problems)
+    samples = {key: {number: row.samples for number, row in rounds.items()} for key, rounds in valid.times(contents).items()}
+    return Times(contents.path, contents.run, samples, failed, [*contents.problems, *valid.invalid_times(contents)])
 
 
 def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_machines: bool = False) -> Comparisons:
@@ -225,11 +216,11 @@ def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, 
     for pair, (evidence, rounds), p_slower, p_faster in zip(pairs, weighed, slower, faster, strict=True):
         interval = evidence.interval
         ratio, low, high = (math.exp(value) for value in interval[:3])
-        verdict = inference.verdict(interval, pair.threshold, p_slower, p_faster)
+        verdict = verdicts.change(interval, pair.threshold, p_slower, p_faster)
         p = float(min(p_slower, p_faster))
         name = (pair.case, pair.backend, pair.other)
         rows.append(Comparison(*name, ratio, low, high, interval.coverage, rounds, math.exp(pair.threshold), p, verdict))
-    return sorted(rows, key=lambda row: (VERDICTS.index(row.verdict), -abs(math.log(row.ratio))))
+    return sorted(rows, key=lambda row: (verdicts.CHANGES.index(row.verdict), -abs(math.log(row.ratio))))
 
 
 def _differing(a: Run, b: Run, backends: set[str]) -> Iterator[str]:

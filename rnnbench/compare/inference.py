@@ -15,18 +15,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rnnbench.compare.intervals import CONFIDENCE, MAX_ROUNDS, MIN_ROUNDS, Interval, median_interval, order_statistic
+from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.results.valid import log_ratio
 
 NARROW = 0.015
 """Half-width of a ratio's interval at which a case has been measured long enough."""
-
-BAND = 0.02
-"""A difference no larger than this is none: the least that ``compare`` calls a regression."""
-
-MIN_COVERAGE = 0.9
-"""An interval that holds less, for want of rounds, gives no verdict."""
-
-VERDICTS = ("regression", "inconclusive", "improvement", "same")
 
 
 class Evidence(NamedTuple):
@@ -83,7 +76,7 @@ def _mann_whitney(m: int, n: int) -> np.ndarray:
 
 
 def log_ratios(a: Mapping[int, Sequence[float]], b: Mapping[int, Sequence[float]]) -> np.ndarray:
-    """log(b / a) of every round that both have (``rounds.log_ratio``); ``a`` and ``b`` are samples by round."""
+    """log(b / a) of every round that both have (``valid.log_ratio``); ``a`` and ``b`` are samples by round."""
     return np.array([log_ratio(a[number], b[number]) for number in sorted(a.keys() & b.keys())])
 
 
@@ -110,7 +103,7 @@ def unpaired(a: ArrayLike, b: ArrayLike, threshold: float, confidence: float = C
 
 def threshold(noise: float = 0.0) -> float:
     """The log-ratio beyond which a difference counts: 2%, or the case's own A/A noise (a log-ratio) where that is more."""
-    return max(math.log1p(BAND), noise)
+    return max(math.log1p(CHANGE_BAND), noise)
 
 
 def aa_p99(ratios: ArrayLike) -> float:
@@ -138,18 +131,6 @@ def discoveries(p_values: Sequence[float], backends: Sequence[int]) -> np.ndarra
     the found is controlled over the cases (Benjamini and Hochberg 1995, "Controlling the false discovery rate").
     """
     return stats.false_discovery_control(np.minimum(1.0, np.asarray(p_values) * np.asarray(backends)), method="bh")
-
-
-def verdict(interval: Interval, threshold: float, slower: float, faster: float) -> str:
-    """``regression`` or ``improvement`` where the whole interval lies beyond the threshold and the adjusted p-value of that
-    claim is at most 5%; ``same`` where it lies within; else ``inconclusive``, as for an interval with too little coverage."""
-    if interval.coverage < MIN_COVERAGE:
-        return "inconclusive"
-    if interval.low > threshold and slower <= 1 - CONFIDENCE:
-        return "regression"
-    if interval.high < -threshold and faster <= 1 - CONFIDENCE:
-        return "improvement"
-    return "same" if -threshold <= interval.low and interval.high <= threshold else "inconclusive"
 
 
 # when to stop

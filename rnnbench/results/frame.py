@@ -1,5 +1,6 @@
 """The times of many runs as one pandas frame, built by columns, so that a million rows load in seconds."""
 
+import math
 import warnings
 from array import array
 from collections.abc import Hashable, Sequence
@@ -128,11 +129,12 @@ class _Loader:
                 failed.setdefault((self._cases[row.case], backends[row.backend]), row.reason)
         self._runs.append(_facts(run, name))
         chunk = {name: np.array(column, dtype=np.int64) for name, column in zip(names, columns, strict=True)}
-        chunk["seconds"] = _medians(np.array(values), chunk["samples"])
+        samples = np.array(values)
+        chunk["seconds"] = _medians(samples, chunk["samples"])
         chunk["device_seconds"] = _medians(np.array(on_device), np.array(device_counts, dtype=np.int64))
         chunk["status"] = self._status(chunk, failed | dict.fromkeys(wrong, "wrong"))
         chunk["file"] = np.full(len(chunk["case"]), len(self._runs) - 1)
-        self._chunks.append(self._sound(chunk, np.array(disturbed, dtype=bool), file))
+        self._chunks.append(self._sound(chunk, _invalid(samples, chunk["samples"]), np.array(disturbed, dtype=bool), file))
 
     def columns(self) -> dict[str, Any]:
         """The columns of the frame."""
@@ -158,14 +160,16 @@ class _Loader:
         codes = [self._statuses[reasons.get((case, backend), "measured")] for case, backend in pairs.T.tolist()]
         return np.array(codes, dtype=np.int64)[places.ravel()]
 
-    def _sound(self, chunk: dict[str, np.ndarray], disturbed: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+    def _sound(
+        self, chunk: dict[str, np.ndarray], invalid: dict[int, float], disturbed: np.ndarray, file: Path
+    ) -> dict[str, np.ndarray]:
         """The rows with a time, each once; what is left out is told, but not where a run measured once more on purpose."""
         import pandas as pd
 
-        seconds = chunk["seconds"]
-        positive = np.isfinite(seconds) & (seconds > 0)
-        for place in np.flatnonzero(~positive).tolist():
-            self.problems.append(f"{self._where(chunk, place, file)}: a time of {seconds[place]} s was left out")
+        positive = np.ones(len(chunk["case"]), dtype=bool)
+        for place, seconds in sorted(invalid.items()):
+            self.problems.append(f"{self._where(chunk, place, file)}: a time of {seconds} s was left out")
+            positive[place] = False
         keys = pd.DataFrame({name: chunk[name] for name in ("case", "backend", "round")})[positive]
         again = keys.index[keys.duplicated(keep="last")].tolist()
         for place in again:
@@ -188,6 +192,14 @@ def _facts(run: Run, name: str) -> dict[str, Any]:
     own = {"run": run.run, "started": run.started, "suite": run.suite, "version": version, "file": name}
     texts = {name: value if value is None else str(value) for name, value in (facts | own).items()}
     return texts | {"dirty": dirty if isinstance(dirty := environment.get("dirty"), bool) else None}
+
+
+def _invalid(samples: np.ndarray, counts: np.ndarray) -> dict[int, float]:
+    """``results.valid.valid`` of many rows: those that are not, by place, with their first sample that is no time."""
+    found = dict.fromkeys(np.flatnonzero(counts == 0).tolist(), math.nan)
+    wrong = np.flatnonzero(~(np.isfinite(samples) & (samples > 0)))[::-1]
+    rows = np.searchsorted(np.cumsum(counts), wrong, side="right")
+    return found | dict(zip(rows.tolist(), samples[wrong].tolist(), strict=True))
 
 
 def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The times of one results file by round, and which of them count: what tables and exports of one run are made from."""
+"""Which times count, in one place for tables, pages, comparisons, choices and exports; and the times of a file by round."""
 
 import math
 import statistics
@@ -12,17 +12,38 @@ Key = tuple[Case, str]
 """A case and a backend."""
 
 
+def valid(samples: Sequence[float]) -> bool:
+    """Whether a round's samples are times: there are some, all positive and finite.
+
+    One that is not tells of a broken clock, so the others of its round do not count either.
+    """
+    return bool(samples) and all(0 < seconds < math.inf for seconds in samples)
+
+
+def invalid_time(row: Time) -> str:
+    """A sentence for a row that is not ``valid``, with its first sample that is no time."""
+    worst = next((seconds for seconds in row.samples if not 0 < seconds < math.inf), math.nan)
+    return f"{row.backend} on {row.case.label()}, round {row.round}: a time of {worst} s was left out"
+
+
+def invalid_times(contents: Contents) -> list[str]:
+    """A sentence for each row that is not ``valid``, of the backends and cases whose times count."""
+    excluded = reasons(contents)
+    rows = (row for row in contents.rows if isinstance(row, Time) and (row.case, row.backend) not in excluded)
+    return [invalid_time(row) for row in rows if not valid(row.samples)]
+
+
 def times(contents: Contents) -> dict[Key, dict[int, Time]]:
     """The times that count, by round; of those stored twice the later one.
 
-    Left out: what ``reasons`` names, and rows without samples or with samples that are no positive number.
+    Left out: what ``reasons`` names, and rows that are not ``valid``.
     """
     found: dict[Key, dict[int, Time]] = {}
     excluded = reasons(contents)
     for row in contents.rows:
         if not isinstance(row, Time) or (row.case, row.backend) in excluded:
             continue
-        if row.samples and min(row.samples) > 0 and max(row.samples) < math.inf:
+        if valid(row.samples):
             found.setdefault((row.case, row.backend), {})[row.round] = row
     return found
 
