@@ -13,7 +13,7 @@ from wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.measure import capabilities, expectations
-from rnnbench.measure import run as run_module
+from rnnbench.measure import round as round_module
 from rnnbench.measure import worker_pool as workers_module
 
 pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
@@ -126,7 +126,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def machine_at_rest():
     """What else this machine does must not make a run measure once more."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "disturbing", lambda *_: False)
+        patched.setattr(round_module, "disturbing", lambda *_: False)
         yield
 
 

@@ -28,8 +28,9 @@ from wrapped_reference import backend_file
 
 from rnnbench.errors import StoreError
 from rnnbench.machine.facts import environment
-from rnnbench.measure import capabilities, expectations
+from rnnbench.measure import capabilities, expectations, ledger
 from rnnbench.measure import plan as plan_module
+from rnnbench.measure import round as round_module
 from rnnbench.measure import run as run_module
 from rnnbench.measure import worker_pool as workers_module
 from rnnbench.measure.plan import Plan, resumed_plan
@@ -44,7 +45,7 @@ REFUSED = msgspec.structs.replace(GOOD, T=5)
 
 CASES = [GOOD, WINDOWED, REFUSED, msgspec.structs.replace(GOOD, threads=4096)]
 ROUNDS = 2
-TRACED = {module.__file__ for module in (run_module, writer, disk)}
+TRACED = {module.__file__ for module in (run_module, round_module, ledger, writer, disk)}
 
 
 class Answers(Scripted):
