@@ -150,7 +150,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 
 def supports(spec: Spec) -> str | None:
-    if spec.cell == "jordan":
+    if spec.kind.feeds_back_output:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":
         return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute in float32 alone."

@@ -137,7 +137,7 @@ class EagerNetwork(AutogradNetwork):
             nonlinearity=NONLINEARITIES[self.spec.nonlinearity],
             ih=self._affine("ih", suffix),
             hh=self._affine("hh", suffix),
-            ho=self._affine("ho", suffix) if self.spec.cell == "jordan" else None,
+            ho=self._affine("ho", suffix) if self.spec.kind.feeds_back_output else None,
         )
 
     def _affine(self, name: str, suffix: str) -> Affine:

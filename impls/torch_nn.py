@@ -65,7 +65,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 
 def supports(spec: Spec) -> str | None:
-    if spec.cell == "jordan":
+    if spec.kind.feeds_back_output:
         return "torch.nn has no network that feeds back its output, as jordan does."
     if spec.cell == "gru_reset_before":
         return "torch.nn.GRU applies its reset gate after the recurrent product, gru_reset_before before it."

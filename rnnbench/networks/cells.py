@@ -72,10 +72,10 @@ class Cell:
         return len(self.gates) - self.inner_gates
 
 
-def elman(f: Activations, nonlinearity: str) -> Equations:
+def elman(platform: Activations, nonlinearity: str) -> Equations:
     """h = f(a + b).  Elman 1990, "Finding structure in time"; torch.nn.RNN."""
-    activation = getattr(f, nonlinearity)
-    slope = f.relu_slope
+    activation = getattr(platform, nonlinearity)
+    slope = platform.relu_slope
 
     def forward(a, b, carried):
         h = activation(a[0] + b[0])
@@ -96,9 +96,9 @@ def elman(f: Activations, nonlinearity: str) -> Equations:
     return Equations(forward, {"tanh": tanh_backward, "sigmoid": sigmoid_backward, "relu": relu_backward}[nonlinearity])
 
 
-def lstm(f: Activations, nonlinearity: str) -> Equations:
+def lstm(platform: Activations, nonlinearity: str) -> Equations:
     """c = f c' + i g, h = o tanh(c).  Gers et al. 2000, "Learning to forget"; torch.nn.LSTM."""
-    tanh, sigmoid = f.tanh, f.sigmoid
+    tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def forward(a, b, carried):
         i = sigmoid(a[0] + b[0])
@@ -122,9 +122,9 @@ def lstm(f: Activations, nonlinearity: str) -> Equations:
     return Equations(forward, backward)
 
 
-def gru(f: Activations, nonlinearity: str) -> Equations:
+def gru(platform: Activations, nonlinearity: str) -> Equations:
     """n = tanh(a_n + r b_n), h = n + z (h' - n): the reset gate acts after the product.  torch.nn.GRU, cuDNN."""
-    tanh, sigmoid = f.tanh, f.sigmoid
+    tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def forward(a, b, carried):
         r = sigmoid(a[0] + b[0])
@@ -145,9 +145,9 @@ def gru(f: Activations, nonlinearity: str) -> Equations:
     return Equations(forward, backward)
 
 
-def gru_reset_before(f: Activations, nonlinearity: str) -> Equations:
+def gru_reset_before(platform: Activations, nonlinearity: str) -> Equations:
     """n = tanh(a_n + U_n (r h') + b_hn), h = n + z (h' - n).  Cho et al. 2014; ONNX ``linear_before_reset=0``."""
-    tanh, sigmoid = f.tanh, f.sigmoid
+    tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def inner(a, b, carried):
         return sigmoid(a[0] + b[0]) * carried[0]

@@ -1,0 +1,126 @@
+"""The rounding operations of the reference, exact or in a narrow dtype, and the sums of its weight gradients."""
+
+import numpy as np
+
+from rnnbench.networks.arrays import NumpyArrays, numpy_errors
+from rnnbench.networks.cells import Activations, Cell, Equations
+from rnnbench.networks.params import Params
+
+BLOCK = 64
+"""Time steps whose weight gradients are added up by one product."""
+
+
+class Arithmetic:
+    """The rounding operations of the loop.  Another class with these methods gives other arithmetic: the gate's tolerances."""
+
+    def equations(self, cell: Cell, nonlinearity: str) -> Equations:
+        return cell.equations(Activations(self.tanh, self.sigmoid, self.relu, self.relu_slope), nonlinearity)
+
+    def tanh(self, z: np.ndarray) -> np.ndarray:
+        return np.tanh(z)
+
+    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+        # exp of a non-positive number only: no overflow, full relative accuracy in both tails
+        return np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))
+
+    def relu(self, z: np.ndarray) -> np.ndarray:
+        return np.maximum(z, 0)
+
+    def relu_slope(self, h: np.ndarray) -> np.ndarray:
+        return np.sign(h)
+
+    def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """v @ w.T + bias, where w is a part of the network's weights"""
+        return v @ w.T if bias is None else v @ w.T + bias
+
+    def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+        """cotangents.T @ operands: the gradient of weights that read ``operands``, (rows, size) each"""
+        return cotangents.T @ operands
+
+    def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
+        """total + term"""
+        return total + term
+
+    def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
+        """total + term, where the term is itself a sum over so many rows, of so many time steps"""
+        return total + term
+
+    def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Values that an elementwise equation has just computed."""
+        return values
+
+
+class Narrow(Arithmetic):
+    """On float32 arrays that hold numbers of a narrow dtype: each result is rounded to one, a product after its sums."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+
+    def tanh(self, z: np.ndarray) -> np.ndarray:
+        return self._nearest(super().tanh(z))
+
+    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+        return self._nearest(super().sigmoid(z))
+
+    def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        return self._nearest(super().product(v, w, bias))
+
+    def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
+        return self._nearest(super().outer(cotangents, operands))
+
+    def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
+        return self._nearest(super().accumulated(total, term))
+
+    def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
+        return self._nearest(super().summed(total, term, rows, steps))
+
+    def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return tuple(self._nearest(value) for value in values)
+
+    def _nearest(self, values: np.ndarray) -> np.ndarray:
+        return values.astype(self._dtype).astype(np.float32)
+
+
+class WeightGradients:
+    """Sums over time of what each step adds to the gradients of the weights and biases, a block of steps at a time."""
+
+    def __init__(self, arithmetic: Arithmetic, weights: Params, dtype: np.dtype) -> None:
+        self._arithmetic = arithmetic
+        self._sums = {name: np.zeros(value.shape, dtype) for name, value in weights.items()}
+        self._pending: dict[tuple[str, int | None, int | None], list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def add(self, layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
+        """One step's cotangents (B, rows) of weights that read ``operand`` (B, size)."""
+        key = (layer, rows.start, rows.stop)
+        steps = self._pending.setdefault(key, [])
+        steps.append((cotangent, operand))
+        if len(steps) == BLOCK:
+            self._add_block(key)
+
+    def result(self) -> Params:
+        for key in list(self._pending):
+            self._add_block(key)
+        return self._sums
+
+    def _add_block(self, key: tuple[str, int | None, int | None]) -> None:
+        layer, start, stop = key
+        steps = self._pending.pop(key)
+        cotangents, operands = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+        ones = np.ones((len(cotangents), 1), cotangents.dtype)
+        for name, what in (("weight", operands), ("bias", ones)):
+            if f"{name}_{layer}" in self._sums:
+                total = self._sums[f"{name}_{layer}"][start:stop]
+                term = self._arithmetic.outer(cotangents, what).reshape(total.shape)
+                total[...] = self._arithmetic.summed(total, term, len(cotangents), len(steps))
+
+
+class ArithmeticArrays(NumpyArrays):
+    """Arrays whose sums are the arithmetic's."""
+
+    def __init__(self, dtype: np.dtype, arithmetic: Arithmetic) -> None:
+        super().__init__(dtype)
+        self._arithmetic = arithmetic
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        with numpy_errors():
+            return self._arithmetic.accumulated(a, b)
