@@ -4,13 +4,13 @@ import contextlib
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
 from rnnbench.errors import ArgumentError, TapeError
 from rnnbench.networks.arrays import Arrays, check_plain
-from rnnbench.networks.contract import Array, Gradients, State
+from rnnbench.networks.contract import Array, Gradients, Network, State
 from rnnbench.networks.params import Params, check_params
 from rnnbench.networks.spec import Spec, check_spec
 from rnnbench.networks.threads import Limits, check_threads
@@ -27,6 +27,8 @@ class Tape:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled: it serves one backward of the network that recorded it")
 
+
+Load = TypeVar("Load", bound=Callable[..., Network])
 
 _USED = object()
 _EMPTY = object()
@@ -155,7 +157,7 @@ class CheckedNetwork(ABC):
         self._check_place(name, array)
 
 
-def checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
+def checked_load(load: Load) -> Load:
     """Decorate a backend's ``load``: its Spec and threads are checked first, and what it gives can be pickled and copied.
 
     A CheckedNetwork is copied by another ``load`` with the same options, which have to be fit for pickling too.
@@ -169,7 +171,7 @@ def checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
         network._load_again = functools.partial(checked, **options)
         return network
 
-    return checked
+    return cast("Load", checked)
 
 
 @functools.cache

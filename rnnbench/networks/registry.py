@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnbench.errors import BackendBroken, BackendUnavailable, UnknownBackend
-from rnnbench.networks.contract import FILE_PREFIX, unavailable
+from rnnbench.networks.contract import FILE_PREFIX, Backend, unavailable
 
 GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choosers"
 
@@ -45,7 +45,7 @@ def shipped(name: str) -> bool:
     return entry is not None and entry.value.startswith("rnnbench.impls.")
 
 
-def load_backend(name: str) -> Any:
+def load_backend(name: str) -> Backend:
     """Import the backend registered as ``name``, or the module in the file ``name`` if it ends in .py.
 
     Raises UnknownBackend, or BackendUnavailable with what would mend it.
