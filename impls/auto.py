@@ -176,12 +176,12 @@ def _refused(case: Case, name: str) -> str | None:
 @functools.cache
 def _trouble(name: str) -> str | None:
     """Why a backend cannot be imported here, asked once in a process of its own; None where it can."""
-    from rnnbench.measure.capabilities import ask, kind_of, words
+    from rnnbench.measure.capabilities import ask, error_name, failure_text
 
-    said = ask([name])[name]
-    if said.absent is None:
+    found = ask([name])[name]
+    if found.failure is None:
         return None
-    return words(said.absent) if kind_of(said) else f"{name} cannot run here: {said.absent}"
+    return failure_text(found.failure) if error_name(found) else f"{name} cannot run here: {found.failure}"
 
 
 def _source() -> Source:

@@ -126,7 +126,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def machine_at_rest():
     """What else this machine does must not make a run measure once more."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(round_module, "disturbing", lambda *_: False)
+        patched.setattr(round_module, "is_disturbed", lambda *_: False)
         yield
 
 

@@ -145,7 +145,7 @@ def main(folder: Path, points: int, seed: int) -> None:
     plan_module.environment = runs.environment = lambda *_: facts  # asks git, which takes longer than a life
     os.fsync = lambda _: None  # a kill leaves to the kernel what was written; power cuts are not tried
     workers_module.WorkerProcess = expectations.WorkerProcess = capabilities.WorkerProcess = Answers
-    workers_module.marked = lambda _: {}  # looks through all processes, and these workers are none
+    workers_module.marked_processes = lambda _: {}  # looks through all processes, and these workers are none
     disk.FileIO = Pieces
     draw = random.Random(seed)
 

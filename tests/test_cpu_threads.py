@@ -35,7 +35,7 @@ from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team, meet
 from rnnbench.jit.target import current_target
 from rnnbench.networks.cells import CELLS
-from rnnbench.processes.patience import Patience
+from rnnbench.processes.deadlines import Deadline
 from rnnbench.suite.case import Case
 
 LIMIT = 240
@@ -48,8 +48,8 @@ def in_a_process(function: Callable[..., None], *arguments: object) -> None:
     process = multiprocessing.get_context("spawn").Process(target=watched, args=(function, *arguments))
     process.start()
     assert process.pid
-    patience = Patience(process.pid, LIMIT)
-    while process.is_alive() and patience.left:
+    deadline = Deadline(process.pid, LIMIT)
+    while process.is_alive() and deadline.left:
         process.join(1)
     if process.is_alive():
         os.kill(process.pid, signal.SIGABRT)

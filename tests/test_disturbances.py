@@ -27,7 +27,7 @@ def disturbed_in(workers, monkeypatch, *, backend, turns, events) -> None:
         if call == "sample":
             count[self.backend] += 1
             hit = self.backend == backend and -(-count[backend] // PASSES) in turns
-            answer["events"] = {"steal": 0.0, "run_delay": 0.0, "canary_s": 1e-3} | (disturbances if hit else {})
+            answer["events"] = {"steal": 0.0, "run_delay": 0.0, "canary_s": 1e-3} | (events if hit else {})
             answer["samples"] = [9e-3 if hit else 1e-3] * arguments["count"]
         return answer
 
@@ -71,8 +71,8 @@ def test_a_round_that_is_disturbed_again_is_not_measured_a_third_time(workers, t
 @pytest.mark.parametrize(("seconds", "limit"), [(0.003, 0.02 + 4 / 3), (0.025, 0.18), (2.0, 0.022), (1000.0, 0.020004)])
 def test_waiting_counts_beyond_one_slice_of_the_processor(seconds, limit):
     """Of short samples that is most of their time, of long ones the limit itself."""
-    assert not disturbances.disturbing({"run_delay": limit * 0.9999}, seconds)
-    assert disturbances.disturbing({"run_delay": limit * 1.0001}, seconds)
+    assert not disturbances.is_disturbed({"run_delay": limit * 0.9999}, seconds)
+    assert disturbances.is_disturbed({"run_delay": limit * 1.0001}, seconds)
 
 
 def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_stolen_time_is_judged_over_at_least_so_long_that_one_tick_is_within_the
     proc(tmp_path, *now)
     found = watch.events()
     assert found.get("steal") == steal
-    assert disturbances.disturbing({"steal": found.get("steal", 0.0)}, 1e-3) is (steal == 0.02)
+    assert disturbances.is_disturbed({"steal": found.get("steal", 0.0)}, 1e-3) is (steal == 0.02)
 
 
 def test_a_worker_looks_at_what_was_stolen_before_each_case_too(monkeypatch):

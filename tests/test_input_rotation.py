@@ -13,7 +13,7 @@ import rnnbench
 from rnnbench.check import PROMISES, Problem, expected, gate, laziness
 from rnnbench.check.problem import Prepared
 from rnnbench.impls import numpy_ref
-from rnnbench.measure.input_rotation import Turns
+from rnnbench.measure.input_rotation import InputRotation
 from rnnbench.results.rows import Failure, Time
 from rnnbench.suite.case import Case
 
@@ -151,7 +151,7 @@ def test_no_call_has_the_arguments_of_an_earlier_one_and_each_goes_on_from_the_l
         return call()
 
     prepared.call = recorded
-    turns = Turns(prepared, problem.inputs())
+    turns = InputRotation(prepared, problem.inputs())
     results = [turns.call() for _ in range(8)]
     assert len({id(x) for x, *_ in seen}) == 4
     for place in (0, 2):

@@ -38,8 +38,8 @@ H = [3, 4]
 
 WAITS_LESS = """
 import sys
-from rnnbench.measure import asking
-asking.START_LIMIT = 10.0
+from rnnbench.measure import capabilities
+capabilities.START_LIMIT = 10.0
 from rnnbench.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -189,8 +189,8 @@ def test_auto_passes_over_each_and_lives(installed, tmp_path):
     """Here each is the fastest that stored results know of."""
     asks = """
 import os, stored_results
-from rnnbench.measure import asking
-asking.START_LIMIT = 10.0
+from rnnbench.measure import capabilities
+capabilities.START_LIMIT = 10.0
 from pathlib import Path
 import misbehaving, numpy as np, rnnbench
 from rnnbench.impls import auto

@@ -22,11 +22,11 @@ import sys, time
 from pathlib import Path
 from rnnbench.processes.worker_process import WorkerProcess
 from rnnbench.processes.scratch import scratch_folder
-from rnnbench.processes.environment import surroundings
+from rnnbench.processes.environment import worker_environment
 
 with scratch_folder() as folder:
     (folder / "left").touch()
-    worker = WorkerProcess("rnnbench.measure.worker", sys.argv[1], surroundings())
+    worker = WorkerProcess("rnnbench.measure.worker", sys.argv[1], worker_environment())
     if "stopped" in sys.argv:
         worker.greeting(240)
         worker.stop()
@@ -116,7 +116,7 @@ def test_a_link_of_such_a_name_is_not_followed(tmp_path):
 
 def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(tmp_path):
     """Also what has left its family: it is known by its environment."""
-    from rnnbench.processes.environment import surroundings
+    from rnnbench.processes.environment import worker_environment
     from rnnbench.processes.worker_process import WorkerProcess
 
     module = """
@@ -127,7 +127,7 @@ def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(tmp_path):
         pathlib.Path(__file__ + ".child").write_text(child.stdout)
     """
     name = backend_file(tmp_path / "starts.py", module=module)
-    worker = WorkerProcess("rnnbench.measure.worker", name, surroundings())
+    worker = WorkerProcess("rnnbench.measure.worker", name, worker_environment())
     worker.greeting(PATIENCE)
     child = psutil.Process(int(Path(name + ".child").read_text()))
     assert not gone(child)

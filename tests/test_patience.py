@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from rnnbench.processes import patience
+from rnnbench.processes import deadlines
 from rnnbench.processes.worker_process import WorkerFailure, WorkerProcess
 
 MODULE = """
@@ -74,13 +74,13 @@ def test_a_worker_that_compiles_has_not_hung(worker):
 
 
 def test_compiling_has_a_limit_of_its_own(worker, monkeypatch):
-    monkeypatch.setattr(patience, "COMPILE_LIMIT", 1.0)
+    monkeypatch.setattr(deadlines, "COMPILE_LIMIT", 1.0)
     assert failure(worker, "compile", 60.0, seconds=30.0) == "still compiling after 1 s"
 
 
 def test_numba_tells_of_what_it_compiles(worker, monkeypatch):
     told = []
-    monkeypatch.setattr(patience.Patience, "compiles", lambda _, compiling: told.append(compiling))
+    monkeypatch.setattr(deadlines.Deadline, "set_compiling", lambda _, compiling: told.append(compiling))
     worker.ask("really_compile", 600.0)
     assert told == [True, False]
 

@@ -226,7 +226,7 @@ def test_a_worker_compares_the_time_of_its_processors_with_the_clock_over_all_sa
     worker = Worker("numpy_ref")
     problem = Problem(msgspec.structs.replace(GOOD, threads=worker.info()["threads"]), source="noise")
     worker.prepare(problem)
-    monkeypatch.setattr(thread_use, "_numbers", lambda: iter(()))
+    monkeypatch.setattr(thread_use, "_pool_sizes", lambda: iter(()))
     monkeypatch.setattr(thread_use, "TICK", 3600.0)
     busy = itertools.count(0.0, (problem.case.threads + 1) * 3600.0 * 0.7)
     monkeypatch.setattr(time, "process_time", lambda: next(busy))

@@ -7,8 +7,8 @@ from runs import GOOD, NAMES, measured, of, planned
 
 from rnnbench.check import Problem
 from rnnbench.measure import worker as worker_module
-from rnnbench.measure.disturbances import altogether, usual
-from rnnbench.measure.sampling import MAX_REPEAT_SECONDS, Passes, Sample, made
+from rnnbench.measure.disturbances import combined, full_speed_canary
+from rnnbench.measure.sampling import MAX_REPEAT_SECONDS, Passes, Sample, take_passes
 from rnnbench.measure.worker import Worker
 from rnnbench.results.rows import Time
 
@@ -24,7 +24,7 @@ def passes(*readings: float | None, count: int, limit: float | None = LIMIT, sec
         events = None if reading is None else {"canary_s": reading}
         return {"a": Sample(seconds + number * 1e-6, {"canary_s": QUIET}), "b": Sample(seconds + number * 1e-6, events)}
 
-    return made(make, count, limit)
+    return take_passes(make, count, limit)
 
 
 def places(some) -> list[int]:
@@ -63,8 +63,8 @@ def test_long_passes_are_not_made_again():
 
 def test_where_one_backend_tells_no_reading_none_is_made_again():
     """As one that runs the code of an older commit: passes would be chosen by what slowed the other."""
-    made_of_a = made(lambda number: {"a": Sample(1e-3, {"canary_s": QUIET if number else SLOW}), "b": Sample(1e-3)}, 3, LIMIT)
-    assert (len(made_of_a.kept), made_of_a.left_out) == (3, [])
+    found = take_passes(lambda n: {"a": Sample(1e-3, {"canary_s": QUIET if n else SLOW}), "b": Sample(1e-3)}, 3, LIMIT)
+    assert (len(found.kept), found.left_out) == (3, [])
 
 
 def test_events_of_samples_are_those_of_one_as_long_as_all():
@@ -73,13 +73,13 @@ def test_events_of_samples_are_those_of_one_as_long_as_all():
         {"steal": 0.0, "run_delay": 0.2, "canary_s": 1.0},
         {"canary_s": 2.0},
     ]
-    assert altogether(told) == {"steal": 0.01, "run_delay": pytest.approx(0.15), "canary_s": 2.0}
-    assert altogether([None, None]) is None
+    assert combined(told) == {"steal": 0.01, "run_delay": pytest.approx(0.15), "canary_s": 2.0}
+    assert combined([None, None]) is None
 
 
 def test_the_usual_reading_is_the_lower_quartile_of_enough():
-    assert usual([1.0, 1.0, 1.6, 1.6]) is None
-    assert usual([0.9, 1.0, 1.6, 1.6, 1.6, 1.6, 1.6]) == 1.0
+    assert full_speed_canary([1.0, 1.0, 1.6, 1.6]) is None
+    assert full_speed_canary([0.9, 1.0, 1.6, 1.6, 1.6, 1.6, 1.6]) == 1.0
 
 
 def test_a_run_makes_passes_again_once_it_knows_the_usual_reading_and_stores_what_was_left_out(workers, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_worker_warms_up_before_its_first_sample_and_again_where_calls_are_sho
     monkeypatch.setattr(worker_module, "threads_set", lambda _: None)
     worker, calls = Worker("numpy_ref"), []
     worker.prepare(Problem(GOOD, source="noise"))
-    monkeypatch.setattr(worker, "_turn", lambda: calls.append("call"))
+    monkeypatch.setattr(worker, "_rotated_call", lambda: calls.append("call"))
     for loops, made_calls in ((1, 2 + 1), (1, 1), (4, 1 + 4)):
         calls.clear()
         worker.sample(loops)

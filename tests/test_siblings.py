@@ -8,7 +8,7 @@ from wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.measure.client import WorkerProcess
-from rnnbench.measure.disturbances import MAX_SIBLINGS, altogether, disturbing
+from rnnbench.measure.disturbances import MAX_SIBLINGS, combined, is_disturbed
 from rnnbench.measure.plan import Settings
 from rnnbench.results.rows import Failure, Time
 from rnnbench.selftests import siblings
@@ -55,13 +55,13 @@ def test_what_siblings_used_all_the_same_is_stored_and_disturbs(tmp_path, monkey
     monkeypatch.setattr(WorkerProcess, "stop", lambda _: None)
     found = siblings_of_the_reference(tmp_path, SPINS)
     assert all(used > MAX_SIBLINGS for used in found)
-    assert all(disturbing({"siblings": used}, 1.0) for used in found)
+    assert all(is_disturbed({"siblings": used}, 1.0) for used in found)
 
 
 def test_the_limit_is_one_hundredth_of_a_processor():
-    assert not disturbing({"siblings": 0.0099}, 1.0)
-    assert disturbing({"siblings": 0.0101}, 1.0)
-    assert altogether([{"siblings": 0.0}, {"siblings": 0.5}]) == {"siblings": 0.25}
+    assert not is_disturbed({"siblings": 0.0099}, 1.0)
+    assert is_disturbed({"siblings": 0.0101}, 1.0)
+    assert combined([{"siblings": 0.0}, {"siblings": 0.5}]) == {"siblings": 0.25}
 
 
 def test_all_go_on_where_asking_one_of_them_failed(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rnnbench.check.comparing import Finding
 from rnnbench.check.shrinking import Smallest
 from rnnbench.processes import worker_process
-from rnnbench.processes.environment import surroundings
+from rnnbench.processes.environment import worker_environment
 
 
 class WorkerProcess(worker_process.WorkerProcess):
@@ -22,4 +22,4 @@ class WorkerProcess(worker_process.WorkerProcess):
     }
 
     def __init__(self, backend: str, env: Iterable[str] = ()) -> None:
-        super().__init__("rnnbench.check.worker", backend, surroundings(env=env))
+        super().__init__("rnnbench.check.worker", backend, worker_environment(env=env))

@@ -1,1 +1,1 @@
-"""Measure how fast backends are, in processes of their own."""
+"""Measure how fast backends are, each in its own process."""

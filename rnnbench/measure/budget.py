@@ -1,4 +1,4 @@
-"""What a run would take, before anything is measured: seconds and bytes of each case, and which cases fit a time."""
+"""Estimate the time and memory of a run before it starts, and drop cases that do not fit a time budget."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,25 @@ from rnnbench.suite.estimate import estimate
 from rnnbench.text import duration, printable
 
 RATE = 5e9
-"""Operations per second of a backend that no stored result tells about: a small network on one core."""
+"""Assumed FLOP/s of a backend without stored results: a small network on one core."""
 
 DEVICE_RATE = 1e12
-"""The same of one on another device than the CPU: a recurrence leaves most of a GPU idle."""
+"""Assumed FLOP/s of a backend on a GPU, which a recurrence leaves mostly idle."""
 
 REFERENCE_RATE = 1e9
-"""Operations per second of the reference, a loop in float64."""
+"""Assumed FLOP/s of the reference, a loop in float64."""
 
-MIN_CALL_SECONDS = 2e-5  # seconds, however few the operations
-HANDLING = 0.02  # seconds of a request for a case: weights, inputs, comparison with the reference
-START = 2.0  # seconds in which the processes of a round start
+MIN_CALL_SECONDS = 2e-5  # lower bound of an estimate
+CASE_OVERHEAD = 0.02  # seconds per case and backend: weights, inputs, comparison with the reference
+START = 2.0  # seconds until the processes of a round have started
 CALLS_TO_CHECK, CALLS_TO_WARM_UP, CALLS_FOR_MEMORY = 2, 2, 2
 
 
 class Cost(NamedTuple):
-    """What one case takes on all its backends: seconds of a round and of what is done once, and bytes of one network."""
+    """The estimated cost of one case on all its backends.
+
+    ``round``: seconds per round.  ``once``: seconds of work done once per run.  ``memory``: bytes of one network.
+    """
 
     case: Case
     backends: tuple[str, ...]
@@ -39,7 +42,10 @@ class Cost(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What a run takes; ``known`` of ``calls`` (case, backend) pairs come from stored results, the others from a rate."""
+    """The estimated cost of a run.
+
+    Of its ``calls`` (case, backend) pairs ``known`` come from stored results, the others from an assumed rate.
+    """
 
     costs: list[Cost]
     known: int
@@ -51,8 +57,8 @@ class Budget(NamedTuple):
 
 
 def budget(plan: Plan, stored: Measurements) -> Budget:
-    """Estimate every case of a plan from results of this machine where they serve, else from a stated rate."""
-    plan = plan.asked()
+    """Estimate every case of a plan, from stored results of this machine where possible, else from an assumed rate."""
+    plan = plan.with_capabilities()
     costs, known, calls = [], 0, 0
     for case in plan.run.cases:
         names = tuple(name for name in plan.names if _takes_part(plan, name, case))
@@ -65,7 +71,7 @@ def budget(plan: Plan, stored: Measurements) -> Budget:
 
 
 def alone(cases: Sequence[Case], settings: Settings) -> Budget:
-    """What cases take on one backend that runs at the stated rate, without asking any backend or stored result."""
+    """Estimate cases on one backend at the assumed rate, without backends or stored results."""
     costs = []
     for case in cases:
         least = estimate(case)
@@ -81,35 +87,38 @@ def _rate(plan: Plan, name: str) -> float:
 def _takes_part(plan: Plan, name: str, case: Case) -> bool:
     if case.threads > plan.run.environment["cores"]:
         return False
-    said = plan.answers[name]
-    return not said.absent and case not in said.refusals
+    capabilities = plan.capabilities[name]
+    return not capabilities.failure and case not in capabilities.refusals
 
 
 def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
     rounds, fastest = 0.0, min(seconds.values(), default=1.0)
-    for one in seconds.values():
-        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, MAX_SAMPLE_SECONDS / one))))
+    for call in seconds.values():
+        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, MAX_SAMPLE_SECONDS / call))))
         calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
-        rounds += calls * one + HANDLING
-    once = sum(CALLS_FOR_MEMORY * one + HANDLING for one in seconds.values()) + flops / REFERENCE_RATE
+        rounds += calls * call + CASE_OVERHEAD
+    once = sum(CALLS_FOR_MEMORY * call + CASE_OVERHEAD for call in seconds.values()) + flops / REFERENCE_RATE
     return Cost(case, tuple(seconds), rounds, once, memory)
 
 
 def fitting(whole: Budget, seconds: float, rounds: int) -> tuple[list[Case], list[Cost]]:
-    """The cases that are left, and those that were dropped, the most expensive first; raises ArgumentError for none left."""
+    """Drop the most expensive cases until a run fits ``seconds``; return the cases kept and the costs dropped.
+
+    Raises ArgumentError if no case fits.
+    """
     by_cost = sorted(whole.costs, key=lambda cost: cost.once + rounds * cost.round, reverse=True)
     for number in range(len(by_cost)):
-        left = whole._replace(costs=by_cost[number:])
-        if left.seconds(rounds) <= seconds:
+        kept = whole._replace(costs=by_cost[number:])
+        if kept.seconds(rounds) <= seconds:
             dropped = by_cost[:number]
-            gone = {cost.case for cost in dropped}
-            return [cost.case for cost in whole.costs if cost.case not in gone], dropped
-    least = whole._replace(costs=by_cost[-1:]).seconds(rounds)
-    raise ArgumentError(f"--fit is {duration_of(seconds)}; the cheapest case alone needs about {duration_of(least)}")
+            dropped_cases = {cost.case for cost in dropped}
+            return [cost.case for cost in whole.costs if cost.case not in dropped_cases], dropped
+    cheapest = whole._replace(costs=by_cost[-1:]).seconds(rounds)
+    raise ArgumentError(f"--fit is {duration_of(seconds)}; the cheapest case alone needs about {duration_of(cheapest)}")
 
 
 def duration_of(seconds: float) -> str:
-    """``3 h 20 min``, ``12 min``, ``40 s``."""
+    """Format a duration: ``3 h 20 min``, ``12 min``, ``40 s``."""
     if seconds < 120:
         return duration(round(seconds, 1))
     minutes = round(seconds / 60)
@@ -117,7 +126,7 @@ def duration_of(seconds: float) -> str:
 
 
 def described(plan: Plan, whole: Budget) -> list[str]:
-    """The lines of a dry run."""
+    """Return the lines that a dry run prints."""
     settings = plan.settings
     rounds = f"{settings.rounds}" if settings.most == settings.rounds else f"{settings.rounds} to {settings.most}"
     lines = [

@@ -1,4 +1,7 @@
-"""What backends say of themselves, asked in a process each: what one does there is its own answer, and loses no other's."""
+"""Ask backends for their facts and the cases they support, each in its own process.
+
+A backend that crashes or hangs therefore loses only its own answers.
+"""
 
 import os
 import threading
@@ -15,19 +18,20 @@ from rnnbench.processes.scratch import scratch_folder
 from rnnbench.processes.worker_process import WorkerFailure
 from rnnbench.suite.case import Case
 
-LOSSES = 3
-"""How often a backend may crash or hang over single cases before it is asked for no more."""
+MAX_LOSSES = 3
+"""Crashes and hangs over single cases after which a backend is not asked about further cases."""
 
 
-class Answers(NamedTuple):
-    """What one backend said: its ``info()`` with ``code`` and ``package``, a digest of its source and its package's version
-    where it is another's; or ``absent``, why there is none.
+class Capabilities(NamedTuple):
+    """The facts of one backend, and the cases that it refuses.
 
-    ``refusals``: for each case in which it takes no part "unsupported", "error", "crashed" or "timeout", and a sentence.
+    ``info``: its ``info()``, with ``code``, a digest of its source, and for a third-party backend ``package``, the version
+    of its package.  ``failure``: why there are no facts.
+    ``refusals``: for each refused case "unsupported", "error", "crashed" or "timeout", and a sentence.
     """
 
     info: Mapping[str, Any] = {}
-    absent: WorkerFailure | None = None
+    failure: WorkerFailure | None = None
     refusals: Mapping[Case, tuple[str, str]] = {}
 
 
@@ -39,10 +43,10 @@ def ask(
     time_limit: float | None = None,
     env: Iterable[str] = (),
     processors: str | None = None,
-) -> dict[str, Answers]:
-    """Ask each backend for ``info()`` and, of each case, whether it takes part; as many at once as there are processors.
+) -> dict[str, Capabilities]:
+    """Ask each backend for its facts and which of ``cases`` it supports; one backend per processor at a time.
 
-    ``time_limit``: seconds for each answer, the first one with the import (default: START_LIMIT).
+    ``time_limit``: seconds per answer; the first answer includes the import (default: START_LIMIT).
     """
     limit = time_limit or START_LIMIT
     names = list(dict.fromkeys(backends))
@@ -58,77 +62,80 @@ def ask(
             return process
 
         try:
-            found = pool.map(lambda name: _asked(lambda: start(name), _package(name), cases, limit), names)
+            found = pool.map(lambda name: _ask_one(lambda: start(name), _package(name), cases, limit), names)
             return dict(zip(names, found, strict=True))
         finally:
             ending.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in started:
-                process.kill()  # so that no thread waits for an answer any longer
+                process.kill()  # so that no thread goes on waiting for an answer
 
 
-def described(said: Answers) -> str:
-    """One line: the facts, or why there are none."""
-    return (
-        f"unavailable: {words(said.absent)}" if said.absent else ", ".join(f"{key} {value}" for key, value in said.info.items())
-    )
+def described(capabilities: Capabilities) -> str:
+    """Format the facts of a backend, or why there are none, on one line."""
+    if capabilities.failure:
+        return f"unavailable: {failure_text(capabilities.failure)}"
+    return ", ".join(f"{key} {value}" for key, value in capabilities.info.items())
 
 
-def kind_of(said: Answers) -> str:
-    """The error that a backend raised when it was loaded, by its name; "" for none, or none that an answer tells."""
-    return str(said.absent).partition(": ")[0] if said.absent and said.absent.reason == "error" else ""
+def error_name(capabilities: Capabilities) -> str:
+    """Return the class name of the error that loading the backend raised; "" if it raised none."""
+    failure = capabilities.failure
+    return str(failure).partition(": ")[0] if failure and failure.reason == "error" else ""
 
 
-def words(failure: WorkerFailure | None) -> str:
-    """What became of a backend, without the name of an error that says nothing more."""
+def failure_text(failure: WorkerFailure | None) -> str:
+    """Return a failure's message on one line, without the error's name where the name adds nothing."""
     text = " ".join(str(failure or "").split())
-    kind, _, rest = text.partition(": ")
-    return rest if kind in ("BackendUnavailable", "BackendBroken", "UnknownBackend") else text
+    name, _, message = text.partition(": ")
+    return message if name in ("BackendUnavailable", "BackendBroken", "UnknownBackend") else text
 
 
-def _asked(start: Callable[[], WorkerProcess], package: dict[str, str], cases: Sequence[Case], limit: float) -> Answers:
-    """Start a process, and ask it; where the question for all cases loses it, ask for each of them alone."""
+def _ask_one(start: Callable[[], WorkerProcess], package: dict[str, str], cases: Sequence[Case], limit: float) -> Capabilities:
+    """Ask one backend about all cases at once; if that kills its process, ask about each case alone."""
     process = start()
     try:
         info = process.greeting(limit) | package
         info |= {"code": code} if (code := process.ask("code", limit)) else {}
     except WorkerFailure as failure:
-        return Answers(absent=failure)
+        return Capabilities(failure=failure)
     else:
         try:
-            refusals = _supports(process, cases, limit) if cases else []
+            refusals = _refusals(process, cases, limit) if cases else []
         except WorkerFailure:
-            refusals = list(_one_by_one(start, cases, limit))
-        return Answers(info, None, {case: told for case, told in zip(cases, refusals, strict=True) if told})
+            refusals = list(_refusals_one_by_one(start, cases, limit))
+        return Capabilities(info, None, {case: refusal for case, refusal in zip(cases, refusals, strict=True) if refusal})
     finally:
         process.end()
 
 
 def _package(name: str) -> dict[str, str]:
-    """The version of the package that registers a backend, where that is another's."""
+    """Return the version of the package that registers a third-party backend; empty for rnnbench's own."""
     entry = registered(GROUP, PEERS, CHOOSERS).get(name)
     if entry is None or entry.dist is None or entry.dist.name == "rnnbench":
         return {}
     return {"package": f"{entry.dist.name} {entry.dist.version}"}
 
 
-def _supports(process: WorkerProcess, cases: Sequence[Case], limit: float) -> list[tuple[str, str] | None]:
+def _refusals(process: WorkerProcess, cases: Sequence[Case], limit: float) -> list[tuple[str, str] | None]:
     return process.ask("supports", limit, cases=msgspec.to_builtins(cases))
 
 
-def _one_by_one(start: Callable[[], WorkerProcess], cases: Sequence[Case], limit: float) -> Iterator[tuple[str, str] | None]:
-    process, lost = None, 0
+def _refusals_one_by_one(
+    start: Callable[[], WorkerProcess], cases: Sequence[Case], limit: float
+) -> Iterator[tuple[str, str] | None]:
+    process, losses = None, 0
     for case in cases:
-        if lost == LOSSES:
-            yield "error", f"not asked whether it takes part: crashed or hung {LOSSES} times when it was"
+        if losses == MAX_LOSSES:
+            yield "error", f"not asked whether it takes part: crashed or hung {MAX_LOSSES} times when it was"
             continue
         try:
             if process is None:
                 process = start()
                 process.greeting(limit)
-            yield _supports(process, [case], limit)[0]
+            yield _refusals(process, [case], limit)[0]
         except WorkerFailure as failure:
-            lost += 1
+            losses += 1
             process = None
             yield failure.reason, f"{failure}, asked whether it takes part"
     if process is not None:
@@ -136,5 +143,5 @@ def _one_by_one(start: Callable[[], WorkerProcess], cases: Sequence[Case], limit
 
 
 def missing_file(name: str) -> bool:
-    """Whether a name is the path of a module that is not there."""
+    """Tell whether a name is the path of a module that does not exist."""
     return name.endswith(".py") and not Path(name).is_file()

@@ -1,4 +1,4 @@
-"""The process that measures one backend: what it is asked and answers, and how many threads it has."""
+"""The client side of a worker process that measures one backend."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,17 +9,17 @@ import msgspec
 
 from rnnbench.measure.affinity import on_processors
 from rnnbench.processes import worker_process
-from rnnbench.processes.environment import surroundings
+from rnnbench.processes.environment import worker_environment
 
 START_LIMIT = 120.0
-"""Seconds that a worker may take to import its libraries."""
+"""Time limit for a worker to import its libraries, in seconds."""
 
 Refusal = tuple[Literal["unsupported", "error"], str]
-"""Why a backend does not take part in a case: its own reason, or the words of what it raised when it was asked."""
+"""Why a backend refuses a case: its own reason, or the message of the error that it raised."""
 
 
 class StartUp(TypedDict):
-    """Seconds of import, load and first call."""
+    """Durations of import, load and first call, in seconds."""
 
     import_s: float
     load_s: float
@@ -27,7 +27,10 @@ class StartUp(TypedDict):
 
 
 class Sampled(TypedDict):
-    """Seconds per call of each sample, also by the clock of a device where the backend has one, and what the machine did."""
+    """Samples in seconds per call, and the disturbances during them.
+
+    ``device_samples``: timed by the device's clock, if the backend has a device timer.
+    """
 
     samples: list[Annotated[float, msgspec.Meta(gt=0)]]
     device_samples: NotRequired[list[Annotated[float, msgspec.Meta(ge=0)]]]
@@ -35,10 +38,11 @@ class Sampled(TypedDict):
 
 
 class WorkerProcess(worker_process.WorkerProcess):
-    """One backend with a fixed number of threads and the caches of its compilers in a folder.
+    """A worker process that runs one backend with a fixed number of threads.
 
-    ``code``: a folder whose package rnnbench it imports instead of the installed one.  ``processors``: a list such as
-    ``0,2-3``; None for those of this process.  ``env``: variables that it sees besides the usual ones.
+    ``jit_cache``: folder of the compilers' caches.  ``code``: folder to import rnnbench from; None for the installed one.
+    ``processors``: a list such as ``0,2-3``; None for those of this process.  ``env``: names of further environment
+    variables to pass on.
     """
 
     answers: ClassVar[Mapping[str, Any]] = {
@@ -47,8 +51,7 @@ class WorkerProcess(worker_process.WorkerProcess):
         "prepare": StartUp,
         "gate": list[tuple[str, float | None, float, str | None]],
         "calibrate": float,
-        "sample": Sampled
-        | list[Annotated[float, msgspec.Meta(gt=0)]],  # the samples alone: of a worker that runs the code of an older commit
+        "sample": Sampled | list[Annotated[float, msgspec.Meta(gt=0)]],  # a worker of an older commit: samples only
         "memory": int,
         "expect": None,
     }
@@ -62,12 +65,12 @@ class WorkerProcess(worker_process.WorkerProcess):
         processors: str | None = None,
         env: Iterable[str] = (),
     ) -> None:
-        environment = surroundings(threads, env)
+        environment = worker_environment(threads, env)
         environment["NUMBA_CACHE_DIR"] = str(jit_cache / "numba")
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(jit_cache / "torchinductor")
         environment["JAX_COMPILATION_CACHE_DIR"] = str(jit_cache / "jax")
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # it takes most of a GPU's memory, which others work in too
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # other workers share the GPU's memory
         if code is not None:
             environment["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
         with on_processors(processors):

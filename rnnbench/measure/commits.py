@@ -1,8 +1,8 @@
-"""Two commits measured in one run: what a backend gained or lost, with the machine's state shared by both.
+"""Measure a backend of two commits in one run, so that both share the state of the machine.
 
-The code of each commit is unpacked into a folder of its own, which the commit's worker processes find first on their
-PYTHONPATH.  Both use the interpreter and the libraries of this environment, so that nothing but rnnbench differs, and
-nothing is built or fetched.  A worker is the commit's own: it has to answer the requests of this version.
+Each commit is unpacked into its own folder, which comes first on the PYTHONPATH of its workers.  Both use the interpreter
+and libraries of this environment: only rnnbench differs, and nothing is built or downloaded.  Each commit runs its own
+worker code, which must answer the requests of this version.
 """
 
 import io
@@ -30,9 +30,9 @@ def measure_commits(
     progress: Progress,
     command: Sequence[str],
 ) -> tuple[Path, list[str]]:
-    """Measure a backend of two revisions of the git checkout that is the current folder, in one run.
+    """Measure a backend at two revisions of the git checkout in the current folder.
 
-    Gives the results file and the two names in it, ``BACKEND@COMMIT``; raises ArgumentError.
+    Returns the results file and the two names in it, ``BACKEND@COMMIT``.  Raises ArgumentError.
     """
     commits = [_commit(revision) for revision in revisions]
     if commits[0] == commits[1]:
@@ -48,21 +48,21 @@ def measure_commits(
 
 
 def unpack(commit: str, folder: Path) -> Path:
-    """Lay out a commit of rnnbench in ``folder`` as an installation would; gives the folder to import it from."""
+    """Lay out a commit of rnnbench in ``folder`` like an installation; return the folder to import it from."""
     source, site = folder / "source", folder / "site"
     with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", commit))) as archive:
         archive.extractall(source, filter="data")
     project = _project(source / "pyproject.toml", commit)
-    places = project["tool"]["setuptools"]["package-dir"]
-    for package in sorted(places):  # a package before those within it
-        shutil.copytree(source / places[package], site.joinpath(*package.split(".")))
-    facts = site / "rnnbench-0.dist-info"  # before the installed one: the commit has its own list of backends
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: rnnbench\nVersion: 0\n")
+    package_folders = project["tool"]["setuptools"]["package-dir"]
+    for package in sorted(package_folders):  # a package before its subpackages
+        shutil.copytree(source / package_folders[package], site.joinpath(*package.split(".")))
+    metadata = site / "rnnbench-0.dist-info"  # found before the installed one: a commit has its own backends
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rnnbench\nVersion: 0\n")
     lines = []
-    for group, named in project["project"]["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]
-    (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    for group, entries in project["project"]["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
     return site
 
 

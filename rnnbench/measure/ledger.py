@@ -1,4 +1,4 @@
-"""What a run knows: the facts that its results file holds, of this process and of those before it."""
+"""The state of a run: the facts in its results file, from this process and from earlier ones that it resumes."""
 
 from bisect import insort
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnbench.measure.plan import Plan
 from rnnbench.measure.stopping import RoundHistory
-from rnnbench.measure.worker_pool import use_of
+from rnnbench.measure.worker_pool import compile_key
 from rnnbench.results.rows import Failure, Gate, Memory, Row, Startup, Time, Truncation
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
@@ -16,10 +16,10 @@ Key = tuple[Case, str]
 
 
 class Ledger:
-    """The facts of a plan's results file; every new one is stored before it is known.
+    """The facts of a plan's results file; each new fact is stored before it counts.
 
-    ``gated`` passed the gate, ``refused`` did not (that row comes before the one of the failure); ``canaries`` are seconds,
-    sorted, by the number of threads: with more of them the clock may be lower.
+    ``gated``: pairs that passed the gate.  ``refused``: pairs that did not; their gate row precedes the failure's row.
+    ``canaries``: sorted canary seconds by number of threads, as the clock may be lower with more threads.
     """
 
     def __init__(self, plan: Plan, writer: Writer) -> None:
@@ -34,26 +34,26 @@ class Ledger:
         self.loops: dict[Key, int] = {}
         self.canaries: dict[int, list[float]] = {}
         self.history = RoundHistory()
-        self.started_up = {  # told before this process, by threads and round
-            (use_of(row.backend, row.case), row.case.threads, row.round) for row in plan.stored if isinstance(row, Startup)
+        self.known_startups = {  # stored by earlier processes
+            (compile_key(row.backend, row.case), row.case.threads, row.round) for row in plan.stored if isinstance(row, Startup)
         }
         self._disturbed: set[tuple[Case, str, int]] = set()
-        self._take_in(plan.stored)
+        self._record(plan.stored)
 
     def append(self, *rows: Row) -> None:
-        """Store rows, which are on disk when this returns."""
+        """Store rows; they are on disk when this returns."""
         self._writer.append_all(rows)
-        self._take_in(rows)
+        self._record(rows)
 
-    def open(self, case: Case, names: Iterable[str]) -> list[str]:
-        """The backends that have not failed on a case."""
+    def not_failed(self, case: Case, names: Iterable[str]) -> list[str]:
+        """Return the backends that have not failed on a case."""
         return [name for name in names if (case, name) not in self.failed]
 
     def untimed(self, case: Case, names: Iterable[str], number: int) -> list[str]:
-        """The backends that have yet to time a case in a round, or to do so once more."""
-        return [name for name in self.open(case, names) if (case, name, number) not in self.timed]
+        """Return the backends that have yet to time a case in a round, or to repeat it."""
+        return [name for name in self.not_failed(case, names) if (case, name, number) not in self.timed]
 
-    def _take_in(self, rows: Iterable[Any]) -> None:
+    def _record(self, rows: Iterable[Any]) -> None:
         for row in rows:
             match row:
                 case Failure():
@@ -61,16 +61,16 @@ class Ledger:
                 case Gate():
                     (self.gated if row.passed else self.refused).add((row.case, row.backend))
                 case Time():
-                    self._take_in_time(row)
+                    self._record_time(row)
                 case Memory():
                     self.memory.add((row.case, row.backend))
                 case Truncation():
                     self.truncated.add(row.case)
 
-    def _take_in_time(self, row: Time) -> None:
+    def _record_time(self, row: Time) -> None:
         key = (row.case, row.backend, row.round)
         if row.disturbed and key not in self._disturbed and self._repeats:
-            self._disturbed.add(key)  # to be measured once more
+            self._disturbed.add(key)  # to be repeated
         else:
             self.timed.add(key)
         if row.events and "canary_s" in row.events:

@@ -1,4 +1,4 @@
-"""Peak resident memory of a call, as the kernel counts it; on Linux with glibc alone."""
+"""Peak resident memory of a call, as the kernel counts it; Linux with glibc only."""
 
 import ctypes
 import gc
@@ -11,12 +11,12 @@ _RESET_PEAK = "5"
 
 
 def measurable() -> bool:
-    """Whether this system keeps a peak that can be reset, and an allocator that gives back what was freed."""
+    """Tell whether the kernel's peak can be reset and the allocator returns freed memory to the system."""
     return _CLEAR_REFS.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def peak_above(call: Callable[[], object]) -> int:
-    """Bytes by which the resident memory of this process rose above its present one, at most, during ``call``."""
+    """Return the peak rise of this process's resident memory during ``call``, in bytes."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     _CLEAR_REFS.write_text(_RESET_PEAK)

@@ -1,8 +1,8 @@
-"""The run: rounds of fresh workers, each case gated before it is timed, the facts of a case stored before the next.
+"""Run a plan: rounds of fresh workers; each case is gated before it is timed, and stored before the next one.
 
-What is known stands in ``ledger``, what comes next in ``schedule``, and ``round`` measures.  The first round starts with an
-empty JIT cache and holds the gate; later ones load compiled code.  At the end of a round the cases that the machine disturbed
-are measured once more, until that was in vain three times on end; a quick run repeats nothing.
+``ledger`` holds what is known, ``schedule`` decides what comes next, and ``round`` measures.  The first round starts with an
+empty JIT cache; later ones load compiled code.  At the end of a round, cases that the machine disturbed are repeated until
+three repeats in a row were disturbed too; a quick run repeats nothing.
 """
 
 import datetime
@@ -15,21 +15,21 @@ from rnnbench.measure.expectations import write_references
 from rnnbench.measure.ledger import Ledger
 from rnnbench.measure.memory import measurable
 from rnnbench.measure.plan import Plan
-from rnnbench.measure.round import Round, Spent, asked
+from rnnbench.measure.round import Round, TimeSpent, ask_and_store_failure
 from rnnbench.measure.schedule import Schedule
-from rnnbench.measure.worker_pool import Use, Workers
+from rnnbench.measure.worker_pool import CompileKey, WorkerPool
 from rnnbench.processes.scratch import scratch_folder
 from rnnbench.results.rows import End, Failure, Memory, Truncation
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
 
 Progress = Callable[[int, int, str], None]
-"""Told how many units of work are done, how many there are, and what is next."""
+"""Callback with the units of work done, their total, and a description of the next one."""
 
 
 def run(plan: Plan, writer: Writer, progress: Progress) -> None:
-    """Carry out a plan, appending every row to ``writer``; on KeyboardInterrupt what is stored stays and says so."""
-    ledger, spent, started = Ledger(plan, writer), Spent(), time.monotonic()
+    """Carry out a plan, appending every row to ``writer``; a KeyboardInterrupt is recorded in the file."""
+    ledger, spent, started = Ledger(plan, writer), TimeSpent(), time.monotonic()
 
     def end(interrupted: bool) -> End:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -45,19 +45,19 @@ def run(plan: Plan, writer: Writer, progress: Progress) -> None:
 
 
 def run_into_new_file(plan: Plan, progress: Progress) -> None:
-    """Carry out a plan that does not go on with another run, in a results file of its own."""
+    """Carry out a new plan, in a new results file."""
     with Writer(plan.path) as writer:
         writer.append(plan.run)
         run(plan, writer, progress)
 
 
 class _Run:
-    """The steps of a run, and how much of it is done."""
+    """The steps of a run, and its progress."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, spent: Spent, scratch: Path, progress: Progress) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, spent: TimeSpent, scratch: Path, progress: Progress) -> None:
         self._plan, self._ledger, self._spent, self._scratch = plan, ledger, spent, scratch
         self._schedule = Schedule(plan, ledger)
-        self._compiled: set[Use] = set()  # what this process's JIT cache holds
+        self._compiled: set[CompileKey] = set()  # code in this process's JIT cache
         self._tell = progress
         self._done, self._total = 0, len(plan.run.cases) * (plan.settings.rounds + 1)
 
@@ -75,18 +75,18 @@ class _Run:
             self._measure_memory(cases)
 
     def _refuse(self) -> None:
-        """Store, of all cases at once, in which of them a backend takes no part."""
+        """Store which cases each backend refuses, in one write."""
         refused: list[Failure] = []
-        for name, said in self._plan.asked().answers.items():
+        for name, capabilities in self._plan.with_capabilities().capabilities.items():
             for case in self._plan.run.cases:
                 if (case, name) in self._ledger.failed or name not in self._plan.names:
                     continue
-                if said.absent:
-                    refused.append(Failure(case, name, "load", said.absent.reason, str(said.absent)))  # type: ignore[arg-type]
+                if failure := capabilities.failure:
+                    refused.append(Failure(case, name, "load", failure.reason, str(failure)))  # type: ignore[arg-type]
                 elif reason := self._too_many_threads(case):
                     refused.append(Failure(case, name, "load", "unsupported", reason))
-                elif case in said.refusals:
-                    reason, message = said.refusals[case]
+                elif case in capabilities.refusals:
+                    reason, message = capabilities.refusals[case]
                     refused.append(Failure(case, name, "load", reason, message))  # type: ignore[arg-type]
         if refused:
             self._ledger.append(*refused)
@@ -96,7 +96,7 @@ class _Run:
         return f"the case asks for {case.threads} threads; workers have {cores} cores here" if case.threads > cores else None
 
     def _write_references(self) -> None:
-        """Compute what the gate needs, for each case that some backend has yet to be timed on."""
+        """Compute the reference of each case that some backend has yet to be timed on."""
         settings, started = self._plan.settings, time.monotonic()
         todo = self._schedule.to_check()
         self._progress(f"computing the reference of {len(todo)} cases")
@@ -114,18 +114,18 @@ class _Run:
             self._done += len(cases)
             return
         with self._workers(cases[0].threads) as workers:
-            one = Round(number, self._plan.settings, self._ledger, workers, self._compiled, self._scratch, self._spent)
+            current = Round(number, self._plan.settings, self._ledger, workers, self._compiled, self._scratch, self._spent)
             for case in cases:
                 self._progress(f"round {number + 1}: {case.label()}")
-                one.measure(case, self._schedule.untimed(case, number))
+                current.measure(case, self._schedule.untimed(case, number))
                 self._done += 1
-            vain = 0
+            vain = 0  # disturbed repeats in a row
             for case in cases:
-                if vain == self._plan.settings.vain_repeats:  # no event: it is the state of the machine
+                if vain == self._plan.settings.vain_repeats:  # a permanent disturbance
                     break
                 if names := self._schedule.untimed(case, number):
                     self._progress(f"round {number + 1} again: {case.label()}")
-                    vain = vain + 1 if one.measure(case, names) else 0
+                    vain = vain + 1 if current.measure(case, names) else 0
 
     def _measure_memory(self, cases: list[Case]) -> None:
         with self._workers(cases[0].threads) as workers:
@@ -133,10 +133,12 @@ class _Run:
                 self._progress(f"memory: {case.label()}")
                 settings = self._plan.settings
                 problem = settings.problem(case)
-                for name in self._ledger.open(case, self._plan.names):
+                for name in self._ledger.not_failed(case, self._plan.names):
                     if (case, name) in self._ledger.memory:
                         continue
-                    peak = asked(self._ledger, workers, settings, name, case, "memory", None, "memory", problem=problem)
+                    peak = ask_and_store_failure(
+                        self._ledger, workers, settings, name, case, "memory", None, "memory", problem=problem
+                    )
                     if peak is not None:
                         self._ledger.append(Memory(case, name, peak))
                 self._done += 1
@@ -145,8 +147,8 @@ class _Run:
         self._tell(self._done, self._total, what)
 
     @contextmanager
-    def _workers(self, threads: int) -> Iterator[Workers]:
-        workers = Workers(self._plan, threads, self._scratch / "jit")
+    def _workers(self, threads: int) -> Iterator[WorkerPool]:
+        workers = WorkerPool(self._plan, threads, self._scratch / "jit")
         try:
             workers.start()
             yield workers

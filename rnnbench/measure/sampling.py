@@ -1,9 +1,9 @@
-"""Passes: in each one every backend takes one sample of a case, between two readings of a canary.
+"""Passes: in each pass every backend takes one sample of a case, between two readings of a canary.
 
-The samples of a pass lie milliseconds apart, so what the machine does for longer is in all of them and not in their ratios.
-A core that another machine uses too, or whose clock falls, is slower for milliseconds or for minutes, and no counter tells
-it.  A fixed piece of work before and after each sample does: passes in which a core was slow are made again at once; what
-lasts is left to the end of the round.
+The samples of a pass lie milliseconds apart, so a longer disturbance affects all of them and cancels in their ratios.  A core
+that another machine shares, or whose clock rate drops, is slower for milliseconds or minutes, and no counter shows it.  The
+canary, a fixed piece of work before and after each sample, does.  Passes with a slow canary are repeated at once; lasting
+disturbances are left to the end of the round.
 """
 
 import hashlib
@@ -13,21 +13,24 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 MAX_REPEATS = 2
-"""So many times as many passes are made as asked for, at most: each takes the time of all backends."""
+"""Upper bound of the passes made, as a multiple of those requested."""
 
 MAX_SAMPLE_SECONDS = 0.5
-"""Seconds of a sample of several calls, however many the fastest backend needs, or says that it does."""
+"""Longest sample of several calls, in seconds, however many calls the fastest backend needs."""
 
 MAX_REPEAT_SECONDS = 0.25
-"""Seconds of all samples of a pass.  Of longer ones the readings say little, bursts are a part of them, and they take long."""
+"""Longest pass that is repeated, in seconds summed over its samples.
 
-_ITERATIONS = 1000  # a fifth of a millisecond
+Canary readings say little about a longer pass, and repeating it takes long.
+"""
+
+_ITERATIONS = 1000  # about 0.2 ms
 
 
 class Sample(NamedTuple):
-    """Seconds of one sample of a backend, per call of ``loops``, and what the machine did meanwhile, where its worker tells.
+    """One sample of a backend: seconds per call, the mean of ``loops`` calls, and the events during it.
 
-    ``device``: seconds per call of as many calls more, by the clock of the backend's device, where it offers a timer.
+    ``device``: seconds per call of another ``loops`` calls by the device's clock; None without a device timer.
     """
 
     seconds: float
@@ -37,52 +40,51 @@ class Sample(NamedTuple):
 
     @property
     def canary(self) -> float | None:
-        """Seconds of the slower one of the readings beside it."""
+        """The slower canary reading beside this sample, in seconds."""
         return (self.events or {}).get("canary_s")
 
 
 Pass = Mapping[str, Sample]
-"""By backend, without those that failed."""
+"""Samples by backend, without failed backends."""
 
 
 class Passes(NamedTuple):
-    """The passes that count and those that do not, each in the order in which they were made."""
+    """The passes that count and those that do not, each in the order of measurement."""
 
     kept: list[Pass]
     left_out: list[Pass]
 
 
-def made(make: Callable[[int], Pass], count: int, limit: float | None) -> Passes:
-    """``count`` passes with no reading above ``limit`` seconds, as far as they come; None: there is no limit yet.
+def take_passes(take: Callable[[int], Pass], count: int, limit: float | None) -> Passes:
+    """Take passes until ``count`` of them have no canary reading above ``limit`` seconds; None means no limit yet.
 
-    ``make`` makes the pass of that number.  Where the first ``count`` all have a reading
-    above the limit none is made again.  A pass with a backend of which there is no reading is as good as any: to choose
-    by the readings of the others would favour these.
+    ``take`` takes the pass of the given number.  If the first ``count`` passes are all slow, none is repeated.  A pass in
+    which a backend has no reading counts as quiet: the readings of the others would favour those backends.
     """
-    most = math.inf if limit is None else limit
-    found: list[Pass] = []
-    while _more(found, count, most):
-        found.append(make(len(found)))
-    slow = [_slow(one, most) for one in found]
-    chosen = sorted(sorted(range(len(found)), key=slow.__getitem__)[:count])
-    return Passes([found[n] for n in chosen], [one for n, one in enumerate(found) if n not in chosen])
+    slowest = math.inf if limit is None else limit
+    passes: list[Pass] = []
+    while _needs_more(passes, count, slowest):
+        passes.append(take(len(passes)))
+    slow = [_is_slow(samples, slowest) for samples in passes]
+    chosen = sorted(sorted(range(len(passes)), key=slow.__getitem__)[:count])
+    return Passes([passes[n] for n in chosen], [samples for n, samples in enumerate(passes) if n not in chosen])
 
 
-def _more(found: list[Pass], count: int, most: float) -> bool:
-    if len(found) < count:
+def _needs_more(passes: list[Pass], count: int, limit: float) -> bool:
+    if len(passes) < count:
         return True
-    quiet = sum(not _slow(one, most) for one in found)
-    lasted = sum(sample.seconds * sample.loops for sample in found[-1].values())
-    return 0 < quiet < count and len(found) < MAX_REPEATS * count and lasted <= MAX_REPEAT_SECONDS
+    quiet = sum(not _is_slow(samples, limit) for samples in passes)
+    duration = sum(sample.seconds * sample.loops for sample in passes[-1].values())
+    return 0 < quiet < count and len(passes) < MAX_REPEATS * count and duration <= MAX_REPEAT_SECONDS
 
 
-def _slow(one: Pass, most: float) -> bool:
-    readings = [sample.canary for sample in one.values()]
-    return None not in readings and any(reading > most for reading in readings if reading is not None)
+def _is_slow(samples: Pass, limit: float) -> bool:
+    readings = [sample.canary for sample in samples.values()]
+    return None not in readings and any(reading > limit for reading in readings if reading is not None)
 
 
 def canary() -> float:
-    """Seconds of a fixed piece of work within a core's registers, the least of three: they follow the core's speed."""
+    """Time a fixed piece of work within a core's registers; return the shortest of three times, in seconds."""
     seconds = []
     for _ in range(3):
         started = time.perf_counter()

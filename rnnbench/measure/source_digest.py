@@ -1,4 +1,4 @@
-"""Which source a backend that is not this package's own was loaded from, as a digest: does a run go on with the same?"""
+"""A digest of a third-party backend's source, so that a run resumes only with the same code."""
 
 import hashlib
 import sys
@@ -11,10 +11,10 @@ INSTALLED = {"site-packages", "dist-packages"}
 
 
 def code_digest(module: Any) -> str | None:
-    """A digest of a module's source with that of its neighbours, as far as they are loaded; None for this package's own.
+    """Return a digest of a module's source and of its loaded neighbours; None for a module of rnnbench.
 
-    Neighbours: of a file what lies in its folder and below and is not installed there; of a package's module all of the
-    package.
+    The neighbours of a file are the modules in its folder and below, except installed packages; those of a package's module
+    are the whole package.
     """
     if module.__name__.startswith("rnnbench.") or not module.__file__:
         return None
@@ -33,7 +33,7 @@ def _sources(module: Any) -> set[tuple[bytes, bytes]]:
         path = Path(file).resolve() if isinstance(file, str) else None
         if path is None or path.suffix != ".py" or not path.is_file():
             continue
-        beside = path.is_relative_to(own.parent) and not INSTALLED & set(path.relative_to(own.parent).parts)
-        if name.partition(".")[0] == package if package else beside:
+        neighbour = path.is_relative_to(own.parent) and not INSTALLED & set(path.relative_to(own.parent).parts)
+        if name.partition(".")[0] == package if package else neighbour:
             found.add((name.encode(), path.read_bytes()))
     return found

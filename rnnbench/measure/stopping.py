@@ -1,4 +1,4 @@
-"""When a case has been measured in enough rounds."""
+"""Decide when a case has been measured in enough rounds."""
 
 import statistics
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from rnnbench.suite.case import Case
 
 
 class RoundHistory:
-    """The samples of each backend, in seconds per call, round by round, as they come in."""
+    """The samples of each backend by round, in seconds per call."""
 
     def __init__(self) -> None:
         self._samples: dict[Case, dict[str, dict[int, list[float]]]] = {}
 
     def add(self, row: Time) -> None:
-        """Take a row in; of two about one round the later one counts."""
+        """Add a row; it replaces an earlier one of the same round."""
         self._samples.setdefault(row.case, {}).setdefault(row.backend, {})[row.round] = row.samples
 
-    def asks_for(self, case: Case, number: int, settings: Settings, backends: Iterable[str]) -> bool:
-        """Whether a case is to be measured in round ``number``, judged by the rounds before that one.
+    def needs_round(self, case: Case, number: int, settings: Settings, backends: Iterable[str]) -> bool:
+        """Tell whether a case is to be measured in round ``number``, judged by the rounds before.
 
-        It is in the first ``settings.rounds``; then, up to ``settings.most_rounds``, while the ratio of one of
-        ``backends`` to the fastest of them is not known well enough (``statistics.enough``).  A backend alone has no ratio.
+        Every case is in the first ``settings.rounds``.  It stays, up to ``settings.most_rounds``, while the ratio of one of
+        ``backends`` to the fastest is not precise enough (``inference.enough``).  A single backend has no ratio.
         """
         if number < settings.rounds or number >= settings.most:
             return number < settings.rounds

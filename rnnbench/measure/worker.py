@@ -1,6 +1,7 @@
-"""The process that runs one backend: ``python -m rnnbench.measure.worker BACKEND REQUESTS REPLIES`` (two file descriptors).
+"""The worker process that runs one backend.
 
-How it is asked and answers is ``rnnbench.processes.worker_process``.
+``python -m rnnbench.measure.worker BACKEND REQUESTS REPLIES``, the last two file descriptors.  The protocol is that of
+``rnnbench.processes.worker_process``.
 """
 
 import functools
@@ -17,10 +18,10 @@ from rnnbench.check.comparing import compared
 from rnnbench.check.expected_files import load_expected, save_expected
 from rnnbench.check.problem import Prepared, Problem, called
 from rnnbench.check.tolerance import closed_form, window_cost
-from rnnbench.measure.affinity import strayed
+from rnnbench.measure.affinity import affinity_violation
 from rnnbench.measure.client import Refusal
 from rnnbench.measure.disturbances import Watch
-from rnnbench.measure.input_rotation import Turns
+from rnnbench.measure.input_rotation import InputRotation
 from rnnbench.measure.memory import peak_above
 from rnnbench.measure.sampling import canary
 from rnnbench.measure.source_digest import code_digest
@@ -34,7 +35,7 @@ WARM_UP_CALLS = 3
 
 
 class Worker:
-    """One backend in this process; each public method answers the request of its name."""
+    """One backend in this process; each public method answers the request of the same name."""
 
     def __init__(self, name: str) -> None:
         self._watch = Watch()
@@ -42,27 +43,28 @@ class Worker:
         self._backend = load_backend(name)
         self._import_seconds = time.perf_counter() - started
         gc.collect()
-        gc.freeze()  # what the libraries made stays; looking through it before every sample took longer than the sample
+        gc.freeze()  # else the libraries' objects are scanned before every sample, which takes longer than it
         self._prepared: Prepared | None = None
-        self._turns: Turns | None = None
-        self._sampled, self._busy, self._lasted = False, 0.0, 0.0  # seconds of processor and clock, over a case's samples
+        self._rotation: InputRotation | None = None
+        self._sampled = False
+        self._cpu_seconds = self._wall_seconds = 0.0  # over a case's samples
 
     def info(self) -> dict[str, Any]:
         return told(self._backend)
 
     def code(self) -> str | None:
-        """A digest of the backend's source; None for one of this package."""
+        """Return a digest of the backend's source; None for a backend of rnnbench."""
         return code_digest(self._backend)
 
     def supports(self, cases: list[Case]) -> list[Refusal | None]:
-        """Why the backend does not take part in each case; None where it does."""
+        """Return why the backend refuses each case; None for a supported one."""
         return [self._refusal(case) for case in cases]
 
     def prepare(self, problem: Problem) -> dict[str, float]:
-        """Load the network and call it once; seconds of import, load and first call."""
+        """Load the network and call it once; return the seconds of import, load and first call."""
         self._watch.look()
-        self._prepared, self._turns, self._sampled = None, None, False
-        self._busy = self._lasted = 0.0
+        self._prepared, self._rotation, self._sampled = None, None, False
+        self._cpu_seconds = self._wall_seconds = 0.0
         self._problem = problem
         inputs, params = problem.inputs(), problem.params()
         started = time.perf_counter()
@@ -77,54 +79,56 @@ class Worker:
         }
 
     def gate(self, problem: Problem, reference: str) -> list[tuple[Any, ...]]:
-        """Call the prepared network, the one that is timed, and compare every tensor with what ``expect`` wrote."""
+        """Call the prepared network, which is the one timed, and compare every tensor with the file that ``expect`` wrote."""
         findings = compared(called(self._ready(), problem), load_expected(Path(reference)), problem.case.dtype)
         return [(finding.tensor, finding.error, finding.tolerance, finding.reason) for finding in findings]
 
     def calibrate(self) -> float:
-        """Seconds of one warm call."""
+        """Return the seconds of one warm call."""
         for _ in range(WARM_UP_CALLS - 1):
-            self._turn()
+            self._rotated_call()
         started = time.perf_counter()
-        self._turn()
+        self._rotated_call()
         return time.perf_counter() - started
 
     def sample(self, loops: int, count: int = 1, processors: str | None = None) -> dict[str, Any]:
-        """``samples``: ``count`` times seconds per call, each the mean of ``loops`` calls, the garbage collector off.
+        """Take ``count`` samples with the garbage collector off.
 
-        ``device_samples``: after each of these the same of as many calls more, submitted one after the other and waited
-        for once, by the clock of the device; where the backend offers a timer of it.
-        ``events``: what the machine did meanwhile, with ``canary_s``, the slowest reading of the canary beside the samples.
-        Raises RuntimeError for another number of threads than the case's, for threads that may run on other
-        ``processors`` than these, and for calls that are not computed (``Turns.fault``).
+        ``samples``: seconds per call, each the mean of ``loops`` calls.  ``device_samples``: after each of them the same by
+        the device's clock, of ``loops`` further calls with one synchronisation at the end; empty without a device timer.
+        ``events``: the disturbances, with ``canary_s``, the slowest canary reading beside the samples.
+        Raises RuntimeError for a wrong number of threads, for threads that may run outside ``processors``, and for calls
+        that are not computed (``InputRotation.fault``).
         """
         first, self._sampled = not self._sampled, True
         if first:
             gc.collect()  # takes longer than most samples
-        for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):  # others ran meanwhile; a long call warms itself
-            self._turn()
+        # other workers ran meanwhile; a long call warms itself up
+        for _ in range(WARM_UP_CALLS - 1 if first else min(1, loops - 1)):
+            self._rotated_call()
         self._watch.begin()
         gc.disable()
         try:
-            begun, busy = time.perf_counter(), time.process_time()
+            started, cpu_started = time.perf_counter(), time.process_time()
             readings, samples, on_device = [canary()], [], []
             for _ in range(count):
                 samples.append(self._seconds(loops))
                 readings.append(canary())
                 if self._timer:
                     on_device.append(self._device_seconds(self._timer, loops))
-            self._busy += time.process_time() - busy
-            self._lasted += time.perf_counter() - begun
+            self._cpu_seconds += time.process_time() - cpu_started
+            self._wall_seconds += time.perf_counter() - started
         finally:
             gc.enable()
         events = self._watch.events()
         threads = self._ready().case.threads
-        # the host's threads are not what a GPU is compared by, and its driver may wait on a core of its own
-        wrong = cores_used(threads, self._busy, self._lasted) if self._on_cpu else None
+        # GPU backends are not compared by host threads, and a driver may wait on its own core
+        problem = cores_used(threads, self._cpu_seconds, self._wall_seconds) if self._on_cpu else None
         if first:
-            wrong = wrong or threads_set(threads) or (strayed(processors) if processors else None) or self._in_turn().fault()
-        if wrong:
-            raise RuntimeError(wrong)
+            problem = problem or threads_set(threads)
+            problem = problem or (affinity_violation(processors) if processors else None) or self._inputs().fault()
+        if problem:
+            raise RuntimeError(problem)
         return {
             "samples": [seconds / loops for seconds in samples],
             "device_samples": [seconds / loops for seconds in on_device],
@@ -132,12 +136,12 @@ class Worker:
         }
 
     def memory(self, problem: Problem) -> int:
-        """Peak resident bytes of one call above the loaded network, all code having run before on a tiny problem."""
+        """Return the peak resident bytes of one call above the loaded network; all code has run before on a tiny problem."""
         tiny = replace(
             problem, case=msgspec.structs.replace(problem.case, T=2, B=1, window=problem.case.window and 1, stride=None)
         )
         self._load(tiny).call()
-        self._prepared = self._turns = None
+        self._prepared = self._rotation = None
         prepared = self._load(problem)
 
         def call() -> None:
@@ -147,7 +151,7 @@ class Worker:
         return peak_above(call)
 
     def expect(self, problem: Problem, reference: str) -> None:
-        """Write what the reference gives, and the tolerances in closed form, to a file."""
+        """Write the reference's results and the tolerances in closed form to a file."""
         save_expected(Path(reference), closed_form(problem))
 
     def window_cost(self, problem: Problem) -> dict[str, float]:
@@ -156,7 +160,7 @@ class Worker:
     def _refusal(self, case: Case) -> Refusal | None:
         try:
             reason = unsupported(self._backend, case.spec(), case.phase)
-        except Exception as error:  # the backend's own, whichever it is
+        except Exception as error:  # a backend may raise anything
             return "error", f"{type(error).__name__}: {error}"
         return ("unsupported", reason) if reason else None
 
@@ -171,7 +175,7 @@ class Worker:
     def _seconds(self, loops: int) -> float:
         started = time.perf_counter()
         for _ in range(loops):
-            self._turn()
+            self._rotated_call()
         return time.perf_counter() - started
 
     @functools.cached_property
@@ -183,11 +187,11 @@ class Worker:
         return device_timer(self._backend)
 
     def _device_seconds(self, timer: DeviceTimer, loops: int) -> float:
-        """Raises RuntimeError for a time that is none."""
-        turns = self._in_turn()
+        """Time ``loops`` calls by the device's clock; raises RuntimeError for a time that is negative or not finite."""
+        inputs = self._inputs()
         timer.start()
         for _ in range(loops):
-            turns.call()
+            inputs.call()
         timer.stop()
         self._backend.synchronize()
         seconds = timer.seconds()
@@ -195,15 +199,15 @@ class Worker:
             raise RuntimeError(f"the device timer gave {seconds} s; expected 0 or more")
         return seconds
 
-    def _turn(self) -> None:
-        self._in_turn().call()
+    def _rotated_call(self) -> None:
+        self._inputs().call()
         self._backend.synchronize()
 
-    def _in_turn(self) -> Turns:
-        if self._turns is None:
+    def _inputs(self) -> InputRotation:
+        if self._rotation is None:
             prepared = self._ready()
-            self._turns = Turns(prepared, self._problem.inputs())
-        return self._turns
+            self._rotation = InputRotation(prepared, self._problem.inputs())
+        return self._rotation
 
     def _call(self) -> None:
         self._ready().call()

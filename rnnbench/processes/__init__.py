@@ -1,1 +1,1 @@
-"""Processes for code that may crash, hang or leave something behind."""
+"""Worker processes for code that may crash, hang, or leave files and processes behind."""

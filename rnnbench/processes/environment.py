@@ -1,4 +1,4 @@
-"""What a backend's process sees of the user's environment: the same wherever it is asked, checked or measured."""
+"""The environment variables of worker processes, the same for every command."""
 
 import os
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NPROC",  # XLA's
+    "NPROC",  # for XLA
 )
 
 PASSED_ON = (
@@ -24,33 +24,33 @@ PASSED_ON = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
     "XDG_CACHE_HOME",
-    "NUMBA_CACHE_DIR",  # a run gives its own, which is empty at first
+    "NUMBA_CACHE_DIR",  # a run sets its own, initially empty folder
     "CUDA_VISIBLE_DEVICES",
     "RNNBENCH_SIMULATE_CUDA",
     "RNNBENCH_RESULTS",
 )
-"""Of the user's environment, all that a backend's process sees besides what ``--env`` names."""
+"""Variables passed from the user's environment to workers; ``--env`` adds further ones."""
 
 
 def process_threads(variable: str) -> int:
-    """What an environment variable asks for, else as many threads as processors that this process may use."""
-    asked = os.environ.get(variable, "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    """Return the number of threads that an environment variable asks for, else the number of usable processors."""
+    value = os.environ.get(variable, "")
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def surroundings(threads: int | None = None, env: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of a backend's process: ``PASSED_ON``, the variables named in ``env``, and its number of threads.
+def worker_environment(threads: int | None = None, env: Iterable[str] = ()) -> dict[str, str]:
+    """Return the environment of a worker: ``PASSED_ON``, the variables named in ``env``, and the number of threads.
 
-    ``threads=None``: what this process's variables say, else 1.
+    ``threads=None`` takes the number from this process's variables, else 1.
     """
     found = {name: os.environ[name] for name in (*PASSED_ON, *env) if name in os.environ}
     return found | {name: str(threads or os.environ.get(name, 1)) for name in THREAD_VARIABLES}
 
 
 def named(env: Iterable[str] | None) -> list[str]:
-    """The variables that ``--env`` names, each once; raises ArgumentError for one that is not set, or is a setting."""
+    """Check the variables named by ``--env`` and drop duplicates; raises ArgumentError if one is unset or reserved."""
     names = list(dict.fromkeys(env or ()))
     for name in names:
         if name in THREAD_VARIABLES:

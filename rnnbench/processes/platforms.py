@@ -1,4 +1,4 @@
-"""The operating systems that are supported: checks and runs rest on what these do with processes, signals and locks."""
+"""The supported operating systems: checks and runs rely on their process groups, signals and file locks."""
 
 import sys
 
@@ -8,7 +8,7 @@ SUPPORTED = {"linux": "Linux", "darwin": "macOS"}
 
 
 def require_supported() -> None:
-    """Raise UnsupportedSystem elsewhere: there process groups, their signals or locks of files are missing."""
+    """Raise UnsupportedSystem on systems without process groups, their signals or file locks."""
     if sys.platform not in SUPPORTED:
         raise UnsupportedSystem(
             f"this system is {sys.platform}; expected {' or '.join(SUPPORTED.values())}: backends run in process groups "

@@ -1,8 +1,8 @@
-"""Folders for what a process needs only while it lives; what a killed one left, processes too, goes when the next begins.
+"""Temporary folders that last as long as their process; leftovers of killed processes are removed by the next one.
 
-Each process has one such folder, and locks it as long as it lives: the lock goes with the process, however that ends, and
-holds across containers that share a disk.  Workers carry the folder's name in their environment, and hand it on to whatever
-they start, also into a new session; so what a killed process has left running is found by it.
+Each process has one folder and holds a lock on it.  The lock ends with the process, however it ends, and works across
+containers that share a disk.  Workers carry the folder's name in their environment and pass it on to every process that they
+start, even in a new session.  The name therefore identifies processes that a killed process left running.
 """
 
 import atexit
@@ -21,16 +21,16 @@ import psutil
 PREFIX = "rnnbench-of-"
 
 MARK = "RNNBENCH_WORKER"
-"""The environment variable by which what a worker started is known: the folder's name, a slash and the worker's number."""
+"""Environment variable that marks a worker's processes: the folder's name, a slash and the worker's number."""
 
-PATIENCE = 5.0
-"""Seconds in which a process that was killed ends."""
+KILL_TIMEOUT = 5.0
+"""Seconds to wait until killed processes have ended."""
 
-_own: tuple[int, Path] | None = None  # the process and its folder: a forked child has its own
+_own: tuple[int, Path] | None = None  # process and folder; a forked child gets its own
 
 
 def own_folder() -> Path:
-    """This process's folder, which is removed when it ends; the first call removes what killed processes left."""
+    """Return this process's folder, removed when it ends; the first call removes the leftovers of killed processes."""
     global _own
     if _own is None or _own[0] != os.getpid():
         _own = os.getpid(), _new_folder(Path(tempfile.gettempdir()))
@@ -40,27 +40,28 @@ def own_folder() -> Path:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder within this process's, removed at the end."""
+    """Provide a new folder within this process's folder, removed at the end."""
     with tempfile.TemporaryDirectory(dir=own_folder()) as name:
         yield Path(name)
 
 
-def marked(mark: str) -> dict[str, list[int]]:
-    """The numbers of this user's processes that carry a mark, or one that begins with it and a slash, by their marks."""
+def marked_processes(mark: str) -> dict[str, list[int]]:
+    """Return the IDs of this user's processes marked with ``mark`` or ``mark/...``, by their marks."""
     found: dict[str, list[int]] = {}
     for number in psutil.pids():
-        with contextlib.suppress(psutil.Error, OSError):  # another user's, or it has ended
+        with contextlib.suppress(psutil.Error, OSError):  # another user's process, or it has ended
             process = psutil.Process(number)
-            theirs = process.environ().get(MARK, "")
-            if (theirs == mark or theirs.startswith(f"{mark}/")) and process.status() != psutil.STATUS_ZOMBIE:
-                found.setdefault(theirs, []).append(number)
+            its_mark = process.environ().get(MARK, "")
+            if (its_mark == mark or its_mark.startswith(f"{mark}/")) and process.status() != psutil.STATUS_ZOMBIE:
+                found.setdefault(its_mark, []).append(number)
     return found
 
 
 def kill_marked(mark: str) -> None:
-    """Kill the processes that carry a mark, and those that they start meanwhile."""
-    deadline = time.monotonic() + PATIENCE
-    while (found := marked(mark)) and time.monotonic() < deadline:  # what the system does not let go of, waits for a device
+    """Kill the processes that carry a mark, and those that they start meanwhile, for up to ``KILL_TIMEOUT``."""
+    deadline = time.monotonic() + KILL_TIMEOUT
+    # a process that waits for a device may outlast the deadline
+    while (found := marked_processes(mark)) and time.monotonic() < deadline:
         for number in itertools.chain.from_iterable(found.values()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
@@ -68,42 +69,42 @@ def kill_marked(mark: str) -> None:
 
 
 def _new_folder(place: Path) -> Path:
-    """Sweep, then make a folder and lock it; no other process sweeps between the two."""
-    import fcntl  # not on every system on which this package can be imported
+    """Sweep, then create and lock a folder; a lock on ``place`` keeps other sweeps out meanwhile."""
+    import fcntl  # missing on Windows, where this module is importable
 
-    turn = os.open(place, os.O_RDONLY)
+    place_lock = os.open(place, os.O_RDONLY)
     try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        for left in place.glob(f"{PREFIX}*"):
-            _sweep(left)
-        made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_EX)  # open until this process ends
-        return made
+        fcntl.flock(place_lock, fcntl.LOCK_EX)
+        for leftover in place.glob(f"{PREFIX}*"):
+            _sweep(leftover)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # stays open until this process ends
+        return folder
     finally:
-        os.close(turn)
+        os.close(place_lock)
 
 
-def _sweep(left: Path) -> None:
-    """Remove a folder that no process has locked, after whatever its process left running."""
+def _sweep(leftover: Path) -> None:
+    """Remove a folder that no process has locked, and kill the processes that carry its name."""
     import fcntl
 
     try:
-        if left.lstat().st_uid != os.getuid():
+        if leftover.lstat().st_uid != os.getuid():
             return
-        descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        return  # it is gone, or no folder of ours
+        return  # removed already, or no folder of ours
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
     else:
-        kill_marked(left.name)
-        shutil.rmtree(left, ignore_errors=True)  # what cannot be removed is no reason not to begin
+        kill_marked(leftover.name)
+        shutil.rmtree(leftover, ignore_errors=True)  # a leftover must not prevent the start
     finally:
         os.close(descriptor)
 
 
-def _remove(process: int, made: Path) -> None:
+def _remove(process: int, folder: Path) -> None:
     if os.getpid() == process:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,7 @@
-"""A process for what may crash or hang: start it, ask it with a time limit, and end it with everything it started.
+"""Run code that may crash or hang in a worker process: start it, send requests with a time limit, and end it completely.
 
-Requests and answers are JSON lines through two pipes of their own.  Standard output is not used, so nothing that a library
-prints there can be taken for an answer.  What comes through the pipe and is no answer of the kind that was asked for ends
-the process: what it would say next could not be trusted either.
+Requests and replies are JSON lines on two dedicated pipes; standard output stays free for whatever libraries print.  A
+malformed reply ends the worker, as its next replies could not be trusted either.
 """
 
 import contextlib
@@ -23,28 +22,28 @@ from typing import Any, ClassVar
 import msgspec
 
 from rnnbench.processes import bootstrap
-from rnnbench.processes.patience import Patience, report_compiling
+from rnnbench.processes.deadlines import Deadline, report_compiling
 from rnnbench.processes.platforms import require_supported
 from rnnbench.processes.scratch import MARK, kill_marked, own_folder
 
 GRACE = 2.0  # seconds between TERM and KILL
 
-STOPPING = 1.0
-"""Seconds in which the system stops a process; one that waits for a device may not."""
+STOP_TIMEOUT = 1.0
+"""Seconds to wait until a process has stopped; one that waits for a device may not stop."""
 
 MAX_REPLY_BYTES = 1 << 24
-"""Of one answer."""
+"""Largest reply in bytes."""
 
 MAX_LOG_BYTES = 1 << 16
-"""Bytes at the end of what a worker printed, among which its last words are looked for."""
+"""Tail of a worker's output that is searched for its last line, in bytes."""
 
-_numbers = itertools.count()
+_worker_numbers = itertools.count()
 
 
 class WorkerFailure(Exception):
-    """What became of a request; ``reason`` is "error", "crashed" or "timeout".
+    """A failed request; ``reason`` is "error", "crashed" or "timeout".
 
-    "crashed" is also said of a worker that was ended because it answered with what is no answer.
+    "crashed" includes a worker that was ended because of a malformed reply.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -53,7 +52,7 @@ class WorkerFailure(Exception):
 
 
 class _Reply(msgspec.Struct, forbid_unknown_fields=True):
-    """One of three: what the call returned, the words of what it raised, or that it compiles now, or has done."""
+    """One of: the returned value, the message of an error, or that compiling has begun or finished."""
 
     answer: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: str | None = None
@@ -61,25 +60,25 @@ class _Reply(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WorkerProcess:
-    """``python -m MODULE BACKEND REQUESTS REPLIES`` in a process group of its own; the module's main is ``serve``.
+    """``python -m MODULE BACKEND REQUESTS REPLIES`` in its own process group; MODULE calls ``serve``.
 
-    It ends when the thread that made it does, whatever it is doing.
+    The process ends with the thread that created it, whatever it is doing.
     """
 
     answers: ClassVar[Mapping[str, Any]] = {}
-    """The type of the answer to each call."""
+    """The type of each request's answer."""
 
     def __init__(self, module: str, backend: str, environment: Mapping[str, str]) -> None:
         require_supported()
         self.backend = backend
-        self._mark = f"{own_folder().name}/{next(_numbers)}"
+        self._mark = f"{own_folder().name}/{next(_worker_numbers)}"
         self._strays: list[int] = []
         request_end, self._requests = os.pipe()
         self._replies, reply_end = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
-        starter = [str(Path(bootstrap.__file__)), str(os.getpid())]
+        bootstrap_arguments = [str(Path(bootstrap.__file__)), str(os.getpid())]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", *starter, module, backend, str(request_end), str(reply_end)],
+            [sys.executable, "-P", *bootstrap_arguments, module, backend, str(request_end), str(reply_end)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -94,64 +93,67 @@ class WorkerProcess:
         self._pending = b""
 
     def greeting(self, time_limit: float) -> dict[str, Any]:
-        """The backend's ``info()``, once it is imported; raises WorkerFailure."""
-        return self._answer("info", dict[str, Any], Patience(self._process.pid, time_limit), " on import")
+        """Wait for the import and return the backend's ``info()``; raises WorkerFailure."""
+        return self._answer("info", dict[str, Any], Deadline(self._process.pid, time_limit), " on import")
 
     def ask(self, call: str, time_limit: float, **arguments: Any) -> Any:
-        """Send one request and wait for its answer; raises WorkerFailure, after which only an "error" can be asked again."""
+        """Send a request and wait for its answer.
+
+        Raises WorkerFailure; the worker survives only an "error".
+        """
         request = msgspec.json.encode({"call": call, "arguments": arguments}) + b"\n"
         self._receive()
         if self._pending:
-            raise self._garbled(f"sent {_shown(self._pending)} unasked")
-        patience = Patience(self._process.pid, time_limit)
-        self._send(request, patience)
-        return self._answer(call, self.answers.get(call, Any), patience)
+            raise self._malformed(f"sent {_excerpt(self._pending)} unasked")
+        deadline = Deadline(self._process.pid, time_limit)
+        self._send(request, deadline)
+        return self._answer(call, self.answers.get(call, Any), deadline)
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Kill the process and its group at once; a thread that waits for its answer is told that it crashed."""
-        if not self._log.closed:  # else it has ended, and its number may be another's
+        """Kill the process and its group at once; a pending ``ask`` in another thread fails with "crashed"."""
+        if not self._log.closed:  # after `end` the process ID may belong to another process
             self._signal(signal.SIGKILL)
 
     def adopt(self, marked: Mapping[str, Sequence[int]]) -> None:
-        """Take in those of some processes, by their marks, that this one has started and that are not of its group."""
+        """Adopt the processes that this worker started outside its group; ``marked`` as ``marked_processes`` returns it."""
         self._strays = [number for number in marked.get(self._mark, ()) if _group(number) not in (self._process.pid, None)]
 
     def stop(self) -> None:
-        """Have the process, its group and its adopted strays run no more until ``go_on``; all its threads have stopped then."""
+        """Stop the process, its group and the adopted processes until ``go_on``; returns once all threads have stopped."""
         self._signal_all(signal.SIGSTOP)
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return
-        deadline = time.monotonic() + STOPPING
-        with contextlib.suppress(ChildProcessError):  # it has ended
-            how = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
-            while os.waitid(os.P_PID, self._process.pid, how) is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + STOP_TIMEOUT
+        with contextlib.suppress(ChildProcessError):  # the process has ended
+            options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            while os.waitid(os.P_PID, self._process.pid, options) is None and time.monotonic() < deadline:
                 time.sleep(1e-5)
 
     def go_on(self) -> None:
         self._signal_all(signal.SIGCONT)
 
     def processor_seconds(self) -> float | None:
-        """What the process and its strays have used, with all their threads, those that have ended too; Linux alone."""
+        """Return the processor seconds of the process and its adopted processes, ended threads included; Linux only."""
         if sys.platform != "linux" or not self.alive:
             return None
         return sum(_processor_seconds(number) for number in (self._process.pid, *self._strays))
 
     def end(self) -> None:
-        """End the process, its group and whatever else it started: TERM, then KILL.  May be called again."""
+        """End the process, its group and everything it started, by TERM and then KILL; idempotent."""
         if self._log.closed:
             return
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+        for number, timeout in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
             self._signal(number)
-            self._signal(signal.SIGCONT)  # where it was stopped
+            self._signal(signal.SIGCONT)  # in case it was stopped
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
+                self._process.wait(timeout)
                 break
-        self.kill()  # whatever the worker started and left behind
-        kill_marked(self._mark)  # also in a session of its own
+        self.kill()  # processes of its group that the worker left behind
+        kill_marked(self._mark)  # those in other sessions too
         os.close(self._requests)
         os.close(self._replies)
         self._log.close()
@@ -167,22 +169,22 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _send(self, request: bytes, patience: Patience) -> None:
-        left = memoryview(request)
+    def _send(self, request: bytes, deadline: Deadline) -> None:
+        unsent = memoryview(request)
         try:
-            while left:
-                self._wait(self._requests, selectors.EVENT_WRITE, patience)
-                left = left[os.write(self._requests, left) :]
+            while unsent:
+                self._wait(self._requests, selectors.EVENT_WRITE, deadline)
+                unsent = unsent[os.write(self._requests, unsent) :]
         except BrokenPipeError:
             raise self._crashed() from None
 
-    def _answer(self, call: str, kind: Any, patience: Patience, when: str = "") -> Any:
+    def _answer(self, call: str, kind: Any, deadline: Deadline, when: str = "") -> Any:
         while True:
-            line = self._line(patience, when)
+            line = self._line(deadline, when)
             try:
                 reply = msgspec.json.decode(line, type=_Reply)
                 if reply.compiling is not None:
-                    patience.compiles(reply.compiling)
+                    deadline.set_compiling(reply.compiling)
                     continue
                 if reply.error is not None:
                     raise WorkerFailure("error", reply.error)
@@ -190,28 +192,28 @@ class WorkerProcess:
                     raise msgspec.ValidationError("neither an answer nor an error")
                 return msgspec.json.decode(reply.answer, type=kind)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise self._garbled(f"answered {_shown(line)} to {call}: {error}") from None
+                raise self._malformed(f"answered {_excerpt(line)} to {call}: {error}") from None
 
-    def _line(self, patience: Patience, when: str) -> bytes:
+    def _line(self, deadline: Deadline, when: str) -> bytes:
         while b"\n" not in self._pending:
-            self._wait(self._replies, selectors.EVENT_READ, patience, when)
+            self._wait(self._replies, selectors.EVENT_READ, deadline, when)
             if not self._receive():
                 raise self._crashed(when)
             if len(self._pending) > MAX_REPLY_BYTES:
-                raise self._garbled(f"sent {_shown(self._pending)} and more than {MAX_REPLY_BYTES >> 20} MiB after it")
+                raise self._malformed(f"sent {_excerpt(self._pending)} and more than {MAX_REPLY_BYTES >> 20} MiB after it")
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
-    def _wait(self, pipe: int, event: int, patience: Patience, when: str = "") -> None:
+    def _wait(self, pipe: int, event: int, deadline: Deadline, when: str = "") -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, event)
-            while not selector.select(patience.left):
-                if not patience.left:  # else it was kept from a processor meanwhile
+            while not selector.select(deadline.left):
+                if not deadline.left:  # else the process was waiting for a processor
                     self.end()
-                    raise WorkerFailure("timeout", f"{patience}{when}")
+                    raise WorkerFailure("timeout", f"{deadline}{when}")
 
     def _receive(self) -> bool:
-        """Take in what has been sent; False where the pipe was closed."""
+        """Read what has arrived; return False if the pipe is closed."""
         try:
             received = os.read(self._replies, 1 << 20)
         except BlockingIOError:
@@ -219,7 +221,7 @@ class WorkerProcess:
         self._pending += received
         return bool(received)
 
-    def _garbled(self, what: str) -> WorkerFailure:
+    def _malformed(self, what: str) -> WorkerFailure:
         self.end()
         return WorkerFailure("crashed", f"the worker was ended: it {what}")
 
@@ -227,15 +229,15 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
         code = self._process.poll()
-        said = self._last_words()
+        last_line = self._last_line()
         self.end()
         if code is None:
             how = "closed its pipe"
         else:
             how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        return WorkerFailure("crashed", f"the worker {how}{when}" + (f": {said}" if said else ""))
+        return WorkerFailure("crashed", f"the worker {how}{when}" + (f": {last_line}" if last_line else ""))
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
@@ -249,29 +251,29 @@ def _group(number: int) -> int | None:
 
 
 def _processor_seconds(number: int) -> float:
-    """By the processor clock of a process, clock_getcpuclockid(3): the scheduler's own count, to the nanosecond."""
+    """Read the processor clock of a process, clock_getcpuclockid(3): the scheduler's count, to the nanosecond."""
     try:
         return time.clock_gettime((~number << 3) | 2)
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return 0.0
 
 
-def _shown(line: bytes) -> str:
+def _excerpt(line: bytes) -> str:
     return repr(line[:60])[1:] + ("..." if len(line) > 60 else "")
 
 
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time one
+    except ValueError:  # a real-time signal
         return f"signal {number}"
 
 
 def serve(load: Callable[[str], Any]) -> None:
-    """The worker's side: greet with ``info()`` of what ``load`` makes of the backend's name, then answer each request.
+    """Run the worker's side: send the ``info()`` of ``load(backend)``, then answer each request.
 
-    A request is answered by the method of its name, its arguments made what their annotations say.  An exception is an
-    answer too: {"error": ...}; the next request finds the process as it was.
+    The method of the same name answers a request; arguments are converted to the types of its annotations.  An exception is
+    answered by {"error": ...}, and the worker goes on.
     """
     name, requests, replies = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with os.fdopen(requests, "rb") as incoming, os.fdopen(replies, "wb") as outgoing:
@@ -283,7 +285,7 @@ def serve(load: Callable[[str], Any]) -> None:
         try:
             worker = load(name)
             greeting = _encoded(worker.info())
-        except Exception as error:  # the other side decides what it means
+        except Exception as error:  # the parent decides what it means
             send(_encoded_error(error))
             return
         send(greeting)
