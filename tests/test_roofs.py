@@ -16,7 +16,7 @@ from rnnbench.machine import roofs as roofs_module
 from rnnbench.machine.roof_kernels import READS, dot_products, multiply_adds, reads
 from rnnbench.machine.roofs import MIN_MEMORY, measure_roofs, working_sets
 from rnnbench.machine.snapshot import Roofs
-from rnnbench.machine.threaded_timer import Bench, Effort
+from rnnbench.machine.threaded_timer import Effort, ThreadedTimer
 from rnnbench.machine.topology import Cache
 
 BRIEF = Effort(repeat=1e-5, total=1e-4, least=2, most=4)
@@ -80,7 +80,7 @@ def test_every_word_is_read_in_every_pass(passes):
 def test_a_bench_repeats_what_it_is_given_on_all_threads():
     trials, _ = roofs_module._trials(TYPICAL, [1, 2])
     barrier = next(trial for trial in trials if trial.kind == "barrier")
-    seconds = Bench(2, BRIEF).seconds(barrier.work, barrier.start)
+    seconds = ThreadedTimer(2, BRIEF).seconds(barrier.work, barrier.start)
     assert BRIEF.least <= len(seconds) <= BRIEF.most
     assert all(s > 0 for s in seconds)
 
@@ -151,7 +151,7 @@ def test_the_best_repeat_is_the_highest_rate_and_the_lowest_latency(measured):
 
 def test_rates_count_the_work_of_all_threads(monkeypatch):
     """With a clock that always says the same, a rate is the work alone."""
-    monkeypatch.setattr(Bench, "seconds", lambda *_: [1.0])
+    monkeypatch.setattr(ThreadedTimer, "seconds", lambda *_: [1.0])
     roofs = measure_roofs(TYPICAL, 2, BRIEF, passes=1)
     chains = roofs_module._MAX_CHAINS if current_target().registers == 32 else 12
     lanes = current_target().lanes(np.dtype("float32"))
@@ -171,7 +171,7 @@ def test_of_several_ways_to_a_roof_the_fastest_is_kept(monkeypatch):
             seen.add((bench.threads, size))
             return [later if again and size else 1.0]
 
-        monkeypatch.setattr(Bench, "seconds", seconds)
+        monkeypatch.setattr(ThreadedTimer, "seconds", seconds)
         roofs = measure_roofs(TYPICAL, 1, BRIEF, passes=1)
         ways = 1 if current_target().bytes == 16 else 2
         assert [roof.best for roof in roofs.reads] == [
@@ -181,7 +181,7 @@ def test_of_several_ways_to_a_roof_the_fastest_is_kept(monkeypatch):
 
 
 def test_with_one_core_there_is_no_barrier_and_that_is_said(monkeypatch):
-    monkeypatch.setattr(Bench, "seconds", lambda *_: [1.0])
+    monkeypatch.setattr(ThreadedTimer, "seconds", lambda *_: [1.0])
     roofs = measure_roofs(None, 1, BRIEF, passes=1)
     assert roofs.barrier == []
     assert sum("barrier" in reason for reason in roofs.missing) == 1

@@ -1,1 +1,1 @@
-"""This machine: its facts, its fitness for measuring, and the most that its processor reaches."""
+"""Facts about this machine, checks of its fitness for benchmarks, and the roofs of its processor."""

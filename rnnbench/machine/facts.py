@@ -1,4 +1,4 @@
-"""Facts about the machine and the software, as they are stored with every run."""
+"""Facts about the machine and the software, stored with every run."""
 
 import functools
 import os
@@ -20,18 +20,17 @@ from rnnbench.machine import topology
 
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "numba-cuda", "torch", "jax", "jaxlib", "onnxruntime")
 
-
 _GPU_FACTS = ("name", "driver_version", "memory.total")
 _NVIDIA_SMI_LIMIT = 20.0
-"""Seconds; without a persistent driver it takes a few to answer."""
+"""Time limit in seconds; without a persistent driver nvidia-smi takes a few."""
 
 
 def environment(affinity: str | None = None) -> dict[str, Any]:
-    """The processor, memory, GPUs, operating system, versions, and the commit where rnnbench runs from a git checkout.
+    """Return processor, memory, GPUs, operating system, versions and, in a git checkout, the commit.
 
-    ``affinity``: the processors that workers are given, as in 0,2-3; their number then is ``cores``.
-    These are facts that stay while a run lasts: one that goes on later has to find the same.  Holds no host name, user
-    name or path; what the system does not tell is None.
+    ``affinity``: the processors of the workers, such as 0,2-3; ``cores`` is then their number.
+    These facts do not change during a run: a resumed run has to find the same.  They contain no host name, user name or
+    path; unknown facts are None.
     """
     cpuinfo = _cpuinfo()
     cores = topology.siblings()
@@ -56,16 +55,16 @@ def environment(affinity: str | None = None) -> dict[str, Any]:
 
 
 def machine_name() -> str:
-    """A short name for this kind of machine, fit for a folder: processor and number of cores."""
+    """Return a folder name for this kind of machine: processor and number of cores."""
     words = re.sub(r"[^a-z0-9]+", "-", _cpu_model().lower()).strip("-")
     return f"{words[:40]}-{os.cpu_count()}c"
 
 
 @functools.cache
 def gpus() -> list[dict[str, str]] | None:
-    """``name``, ``driver_version`` and ``memory`` of each NVIDIA GPU; None without nvidia-smi.
+    """Return ``name``, ``driver_version`` and ``memory`` of each NVIDIA GPU; None without nvidia-smi.
 
-    Where nvidia-smi fails there is one entry, ``error``, with what it said.
+    If nvidia-smi fails, the only entry is ``error`` with its message.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -76,24 +75,24 @@ def gpus() -> list[dict[str, str]] | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return [{"error": f"nvidia-smi: {type(error).__name__}"}]
     if answer.returncode:
-        said = (answer.stdout + answer.stderr).strip().splitlines()
-        return [{"error": said[0] if said else f"nvidia-smi ended with exit code {answer.returncode}"}]
+        lines = (answer.stdout + answer.stderr).strip().splitlines()
+        return [{"error": lines[0] if lines else f"nvidia-smi ended with exit code {answer.returncode}"}]
     return parsed_gpus(answer.stdout)
 
 
 def parsed_gpus(answer: str) -> list[dict[str, str]]:
-    """The GPUs in nvidia-smi's answer, one a line."""
+    """Parse nvidia-smi's output, one GPU per line."""
     rows = (line.rsplit(", ", len(_GPU_FACTS) - 1) for line in answer.splitlines() if line.strip())
     return [dict(zip(("name", "driver_version", "memory"), row, strict=True)) for row in rows]
 
 
 def thread_pools() -> list[dict[str, Any]]:
-    """The BLAS libraries of NumPy and SciPy, and others that this process has loaded.
+    """Return the thread pools of NumPy's and SciPy's BLAS and of other libraries that this process has loaded.
 
-    Of each ``api`` ("blas" or "openmp"), ``library``, ``version``, ``threads`` and ``kernels``, the processor it has chosen
-    its code for.  A fact about this process, not the machine: it changes with every import.
+    Keys: ``api`` ("blas" or "openmp"), ``library``, ``version``, ``threads`` and ``kernels``, the processor whose code it
+    uses.  They describe this process, not the machine: further imports add pools.
     """
-    import numpy as np  # noqa: F401  # these bring their BLAS
+    import numpy as np  # noqa: F401  # loads its BLAS
     import scipy.linalg  # noqa: F401
 
     return [
@@ -134,7 +133,7 @@ def _versions() -> dict[str, str]:
 
 
 def _code_state() -> dict[str, Any]:
-    """``commit`` and ``dirty`` of the checkout that holds this file; both None for an installed package."""
+    """Return ``commit`` and ``dirty`` of the checkout of this file; both None for an installed package."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return {"commit": None, "dirty": None}

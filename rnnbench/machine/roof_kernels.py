@@ -1,6 +1,6 @@
-"""Loops that a processor cannot run faster: multiply-adds between registers, and reads; generated as LLVM code.
+"""Loops at the processor's limits, generated as LLVM code: multiply-adds between registers, and memory reads.
 
-The readable twin of each is in its docstring.
+The docstring of each holds its readable twin.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ _WORD, _INDEX, _SINGLE = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _REALS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 
 READS = 16
-"""Vectors that are read between two jumps."""
+"""Vectors read per iteration of the loop."""
 
 Step = Callable[[Any, Sequence[Any]], Sequence[Any]]
-"""Of a loop: from its number and the values so far to the next values."""
+"""The body of a loop: maps the iteration number and the current values to the next values."""
 
 
 def multiply_adds(dtype: np.dtype, lanes: int, chains: int) -> Callable[[float, float, float, int], float]:
-    """A jitted f(start, factor, addend, count): ``chains`` independent vectors of ``lanes`` numbers, all in registers.
+    """Return a jitted f(start, factor, addend, count) on ``chains`` independent vectors of ``lanes`` numbers in registers.
 
     Its twin, with 2 * lanes * chains * count floating-point operations in ``dtype``:
 
@@ -42,7 +42,7 @@ def multiply_adds(dtype: np.dtype, lanes: int, chains: int) -> Callable[[float, 
 
 
 def dot_products(chains: int) -> Callable[[float, float, float, int], float]:
-    """The same for VDPBF16PS of AVX512_BF16: each of 16 float32 lanes gains two products of bfloat16 numbers.
+    """Return the same for VDPBF16PS of AVX512_BF16, which adds two bfloat16 products to each of 16 float32 lanes.
 
     Its twin, with 4 * 16 * chains * count floating-point operations; ``factor`` and ``addend`` are rounded to bfloat16:
 
@@ -56,14 +56,14 @@ def dot_products(chains: int) -> Callable[[float, float, float, int], float]:
     signature = ir.FunctionType(sums_type, [sums_type, pairs, pairs])
 
     def step(builder: ir.IRBuilder, sums: Sequence[Any], factor: Any, addend: Any) -> list[Any]:
-        # llvmlite has no bfloat16 to declare LLVM's own intrinsic with
+        # llvmlite lacks the bfloat16 type of LLVM's intrinsic
         return [builder.asm(signature, "vdpbf16ps $3, $2, $0", "=v,0,v,v", [c, factor, addend], False) for c in sums]
 
     return _chains(sums_type, pairs, types.float32, chains, step)
 
 
 def reads(bytes_in_vector: int) -> Callable[[int, int, int, int], int]:
-    """A jitted f(start, address, blocks, passes) that reads ``blocks`` of READS vectors again and again.
+    """Return a jitted f(start, address, blocks, passes) that reads ``blocks`` of READS vectors, ``passes`` times.
 
     Its twin, with wrapping int64 arithmetic on the words at ``address``: start + passes * words.sum().
     """
@@ -85,14 +85,14 @@ def reads(bytes_in_vector: int) -> Callable[[int, int, int, int], int]:
                 return following
 
             nothing = [ir.Constant(vector, [0] * vector.count)] * READS
-            sums = _repeated(builder, passes, nothing, lambda _, sums: _repeated(builder, blocks, sums, one_block))
+            sums = _loop(builder, passes, nothing, lambda _, sums: _loop(builder, blocks, sums, one_block))
             return _total(builder, builder.add, sums, start)
 
         return types.int64(types.int64, types.intp, types.intp, types.intp), codegen
 
     @njit(nogil=True)
     def f(start, address, blocks, passes):
-        return read(start, address, blocks, passes)  # pyright: ignore[reportCallIssue]  # an intrinsic has no context to be given
+        return read(start, address, blocks, passes)  # pyright: ignore[reportCallIssue]  # Numba passes the context
 
     return f
 
@@ -104,11 +104,11 @@ def _chains(sums_type: Any, factor_type: Any, number: Any, chains: int, step: Ca
     def run(typing_context: Any, start: Any, factor: Any, addend: Any, count: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             start, factor, addend, count = arguments
-            factors = [_everywhere(builder, _operand(builder, x, factor_type.element), factor_type) for x in (factor, addend)]
-            # chains that start alike would be one to LLVM
+            factors = [_broadcast(builder, _operand(builder, x, factor_type.element), factor_type) for x in (factor, addend)]
+            # LLVM would merge chains with equal starts
             starts = [builder.fadd(start, ir.Constant(lane, float(i))) for i in range(chains)]
-            first = [_everywhere(builder, c, sums_type) for c in starts]
-            sums = _repeated(builder, count, first, lambda _, sums: step(builder, sums, *factors))
+            first = [_broadcast(builder, c, sums_type) for c in starts]
+            sums = _loop(builder, count, first, lambda _, sums: step(builder, sums, *factors))
             total = _total(builder, builder.fadd, sums, ir.Constant(lane, 0.0))
             return builder.fdiv(total, ir.Constant(lane, float(chains * sums_type.count)))
 
@@ -122,21 +122,21 @@ def _chains(sums_type: Any, factor_type: Any, number: Any, chains: int, step: Ca
 
 
 def _operand(builder: ir.IRBuilder, value: Any, element: Any) -> Any:
-    """The value itself, or for a 32-bit integer the upper half of its float32, which is a bfloat16, twice."""
+    """Return the value itself; for a 32-bit integer element, two copies of the upper half of a float32, a bfloat16."""
     if element != _INDEX:
         return value
     upper = builder.lshr(builder.bitcast(value, _INDEX), ir.Constant(_INDEX, 16))
     return builder.or_(upper, builder.shl(upper, ir.Constant(_INDEX, 16)))
 
 
-def _everywhere(builder: ir.IRBuilder, value: Any, vector: Any) -> Any:
+def _broadcast(builder: ir.IRBuilder, value: Any, vector: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first_lane = builder.insert_element(undefined, value, ir.Constant(_INDEX, 0))
     return builder.shuffle_vector(first_lane, undefined, ir.Constant(ir.VectorType(_INDEX, vector.count), [0] * vector.count))
 
 
-def _repeated(builder: ir.IRBuilder, count: Any, values: Sequence[Any], step: Step) -> list[Any]:
-    """``for k in range(count): values = step(k, values)``; leaves the builder behind the loop."""
+def _loop(builder: ir.IRBuilder, count: Any, values: Sequence[Any], step: Step) -> list[Any]:
+    """Emit ``for k in range(count): values = step(k, values)``; the builder then stands after the loop."""
     before = builder.block
     head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
     builder.branch(head)
@@ -147,7 +147,7 @@ def _repeated(builder: ir.IRBuilder, count: Any, values: Sequence[Any], step: St
     builder.position_at_end(body)
     following = step(k, carried)
     next_k = builder.add(k, ir.Constant(_WORD, 1))
-    end = builder.block  # the step may hold a loop of its own
+    end = builder.block  # the step may contain a loop
     builder.branch(head)
     for phi, first, following_value in zip([k, *carried], [ir.Constant(_WORD, 0), *values], [next_k, *following], strict=True):
         phi.add_incoming(first, before)
@@ -157,7 +157,7 @@ def _repeated(builder: ir.IRBuilder, count: Any, values: Sequence[Any], step: St
 
 
 def _total(builder: ir.IRBuilder, add: Callable[[Any, Any], Any], vectors: Sequence[Any], start: Any) -> Any:
-    """``start`` plus all lanes of all vectors."""
+    """Return ``start`` plus all lanes of all vectors."""
     whole = vectors[0]
     for vector in vectors[1:]:
         whole = add(whole, vector)

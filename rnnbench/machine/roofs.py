@@ -1,9 +1,9 @@
-"""Roofs: what this processor reaches at most, measured, for results to be held against.
+"""Roofs: the measured limits of this processor, to compare results with.
 
-Each is the best of several short repeats: whatever else happens on a machine, from other programs to a lower clock, only
-slows a repeat, so the best one is the closest to what the hardware can do.  All roofs are measured in turn, several times
-over, so that one disturbance does not fall on one roof alone.  The median of the repeats is kept beside the best; far from
-it, it says that the machine was disturbed.  The threads of a repeat start together, and it ends with the last of them.
+A roof is the best of several short repeats.  Other programs or a lower clock rate only slow a repeat down, so the best one is
+closest to the hardware's limit.  All roofs are measured in turn, several times, so that one disturbance does not hit a single
+roof.  The median is stored beside the best; a large gap shows a disturbed machine.  The threads of a repeat start together,
+and the repeat ends with the last of them.
 """
 
 import math
@@ -18,37 +18,37 @@ from numba import njit
 
 from rnnbench.errors import MissingLibrary
 
-# of all implementations this one: its vectors are the ones to compare with, and its barrier is one of the roofs
+# the roofs apply to numba_cpu: its vectors and its barrier
 from rnnbench.jit.barrier import meet
 from rnnbench.jit.compiler import require_jit
 from rnnbench.jit.target import current_target
 from rnnbench.machine.roof_kernels import READS, dot_products, multiply_adds, reads
 from rnnbench.machine.snapshot import Roof, Roofs
-from rnnbench.machine.threaded_timer import Bench, Effort, clock_step, empty_call
+from rnnbench.machine.threaded_timer import Effort, ThreadedTimer, clock_step, empty_call
 from rnnbench.machine.topology import Cache
 
 PASSES, MAX_SECONDS = 4, 15.0
-"""How often each roof has its turn, and the seconds after which no further pass begins."""
+"""Passes over all roofs, and the seconds after which no further pass starts."""
 
 USUAL = Effort(repeat=1e-3, total=0.08, least=3, most=80)
-"""For one roof in one pass.  A busy system gives a thread some milliseconds at a time: a repeat should fit into them."""
+"""Effort per roof and pass; a repeat fits into the few milliseconds of a scheduling slice on a busy system."""
 
 MEMORY_OVER_CACHE = 4
-"""A working set of so many times the last cache is read from memory; of one hardly larger a part would stay."""
+"""Working set for reads from memory, as a multiple of the last-level cache; a smaller one would stay partly cached."""
 
 MIN_MEMORY = 256 * 2**20
-"""Bytes to read from memory in any case: a virtual machine does not always tell of its last cache."""
+"""Least working set for reads from memory, in bytes; virtual machines may hide their last-level cache."""
 
-_MIN_VECTOR_BYTES = 16  # bytes
+_MIN_VECTOR_BYTES = 16
 
 _MAX_CHAINS, _OTHER_REGISTERS = 24, 4
-"""Chains of multiply-adds: more than four units with a latency of four cycles can have under way, where registers allow."""
+"""Independent chains of multiply-adds, more than four units with a latency of four cycles need, and registers left free."""
 
 
 class _Trial(NamedTuple):
-    """A way to a roof: ``work`` as Bench takes it, and how much all threads do in one count; without an amount a latency.
+    """One way to measure a roof; of several ways to the same roof the fastest counts.
 
-    Of several ways to one roof the fastest is kept.
+    ``work``: as ThreadedTimer takes it.  ``amount``: work of all threads per count; None for a latency.
     """
 
     kind: str  # the field of Roofs
@@ -57,17 +57,19 @@ class _Trial(NamedTuple):
     work: Any
     start: float
     amount: float | None = None
-    bytes: int = 0  # that each thread reads
+    bytes: int = 0  # read by each thread
 
 
 def measure_roofs(caches: Sequence[Cache] | None, cores: int, effort: Effort = USUAL, passes: int = PASSES) -> Roofs:
-    """Measure all roofs with one thread and with ``cores``; raises MissingLibrary where the system has no fit clock,
-    and BackendUnavailable where Numba is told to compile nothing."""
+    """Measure all roofs with one thread and with ``cores`` threads.
+
+    Raises MissingLibrary if the system lacks clock_gettime, and BackendUnavailable if Numba's compiler is disabled.
+    """
     if not hasattr(time, "CLOCK_MONOTONIC"):
-        raise MissingLibrary("roofs need the system's clock_gettime, which is not here; --no-roofs goes without them")
+        raise MissingLibrary("roofs need the system's clock_gettime, which is missing here; --no-roofs leaves them out")
     require_jit()
     trials, missing = _trials(caches, sorted({1, cores}))
-    benches = {threads: Bench(threads, effort) for threads in {trial.threads for trial in trials}}
+    timers = {threads: ThreadedTimer(threads, effort) for threads in {trial.threads for trial in trials}}
     values: dict[_Trial, list[float]] = {trial: [] for trial in trials}
     calls: list[float] = []
     began = time.monotonic()
@@ -75,7 +77,7 @@ def measure_roofs(caches: Sequence[Cache] | None, cores: int, effort: Effort = U
         if number and time.monotonic() - began > MAX_SECONDS:
             break
         for trial in trials:
-            seconds = benches[trial.threads].seconds(trial.work, trial.start, trial.bytes)
+            seconds = timers[trial.threads].seconds(trial.work, trial.start, trial.bytes)
             values[trial] += [trial.amount / s for s in seconds] if trial.amount else seconds
         calls += empty_call(effort)
 
@@ -106,7 +108,7 @@ def _roof(trial: _Trial, values: Sequence[float]) -> Roof:
 
 
 def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list[_Trial], list[str]]:
-    """What there is to measure with each number of threads, and what cannot be measured."""
+    """Return what to measure with each number of threads, and a sentence for each roof that cannot be measured."""
     target = current_target()
     chains = min(_MAX_CHAINS, target.registers - _OTHER_REGISTERS)
     trials, missing = [], []
@@ -117,7 +119,7 @@ def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list
     if target.dots:
         work = _multiply_adds(dot_products(chains), 0.5, 2.0**-20)
         trials += [_Trial("multiply_adds", "bfloat16", threads, work, 0.0, 4 * 16 * chains * threads) for threads in counts]
-    # from a second cache half a vector at a time can be twice as fast as a whole one (seen on Zen 5): the faster way counts
+    # half-width reads from the second-level cache can be twice as fast (seen on Zen 5)
     widths = sorted({target.bytes, max(_MIN_VECTOR_BYTES, target.bytes // 2)})
     ways = [_reads(reads(width), READS * width) for width in widths]
     block = READS * target.bytes
@@ -130,20 +132,20 @@ def _trials(caches: Sequence[Cache] | None, counts: Sequence[int]) -> tuple[list
     if counts == [1]:
         missing.append("barrier: with one core no two threads can meet at the same time")
     else:
-        trials += [_Trial("barrier", "barrier", threads, _meets, 0.0) for threads in sorted({2, counts[-1]})]
+        trials += [_Trial("barrier", "barrier", threads, _barrier, 0.0) for threads in sorted({2, counts[-1]})]
     return trials, missing
 
 
 def working_sets(caches: Sequence[Cache] | None, threads: int, available: int) -> tuple[dict[str, int], list[str]]:
-    """Bytes that each thread reads so that they come from "L1", "L2", ..., "memory", and why a level is left out.
+    """Return the working set of a thread for "L1", "L2", ..., "memory", in bytes, and why levels are left out.
 
-    In a cache a thread gets half of its share, and at least twice its share of the level below; in memory all together get
-    four times the last caches.  ``available`` is the free memory in bytes.
+    In a cache it is half of the thread's share, and at least twice the share of the level below; in memory all threads
+    together read four times the last-level caches.  ``available`` is the free memory in bytes.
     """
     sets, reasons = {}, []
     levels = [cache for cache in caches or [] if cache.kind != "instruction"]
     if not levels:
-        reasons.append("reads from caches: their sizes are not known here")
+        reasons.append("reads from caches: their sizes are not known")
     below = 0
     for cache in levels:
         share = cache.bytes // min(threads, cache.shared_by)
@@ -151,14 +153,15 @@ def working_sets(caches: Sequence[Cache] | None, threads: int, available: int) -
         if size <= share:
             sets[f"L{cache.level}"] = size
         else:
-            reasons.append(f"reads from L{cache.level} by {threads} threads: a share of it is not twice one of the level below")
+            why = "its share per thread is less than twice that of the level below"
+            reasons.append(f"reads from L{cache.level} by {threads} threads: {why}")
         below = share
     last = levels[-1].bytes * math.ceil(threads / levels[-1].shared_by) if levels else 0
     whole = max(MEMORY_OVER_CACHE * last, MIN_MEMORY)
     if whole <= available // 2:
         sets["memory"] = whole // threads
     else:
-        reasons.append(f"reads from memory by {threads} threads: they need {whole >> 20} MiB, and twice that is not free")
+        reasons.append(f"reads from memory by {threads} threads: they need {whole >> 20} MiB, and less than twice that is free")
     return sets, reasons
 
 
@@ -179,7 +182,7 @@ def _reads(kernel: Any, block: int) -> Any:
 
 
 @njit(nogil=True)
-def _meets(value, data, count, team):
+def _barrier(value, data, count, team):
     for _ in range(count):
         meet(team)
     return value

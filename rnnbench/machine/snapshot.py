@@ -1,4 +1,4 @@
-"""What `rnnbench machine` stores: results/<machine>/machine-<time>.json, one JSON document, written once."""
+"""Machine snapshots, as `rnnbench machine` stores them: results/<machine>/machine-<time>.json, written once."""
 
 import datetime
 import os
@@ -14,7 +14,7 @@ SCHEMA = 1
 
 
 class Roof(msgspec.Struct, frozen=True):
-    """The best and the median of ``repeats``, with ``threads`` at once; ``bytes`` is each thread's working set."""
+    """The best and the median of ``repeats`` on ``threads`` threads; ``bytes`` is the working set of each."""
 
     name: str
     threads: int
@@ -25,12 +25,12 @@ class Roof(msgspec.Struct, frozen=True):
 
 
 class Roofs(msgspec.Struct, frozen=True):
-    """What this processor was measured to reach at most.
+    """The measured limits of a processor.
 
-    ``vectors``: the widest instructions used.  ``multiply_adds``: FLOP/s by dtype.  ``reads``: bytes/s by the level that
-    the data comes from, "L1", ..., "memory".  ``barrier``: seconds for all threads to meet once.  ``empty_call``: seconds
-    of a call from Python of a compiled function that does nothing.  ``clock_step``: seconds between two different readings
-    of Python's performance counter, at least.  ``missing``: a sentence for each roof that could not be measured.
+    ``vectors``: the widest instructions used.  ``multiply_adds``: FLOP/s by dtype.  ``reads``: bytes/s by source, "L1", ...,
+    "memory".  ``barrier``: seconds of one barrier of all threads.  ``empty_call``: seconds of a call from Python of an
+    empty compiled function.  ``clock_step``: smallest step of Python's performance counter, in seconds.
+    ``missing``: a sentence for each roof that could not be measured.
     """
 
     vectors: str
@@ -42,12 +42,12 @@ class Roofs(msgspec.Struct, frozen=True):
     missing: list[str]
 
     def peak(self, dtype: str, threads: int) -> float | None:
-        """FLOP/s of ``threads`` in ``dtype``; None where that was not measured."""
+        """Return the FLOP/s of ``threads`` threads in ``dtype``; None if not measured."""
         return next((roof.best for roof in self.multiply_adds if (roof.name, roof.threads) == (dtype, threads)), None)
 
 
 class HealthCheck(msgspec.Struct, frozen=True):
-    """One check: ``state`` is "wrong", "fine" or "unknown"; ``mend`` is a sentence for what is wrong."""
+    """The result of one check; ``mend`` says how to fix what is wrong."""
 
     check: str
     state: Literal["wrong", "fine", "unknown"]
@@ -56,9 +56,10 @@ class HealthCheck(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One look at a machine.  ``environment`` is what every run stores; what follows may be different at the next look.
+    """A snapshot of a machine.
 
-    ``governors`` and ``boost``: of the clock, None where they are not known.  ``roofs``: None where they were not measured.
+    ``environment``: the facts that every run stores; all other fields may differ in the next snapshot.  ``governors`` and
+    ``boost``: of the clock, None if unknown.  ``roofs``: None if not measured.
     """
 
     recorded: str  # ISO 8601, UTC
@@ -76,7 +77,7 @@ class _Versioned(msgspec.Struct):
 
 
 def results_folder(results: Path, machine: str) -> Path:
-    """The folder of a machine's results, made where it is missing; raises StoreError where nothing can be written to it."""
+    """Return the folder of a machine's results, created if missing; raises StoreError if it is not writable."""
     folder = results / machine
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def results_folder(results: Path, machine: str) -> Path:
 
 
 def write_machine(machine: Machine, folder: Path) -> Path:
-    """Store a look in the folder of its machine's results; raises StoreError."""
+    """Store a snapshot in the folder of its machine's results; raises StoreError."""
     moment = datetime.datetime.fromisoformat(machine.recorded)
     path = folder / f"machine-{moment:%Y%m%dT%H%M%S.%f}.json"
     try:
@@ -99,20 +100,20 @@ def write_machine(machine: Machine, folder: Path) -> Path:
 
 
 def document(machine: Machine) -> bytes:
-    """The machine as JSON, indented."""
+    """Encode a snapshot as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(machine)) + b"\n"
 
 
 def load_machine(folder: Path | str) -> Machine | None:
-    """The newest look in the folder of one machine's results; None where there is none.  Raises StoreError."""
+    """Load the newest snapshot in the folder of a machine's results; None if there is none.  Raises StoreError."""
     files = sorted(Path(folder).glob("machine-*.json"))
     return _read(files[-1]) if files else None
 
 
 def load_roofs(folder: Path | str) -> Roofs | None:
-    """The roofs of the newest look that has measured them; None where none has.  Raises StoreError."""
-    looks = map(_read, sorted(Path(folder).glob("machine-*.json"), reverse=True))
-    return next((look.roofs for look in looks if look.roofs), None)
+    """Load the roofs of the newest snapshot that has them; None if none has.  Raises StoreError."""
+    snapshots = map(_read, sorted(Path(folder).glob("machine-*.json"), reverse=True))
+    return next((snapshot.roofs for snapshot in snapshots if snapshot.roofs), None)
 
 
 def _read(path: Path) -> Machine:

@@ -1,4 +1,4 @@
-"""Short pieces of compiled work, timed on several threads at once with the clock read next to them."""
+"""Time short compiled work on several threads at once, with the clock read in compiled code."""
 
 import functools
 import time
@@ -17,7 +17,11 @@ _PAGE = 4096
 
 
 class Effort(NamedTuple):
-    """A repeat lasts ``repeat`` seconds or somewhat more; there are so many that they last ``total``, in these bounds."""
+    """How long to measure.
+
+    ``repeat``: least duration of a repeat, in seconds.  ``total``: duration of all repeats, whose number stays between
+    ``least`` and ``most``.
+    """
 
     repeat: float
     total: float
@@ -28,18 +32,17 @@ class Effort(NamedTuple):
         return int(np.clip(self.total / duration, self.least, self.most))
 
 
-class Bench:
-    """``threads`` that do a piece of work at the same time."""
+class ThreadedTimer:
+    """Times work that ``threads`` threads do at the same time."""
 
     def __init__(self, threads: int, effort: Effort) -> None:
         self.threads, self._effort = threads, effort
         self._pool = ThreadPool(threads)
 
     def seconds(self, work: Any, start: Any, size: int = 0) -> list[float]:
-        """For each repeat the seconds that one ``count`` of work(value, data, count, team) takes, a jitted function.
+        """Time a jitted work(value, data, count, team); return seconds per count for each repeat.
 
-        ``data`` is each thread's own int64 array of ``size`` bytes, all ones.  ``value`` is ``start``, then what ``work``
-        returned last.
+        ``data``: each thread's int64 array of ``size`` bytes, all ones.  ``value``: ``start``, then the last return value.
         """
         arrays = [_aligned(size) for _ in range(self.threads)]
         timed = _timed(work)
@@ -58,7 +61,7 @@ class Bench:
 
 
 def empty_call(effort: Effort) -> list[float]:
-    """For each repeat the seconds of a call from Python of a compiled function that does nothing, the loop's own among them."""
+    """Time calls from Python of an empty compiled function, loop overhead included; return seconds for each repeat."""
     timer = timeit.Timer("nothing()", globals={"nothing": _nothing})
     _nothing()  # compiles
     count = 1
@@ -68,7 +71,7 @@ def empty_call(effort: Effort) -> list[float]:
 
 
 def clock_step() -> float:
-    """The least number of seconds between two different readings of Python's performance counter."""
+    """Return the smallest step of Python's performance counter, in seconds."""
     steps = np.diff(np.array([time.perf_counter_ns() for _ in range(_CLOCK_READINGS)]))
     return float(steps[steps > 0].min()) * 1e-9
 
@@ -79,7 +82,7 @@ def _nothing():
 
 
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
-_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)  # without it nothing here is called
+_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)  # systems without it never use this timer
 
 
 @njit(nogil=True)
@@ -92,12 +95,12 @@ def _nanoseconds(timespec):
 def _timed(work: Any) -> Any:
     @njit(nogil=True, error_model="numpy")
     def timed(team, data, count, start, stamps, timespec):
-        data[:] = 1  # by the thread that reads it: the system takes memory from where the thread runs
+        data[:] = 1  # first touch by the reading thread places memory near it
         value = start
         for repeat in range(stamps.shape[0]):
             meet(team)
             stamps[repeat, 0] = _nanoseconds(timespec)
-            value = work(value, data, count, team)  # from the last value, so that no repeat can be left out
+            value = work(value, data, count, team)  # depends on the last value: no repeat can be optimised away
             stamps[repeat, 1] = _nanoseconds(timespec)
         return value
 
@@ -105,7 +108,7 @@ def _timed(work: Any) -> Any:
 
 
 def _aligned(size: int) -> np.ndarray:
-    """``size`` bytes of int64 at the start of a page: what lies across two cache lines is read more slowly."""
+    """Return a page-aligned int64 array of ``size`` bytes, as reads across cache lines are slower."""
     whole = np.empty(size + _PAGE, np.uint8)
     first = -whole.ctypes.data % _PAGE
     return whole[first : first + size].view(np.int64)

@@ -1,6 +1,6 @@
-"""The processor as the kernel describes it: caches, siblings, governor, virtualisation.
+"""The processor as the kernel describes it: caches, siblings, governors, virtualisation.
 
-Functions take the folders that Linux calls /sys/devices/system/cpu and /proc; what is not told there is None.
+Functions take Linux's folders /sys/devices/system/cpu and /proc as arguments, and return None for what is missing there.
 """
 
 import re
@@ -16,7 +16,7 @@ _VECTORS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """One cache of the first core that is online: ``kind`` is "data", "instruction" or "unified"."""
+    """One cache of a core; ``kind`` is "data", "instruction" or "unified"."""
 
     level: int
     kind: str
@@ -25,7 +25,7 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 def caches(folder: Path = CPU_FOLDER) -> list[Cache] | None:
-    """The caches of the first core that is described, the smallest level first; None where none is."""
+    """Return the caches of the first core, lowest level first; None if unknown."""
     cpu = min(folder.glob("cpu[0-9]*/cache"), default=None, key=lambda path: int(path.parent.name[3:]))
     if cpu is None:
         return None
@@ -40,20 +40,20 @@ def caches(folder: Path = CPU_FOLDER) -> list[Cache] | None:
 
 
 def siblings(folder: Path = CPU_FOLDER) -> list[set[int]] | None:
-    """The logical processors of each core; None where it is not told."""
+    """Return the logical processors of each core; None if unknown."""
     texts = [read_text(path) for path in folder.glob("cpu[0-9]*/topology/thread_siblings_list")]
     cores = {frozenset(cpu_list(text)) for text in texts if text}
     return sorted((set(core) for core in cores), key=min) or None
 
 
 def governors(folder: Path = CPU_FOLDER) -> list[str] | None:
-    """The names of the frequency governors in use; None where it is not told, as in most virtual machines."""
+    """Return the frequency governors in use; None if unknown, as in most virtual machines."""
     texts = {read_text(path) for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     return sorted(text for text in texts if text) or None
 
 
 def boost(folder: Path = CPU_FOLDER) -> bool | None:
-    """Whether the clock may rise above its nominal rate; None where it is not told."""
+    """Tell whether the clock may exceed its nominal rate; None if unknown."""
     allowed = read_text(folder / "cpufreq" / "boost")
     if allowed is not None:
         return allowed == "1"
@@ -62,25 +62,25 @@ def boost(folder: Path = CPU_FOLDER) -> bool | None:
 
 
 def online(folder: Path = CPU_FOLDER) -> set[int] | None:
-    """The logical processors that run; None where it is not told."""
+    """Return the logical processors that are online; None if unknown."""
     text = read_text(folder / "online")
     return cpu_list(text) if text else None
 
 
 def vector_instructions(cpuinfo: str) -> list[str] | None:
-    """The sets of vector instructions among the flags in the text of /proc/cpuinfo; None where it lists no flags."""
+    """Return the vector instruction sets in the text of /proc/cpuinfo; None if it lists no flags."""
     flags = _flags(cpuinfo)
     return None if flags is None else [name for name in _VECTORS if name in flags]
 
 
 def hypervisor(cpuinfo: str) -> bool | None:
-    """Whether the processor says that it is a virtual machine's; None where it does not say (other than x86)."""
+    """Tell whether this is a virtual machine; None if unknown, as on processors other than x86."""
     flags = _flags(cpuinfo)
     return None if flags is None or "fpu" not in flags else "hypervisor" in flags
 
 
 def cpu_list(text: str) -> set[int]:
-    """The numbers in the kernel's notation: "0-2,5" is {0, 1, 2, 5}."""
+    """Parse the kernel's notation for lists: "0-2,5" is {0, 1, 2, 5}."""
     numbers = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
@@ -89,7 +89,7 @@ def cpu_list(text: str) -> set[int]:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of one of the kernel's files without its line end; None where there is no such file or it has no answer."""
+    """Read one of the kernel's files, stripped; None if it is missing or unreadable."""
     try:
         return path.read_text().strip()
     except OSError:
