@@ -1,1 +1,1 @@
-"""Results files: their rows, reading, writing and export."""
+"""Results files: their rows, reading and writing, and which times count."""

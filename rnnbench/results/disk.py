@@ -1,6 +1,6 @@
-"""Files that a crash leaves whole: claimed by one writer at a time, or replaced in one step.
+"""Crash-safe files: locked by one writer at a time, or replaced atomically.
 
-All that a command leaves for its user is written by ``save`` or ``create``, or row by row by ``results.writer.Writer``.
+Commands write every file for the user with ``save`` or ``create``, or row by row with ``results.writer.Writer``.
 """
 
 import errno
@@ -15,16 +15,16 @@ from rnnbench.errors import StoreError
 
 
 def open_claimed(path: Path, mode: str) -> FileIO:
-    """Open a file unbuffered, and keep other writers away until it is closed.
+    """Open a file unbuffered and lock it against other writers until it is closed.
 
-    Raises StoreError where another process writes into it, and OSError.
+    Raises StoreError if another process holds the lock, and OSError.
     """
-    import fcntl  # not on every system on which this package can be imported
+    import fcntl  # missing on Windows, where this module is importable
 
     file = FileIO(path, mode)
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # a writer before us has replaced it meanwhile
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # the previous writer has replaced it meanwhile
             raise BlockingIOError
     except BlockingIOError:
         file.close()
@@ -36,21 +36,21 @@ def open_claimed(path: Path, mode: str) -> FileIO:
 
 
 def add_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Append those lines that a file does not have, and wait for the disk; raises OSError."""
+    """Append the lines that a file does not contain yet, and sync it to disk; raises OSError."""
     with path.open("a+b") as file:
         file.seek(0)
-        there = list(file)
-        if there and not there[-1].endswith(b"\n"):  # torn by a kill
-            file.truncate(file.tell() - len(there.pop()))
-        file.writelines(line for line in lines if line not in there)
+        present = list(file)
+        if present and not present[-1].endswith(b"\n"):  # torn by a kill
+            file.truncate(file.tell() - len(present.pop()))
+        file.writelines(line for line in lines if line not in present)
         file.flush()
         os.fsync(file.fileno())
 
 
 def replace(path: Path, content: Iterable[bytes]) -> None:
-    """Give a file new content; a kill at any moment leaves the old file or the new one, whole.  Raises OSError."""
-    path = path.resolve()  # a link stays one
-    new = path.with_name(f".{secrets.token_hex(16)}.new")  # short, as the name itself may be as long as names can be
+    """Replace a file's content atomically: a crash leaves either the old file or the new one.  Raises OSError."""
+    path = path.resolve()  # keeps a symbolic link
+    new = path.with_name(f".{secrets.token_hex(16)}.new")  # short: `path.name` may have the maximum length
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -67,10 +67,10 @@ def replace(path: Path, content: Iterable[bytes]) -> None:
 
 
 def save(path: Path, content: Iterable[bytes]) -> None:
-    """Write a file, whole or not at all, in place of one that may be there, and the folders it lies in; raises StoreError."""
+    """Write a file atomically, replacing an existing one, and create its parent folders; raises StoreError."""
     try:
         make_folder(path.parent)
-        if path.exists() and not path.is_file():  # a device or a pipe, which has no content to replace
+        if path.exists() and not path.is_file():  # a device or a pipe has no content to replace
             with path.open("wb") as file:
                 file.writelines(content)
         else:
@@ -80,15 +80,15 @@ def save(path: Path, content: Iterable[bytes]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those it lies in, where they are not there; raises OSError."""
+    """Create a folder and its parents if missing; raises OSError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # says "File exists" of what was to be a folder
+    except FileExistsError:  # its message would say "File exists"
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: without it a crash can lose a new file whose content was synced."""
+    """Sync a folder's entries to disk; otherwise a crash can lose a new file whose content was synced."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -97,7 +97,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def create(path: Path, content: Iterable[bytes]) -> None:
-    """Write a new file, whole or not at all, and the folders it lies in; raises OSError, also where the file exists."""
+    """Write a new file atomically and create its parent folders; raises OSError, also if the file exists."""
     make_folder(path.parent)
     FileIO(path, "xb").close()
     try:

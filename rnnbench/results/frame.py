@@ -1,4 +1,4 @@
-"""The times of many runs as one pandas frame, built by columns, so that a million rows load in seconds."""
+"""Load the times of many runs into one pandas frame, column by column, so that a million rows take seconds."""
 
 import math
 import warnings
@@ -26,19 +26,18 @@ RUN_COLUMNS = ("run", "started", "suite", "machine", "cpu", "os", "python", "ver
 
 
 def load_results(path: Path | str) -> "pd.DataFrame":
-    """All times of a results file, or of every one below a folder: one row per file, case, backend and round.
+    """Load the times of a results file, or of all below a folder: one row per file, case, backend and round.
 
-    Columns: ``case`` (its key), the fields of ``Case``, ``backend``, ``round``, ``seconds`` (per call, median of
-    the round's samples), ``device_seconds`` (the same by the clock of the backend's device; NaN where it offers none),
-    ``samples`` (their number), ``loops``, ``position``; ``status`` ("measured", or why the times of
-    this case and backend do not count: wrong, error, crashed, timeout, also where it failed in a later round); and of
-    the run ``run``, ``started``, ``suite``, ``machine``, ``cpu``, ``os``, ``python``, ``version`` (of rnnbench),
-    ``commit``, ``dirty``, ``file``.  Texts are categories.
+    Columns: ``case`` (its key), the fields of ``Case``, ``backend``, ``round``, ``seconds`` (per call, median of the round's
+    samples), ``device_seconds`` (the same by the device's clock; NaN without a device timer), ``samples`` (their number),
+    ``loops``, ``position``, ``status`` ("measured", or why the times of this case and backend do not count: wrong, error,
+    crashed or timeout, also in a later round), and of the run ``run``, ``started``, ``suite``, ``machine``, ``cpu``, ``os``,
+    ``python``, ``version`` (of rnnbench), ``commit``, ``dirty`` and ``file``.  Texts are categories.
 
-    Of a round that the machine disturbed, and that was measured once more, the second measurement counts.
-    Files of a folder that hold no run, lines that hold no row, times that are no positive number, and all but the last of
-    those that were stored twice are left out; a UserWarning says so, and ``attrs["problems"]`` has a sentence for each.
-    Raises StoreError where a file is no results file of this schema, and MissingLibrary without pandas.
+    If a disturbed round was repeated, the repeat counts.  Left out are files of a folder that hold no run, lines that hold
+    no row, times that are not positive numbers, and all but the last of duplicate rows: a UserWarning tells of them, and
+    ``attrs["problems"]`` has a sentence for each.
+    Raises StoreError if a file is no results file of this schema, and MissingLibrary without pandas.
     """
     try:
         import pandas as pd
@@ -59,7 +58,7 @@ def load_results(path: Path | str) -> "pd.DataFrame":
 
 
 class _Time(Row, frozen=True, tag="time"):
-    """``Time`` whose case stays as it is written: many rows have the same few."""
+    """``Time`` with its case left undecoded: many rows share few cases."""
 
     case: msgspec.Raw
     backend: str
@@ -76,7 +75,7 @@ _CASE = msgspec.json.Decoder(Case)
 
 
 class _Codes(dict[Any, int]):
-    """Numbers for distinct values, in the order in which they come."""
+    """Number distinct values in order of appearance."""
 
     def __missing__(self, value: Hashable) -> int:
         self[value] = len(self)
@@ -84,12 +83,12 @@ class _Codes(dict[Any, int]):
 
 
 class _Loader:
-    """The rows of all files so far, as columns of numbers; texts and cases are numbers of what they are."""
+    """The rows of all files so far as numeric columns; texts and cases are stored as codes."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._cases, self._backends, self._statuses = _Codes(), _Codes(), _Codes()
-        self._written: dict[bytes, int] = {}  # cases as they stand in files
+        self._written: dict[bytes, int] = {}  # codes of undecoded cases
         self._runs: list[dict[str, Any]] = []
         self._chunks: list[dict[str, np.ndarray]] = []
 
@@ -134,10 +133,10 @@ class _Loader:
         chunk["device_seconds"] = _medians(np.array(on_device), np.array(device_counts, dtype=np.int64))
         chunk["status"] = self._status(chunk, failed | dict.fromkeys(wrong, "wrong"))
         chunk["file"] = np.full(len(chunk["case"]), len(self._runs) - 1)
-        self._chunks.append(self._sound(chunk, _invalid(samples, chunk["samples"]), np.array(disturbed, dtype=bool), file))
+        self._chunks.append(self._cleaned(chunk, _invalid(samples, chunk["samples"]), np.array(disturbed, dtype=bool), file))
 
     def columns(self) -> dict[str, Any]:
-        """The columns of the frame."""
+        """Return the columns of the frame."""
         whole = {name: np.concatenate([chunk.pop(name) for chunk in self._chunks]) for name in list(self._chunks[0])}
         cases, files = list(self._cases), whole.pop("file")
         which = whole.pop("case")
@@ -160,10 +159,10 @@ class _Loader:
         codes = [self._statuses[reasons.get((case, backend), "measured")] for case, backend in pairs.T.tolist()]
         return np.array(codes, dtype=np.int64)[places.ravel()]
 
-    def _sound(
+    def _cleaned(
         self, chunk: dict[str, np.ndarray], invalid: dict[int, float], disturbed: np.ndarray, file: Path
     ) -> dict[str, np.ndarray]:
-        """The rows with a time, each once; what is left out is told, but not where a run measured once more on purpose."""
+        """Drop rows without a valid time and duplicates; report each, except duplicates from repeated disturbed rounds."""
         import pandas as pd
 
         positive = np.ones(len(chunk["case"]), dtype=bool)
@@ -195,7 +194,7 @@ def _facts(run: Run, name: str) -> dict[str, Any]:
 
 
 def _invalid(samples: np.ndarray, counts: np.ndarray) -> dict[int, float]:
-    """``results.valid.valid`` of many rows: those that are not, by place, with their first sample that is no time."""
+    """Apply ``results.valid.valid`` to many rows; return the invalid ones by position, with their first invalid sample."""
     found = dict.fromkeys(np.flatnonzero(counts == 0).tolist(), math.nan)
     wrong = np.flatnonzero(~(np.isfinite(samples) & (samples > 0)))[::-1]
     rows = np.searchsorted(np.cumsum(counts), wrong, side="right")
@@ -203,7 +202,7 @@ def _invalid(samples: np.ndarray, counts: np.ndarray) -> dict[int, float]:
 
 
 def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median of each run of ``counts`` values; NaN of none."""
+    """Return the median of each group of ``counts`` consecutive values; NaN for an empty group."""
     starts = np.cumsum(counts) - counts
     result = np.full(len(counts), np.nan)
     for count in np.unique(counts[counts > 0]):
@@ -213,7 +212,7 @@ def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _field(name: str, values: list[Any], which: np.ndarray) -> Any:
-    """A column: the value of each row, given as its place in ``values``."""
+    """Return a column from the distinct ``values`` and each row's index into them."""
     import pandas as pd
 
     if name in OPTIONAL:
@@ -224,7 +223,7 @@ def _field(name: str, values: list[Any], which: np.ndarray) -> Any:
 
 
 def _texts(values: Sequence[str | None], which: np.ndarray) -> Any:
-    """A categorical: the text of each row, given as its place in ``values``."""
+    """Return a categorical column from the distinct ``values`` and each row's index into them."""
     import pandas as pd
 
     places = {text: place for place, text in enumerate(dict.fromkeys(value for value in values if value is not None))}

@@ -1,4 +1,4 @@
-"""What the first row of a results file may say: all who read it rely on the types of the facts that they look for."""
+"""Validate the first row of a results file, so that readers can rely on the types of its facts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from rnnbench.suite.limits import Number, Rounds, Seconds, Seed, Size
 
 MAX_NESTING = 16
-"""Facts lie no deeper in each other; those that runs store lie three deep."""
+"""Deepest nesting of facts that is accepted; runs store facts three deep."""
 
 
 class _Environment(msgspec.Struct):
@@ -60,10 +60,10 @@ class _Facts(msgspec.Struct):
     backends: dict[str, _About]
 
 
-def flaw(environment: Mapping[str, Any], settings: Mapping[str, Any], backends: Mapping[str, Any]) -> str | None:
-    """Why facts are not those of a run, or None; facts that nobody knows are left alone."""
+def header_error(environment: Mapping[str, Any], settings: Mapping[str, Any], backends: Mapping[str, Any]) -> str | None:
+    """Return why the facts are not those of a run, or None; unknown facts are accepted."""
     facts = {"environment": environment, "settings": settings, "backends": backends}
-    if _nested(facts) > MAX_NESTING + 1:
+    if _nesting(facts) > MAX_NESTING + 1:
         return f"facts lie more than {MAX_NESTING} deep in each other"
     try:
         msgspec.convert(facts, _Facts)
@@ -72,8 +72,8 @@ def flaw(environment: Mapping[str, Any], settings: Mapping[str, Any], backends: 
     return None
 
 
-def _nested(value: Any) -> int:
-    """How deep lists and objects lie in each other, counted without recursion."""
+def _nesting(value: Any) -> int:
+    """Count the nesting of lists and objects, without recursion."""
     depth, level = 0, [value]
     while level:
         level = [

@@ -1,6 +1,6 @@
 """Read results files, and find them in folders.
 
-A torn last line, as a crash leaves it, is skipped; any other line that holds no row is reported.
+A line that holds no row is reported and left out, as is a torn last line, which a crash leaves.
 """
 
 import warnings
@@ -11,25 +11,25 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from rnnbench.errors import LeftOut, StoreError
-from rnnbench.results.header import flaw
+from rnnbench.results.header import header_error
 from rnnbench.results.rows import SCHEMA, AnyRow, Run
 
 
 class _Head(msgspec.Struct, tag_field="kind", tag="run"):
-    """What a run's row of any schema holds."""
+    """The part of a run's row that every schema has."""
 
     schema: int
 
 
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding raises: for what is no JSON or has another form, no UTF-8 or too long a number, and deep nesting."""
+"""Errors of decoding: no JSON or another form, no UTF-8 or too long a number, and deep nesting."""
 
 _DECODER = msgspec.json.Decoder(AnyRow)
 _HEAD = msgspec.json.Decoder(_Head)
 
 
 class Contents(NamedTuple):
-    """What a results file holds: its run, all other rows in order, and one sentence for each line that did not read."""
+    """A results file: its run, all other rows in order, and a sentence for each unreadable line."""
 
     path: Path
     run: Run
@@ -38,7 +38,7 @@ class Contents(NamedTuple):
 
 
 def read(path: Path | str) -> Contents:
-    """Read a results file; raises StoreError where there is none, or where its first line is no run of this schema."""
+    """Read a results file; raises StoreError if it is missing or its first line is no run of this schema."""
     path = Path(path)
     rows: list[AnyRow] = []
     problems: list[str] = []
@@ -51,7 +51,7 @@ def read(path: Path | str) -> Contents:
 
 
 class Line(NamedTuple):
-    """One line of a results file: its number, its bytes, and either the row that it holds or a sentence why it holds none."""
+    """One line of a results file: its number, its bytes, and either its row or a sentence why it holds none."""
 
     number: int
     content: bytes
@@ -64,7 +64,7 @@ class Line(NamedTuple):
 
 
 def scan(path: Path, decoder: "msgspec.json.Decoder[Any]" = _DECODER) -> Iterator[Line]:
-    """The lines of a results file that are not blank, of which the first holds its run; raises StoreError as ``read``."""
+    """Yield the lines of a results file except blank ones, the run's line first; raises StoreError as ``read`` does."""
     first = True
     for number, content in numbered_lines(path):
         row, problem = None, None
@@ -72,10 +72,10 @@ def scan(path: Path, decoder: "msgspec.json.Decoder[Any]" = _DECODER) -> Iterato
             try:
                 row = decoder.decode(content)
             except UNREADABLE as error:
-                problem = f"{path.name}:{number}: not a row: {_said(error)}"
-            if isinstance(row, Run) and (wrong := flaw(row.environment, row.settings, row.backends)):
-                row, problem = None, f"{path.name}:{number}: not a row: {wrong}"
-        else:  # even if it reads as a row: it was never acknowledged, and going on with the run cuts it off
+                problem = f"{path.name}:{number}: not a row: {_message(error)}"
+            if isinstance(row, Run) and (error := header_error(row.environment, row.settings, row.backends)):
+                row, problem = None, f"{path.name}:{number}: not a row: {error}"
+        else:  # even if it decodes: it was never acknowledged, and resuming the run cuts it off
             problem = f"{path.name}:{number}: not a row: torn, the run was cut off while writing it"
         if first:
             _check_run(path, content, row, problem)
@@ -86,14 +86,14 @@ def scan(path: Path, decoder: "msgspec.json.Decoder[Any]" = _DECODER) -> Iterato
 
 
 class Found(NamedTuple):
-    """The results files below a folder, oldest name first, and a sentence for each file that has the name of one only."""
+    """The results files below a folder, oldest name first, and a sentence for each other .jsonl file."""
 
     files: list[Path]
     left_out: list[str]
 
 
 def found_files(path: Path | str) -> Found:
-    """The file itself, or what is below a folder; raises StoreError if there are no results files."""
+    """Find the results files at a path, a file or a folder; raises StoreError if there are none."""
     path = Path(path)
     if path.is_file():
         return Found([path], [])
@@ -114,9 +114,9 @@ def found_files(path: Path | str) -> Found:
 
 
 def results_files(path: Path | str) -> list[Path]:
-    """The file itself, or all results files below a folder, oldest name first; raises StoreError if there are none.
+    """Return the results files at a path, a file or a folder, oldest name first; raises StoreError if there are none.
 
-    Files that have the name of one, and whose first line is no run, are left out with a warning (LeftOut) each.
+    A .jsonl file whose first line is no run is left out with a warning (LeftOut).
     """
     found = found_files(path)
     for sentence in found.left_out:
@@ -125,7 +125,7 @@ def results_files(path: Path | str) -> list[Path]:
 
 
 def quarantine_file(path: Path) -> Path:
-    """Where lines of a results file go that hold no row: ``NUMBER<tab>LINE`` each, with the number that it had."""
+    """Return the file for lines that hold no row: ``NUMBER<tab>LINE``, with the original line number."""
     return path.with_name(f"{path.name}.bad")
 
 
@@ -139,16 +139,16 @@ def numbered_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, by
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _check_run(path: Path, content: bytes, row: Any, problem: str | None) -> None:
-    """Raise StoreError where the first line is no run of this schema, also where that other schema's run does not read."""
+    """Raise StoreError if the first line is no run of this schema, also for an unreadable run of another schema."""
     try:
         schema = _HEAD.decode(content).schema
     except UNREADABLE:
-        schema = SCHEMA  # no run of any schema: refused below
+        schema = SCHEMA  # no run of any schema: raises below
     if schema != SCHEMA:
         raise StoreError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
     if not isinstance(row, Run):

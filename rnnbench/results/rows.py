@@ -1,7 +1,7 @@
 """The rows of a results file.
 
-A run leaves ``results/<machine>/<run>.jsonl``, one JSON object a line.  The first row is the ``Run``; every other row is a fact
-about one case and one backend.
+A run writes ``results/<machine>/<run>.jsonl``, one JSON object per line.  The first row is the ``Run``; the others are facts
+about a case and a backend.
 """
 
 from typing import Any, Literal
@@ -19,7 +19,7 @@ class Row(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
 
 
 class Run(Row, frozen=True):
-    """The first row: what was asked for, of which code, on which machine."""
+    """The first row: the request, the code and the machine of a run."""
 
     run: str
     started: str  # ISO 8601, UTC
@@ -33,9 +33,9 @@ class Run(Row, frozen=True):
 
 
 class Gate(Row, frozen=True):
-    """The check of one backend on one case: per tensor the largest absolute error and its tolerance.
+    """The check of one backend on one case: the largest absolute error and the tolerance of each tensor.
 
-    An error of None is one that has no number: a wrong shape or dtype, or a NaN where there should be none.
+    None is an error without a number: a wrong shape or dtype, or an unexpected NaN.
     """
 
     case: Case
@@ -46,9 +46,9 @@ class Gate(Row, frozen=True):
 
 
 class Startup(Row, frozen=True):
-    """What comes before the first result, in seconds; ``cold`` means that the JIT cache was empty.
+    """The time before the first result, in seconds; ``cold``: the JIT cache was empty.
 
-    Stored for the first case of a cell in each process, the only one that finds no code in memory.
+    Stored for the first case of a cell in each process, the only one without its code in memory.
     """
 
     case: Case
@@ -63,13 +63,12 @@ class Startup(Row, frozen=True):
 class Time(Row, frozen=True):
     """The samples of one round, in seconds per call, each the mean of ``loops`` calls.
 
-    Backends take turns, a sample each: those at one place of their lists are of one pass and lie milliseconds apart;
-    ``position`` is the place in the first pass.  ``events``: what the machine did meanwhile (``measure.events``).
-    ``left_out``: samples of passes in which the canary was slow beside one of the backends, made again at once.
-    ``device_samples``: after each of the samples, the same of as many calls more by the clock of the backend's device;
-    empty where it offers no timer.
-    ``disturbed``: an event was beyond its limit for a backend of this case, so all were measured once more in the same
-    round; where that row follows, this one does not count.
+    Backends take samples in turn: those with the same index belong to one pass and lie milliseconds apart.
+    ``position``: the backend's place in the first pass.  ``events``: the disturbances (``measure.disturbances``).
+    ``left_out``: samples of passes repeated at once because of a slow canary beside one of the backends.
+    ``device_samples``: after each sample the same of ``loops`` further calls by the device's clock; empty without a device
+    timer.  ``disturbed``: an event of one of the case's backends exceeded its limit, so all were measured again in the same
+    round; if that row follows, this one does not count.
     """
 
     case: Case
@@ -80,7 +79,7 @@ class Time(Row, frozen=True):
     samples: list[float]
     events: dict[str, float] | None = None
     disturbed: bool = False
-    left_out: list[float] = []  # msgspec gives each row its own
+    left_out: list[float] = []  # msgspec copies the default
     device_samples: list[float] = []
 
     @property
@@ -97,9 +96,9 @@ class Memory(Row, frozen=True):
 
 
 class Truncation(Row, frozen=True):
-    """What a window costs in accuracy: norm of (truncated - full) over norm of full, per parameter and for all together.
+    """The gradient error of a window: norm of (truncated - full) over norm of full, per parameter and in total.
 
-    A property of the mathematics, computed in float64 by the reference.
+    A property of the method, computed in float64 by the reference.
     """
 
     case: Case
@@ -108,7 +107,7 @@ class Truncation(Row, frozen=True):
 
 
 class Failure(Row, frozen=True):
-    """A case that a backend did not complete; ``reason`` is the category, ``message`` the backend's own words."""
+    """A case that a backend did not complete; ``message`` is the backend's own."""
 
     case: Case
     backend: str
@@ -119,7 +118,7 @@ class Failure(Row, frozen=True):
 
 
 class End(Row, frozen=True):
-    """The last row of a run that was completed, or was interrupted and says so."""
+    """The last row of a completed or interrupted run."""
 
     finished: str  # ISO 8601, UTC
     seconds: float
@@ -130,7 +129,7 @@ class End(Row, frozen=True):
 
     @property
     def overhead(self) -> float | None:
-        """The part of the time that went into neither samples nor the gate; None where it is not known."""
+        """The fraction of the time spent on neither samples nor the gate; None if unknown."""
         if self.sampled_seconds is None or not self.seconds > 0:
             return None
         return 1 - (self.sampled_seconds + self.gate_seconds) / self.seconds

@@ -1,4 +1,4 @@
-"""Which times count, in one place for tables, pages, comparisons, choices and exports; and the times of a file by round."""
+"""Which times count: the one rule for tables, pages, comparisons, choices and exports."""
 
 import math
 import statistics
@@ -13,30 +13,30 @@ Key = tuple[Case, str]
 
 
 def valid(samples: Sequence[float]) -> bool:
-    """Whether a round's samples are times: there are some, all positive and finite.
+    """Tell whether a round has samples and all are positive and finite.
 
-    One that is not tells of a broken clock, so the others of its round do not count either.
+    An invalid sample shows a broken clock, so the other samples of its round do not count either.
     """
     return bool(samples) and all(0 < seconds < math.inf for seconds in samples)
 
 
 def invalid_time(row: Time) -> str:
-    """A sentence for a row that is not ``valid``, with its first sample that is no time."""
-    worst = next((seconds for seconds in row.samples if not 0 < seconds < math.inf), math.nan)
-    return f"{row.backend} on {row.case.label()}, round {row.round}: a time of {worst} s was left out"
+    """Return a sentence for an invalid row, with its first invalid sample."""
+    invalid = next((seconds for seconds in row.samples if not 0 < seconds < math.inf), math.nan)
+    return f"{row.backend} on {row.case.label()}, round {row.round}: a time of {invalid} s was left out"
 
 
 def invalid_times(contents: Contents) -> list[str]:
-    """A sentence for each row that is not ``valid``, of the backends and cases whose times count."""
+    """Return a sentence for each invalid row of the backends and cases whose times count."""
     excluded = reasons(contents)
     rows = (row for row in contents.rows if isinstance(row, Time) and (row.case, row.backend) not in excluded)
     return [invalid_time(row) for row in rows if not valid(row.samples)]
 
 
 def times(contents: Contents) -> dict[Key, dict[int, Time]]:
-    """The times that count, by round; of those stored twice the later one.
+    """Return the times that count, by round; the later one of duplicates.
 
-    Left out: what ``reasons`` names, and rows that are not ``valid``.
+    Excluded are the keys of ``reasons`` and invalid rows.
     """
     found: dict[Key, dict[int, Time]] = {}
     excluded = reasons(contents)
@@ -49,7 +49,7 @@ def times(contents: Contents) -> dict[Key, dict[int, Time]]:
 
 
 def reasons(contents: Contents) -> dict[Key, str]:
-    """Why the numbers of a backend on a case do not count; a failure to measure memory leaves its times alone."""
+    """Return why the times of a backend on a case do not count; a failed memory measurement does not exclude them."""
     found = {(row.case, row.backend): "wrong" for row in contents.rows if isinstance(row, Gate) and not row.passed}
     for row in contents.rows:
         if isinstance(row, Failure) and row.stage != "memory":
@@ -58,7 +58,7 @@ def reasons(contents: Contents) -> dict[Key, str]:
 
 
 def failures(contents: Contents) -> dict[Key, str]:
-    """The same with the failure's own words, the first ones where there are several."""
+    """Return the same with the message of the first failure."""
     found = dict.fromkeys(reasons(contents), "failed the gate")
     for row in reversed(contents.rows):
         if isinstance(row, Failure) and row.stage != "memory":
@@ -67,20 +67,20 @@ def failures(contents: Contents) -> dict[Key, str]:
 
 
 def medians(rounds: dict[int, Time]) -> list[float]:
-    """The median of each round's samples, in seconds per call."""
+    """Return the median of each round's samples, in seconds per call."""
     return [statistics.median(row.samples) for row in rounds.values()]
 
 
 def device_medians(rounds: dict[int, Time]) -> list[float]:
-    """The same by the clock of the backend's device, of the rounds that have it."""
+    """Return the same by the device's clock, for the rounds that have device samples."""
     return [statistics.median(row.device_samples) for row in rounds.values() if row.device_samples]
 
 
 def log_ratio(a: Sequence[float], b: Sequence[float]) -> float:
-    """log(b / a) of one round from the samples of both: the median over its passes, in which each gave one.
+    """Return log(b / a) of one round: the median over its passes, each with one sample of both.
 
-    What slowed a pass is in both its samples and not in their ratio.  Of samples that belong to no common passes, as their
-    numbers differ, or that are not all positive and finite, the ratio of the medians.
+    A disturbance of a pass affects both samples and cancels in their ratio.  If the numbers of samples differ, or a sample
+    is not positive and finite, it is the log-ratio of the medians.
     """
     if len(a) != len(b) or min(*a, *b) <= 0 or max(*a, *b) == math.inf:
         return math.log(statistics.median(b) / statistics.median(a))

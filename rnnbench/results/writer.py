@@ -1,7 +1,7 @@
 """Write results files: append-only, by one process at a time.
 
-A line is on disk before the next one begins.  When a run is resumed, a torn last line is cut off, and any other line that holds
-no row is moved to a file of its own.
+A line is on disk before the next one begins.  Resuming a run cuts off a torn last line and moves any other line that holds no
+row to a separate file.
 """
 
 import os
@@ -17,11 +17,11 @@ from rnnbench.results.rows import Row
 
 
 class Writer:
-    """Appends rows to one file, which no other process can write into until it is closed.
+    """Appends rows to one file, locked against other processes until it is closed.
 
-    ``resume``: go on with a file that exists.  A torn last line is cut off; lines in the middle that hold no row are moved
-    to ``quarantine_file(path)``, and ``moved`` has their numbers.
-    Raises StoreError where the file cannot be written, where another process writes into it, or, resuming, as ``read`` does.
+    ``resume``: append to an existing file.  A torn last line is cut off; other lines that hold no row are moved to
+    ``quarantine_file(path)``, and ``moved`` holds their numbers.
+    Raises StoreError if the file cannot be written, if another process holds the lock, and, resuming, as ``read`` does.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -44,13 +44,13 @@ class Writer:
         self._size = self._file.seek(0, os.SEEK_END)
 
     def append(self, row: Row) -> None:
-        """Append a row, which is on disk when this returns; raises StoreError."""
+        """Append a row; it is on disk when this returns.  Raises StoreError."""
         self.append_all([row])
 
     def append_all(self, rows: Iterable[Row]) -> None:
-        """Append rows, all of which are on disk when this returns, and wait for the disk once; raises StoreError.
+        """Append rows with a single sync; all are on disk when this returns.  Raises StoreError.
 
-        After an error any of them may be in the file, the last one torn; the next rows to be appended take their place.
+        After an error the file may hold some of them, the last one torn; the next append overwrites them.
         """
         lines = memoryview(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
         size = self._size + len(lines)
@@ -66,7 +66,7 @@ class Writer:
         self._size = size
 
     def close(self) -> None:
-        """Close the file, which is taken away where not even a first row could be written."""
+        """Close the file; delete it if it has no row."""
         if not self._size:
             self.path.unlink(missing_ok=True)
         self._file.close()
@@ -78,14 +78,14 @@ class Writer:
         self.close()
 
     def _repair(self) -> None:
-        wrong = [line for line in scan(self.path) if line.problem is not None]
-        bad = [line for line in wrong if not line.torn]
+        unreadable = [line for line in scan(self.path) if line.problem is not None]
+        bad = [line for line in unreadable if not line.torn]
         if bad:
             add_lines(quarantine_file(self.path), [b"%d\t%b" % (line.number, line.content) for line in bad])
-            numbers = {line.number for line in wrong}
+            numbers = {line.number for line in unreadable}
             replace(self.path, (content for number, content in numbered_lines(self.path, blank=True) if number not in numbers))
             self.moved = [line.number for line in bad]
             self._file.close()
             self._file = open_claimed(self.path, "r+b")
-        elif wrong:
-            self._file.truncate(self._file.seek(0, os.SEEK_END) - len(wrong[0].content))
+        elif unreadable:
+            self._file.truncate(self._file.seek(0, os.SEEK_END) - len(unreadable[0].content))
