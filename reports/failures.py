@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rnnbench.compare.intervals import held
+from rnnbench.compare.intervals import coverage_label
 from rnnbench.reports.caveats import NOISY, repeats
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import Rows, records
@@ -26,7 +26,7 @@ def shortfalls(data: Frames) -> dict[str, Any]:
     unavailable = {name: info["unavailable"] for name, info in data.run.backends.items() if "unavailable" in info}
     return {
         "losses": lost[:MAX_ROWS],
-        "held": held(int(data.summary.loc[data.summary["status"] == "measured", "rounds"].min() if len(lost) else 0)),
+        "held": coverage_label(int(data.summary.loc[data.summary["status"] == "measured", "rounds"].min() if len(lost) else 0)),
         "more_losses": max(0, len(lost) - MAX_ROWS),
         "failures": failures.head(MAX_ROWS).to_dict("records"),
         "more_failures": max(0, len(failures) - MAX_ROWS),

@@ -16,7 +16,7 @@ from runs import GOOD, NAMES, NARROW, PASSES, WIDE, interrupt_at, measured, of, 
 from wrapped_reference import backend_file
 
 from rnnbench.check import Problem
-from rnnbench.compare.inference import enough, worth_a_look
+from rnnbench.compare.inference import enough, may_stop_after
 from rnnbench.measure import run as run_module
 from rnnbench.measure import thread_use
 from rnnbench.measure.plan import resumed_plan
@@ -150,7 +150,7 @@ def test_a_case_stops_when_its_ratio_becomes_known_and_not_when_it_is_significan
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=12, most_rounds=40))
     number = len(rounds_of(contents, GOOD, "numba_cpu"))
     assert 12 < number < 40
-    assert worth_a_look(number)
+    assert may_stop_after(number)
     ratios = np.log([4 if place in (1, 3, 5, 7) else 2 for place in range(number)])
     assert enough(ratios)
     assert not any(enough(ratios[:fewer]) for fewer in range(12, number))

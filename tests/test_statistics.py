@@ -13,17 +13,17 @@ from rnnbench.compare.inference import (
     MAX_ROUNDS,
     MIN_ROUNDS,
     aa_p99,
-    discoveries,
+    adjusted_p_values,
     enough,
     log_ratios,
+    may_stop_after,
     paired,
     shared_confidence,
     shift_interval,
     threshold,
     unpaired,
-    worth_a_look,
 )
-from rnnbench.compare.intervals import Interval, held, median_interval, order_statistic
+from rnnbench.compare.intervals import Interval, coverage_label, median_interval, order_statistic
 from rnnbench.compare.verdicts import change
 from rnnbench.results.valid import log_ratio
 from rnnbench.selftests import interval_coverage
@@ -182,8 +182,8 @@ def test_the_threshold_is_2_percent_or_the_case_s_own_noise() -> None:
 def test_backends_share_the_5_percent_of_a_case_and_cases_the_share_of_false_finds() -> None:
     assert shared_confidence(1) == pytest.approx(0.95)
     assert shared_confidence(5) == pytest.approx(0.99)
-    assert discoveries([0.01, 0.04, 0.5], [1, 1, 1]) == pytest.approx([0.03, 0.06, 0.5])
-    assert discoveries([0.01, 0.04, 0.5], [2, 2, 3]) == pytest.approx([0.06, 0.12, 1.0])
+    assert adjusted_p_values([0.01, 0.04, 0.5], [1, 1, 1]) == pytest.approx([0.03, 0.06, 0.5])
+    assert adjusted_p_values([0.01, 0.04, 0.5], [2, 2, 3]) == pytest.approx([0.06, 0.12, 1.0])
 
 
 def test_among_many_equal_cases_hardly_ever_one_is_found_different() -> None:
@@ -192,7 +192,7 @@ def test_among_many_equal_cases_hardly_ever_one_is_found_different() -> None:
     rng = np.random.default_rng(2)
     suites = 1000
     p = stats.binom.sf(rng.binomial(20, 0.5, (suites, 100)) - 1, 20, 0.5)  # the sign test of 20 rounds
-    found = sum(bool((discoveries(list(row), [1] * 100) <= 0.05).any()) for row in p)
+    found = sum(bool((adjusted_p_values(list(row), [1] * 100) <= 0.05).any()) for row in p)
     assert found / suites <= 0.05 + 3 * (0.05 * 0.95 / suites) ** 0.5
     assert (p <= 0.05).any(axis=1).mean() == pytest.approx(0.877, abs=0.03)
 
@@ -211,7 +211,7 @@ def test_the_99th_percentile_of_an_aa_comparison_is_that_of_fresh_ones() -> None
 
 
 def test_a_run_looks_where_its_interval_moves_inward() -> None:
-    looks = [n for n in range(1, 60) if worth_a_look(n)]
+    looks = [n for n in range(1, 60) if may_stop_after(n)]
     assert looks == [12, 15, 17, 20, 23, 25, 28, 30, 33, 35, 37, 40]
     assert all(0.95 <= order_statistic(n)[1] <= 0.97 for n in looks)
 
@@ -239,4 +239,4 @@ def test_the_width_that_stops_is_1_5_percent(half_width: float, stops: bool) -> 
 )
 def test_no_interval_is_said_to_hold_more_than_its_rounds_carry(rounds, said):
     """1 - 2^(1 - n) for the whole range of n rounds, rounded down."""
-    assert held(rounds) == said
+    assert coverage_label(rounds) == said

@@ -1,1 +1,1 @@
-"""Compare times: intervals of ratios, and what they allow to be said."""
+"""Compare times: intervals of ratios, and the verdicts that follow from them."""

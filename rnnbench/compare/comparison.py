@@ -1,8 +1,8 @@
-"""Is it slower than before?  Two results files, or two names within one, case by case.
+"""Compare two results files, or two names within one, case by case.
 
-Within one run the two are measured in the same rounds, a sample of each in turn, and the ratio of each round is what counts.
-The rounds of two runs have no partners: there the ratio is that of any round of the one to any round of the other, and what
-a whole run shares, such as the state of the machine on that day, is in the ratio and not in its interval.
+Within one run, both sides are measured in the same rounds, a sample of each in turn, and the ratio of each round counts.
+Rounds of two runs have no partners: every round of one run is set against every round of the other.  What a whole run shares,
+such as the state of the machine that day, then shifts the ratio and is not covered by its interval.
 """
 
 import math
@@ -22,20 +22,19 @@ from rnnbench.results.rows import Failure, Gate, Run
 from rnnbench.suite.case import Case
 
 MACHINE = ("machine", "cpu", "architecture", "cores", "affinity", "os", "python", "implementation")
-"""Of the environment, what must be equal besides the versions of packages."""
+"""Facts of the environment that must be equal, besides the versions of packages."""
 
 Noise = Mapping[tuple[Case, str], float]
-"""How far a backend was found from itself, as a log-ratio, by case and backend: the 99th percentile."""
+"""The A/A noise by case and backend: the 99th percentile of the log-ratio of a backend to itself."""
 
-
-MESSAGE = 100
-"""So many characters of a failure's own words are shown."""
+MAX_MESSAGE = 100
+"""Longest part of a failure's message that is shown, in characters."""
 
 
 class Times(NamedTuple):
-    """What a results file says of times: samples, in seconds per call, by case and backend, then by round.
+    """The times of a results file: samples in seconds per call, by case and backend, then by round.
 
-    ``failed`` says why a backend has no number that counts in a case, ``problems`` which lines could not be used.
+    ``failed``: why the times of a backend on a case do not count.  ``problems``: a sentence for each unusable line.
     """
 
     path: Path
@@ -45,15 +44,15 @@ class Times(NamedTuple):
     problems: list[str]
 
     def seconds(self, case: Case, backend: str) -> dict[int, float]:
-        """Seconds per call by round: the median of its samples."""
+        """Return the median of each round's samples, in seconds per call."""
         return {number: float(np.median(samples)) for number, samples in self.samples[case, backend].items()}
 
 
 class Comparison(NamedTuple):
-    """One comparison; ``ratio``, ``low`` and ``high`` are times of ``other`` over times of ``backend``, above 1 slower.
+    """One comparison of ``other`` with ``backend``; ratios of times above 1 mean that ``other`` is slower.
 
-    ``coverage`` is what the interval really holds, ``rounds`` how many each side had, ``threshold`` the ratio beyond which
-    a difference counts, and ``p`` the adjusted p-value of the likelier of the two claims.
+    ``coverage``: the exact coverage of the interval.  ``rounds``: the number of rounds of each side.  ``threshold``: the
+    ratio beyond which a difference counts.  ``p``: the adjusted p-value of the likelier claim, slower or faster.
     """
 
     case: Case
@@ -70,7 +69,7 @@ class Comparison(NamedTuple):
 
 
 class Comparisons(NamedTuple):
-    """All rows, regressions first; a sentence for what could not be compared, and for each case that only b failed."""
+    """All rows, regressions first; a sentence for what could not be compared, and for each case that failed only in b."""
 
     rows: list[Comparison]
     left_out: list[str]
@@ -91,18 +90,19 @@ class _Pair(NamedTuple):
 
 
 def times(contents: Contents) -> Times:
-    """The times of a results file; those of a backend that failed on a case, other than at its memory, do not count."""
+    """Return the times of a results file, without those of a backend on a case where it failed."""
     failed = {(row.case, row.backend): "wrong" for row in contents.rows if isinstance(row, Gate) and not row.passed}
     for row in contents.rows:
         if isinstance(row, Failure) and row.stage != "memory":
-            words = " ".join(row.message.split())
-            failed.setdefault((row.case, row.backend), f"{row.reason} ({words[:MESSAGE]}{'…' if len(words) > MESSAGE else ''})")
+            message = " ".join(row.message.split())
+            excerpt = message[:MAX_MESSAGE] + "…" * (len(message) > MAX_MESSAGE)
+            failed.setdefault((row.case, row.backend), f"{row.reason} ({excerpt})")
     samples = {key: {number: row.samples for number, row in rounds.items()} for key, rounds in valid.times(contents).items()}
     return Times(contents.path, contents.run, samples, failed, [*contents.problems, *valid.invalid_times(contents)])
 
 
 def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_machines: bool = False) -> Comparisons:
-    """Compare what both runs timed, b with a; raises ArgumentError where they cannot be compared."""
+    """Compare run b with run a on what both have timed; raises ArgumentError if they cannot be compared."""
     common = [key for key in a.samples if key in b.samples]
     for name in ("input", "text_file"):
         if a.run.settings.get(name) != b.run.settings.get(name):
@@ -128,11 +128,11 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
         alone = [key for key in one.samples if key not in other.samples and key not in other.failed]
         if alone:
             left_out.append(f"only in {name}: {_listed(alone)}")
-    return Comparisons(_judged(pairs, _unpaired), left_out, newly_failed)
+    return Comparisons(_with_verdicts(pairs, _unpaired), left_out, newly_failed)
 
 
 def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> Comparisons:
-    """Compare backend y with x within one run, round by round; raises ArgumentError where they cannot be compared."""
+    """Compare backend y with x within one run, round by round; raises ArgumentError if they cannot be compared."""
     known = dict.fromkeys(backend for _, backend in [*run.samples, *run.failed])
     for name in (x, y):
         if name not in known:
@@ -155,11 +155,11 @@ def compare_backends(run: Times, x: str, y: str, noise: Noise | None = None) -> 
         if reasons:
             sentence = f"{case.label()}: " + ", ".join(f"{name} {reason}" for name, reason in reasons.items())
             (newly_failed if list(reasons) == [y] else left_out).append(sentence)
-    return Comparisons(_judged(pairs, _paired), left_out, newly_failed)
+    return Comparisons(_with_verdicts(pairs, _paired), left_out, newly_failed)
 
 
 def too_few_rounds(rows: list[Comparison]) -> str | None:
-    """A sentence where there are too few rounds for intervals of 95%."""
+    """Return a sentence if some rows have too few rounds for 95% intervals."""
     short = [row for row in rows if row.coverage < inference.CONFIDENCE]
     if not short:
         return None
@@ -171,7 +171,7 @@ def too_few_rounds(rows: list[Comparison]) -> str | None:
 
 
 def aa_noise(run: Times) -> Noise:
-    """How far each backend of a ``rnnbench self-test aa`` lies from itself; raises ArgumentError where there is none."""
+    """Return the A/A noise from a file of ``rnnbench self-test aa``; raises ArgumentError if the file has none."""
     twins = [
         (facts["runs"], name)
         for name, facts in run.run.backends.items()
@@ -202,16 +202,18 @@ def _unpaired(pair: _Pair, confidence: float) -> tuple[Evidence, tuple[int, int]
     return inference.unpaired(a, b, pair.threshold, confidence), (len(a), len(b))
 
 
-def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, tuple[int, int]]]) -> list[Comparison]:
-    """A row for each pair: intervals shared by the backends of a case, p-values adjusted over the cases of a backend."""
+def _with_verdicts(
+    pairs: list[_Pair], evidence_of: Callable[[_Pair, float], tuple[Evidence, tuple[int, int]]]
+) -> list[Comparison]:
+    """Make a row of each pair, with confidence shared by a case's backends and p-values adjusted over a backend's cases."""
     in_case = Counter(pair.case for pair in pairs)
-    weighed = [weigh(pair, inference.shared_confidence(in_case[pair.case])) for pair in pairs]
+    weighed = [evidence_of(pair, inference.shared_confidence(in_case[pair.case])) for pair in pairs]
     slower, faster = np.ones(len(pairs)), np.ones(len(pairs))
     for backend in dict.fromkeys(pair.backend for pair in pairs):
-        of = [place for place, pair in enumerate(pairs) if pair.backend == backend]
-        shares = [in_case[pairs[place].case] for place in of]
-        slower[of] = inference.discoveries([weighed[place][0].slower for place in of], shares)
-        faster[of] = inference.discoveries([weighed[place][0].faster for place in of], shares)
+        rows_of = [row for row, pair in enumerate(pairs) if pair.backend == backend]
+        counts = [in_case[pairs[row].case] for row in rows_of]
+        slower[rows_of] = inference.adjusted_p_values([weighed[row][0].slower for row in rows_of], counts)
+        faster[rows_of] = inference.adjusted_p_values([weighed[row][0].faster for row in rows_of], counts)
     rows = []
     for pair, (evidence, rounds), p_slower, p_faster in zip(pairs, weighed, slower, faster, strict=True):
         interval = evidence.interval
@@ -224,7 +226,7 @@ def _judged(pairs: list[_Pair], weigh: Callable[[_Pair, float], tuple[Evidence, 
 
 
 def _differing(a: Run, b: Run, backends: set[str]) -> Iterator[str]:
-    """A clause for every fact about machine, packages and backends, other than rnnbench itself, that is not the same."""
+    """Yield a clause for each differing fact about machine, packages other than rnnbench, and backends."""
     one, other = (facts_of(run, backends) for run in (a, b))
     for name in one | other:
         if one.get(name) != other.get(name):
@@ -232,7 +234,7 @@ def _differing(a: Run, b: Run, backends: set[str]) -> Iterator[str]:
 
 
 def facts_of(run: Run, backends: set[str]) -> dict[str, Any]:
-    """The facts by which two runs are measured alike: machine, packages other than rnnbench, and what backends say."""
+    """Return the facts that comparable runs share: machine, packages other than rnnbench, and facts of the backends."""
     versions = {name: value for name, value in run.environment.get("versions", {}).items() if name != "rnnbench"}
     facts = {name: run.environment.get(name) for name in MACHINE} | versions
     for backend in sorted(backends):

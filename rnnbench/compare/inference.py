@@ -1,7 +1,7 @@
-"""Comparisons of times: intervals of ratios, when enough rounds were measured, and what may be said of many cases.
+"""Statistics of comparisons: intervals of ratios, tests, corrections for many cases, and when to stop measuring.
 
-The unit is the round: one fresh process of each backend, and one number of two of them, their ratio in that round.  Samples
-of one process are like each other, so a test on pooled samples finds differences where there are none.  All ratios are
+The unit is the round: one fresh process per backend, and one number per pair, the ratio of their times in that round.  Samples
+from one process are correlated, so a test on pooled samples finds differences where there are none.  All ratios are
 logarithms, so that twice as slow and twice as fast lie equally far from 0.
 """
 
@@ -19,14 +19,14 @@ from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.results.valid import log_ratio
 
 NARROW = 0.015
-"""Half-width of a ratio's interval at which a case has been measured long enough."""
+"""Relative half-width of a ratio's interval at which a case has enough rounds."""
 
 
 class Evidence(NamedTuple):
-    """What the rounds say of one log-ratio: its interval, and the p-values of the two claims that can be made.
+    """The interval of a log-ratio, and the p-values of the two claims.
 
-    ``slower`` and ``faster`` are the probabilities of such rounds, or clearer ones, if the ratio did not lie beyond the
-    threshold on that side.
+    ``slower`` and ``faster``: the probability of rounds at least this extreme if the ratio does not exceed the threshold on
+    that side.
     """
 
     interval: Interval
@@ -38,12 +38,12 @@ class Evidence(NamedTuple):
 
 
 def shift_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """How far b lies above a: the median of all differences b_j - a_i, with the interval of the Mann-Whitney test.
+    """Estimate the shift from a to b: the median of all differences b_j - a_i, with the interval of the Mann-Whitney test.
 
-    For values that have no partners, as the rounds of two separate runs.  The coverage is exact where both have one
-    distribution, shifted.  Of twice 12 normal values it is 95% where one spreads twice as wide as the other, and 93% for
-    four times; where the wider has more values it is higher, where it has fewer, lower (87% for 12 against 40, four times),
-    which a run that goes on until its interval is narrow avoids.  All is NaN where either is empty.
+    For unpaired values, such as the rounds of two runs.  The coverage is exact if both distributions differ only by a shift.
+    For 12 normal values each it is 95% if one standard deviation is twice the other, and 93% if it is four times the other.
+    With unequal sizes it is higher if the wider sample is larger, and lower if it is smaller (87% for 12 against 40 at four
+    times); a run that continues until its interval is narrow avoids that.  All values are NaN if either sample is empty.
     Hodges and Lehmann 1963, "Estimates of location based on rank tests"; Hollander, Wolfe and Chicken 2014,
     "Nonparametric Statistical Methods", section 4.3.
     """
@@ -59,40 +59,40 @@ def shift_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -
 
 @lru_cache(maxsize=4096)
 def _mann_whitney(m: int, n: int) -> np.ndarray:
-    """P(U = u) for u = 0 .. m*n where all orders of m and n values are equally likely.
+    """Return P(U = u) for u = 0 .. m*n if all orders of m and n values are equally likely.
 
-    The largest of all values is one of the m with probability m / (m + n), and then it lies above all n.
+    The largest value is one of the m with probability m / (m + n), and then exceeds all n.
     Mann and Whitney 1947, "On a test of whether one of two random variables is stochastically larger than the other".
     """
     if m == 0 or n == 0:
         return np.ones(1)
-    chances = np.zeros(m * n + 1)
-    chances[n:] = _mann_whitney(m - 1, n) * (m / (m + n))
-    chances[: m * (n - 1) + 1] += _mann_whitney(m, n - 1) * (n / (m + n))
-    return chances
+    probabilities = np.zeros(m * n + 1)
+    probabilities[n:] = _mann_whitney(m - 1, n) * (m / (m + n))
+    probabilities[: m * (n - 1) + 1] += _mann_whitney(m, n - 1) * (n / (m + n))
+    return probabilities
 
 
 # one comparison
 
 
 def log_ratios(a: Mapping[int, Sequence[float]], b: Mapping[int, Sequence[float]]) -> np.ndarray:
-    """log(b / a) of every round that both have (``valid.log_ratio``); ``a`` and ``b`` are samples by round."""
+    """Return log(b / a) of every common round (``valid.log_ratio``); ``a`` and ``b`` are samples by round."""
     return np.array([log_ratio(a[number], b[number]) for number in sorted(a.keys() & b.keys())])
 
 
 def paired(ratios: ArrayLike, threshold: float, confidence: float = CONFIDENCE) -> Evidence:
-    """The evidence of within-round log-ratios, by the sign test; ``threshold`` is a log-ratio, 0 or more."""
+    """Return the evidence of within-round log-ratios, by the sign test; ``threshold`` is a log-ratio, 0 or more."""
     ratios = np.asarray(ratios, dtype=float)
     return Evidence(median_interval(ratios, confidence), _sign_test(ratios - threshold), _sign_test(-ratios - threshold))
 
 
 def _sign_test(values: np.ndarray) -> float:
-    """The p-value of a median above 0."""
+    """Return the p-value of the claim that the median is above 0."""
     return float(stats.binomtest(int((values > 0).sum()), len(values), alternative="greater").pvalue) if len(values) else 1.0
 
 
 def unpaired(a: ArrayLike, b: ArrayLike, threshold: float, confidence: float = CONFIDENCE) -> Evidence:
-    """The evidence of logarithms of times of two separate runs, by the Mann-Whitney test."""
+    """Return the evidence of the log-times of two runs, by the Mann-Whitney test."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     slower, faster = (
         float(stats.mannwhitneyu(above, below + threshold, alternative="greater", method="exact").pvalue)
@@ -102,14 +102,14 @@ def unpaired(a: ArrayLike, b: ArrayLike, threshold: float, confidence: float = C
 
 
 def threshold(noise: float = 0.0) -> float:
-    """The log-ratio beyond which a difference counts: 2%, or the case's own A/A noise (a log-ratio) where that is more."""
+    """Return the log-ratio beyond which a difference counts: 2%, or the case's A/A noise (a log-ratio) if larger."""
     return max(math.log1p(CHANGE_BAND), noise)
 
 
 def aa_p99(ratios: ArrayLike) -> float:
-    """How far from 0 the median of a backend's log-ratios to itself lies in all but 1% of comparisons of so many rounds.
+    """Return the 99th percentile of the absolute median log-ratio of a backend to itself, over the same number of rounds.
 
-    Neither of the two names is anything special, so the sign of every round is a coin: 10,000 throws, always the same.
+    The two names are interchangeable, so the sign of every round is random: 10,000 draws of signs, from a fixed seed.
     """
     ratios = np.asarray(ratios, dtype=float)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (10_000, len(ratios)))
@@ -120,15 +120,15 @@ def aa_p99(ratios: ArrayLike) -> float:
 
 
 def shared_confidence(backends: int) -> float:
-    """The confidence of each interval of a case so that all its backends' hold together with 95% (Bonferroni)."""
+    """Return the confidence of each of a case's intervals such that all hold together with 95% (Bonferroni)."""
     return 1 - (1 - CONFIDENCE) / backends
 
 
-def discoveries(p_values: Sequence[float], backends: Sequence[int]) -> np.ndarray:
-    """p-values of one claim over the cases of one backend, adjusted for all of them; found are those up to 5%.
+def adjusted_p_values(p_values: Sequence[float], backends: Sequence[int]) -> np.ndarray:
+    """Adjust the p-values of one claim over the cases of one backend; values up to 5% are discoveries.
 
-    Each is multiplied by the number of backends compared in its case (Bonferroni), then the share of false ones among
-    the found is controlled over the cases (Benjamini and Hochberg 1995, "Controlling the false discovery rate").
+    Each is multiplied by the number of backends compared on its case (Bonferroni).  Then the false discovery rate over the
+    cases is controlled (Benjamini and Hochberg 1995, "Controlling the false discovery rate").
     """
     return stats.false_discovery_control(np.minimum(1.0, np.asarray(p_values) * np.asarray(backends)), method="bh")
 
@@ -136,22 +136,22 @@ def discoveries(p_values: Sequence[float], backends: Sequence[int]) -> np.ndarra
 # when to stop
 
 
-def worth_a_look(rounds: int) -> bool:
-    """Whether a run may stop after so many rounds if its intervals are narrow.
+def may_stop_after(rounds: int) -> bool:
+    """Tell whether a run may stop after ``rounds`` rounds if its intervals are narrow.
 
-    12, 15, 17, 20 and so on up to 40: where the interval can use an order statistic further inside than with one round
-    less.  There its coverage is least above 95% (at most 96.5%), and fewer looks leave less room for stopping by luck.
+    True for 12, 15, 17, 20 and so on up to 40, where the interval uses an order statistic further inside than with one round
+    less.  There its coverage is closest to 95% (at most 96.5%), and fewer looks leave less room for stopping by luck.
     """
     return MIN_ROUNDS <= rounds <= MAX_ROUNDS and order_statistic(rounds)[0] > order_statistic(rounds - 1)[0]
 
 
 def enough(ratios: ArrayLike) -> bool:
-    """Whether a case needs no further round: its interval is narrow, or there have been 40.
+    """Tell whether a case needs no further round: its interval is narrow, or it has had 40 rounds.
 
-    It depends on the interval's width alone and never on where the interval lies: to stop at the first significant
-    difference is to find one.
+    The rule looks at the width of the interval, never at its position: stopping at the first significant difference would
+    always find one.
     """
     rounds = len(np.asarray(ratios))
     if rounds >= MAX_ROUNDS:
         return True
-    return worth_a_look(rounds) and median_interval(ratios).half_width <= math.log1p(NARROW)
+    return may_stop_after(rounds) and median_interval(ratios).half_width <= math.log1p(NARROW)

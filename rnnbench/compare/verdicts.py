@@ -1,8 +1,8 @@
-"""What the interval of a ratio allows to be said, in one set of words at two bands.
+"""Verdicts: what the interval of a ratio allows to claim.
 
-Which of two backends is faster (``ranking``) picks a backend, and a difference within 5% picks none.  Whether a backend has
-changed (``change``) guards against many small losses: a difference counts beyond 2%.  What cannot be told apart is the
-``same``, what was measured too little ``unclear``.
+``ranking`` decides which of two backends is faster; differences within 5% do not decide.  ``change`` decides whether a backend
+has changed; to guard against many small losses, differences beyond 2% count.  Both call an interval within the band ``same``
+and an undecided one ``unclear``.
 """
 
 from rnnbench.compare.intervals import CONFIDENCE, Interval
@@ -11,27 +11,27 @@ FASTER, SLOWER, SAME, UNCLEAR = "faster", "slower", "same", "unclear"
 REGRESSION, IMPROVEMENT = "regression", "improvement"
 
 CHANGES = (REGRESSION, UNCLEAR, IMPROVEMENT, SAME)
-"""All that ``change`` says, what needs attention first."""
+"""The verdicts of ``change``, the most urgent first."""
 
 RANKING_BAND = 0.05
-"""Times this close are the same: as much can come from link order and the size of the environment, which all rounds of a run
-share (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!")."""
+"""Relative difference up to which two backends are the same.  Link order and environment size, which all rounds of a run
+share, can cause as much (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!")."""
 
 RANKING_MIN_ROUNDS = 5
-"""With fewer values not even their whole range holds 90%: whatever it says is unclear."""
+"""Fewest rounds for a ranking: with fewer, even the whole range of values has less than 90% coverage."""
 
 CHANGE_BAND = 0.02
-"""A difference no larger than this is none: the least that ``compare`` calls a regression."""
+"""Relative difference beyond which ``compare`` reports a regression or an improvement."""
 
 CHANGE_MIN_COVERAGE = 0.9
-"""An interval that holds less, for want of rounds, gives no verdict."""
+"""Least coverage of an interval that allows a verdict."""
 
 
 def ranking(low: float, high: float, rounds: int) -> str:
-    """What the interval of a speed-up says: faster, slower, same (it lies within the band around 1) or unclear.
+    """Return the verdict on a speed-up's interval: faster, slower, same (within the band around 1) or unclear.
 
-    Unclear: the interval contains 1 and reaches beyond the band, or it comes from fewer than ``RANKING_MIN_ROUNDS`` rounds.
-    The band is the same seen from the other backend: from 1 / (1 + RANKING_BAND) to 1 + RANKING_BAND.
+    Unclear: the interval contains 1 and extends beyond the band, or has fewer than ``RANKING_MIN_ROUNDS`` rounds.  The band
+    is symmetric in the two backends: from 1 / (1 + RANKING_BAND) to 1 + RANKING_BAND.
     """
     if rounds < RANKING_MIN_ROUNDS:
         return UNCLEAR
@@ -43,9 +43,11 @@ def ranking(low: float, high: float, rounds: int) -> str:
 
 
 def change(interval: Interval, threshold: float, slower: float, faster: float) -> str:
-    """What the interval of a log-ratio says: ``regression`` or ``improvement`` where it lies wholly beyond the threshold and
-    the adjusted p-value of that claim is at most 5%, ``same`` where it lies within, else ``unclear``, as for an interval
-    with too little coverage."""
+    """Return the verdict on the interval of a log-ratio: regression, improvement, same or unclear.
+
+    Regression and improvement need an interval wholly beyond the threshold and an adjusted p-value of at most 5%; same
+    needs an interval within the threshold.  All else is unclear, as is an interval with too little coverage.
+    """
     if interval.coverage < CHANGE_MIN_COVERAGE:
         return UNCLEAR
     if interval.low > threshold and slower <= 1 - CONFIDENCE:
