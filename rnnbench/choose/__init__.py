@@ -1,1 +1,1 @@
-"""Which backend to use for a shape: the fastest that was measured, or predicted from the shapes that were."""
+"""Choose the fastest backend for a shape, from measured times or predictions."""

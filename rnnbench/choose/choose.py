@@ -1,7 +1,7 @@
-"""Which backend is fastest for a shape, from the results that this machine has stored.
+"""Choose the fastest backend for a shape, from the results stored on this machine.
 
-A shape is (T, B, H, I); all other fields of a case (cell, phase, layers, directions, nonlinearity, bias, dtype, threads, ...)
-have to be the same for a result to count.  Of a backend's results on one case the newest run's count, whatever its commit.
+A shape is (T, B, H, I); a result counts only if all other fields of its case (cell, phase, layers, directions, nonlinearity,
+bias, dtype, threads, ...) are equal.  Of several runs of a backend on a case the newest counts, whatever its commit.
 """
 
 import math
@@ -27,15 +27,15 @@ from rnnbench.suite.estimate import estimate
 from rnnbench.text import count, duration
 
 NEAREST = 3
-"""A backend that failed on one of so many shapes nearest to the wanted one is not chosen for it."""
+"""Number of nearest shapes on which a backend must not have failed to be chosen."""
 
 SIZES = ("T", "B", "H", "I")
 _OTHERS = tuple(name for name in Case.__struct_fields__ if name not in SIZES)
-_UNKNOWN_NOISE = 0.1  # deviation of log seconds between rounds, where a single round cannot tell
+_UNKNOWN_NOISE = 0.1  # standard deviation of log seconds between rounds, assumed for a single round
 
 
 class Result(NamedTuple):
-    """One backend's result on one case: ``rounds``, seconds per call of each round; or ``failure``, why there is none."""
+    """The result of one backend on one case: seconds per call of each round, or why there is none."""
 
     case: Case
     backend: str
@@ -46,10 +46,10 @@ class Result(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a backend is expected to take for a case on its device: seconds per call with an interval meant to hold 95%.
+    """The expected time of a backend on a case: seconds per call, with a nominal 95% interval.
 
-    ``how``: "measured" (the median over ``rounds`` rounds of ``run`` and its order-statistic interval), "interpolated", or
-    "extrapolated" where the case lies outside the hull of ``cases``, the measured ones that it comes from, nearest first.
+    ``how``: "measured" (the median over ``rounds`` rounds of ``run``, with its order-statistic interval), "interpolated", or
+    "extrapolated" (the case lies outside the hull of the measured ``cases`` used).  ``cases``: nearest first.
     """
 
     backend: str
@@ -70,10 +70,10 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend to use for a case; ``why`` is one sentence made from the data.
+    """The backend to use for a case; ``why`` gives the reason in one sentence.
 
-    ``seconds``, ``low`` and ``high`` are None where nothing is known, and the choice then is a default that ``why`` states.
-    ``predictions``: of all backends that could be chosen, fastest first; ``excluded``: why others could not, by name.
+    ``seconds``, ``low``, ``high``: None if nothing is known; the choice is then a default, as ``why`` says.
+    ``predictions``: those of all eligible backends, fastest first.  ``excluded``: why other backends are not, by name.
     """
 
     case: Case
@@ -89,7 +89,7 @@ class Choice:
 
 
 class Measurements:
-    """The results of one machine, by what has to be the same, by backend and by case."""
+    """The results of one machine, grouped by the fields that must match, then by backend and case."""
 
     def __init__(self, contents: Iterable[Contents], problems: Iterable[str] = ()) -> None:
         self.problems = list(problems)
@@ -104,7 +104,7 @@ class Measurements:
         return [row for group in self._groups.values() for rows in group.values() for row in rows.values()]
 
     def without(self, case: Case) -> "Measurements":
-        """The same as if this case had never been measured."""
+        """Return the measurements without those of a case."""
         kept = Measurements(())
         kept._groups = dict(self._groups)
         kept._groups[_group(case)] = {
@@ -114,19 +114,19 @@ class Measurements:
         return kept
 
     def serve(self, case: Case) -> bool:
-        """Whether there is any result, or failure, of this case or of another shape of its kind."""
-        return any(self._groups.get(_group(_usual(case)), {}).values())
+        """Tell whether there is a result, or a failure, of this case or of another shape with the same other fields."""
+        return any(self._groups.get(_group(_normalised(case)), {}).values())
 
     def threads(self, case: Case) -> int | None:
-        """The number of threads nearest to the case's with which there are results that serve it; None for none."""
-        kind, place = _group(_usual(case)), _OTHERS.index("threads")
+        """Return the number of threads nearest to the case's for which results serve it; None if there are none."""
+        kind, place = _group(_normalised(case)), _OTHERS.index("threads")
         others = {group[place] for group in self._groups if group == (*kind[:place], group[place], *kind[place + 1 :])}
         served = [number for number in others if self.serve(msgspec.structs.replace(case, threads=number))]
         return min(served, key=lambda number: (abs(math.log2(number / case.threads)), number), default=None)
 
     def predictions(self, case: Case) -> tuple[list[Prediction], dict[str, str]]:
-        """What each backend is expected to take, fastest first, and why others are not to be chosen, by name."""
-        case, found, excluded = _usual(case), [], {}
+        """Predict the time of each backend, fastest first; also return why others cannot be chosen, by name."""
+        case, found, excluded = _normalised(case), [], {}
         for backend, rows in self._groups.get(_group(case), {}).items():
             nearest = sorted(rows.values(), key=lambda row: _distance(row.case, case))
             tried = nearest[:1] if case in rows else nearest[:NEAREST]
@@ -138,9 +138,10 @@ class Measurements:
         return sorted(found, key=lambda prediction: prediction.seconds), excluded
 
     def choose(self, case: Case, refuse: Callable[[str], str | None] | None = None) -> Choice:
-        """The backend with the least expected time among those that ``refuse`` has no reason against.
+        """Choose the backend with the least expected time that ``refuse`` does not reject.
 
-        ``refuse`` is asked for the fastest one, and on until it answers None.  Raises StoreError where no backend is left.
+        ``refuse`` returns a reason or None, and is called for the fastest backend first, until it returns None.
+        Raises StoreError if no backend is left.
         """
         predictions, excluded = self.predictions(case)
         while refuse and predictions and (reason := refuse(predictions[0].backend)):
@@ -166,7 +167,7 @@ class Measurements:
 
 
 def stored(files: Iterable[Path], machine: str) -> Measurements:
-    """What results files hold that was measured on ``machine``; files that do not read are told in ``problems``."""
+    """Load the results measured on ``machine``; ``problems`` lists unreadable files."""
     contents, problems = [], []
     for file in files:
         try:
@@ -180,13 +181,13 @@ def stored(files: Iterable[Path], machine: str) -> Measurements:
 
 
 def _measured(content: Contents) -> list[Result]:
-    """What a file says of each case and backend; a failure to measure memory leaves the times alone."""
+    """Return the result of each case and backend in a file."""
     found, failed = times(content), failures(content)
     devices = {name: device_of(facts) for name, facts in content.run.backends.items()}
     choosers = {entry.name for entry in entry_points(group=CHOOSERS)}
     return [
         Result(
-            _usual(case),
+            _normalised(case),
             backend,
             tuple(medians(found.get((case, backend), {}))),
             failed.get((case, backend)),
@@ -198,13 +199,13 @@ def _measured(content: Contents) -> list[Result]:
     ]
 
 
-def _usual(case: Case) -> Case:
-    """The same case; an output as wide as the hidden state is the usual one, however it was asked for."""
+def _normalised(case: Case) -> Case:
+    """Return the case with ``output_size`` None if it equals H, so that equal cases compare equal."""
     return msgspec.structs.replace(case, output_size=None) if case.output_size == case.H else case
 
 
 def _group(case: Case) -> tuple:
-    """All that has to be the same."""
+    """Return the fields that must match."""
     return tuple(getattr(case, name) for name in _OTHERS)
 
 
@@ -213,17 +214,17 @@ def _sizes(case: Case) -> list[int]:
 
 
 def _distance(a: Case, b: Case) -> float:
-    """Euclidean, in doublings."""
+    """Return the Euclidean distance between two shapes, in doublings."""
     return math.dist([math.log2(size) for size in _sizes(a)], [math.log2(size) for size in _sizes(b)])
 
 
 def _prediction(backend: str, rows: list[Result], case: Case) -> Prediction:
-    """From rows without failures, nearest first."""
+    """Predict the time of a case from rows without failures, nearest first."""
     if rows[0].case == case:
-        found = rows[0]
-        middle, low, high, _ = median_interval(found.rounds)
-        rounds, run = len(found.rounds), found.run
-        return Prediction(backend, middle, low, high, "measured", (case,), rounds, run, found.device)
+        result = rows[0]
+        median, low, high, _ = median_interval(result.rounds)
+        rounds, run = len(result.rounds), result.run
+        return Prediction(backend, median, low, high, "measured", (case,), rounds, run, result.device)
     predicted = predict(
         np.array([_sizes(row.case) for row in rows], float),
         np.array([statistics.median(row.rounds) for row in rows]),
@@ -239,7 +240,7 @@ def _prediction(backend: str, rows: list[Result], case: Case) -> Prediction:
 
 
 def _noise(rounds: tuple[float, ...]) -> float:
-    """Standard deviation of the logarithm of the median over rounds, sqrt(pi / 2) that of the mean; at least 0.5%."""
+    """Return the standard error of the log of the median over rounds, sqrt(pi / 2) times that of the mean; at least 0.5%."""
     spread = statistics.stdev(map(math.log, rounds)) if len(rounds) > 1 else _UNKNOWN_NOISE
     return max(math.sqrt(math.pi / 2 / len(rounds)) * spread, 0.005)
 
@@ -248,12 +249,12 @@ def _why(first: Prediction, second: Prediction | None) -> str:
     names = [first.backend, second.backend if second else ""]
     if second and first.device != second.device:
         names = [f"{first.backend} on {first.device}", f"{second.backend} on {second.device}"]
-    said = f"{names[0]} takes {duration(first.seconds)} ({duration(first.low)} to {duration(first.high)}; {first})"
+    sentence = f"{names[0]} takes {duration(first.seconds)} ({duration(first.low)} to {duration(first.high)}; {first})"
     if second is None:
-        return f"{said}; no other backend has results for this."
+        return f"{sentence}; no other backend has results for this."
     lead = f"{second.seconds / first.seconds:.2f} times as fast as {names[1]} ({second.how})"
     unsure = ", though their intervals overlap" if first.high >= second.low else ""
-    return f"{said}, {lead}{unsure}."
+    return f"{sentence}, {lead}{unsure}."
 
 
 def _shape(case: Case) -> str:
@@ -261,7 +262,7 @@ def _shape(case: Case) -> str:
 
 
 def measuring_command(case: Case) -> str:
-    """The command that measures a case on all backends."""
+    """Return the command that measures a case on all backends."""
     words = ["rnnbench best --measure", "--cell", case.cell, "--phase", case.phase]
     for name in SIZES:
         words += [f"-{name}", f"{getattr(case, name)}"]

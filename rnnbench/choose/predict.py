@@ -1,32 +1,34 @@
-"""The time of a shape that was not measured, from those that were: a sum of costs, corrected by the nearest shapes."""
+"""Predict the time of an unmeasured shape: a fitted sum of costs, corrected by the nearest measured shapes."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 BEYOND = 0.2
-"""Standard deviation, in log time, for each doubling of a size by which a shape exceeds all measured ones: what none of them
-can tell, as the end of a cache."""
+"""Extra standard deviation of log time per doubling of a size beyond all measured shapes, for effects that they cannot show,
+such as the end of a cache."""
 
 UNVARIED = float(np.log(2)) / 2
-"""The same where all shapes share that size: whether time grows with it (log 2 for each doubling) or not is not known."""
+"""The same if all shapes share that size: time may grow with it (log 2 per doubling) or not."""
 
 LENGTHS = (1.0, 2.0, 4.0)
-"""Doublings over which the deviation of one shape tells of another; chosen by leave-one-out."""
+"""Candidate correlation lengths of the deviation, in doublings; chosen by leave-one-out."""
 
 AMPLITUDES = (0.03, 0.1, 0.3)
-"""Sizes of such deviations, in log time; chosen by leave-one-out."""
+"""Candidate standard deviations of the deviation, in log time; chosen by leave-one-out."""
 
 NEIGHBOURS = 48
-"""So many of the nearest shapes are looked at."""
+"""Number of nearest shapes used."""
 
-_SHARING = 0.01  # weight of equal shares, as that of one shape with an error of 100 where theirs is 1
-_QUANTILE = 1.96  # of a normal distribution: the interval is meant to hold 95%
+_RIDGE = 0.01  # ridge weight, relative to a shape's weight of 1
+_QUANTILE = 1.96  # of the normal distribution, for a nominal 95% interval
 
 
 class Predicted(NamedTuple):
-    """Seconds of a call and the interval meant to hold 95% of what would be measured; ``used``: the indices of the shapes
-    that it comes from, nearest first; ``inside``: whether the wanted shape lies in their convex hull."""
+    """Predicted seconds per call, with a nominal 95% interval.
+
+    ``used``: indices of the shapes used, nearest first.  ``inside``: whether the wanted shape lies in their convex hull.
+    """
 
     seconds: float
     low: float
@@ -38,21 +40,21 @@ class Predicted(NamedTuple):
 def predict(
     shapes: np.ndarray, seconds: np.ndarray, noise: np.ndarray, flops: np.ndarray, wanted: np.ndarray, wanted_flops: float
 ) -> Predicted:
-    """Predict the time at ``wanted`` (4) from those at ``shapes`` (n, 4), both sizes (T, B, H, I); n >= 1.
+    """Predict the time at the shape ``wanted`` (4) from those at ``shapes`` (n, 4), n >= 1, all (T, B, H, I).
 
-    ``seconds``, ``flops`` (n): of one call; ``noise`` (n): the standard deviation of log(seconds).
+    ``seconds``, ``flops`` (n): per call.  ``noise`` (n): standard deviation of log(seconds).
 
-    First a sum of costs, each >= 0, fitted to relative errors: of a call, of a step, of an element of a step, of a weight
-    read in a step, and of an operation.  So time over operations falls while a shape grows out of its overheads and
-    then stays, which a straight line in log space does not: beyond the measured shapes it promises any rate.  Inverse
-    distances know neither.  No size has to have been varied for it, and I may follow H.
+    First, a sum of costs >= 0 is fitted to relative errors: per call, per step, per element of a step, per weight read in a
+    step, and per operation.  Time per operation then falls as a shape outgrows its overheads, and levels off.  A straight
+    line in log space would predict any rate beyond the measured shapes; inverse-distance weighting knows neither effect.
+    The fit works even if a size was never varied, or if I follows H.
 
-    Then what the log of the times deviates from that sum is interpolated: simple kriging with Matern 3/2 covariance
-    (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2 and 4.2), a local regression
-    whose interval grows with the distance from the shapes.  Its length and amplitude have the highest leave-one-out
-    density (equations 5.10 to 5.12 there) over the errors of the sum fitted without each shape; the variance is scaled
-    by the same residuals, with two of the expected size added, so that few shapes cannot claim to be exact.
-    ``BEYOND`` and ``UNVARIED`` add what the measured range does not cover.
+    Second, the deviations of log time from that sum are interpolated by simple kriging with a Matern 3/2 covariance
+    (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2 and 4.2), a local regression whose
+    interval grows with the distance from the shapes.  Length and amplitude maximise the leave-one-out density (equations
+    5.10 to 5.12 there) of the errors of the sum fitted without each shape.  The same residuals scale the variance, with two
+    of the expected size added, so that few shapes cannot claim to be exact.
+    ``BEYOND`` and ``UNVARIED`` add the uncertainty outside the measured range.
     """
     position = np.log2(shapes) - np.log2(wanted)
     used = np.argsort(np.linalg.norm(position, axis=1), kind="stable")[:NEIGHBOURS]
@@ -60,8 +62,8 @@ def predict(
     costs = _costs(shapes[used], flops[used])
     coefficients = _fitted(costs, seconds)
     deviation = np.log(seconds / (costs @ coefficients))
-    unseen = _without_each(costs, seconds) if len(used) > 1 else deviation
-    mean, variance = _kriged(position, noise, deviation, unseen)
+    held_out = _leave_one_out(costs, seconds) if len(used) > 1 else deviation
+    mean, variance = _kriged(position, noise, deviation, held_out)
     excess = np.maximum(np.maximum(position.min(0), -position.max(0)), 0)
     variance += float(np.sum((excess * np.where(np.ptp(position, 0) > 0, BEYOND, UNVARIED)) ** 2))
     middle = float(_costs(wanted[None], np.array([wanted_flops]))[0] @ coefficients * np.exp(mean))
@@ -70,30 +72,30 @@ def predict(
 
 
 def _costs(shapes: np.ndarray, flops: np.ndarray) -> np.ndarray:
-    """What a call's time is a sum of, up to factors (n, 5): one call, T steps, T B H elements, weights read, operations."""
-    T, B, H, _ = shapes.T  # noqa: N806  # the field's names of sizes
+    """Return the terms of a call's time, up to factors (n, 5): one call, T steps, T B H elements, weights read, operations."""
+    T, B, H, _ = shapes.T  # noqa: N806  # the usual names of the sizes
     return np.stack([np.ones(len(shapes)), T, T * B * H, flops / B, flops], 1)
 
 
 def _fitted(costs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Factors >= 0 with the least squares of relative errors; what the shapes cannot tell apart is shared equally."""
+    """Fit factors >= 0 by least squares of relative errors; terms that the shapes cannot separate get equal shares."""
     from scipy.optimize import nnls
 
     relative = costs / seconds[:, None]
     scale = relative.max(0)  # columns differ by powers of ten
-    sharing = _SHARING * np.eye(len(scale))
-    return nnls(np.vstack([relative / scale, sharing]), np.append(np.ones(len(seconds)), np.zeros(len(scale))))[0] / scale
+    ridge = _RIDGE * np.eye(len(scale))
+    return nnls(np.vstack([relative / scale, ridge]), np.append(np.ones(len(seconds)), np.zeros(len(scale))))[0] / scale
 
 
-def _without_each(costs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """The log error of the sum of costs on each shape (n) when it is fitted to the others."""
+def _leave_one_out(costs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Return the log error of the sum of costs on each shape (n), fitted to the others."""
     kept = ~np.eye(len(seconds), dtype=bool)
     predicted = [costs[i] @ _fitted(costs[rows], seconds[rows]) for i, rows in enumerate(kept)]
     return np.log(seconds / predicted)
 
 
-def _kriged(position: np.ndarray, noise: np.ndarray, deviation: np.ndarray, unseen: np.ndarray) -> tuple[float, float]:
-    """Mean and variance of the deviation at the origin from those at ``position`` (n, 4)."""
+def _kriged(position: np.ndarray, noise: np.ndarray, deviation: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
+    """Return mean and variance of the deviation at the origin, given those at ``position`` (n, 4)."""
     between = np.linalg.norm(position[:, None] - position[None], axis=2)
     distance = np.linalg.norm(position, axis=1)
     best = (-np.inf, 0.0, 0.0)
@@ -101,7 +103,7 @@ def _kriged(position: np.ndarray, noise: np.ndarray, deviation: np.ndarray, unse
         for amplitude in AMPLITUDES:
             inverse = np.linalg.inv(amplitude**2 * _matern(between / length) + np.diag(noise**2))
             variances = 1 / np.diag(inverse)
-            squares = (variances * (inverse @ unseen)) ** 2 / variances
+            squares = (variances * (inverse @ held_out)) ** 2 / variances
             density = -0.5 * float(np.sum(np.log(variances) + squares))
             if density <= best[0]:
                 continue
@@ -113,13 +115,13 @@ def _kriged(position: np.ndarray, noise: np.ndarray, deviation: np.ndarray, unse
 
 
 def _matern(distance: np.ndarray) -> np.ndarray:
-    """Covariance 1 at distance 0; smooth once, as times are that change with the size of a cache."""
+    """Return the Matern 3/2 correlation: once differentiable, as times are that change with the size of a cache."""
     scaled = np.sqrt(3) * distance
     return (1 + scaled) * np.exp(-scaled)
 
 
 def _inside(position: np.ndarray) -> bool:
-    """Whether the origin is a mean of the rows with weights >= 0; a hull without volume, as that of I = H, is one too."""
+    """Tell whether the origin is a convex combination of the rows; a flat hull, such as that of I = H, counts."""
     from scipy.optimize import nnls
 
     _, residual = nnls(np.vstack([position.T, np.ones(len(position))]), np.array([0.0] * position.shape[1] + [1.0]))

@@ -1,4 +1,4 @@
-"""What it costs to trust a choice: each stored shape is chosen for as if it had never been measured."""
+"""The regret of choices: each stored shape in turn is left out, chosen for, and compared with its measurement."""
 
 from statistics import geometric_mean
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from rnnbench.suite.case import Case
 
 
 class Trial(NamedTuple):
-    """One shape left out: ``ratio`` is the measured time of the chosen backend over that of the best, >= 1."""
+    """One left-out shape; ``ratio`` is the measured time of the chosen backend over that of the best, >= 1."""
 
     case: Case
     chosen: str
@@ -20,9 +20,12 @@ class Trial(NamedTuple):
 
 
 class Regret(NamedTuple):
-    """``trials``, one for each case on which two backends or more were measured; ``inside`` of ``predicted`` predicted
-    intervals hold the measured median; ``always``: the geometric mean of the ratio of each backend that ran every case,
-    had it been taken everywhere; ``skipped``: cases that nothing could be chosen for."""
+    """The outcome of all trials.
+
+    ``trials``: one for each case with two or more measured backends.  ``inside``: how many of the ``predicted`` intervals
+    hold the measured median.  ``always``: for each backend that ran every case, the geometric mean ratio of always choosing
+    it.  ``skipped``: cases for which nothing could be chosen.
+    """
 
     trials: list[Trial]
     inside: int
@@ -32,17 +35,17 @@ class Regret(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Geometric."""
+        """The geometric mean of the ratios."""
         return geometric_mean([trial.ratio for trial in self.trials])
 
     @property
     def close(self) -> float:
-        """Share of the trials within 5%."""
+        """The fraction of trials within 5% of the best."""
         return sum(trial.ratio <= 1 + RANKING_BAND for trial in self.trials) / len(self.trials)
 
 
 def regret(measurements: Measurements) -> Regret:
-    """Leave each case out, choose, and compare with what was measured; raises StoreError where there is no such case."""
+    """Leave out each case, choose, and compare with its measurement; raises StoreError if no case qualifies."""
     times: dict[Case, dict[str, float]] = {}
     for row in measurements.rows():
         if not row.failure:
