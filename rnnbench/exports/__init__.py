@@ -1,4 +1,4 @@
-"""Times as other tools read them: pyperf's JSON, Bencher's, and asv's results folder."""
+"""Export times for other tools: pyperf's JSON, Bencher's JSON, and asv's results folder."""
 
 from rnnbench.exports.asv import write_asv
 from rnnbench.exports.bencher import bencher

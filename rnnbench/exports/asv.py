@@ -1,4 +1,4 @@
-"""Results as a results folder of asv."""
+"""Export results to a results folder of asv."""
 
 import datetime
 import hashlib
@@ -20,7 +20,7 @@ from rnnbench.results.rows import Time
 from rnnbench.results.valid import Key, medians, reasons, times
 
 ASV_RESULTS, ASV_BENCHMARKS, ASV_MACHINE = 2, 2, 1
-"""Versions of asv's files, of asv 0.6."""
+"""Versions of the file formats of asv 0.6."""
 
 ASV_COLUMNS = (
     "result",
@@ -40,12 +40,12 @@ ASV_COLUMNS = (
 
 
 def write_asv(runs: Sequence[Contents], folder: Path) -> list[Path]:
-    """Write runs into an asv results folder, and give the paths of ``<machine>/<commit>-<environment>.json``.
+    """Write runs into an asv results folder; return the paths of ``<machine>/<commit>-<environment>.json``.
 
-    A case is a benchmark, its parameter the backend; null is a failure, NaN what did not run.  What the folder has of
-    other benchmarks stays; of the same one, the run that started last counts.  asv's date is that of the commit, which a
-    run does not know: the time at which it started stands there.
-    Raises StoreError for a run without a commit, without times, or where the folder holds files of another format.
+    A case becomes a benchmark with the backend as its parameter; null marks a failure, NaN a benchmark that did not run.
+    Other benchmarks in the folder are kept; of duplicates the run that started last counts.  asv's date, that of the
+    commit, is the start of the run, which does not know the commit's date.
+    Raises StoreError for a run without a commit or times, and for a folder with files of another format.
     """
     written: dict[Path, None] = {}
     for contents in sorted(runs, key=lambda one: one.run.started):
@@ -60,12 +60,12 @@ def write_asv(runs: Sequence[Contents], folder: Path) -> list[Path]:
         machine = head["params"]["machine"]
         path = folder / machine / f"{commit[:8]}-{head['env_name']}.json"
         benchmarks = {name: _asv_benchmark(name, row) for name, row in results.items()}
-        here = _loaded(path, ASV_RESULTS)
-        if here and (here.get("result_columns") != list(ASV_COLUMNS) or here.get("commit_hash") != commit):
+        stored = _loaded(path, ASV_RESULTS)
+        if stored and (stored.get("result_columns") != list(ASV_COLUMNS) or stored.get("commit_hash") != commit):
             raise StoreError(f"{path} holds results of another commit or form; expected a folder that asv 0.6 can go on with")
-        there = _loaded(folder / "benchmarks.json", ASV_BENCHMARKS)
-        _save(path, head | {"results": here.get("results", {}) | results})
-        _save(folder / "benchmarks.json", there | benchmarks | {"version": ASV_BENCHMARKS})
+        stored_benchmarks = _loaded(folder / "benchmarks.json", ASV_BENCHMARKS)
+        _save(path, head | {"results": stored.get("results", {}) | results})
+        _save(folder / "benchmarks.json", stored_benchmarks | benchmarks | {"version": ASV_BENCHMARKS})
         if not (folder / machine / "machine.json").exists():
             _save(folder / machine / "machine.json", head["params"] | {"version": ASV_MACHINE})
         written[path] = None
@@ -73,7 +73,7 @@ def write_asv(runs: Sequence[Contents], folder: Path) -> list[Path]:
 
 
 def _asv_results(contents: Contents, measured: Mapping[Key, dict[int, Time]], excluded: Mapping[Key, str]) -> dict[str, list]:
-    """What asv stores of each case, in the order of its columns; a list has one value per backend."""
+    """Return asv's columns for each case; a list holds one value per backend."""
     names = [name for name, facts in contents.run.backends.items() if "unavailable" not in facts]
     names = list(dict.fromkeys([*names, *(name for _, name in measured)]))
     started = _milliseconds(contents.run.started)
@@ -91,9 +91,9 @@ def _asv_results(contents: Contents, measured: Mapping[Key, dict[int, Time]], ex
                 columns["result"][place] = math.nan if excluded.get(key, "unsupported") == "unsupported" else None
                 continue
             seconds = medians(measured[key])
-            middle, low, high, _ = median_interval(seconds, 0.99)
+            median, low, high, _ = median_interval(seconds, 0.99)
             figures = (
-                middle,
+                median,
                 low,
                 high,
                 *np.percentile(seconds, [25, 75]).tolist(),
@@ -110,7 +110,7 @@ def _asv_results(contents: Contents, measured: Mapping[Key, dict[int, Time]], ex
 
 
 def _asv_head(contents: Contents, commit: str) -> dict[str, Any]:
-    """What an asv result says of the machine, the environment and the commit; names in it are fit for files."""
+    """Return an asv result's facts about machine, environment and commit, with names safe for files."""
     environment = contents.run.environment
     facts = {
         "machine": _file_name(environment.get("machine")),
@@ -141,7 +141,7 @@ def _asv_head(contents: Contents, commit: str) -> dict[str, Any]:
 
 
 def _asv_benchmark(name: str, row: list) -> dict[str, Any]:
-    """How asv describes a benchmark: here one that it only shows, and cannot run."""
+    """Return asv's description of a benchmark, which asv can show but not run."""
     stored = dict(zip(ASV_COLUMNS, row, strict=True))
     return {
         "name": name,
@@ -156,7 +156,7 @@ def _asv_benchmark(name: str, row: list) -> dict[str, Any]:
 
 
 def _file_name(value: object) -> str:
-    """A name for a file or folder, of letters, digits, dots and dashes; long ones end in a digest."""
+    """Return a file or folder name of letters, digits, dots and dashes; a long one ends in a digest."""
     text = str(value)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "unknown"
     return name if len(name) <= 100 else f"{name[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -171,7 +171,7 @@ def _milliseconds(started: str) -> int:
 
 
 def _loaded(path: Path, version: int) -> dict[str, Any]:
-    """A JSON object of asv, or an empty one where there is no file; raises StoreError for one of another version."""
+    """Load a JSON object of asv, empty if there is no file; raises StoreError for another version."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Results as metrics for Bencher."""
+"""Export results as metrics for Bencher."""
 
 from typing import Any
 
@@ -11,12 +11,13 @@ NANOSECONDS = 1e9
 
 
 def bencher(contents: Contents) -> dict[str, Any]:
-    """Bencher Metric Format: for each case and backend ``latency`` in nanoseconds per call, with its interval.
+    """Return a run in Bencher Metric Format: ``latency`` of each case and backend, in nanoseconds per call.
 
-    The median over rounds and ``intervals.median_interval``: 95% from 6 rounds on.  Raises StoreError without times.
+    Its value is the median over rounds, its bounds are ``intervals.median_interval``: 95% from 6 rounds on.
+    Raises StoreError without times.
     """
     result = {}
     for name, rounds in named_rounds(contents):
-        middle, low, high = (seconds * NANOSECONDS for seconds in median_interval(medians(rounds))[:3])
-        result[name] = {"latency": {"value": middle, "lower_value": low, "upper_value": high}}
+        median, low, high = (seconds * NANOSECONDS for seconds in median_interval(medians(rounds))[:3])
+        result[name] = {"latency": {"value": median, "lower_value": low, "upper_value": high}}
     return result

@@ -1,4 +1,4 @@
-"""What every format shares: a name for each case and backend, and which of them have no times."""
+"""Names for cases and backends in all export formats, and those without times."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from rnnbench.text import printable
 
 
 def left_out(contents: Contents) -> list[str]:
-    """A sentence for each case and backend of the run whose times do not count, or that has none."""
+    """Return a sentence for each case and backend of the run without times that count."""
     measured, excluded = times(contents), reasons(contents)
     names = [name for name, facts in contents.run.backends.items() if "unavailable" not in facts]
     wanted = dict.fromkeys([*((case, name) for case in contents.run.cases for name in names), *excluded])
@@ -22,7 +22,7 @@ def left_out(contents: Contents) -> list[str]:
 
 
 def named_rounds(contents: Contents) -> Iterator[tuple[str, dict[int, Time]]]:
-    """A name for the rounds of each case and backend; raises StoreError where there are none, or two have one name."""
+    """Yield a name and the rounds of each case and backend; raises StoreError without times or for duplicate names."""
     measured = times(contents)
     if not measured:
         raise StoreError(f"{contents.path} has no time that counts; expected some to export")

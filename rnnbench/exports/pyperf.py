@@ -1,4 +1,4 @@
-"""Results as a suite for pyperf."""
+"""Export results as a suite for pyperf."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from rnnbench.results.reader import Contents
 
 
 def pyperf(contents: Contents) -> dict[str, Any]:
-    """A suite for pyperf (JSON format 1.0): one benchmark per case and backend, one of its runs per round.
+    """Return a run as a pyperf suite (JSON format 1.0): a benchmark per case and backend, with a pyperf run per round.
 
-    As pyperf has it, a round is a process, and a value a time per call in seconds.  Raises StoreError without times.
+    As in pyperf, each run is one process, and values are seconds per call.  Raises StoreError without times.
     """
     run, environment = contents.run, contents.run.environment
     facts = {

@@ -1,1 +1,1 @@
-"""Numba's compiler, and threads that run compiled code together."""
+"""Numba's compiler, and threads that run compiled code in parallel."""

@@ -1,4 +1,4 @@
-"""A barrier for threads that run compiled code at the same time: a counter that each adds to and waits for."""
+"""A barrier for threads in compiled code: each increments a counter and waits for the others."""
 
 import sys
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 _SPINS = 100
-"""Before a waiting thread offers its core to others, a few microseconds: the one that it waits for may need that very core."""
+"""Spins, a few microseconds, before a waiting thread yields its core, which the awaited thread may need."""
 
 _ADDRESS = ir.IntType(64)
 
 
 class Team(NamedTuple):
-    """``size`` threads that meet; ``arrived`` counts their arrivals, on a cache line of its own."""
+    """``size`` threads that share a barrier; ``arrived`` counts their arrivals, on its own cache line."""
 
     arrived: np.ndarray
     size: int
@@ -27,7 +27,7 @@ class Team(NamedTuple):
 
 @intrinsic
 def _add_one(typing_context: Any, address: Any) -> Any:
-    """The counter's value before one was added."""
+    """Add one atomically; return the previous value."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], _ADDRESS.as_pointer())
@@ -47,7 +47,7 @@ def _value(typing_context: Any, address: Any) -> Any:
 
 @intrinsic
 def _pause(typing_context: Any) -> Any:
-    """The processor's hint that this loop waits."""
+    """Emit the processor's hint for spin loops."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         nothing = ir.FunctionType(ir.VoidType(), [])
@@ -59,20 +59,20 @@ def _pause(typing_context: Any) -> Any:
 
 
 if sys.platform == "win32":
-    _offer_core = _pause
+    _yield_core = _pause
 else:
-    _offer_core = types.ExternalFunction("sched_yield", types.int32())
+    _yield_core = types.ExternalFunction("sched_yield", types.int32())
 
 
 @njit(nogil=True)
 def meet(team):
-    """Return when all threads of the team have called this as often."""
+    """Wait until all threads of the team have called this equally often."""
     if team.size > 1:
         counter = team.arrived.ctypes.data
-        everyone = (_add_one(counter) // team.size + 1) * team.size  # pyright: ignore[reportCallIssue]  # an intrinsic has no context to be given
+        everyone = (_add_one(counter) // team.size + 1) * team.size  # pyright: ignore[reportCallIssue]  # Numba passes the context
         spins = 0
         while _value(counter) < everyone:
             _pause()
             spins += 1
             if spins % _SPINS == 0:
-                _offer_core()
+                _yield_core()

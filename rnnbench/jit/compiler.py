@@ -1,4 +1,4 @@
-"""Numba's compiler as the kernels need it: whether it compiles at all, and where it keeps what it has compiled."""
+"""Numba's compiler for the kernels: whether it is enabled, and caching between processes."""
 
 import warnings
 from collections.abc import Callable
@@ -15,31 +15,31 @@ _NO_CACHE = (
 
 
 class NoCache(RuntimeWarning):
-    """Compiled code cannot be kept for later processes."""
+    """Compiled code cannot be cached for later processes."""
 
 
 def unavailable() -> str | None:
-    """Why nothing can be compiled here, or None."""
+    """Return why nothing can be compiled here, or None."""
     if getattr(config, "DISABLE_JIT"):  # noqa: B009  # set when Numba is imported
         return "NUMBA_DISABLE_JIT is set, and the kernels exist as compiled code alone: unset it"
     return None
 
 
 def require_jit() -> None:
-    """Raise BackendUnavailable where nothing can be compiled."""
+    """Raise BackendUnavailable if nothing can be compiled."""
     if reason := unavailable():
         raise BackendUnavailable(f"numba_cpu cannot run here: {reason}")
 
 
 def cached(function: Callable[..., Any], **options: Any) -> Any:
-    """``njit`` with options; what it compiles is kept between processes where there is a place for it.
+    """Apply ``njit`` with options, and cache compiled code between processes.
 
-    Where there is none it warns (NoCache), once a process, and compiles all the same.
+    Without a writable cache folder it warns (NoCache) once per process, and compiles without a cache.
     """
     dispatcher = njit(**options)(function)
     try:
         dispatcher.enable_caching()
-    except RuntimeError:  # no locator of Numba's found a folder
+    except RuntimeError:  # Numba found no writable folder
         _warn_once()
     return dispatcher
 

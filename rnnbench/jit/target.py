@@ -7,11 +7,11 @@ import numpy as np
 from numba import config
 
 MAX_VECTORS, MAX_ROWS = 4, 8
-"""Of a tile: beyond them nothing is gained, and each size is code of its own."""
+"""Largest tile, in vectors and rows: larger ones gain nothing, and each size is compiled separately."""
 
 
 class Target(NamedTuple):
-    """``bytes`` in a vector register, and how many registers there are; ``dots``: it multiplies pairs of bfloat16."""
+    """Vector registers: their size in ``bytes`` and number; ``dots``: the processor multiplies pairs of bfloat16."""
 
     name: str
     bytes: int
@@ -22,12 +22,12 @@ class Target(NamedTuple):
         return self.bytes // dtype.itemsize
 
     def rows(self, vectors: int) -> int:
-        """How many rows of ``vectors`` accumulators fit beside the operands: the vectors of weights and one broadcast."""
+        """Return how many rows of ``vectors`` accumulators fit beside the operands: the weights and one broadcast."""
         return min(MAX_ROWS, (self.registers - vectors - 1) // vectors)
 
     @property
     def vectors(self) -> int:
-        """Of a tile: so many that it has the most multiply-adds for each load."""
+        """The width of the tile with the most multiply-adds per load, in vectors."""
         return max(range(1, MAX_VECTORS + 1), key=lambda n: n * self.rows(n) / (n + self.rows(n)))
 
 
@@ -38,7 +38,7 @@ PLAIN = Target("plain", 16, 16)
 
 
 def current_target() -> Target:
-    """The host's, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES narrow Numba to."""
+    """Return the host's target, as far as NUMBA_CPU_NAME and NUMBA_CPU_FEATURES allow."""
     present = _features()
     if {"avx512f", "avx512dq", "avx512vl"} <= present:
         return AVX512._replace(dots="avx512bf16" in present)
@@ -48,10 +48,10 @@ def current_target() -> Target:
 
 
 def _features() -> set[str]:
-    """Names, in LLVM's words, of what the compiler may use of the processor."""
-    asked, name = getattr(config, "CPU_FEATURES"), getattr(config, "CPU_NAME")  # noqa: B009  # set when Numba is imported
-    if asked is not None:
-        return {feature[1:] for feature in asked.split(",") if feature.startswith("+")}
+    """Return LLVM's names of the processor features that the compiler may use."""
+    features, name = getattr(config, "CPU_FEATURES"), getattr(config, "CPU_NAME")  # noqa: B009  # set when Numba is imported
+    if features is not None:
+        return {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if name not in (None, "host", llvm.get_host_cpu_name()):
         return set()
     return {feature for feature, present in llvm.get_host_cpu_features().items() if present}

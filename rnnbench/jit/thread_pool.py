@@ -1,4 +1,4 @@
-"""Threads that run compiled code at the same time, each on a processor of its own."""
+"""Threads that run compiled code in parallel, each on its own processor."""
 
 import ctypes
 import os
@@ -15,14 +15,16 @@ import numba
 from rnnbench.networks.threads import check_threads
 
 _CAN_MOVE = sys.platform == "linux"
-_processor: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if _CAN_MOVE else threading.get_ident  # differs in each thread
+_processor: Callable[[], int] = (
+    ctypes.CDLL(None).sched_getcpu if _CAN_MOVE else threading.get_ident
+)  # without sched_getcpu: unique per thread
 
 
 class ThreadPool:
-    """``threads`` threads, the calling one among them; None means the process's setting, NUMBA_NUM_THREADS or the number of
-    cores.  A forked child has new ones.
+    """A pool of ``threads`` threads, including the calling one.
 
-    Raises ArgumentError for a number that is none.
+    ``threads=None`` is the process's setting: NUMBA_NUM_THREADS or the number of cores.  A forked child starts new threads.
+    Raises ArgumentError for an invalid number.
     """
 
     def __init__(self, threads: int | None) -> None:
@@ -35,15 +37,15 @@ class ThreadPool:
         self._busy = threading.Lock()
 
     def run(self, kernel: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Call ``kernel`` with each tuple of arguments, all at the same time, the first one in the calling thread.
+        """Call ``kernel`` with each tuple of arguments in parallel, the first one in the calling thread.
 
-        Nothing that can fail may be left to do: a team would wait for ever for a thread that does not come.
+        The kernel must not raise: the other threads of a team would wait forever at their barrier.
         """
         first, *others = arguments
         if self._pool is None or not others:
             kernel(*first)
             return
-        with self._busy:  # a second caller's shares, queued between those of a team, would keep it apart for ever
+        with self._busy:  # shares of two callers queued in between each other would deadlock at their barriers
             taken = {_processor()}
             futures = [self._pool.submit(_elsewhere, taken, kernel, *other) for other in others]
             kernel(*first)
@@ -51,7 +53,7 @@ class ThreadPool:
                 future.result()
 
     def submit(self, call: Callable[[], Any]) -> "Future[Any]":
-        """Call in another thread, on a processor other than this one; there must be two threads."""
+        """Call in another thread, on another processor; needs at least two threads."""
         assert self._pool is not None
         return self._pool.submit(_elsewhere, {_processor()}, call)
 
@@ -60,7 +62,7 @@ _ALIVE: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
 
 
 def _start_again() -> None:
-    """In a forked child: it has none of its parent's threads, and a lock that one of them held stays locked."""
+    """Restart the pools in a forked child, which inherits no threads but may inherit a locked lock."""
     for pool in _ALIVE:
         pool._start()
 
@@ -70,13 +72,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def _elsewhere(taken: set[int], call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call on a processor that no other thread of this call has taken, where there is one.
+    """Call on a processor that no other thread of this call has taken, if there is one.
 
-    The system wakes a thread on the processor of the one that wakes it, and may leave both there for many calls, which then
-    take twice as long.  The thread is moved, not bound: it may run anywhere afterwards.
+    The kernel wakes a thread on the processor of its waker, and may leave both there for many calls, which then take twice
+    as long.  The thread is moved, not bound: it may run anywhere afterwards.
     """
     if _CAN_MOVE and _processor() in taken:
-        with suppress(OSError):  # the processors of this process have just changed
+        with suppress(OSError):  # the allowed processors have just changed
             allowed = os.sched_getaffinity(0)
             if free := allowed - taken:
                 os.sched_setaffinity(0, free)
