@@ -9,7 +9,7 @@ from rnnbench.results.frame import load_results
 from rnnbench.results.reader import read
 from rnnbench.results.rows import Time
 from rnnbench.selftests import store_speed
-from rnnbench.selftests.store_speed import Bars, measure
+from rnnbench.selftests.store_speed import StoreSpeed, measure
 
 
 def test_as_many_rows_are_stored_and_loaded_as_asked_for(tmp_path):
@@ -40,6 +40,6 @@ def test_rates_count_the_rows_and_the_seconds_in_which_they_are_appended(tmp_pat
     ],
 )
 def test_a_bar_that_is_missed_is_exit_code_1(capsys, monkeypatch, rows, appended, load, met):
-    monkeypatch.setattr(store_speed, "measure", lambda rows, _: Bars(rows, appended, 1.0, load, 2**20, 2**20, None))
+    monkeypatch.setattr(store_speed, "measure", lambda rows, _: StoreSpeed(rows, appended, 1.0, load, 2**20, 2**20, None))
     assert main(["self-test", "store", "--rows", str(rows)]) == (0 if met else 1)
     assert capsys.readouterr().out.startswith(f"{rows:,} times, 1 MiB\n")

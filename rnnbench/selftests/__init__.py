@@ -1,1 +1,1 @@
-"""Trials of what comparisons rest on."""
+"""Self-tests of the assumptions behind comparisons."""

@@ -1,6 +1,6 @@
-"""A/A: a backend is compared with itself, over many cases; whatever is found different is a false alarm.
+"""A/A test: compare a backend with itself over many cases; every difference found is a false alarm.
 
-With a slowdown planted in one of the two, what is not found is a miss.
+With a slowdown planted in one of the two, every slowdown not found is a miss.
 """
 
 import itertools
@@ -26,20 +26,20 @@ from rnnbench.suite.suite import Suite, SuiteSettings
 BACKENDS = ("numpy_ref", "numba_cpu")
 
 REGRESSIONS, MISSES = 0.005, 0.05
-"""Bars of an A/A run: the shares of comparisons called a regression, and of intervals without the true ratio 1."""
+"""Bars of an A/A run: shares of comparisons called a regression, and of intervals that miss the true ratio 1."""
 
 FOUND = {5.0: 0.95, 3.0: 0.80}
-"""Bars of a planted slowdown: percent, and the share of comparisons that has to be called a regression."""
+"""Bars of a planted slowdown: its size in percent, and the least share of comparisons called a regression."""
 
 _GRID = itertools.product(
     ("elman", "lstm", "gru", "gru_reset_before"), ("forward", "step"), (32, 48, 64, 96), (4, 8, 12, 16), (16, 32, 48, 64)
 )
 CASES = [Case(cell, phase, T, B, H, H) for cell, phase, T, B, H in _GRID]
-"""Small cases, but none so small that the clock of the planted slowdown would count."""
+"""Small cases, but long enough that the clock of the planted slowdown does not matter."""
 
 
 class Share(NamedTuple):
-    """How many comparisons did what is counted, and the bar for their share: ``at_most`` it, or at least; None for no bar."""
+    """A number of comparisons, and the bar for their share: an upper one if ``at_most``, else a lower one; None for no bar."""
 
     what: str
     number: int
@@ -48,32 +48,32 @@ class Share(NamedTuple):
     at_most: bool
 
     @property
-    def truth(self) -> tuple[float, float]:
-        """What the share may be in truth: the exact binomial interval of 95% (Clopper and Pearson 1934)."""
+    def interval(self) -> tuple[float, float]:
+        """The exact 95% binomial interval of the true share (Clopper and Pearson 1934)."""
         low, high = stats.binomtest(self.number, self.total).proportion_ci(0.95, method="exact")
         return float(low), float(high)
 
     @property
     def missed(self) -> bool:
-        """Whether the share is on the wrong side of the bar by more than chance: its whole interval is."""
+        """Whether the whole interval of the share lies on the wrong side of the bar."""
         if self.bar is None:
             return False
-        low, high = self.truth
+        low, high = self.interval
         return low > self.bar if self.at_most else high < self.bar
 
     def line(self) -> str:
         share = self.number / self.total
-        low, high = self.truth
-        counted = f"{self.what:<40}{self.number:>5} of {self.total:<5}{share:>7.2%}  (in truth {low:.2%} to {high:.2%})"
+        low, high = self.interval
+        text = f"{self.what:<40}{self.number:>5} of {self.total:<5}{share:>7.2%}  (95%: {low:.2%} to {high:.2%})"
         if self.bar is None:
-            return counted
+            return text
         within = share <= self.bar if self.at_most else share >= self.bar
         word = "ok" if within else "MISSED" if self.missed else "missed, within chance: more comparisons tell"
-        return f"{counted}  bar: at {'most' if self.at_most else 'least'} {100 * self.bar:g}%, {word}"
+        return f"{text}  bar: at {'most' if self.at_most else 'least'} {100 * self.bar:g}%, {word}"
 
 
 def small_suite(comparisons: int, seed: int) -> Suite:
-    """Small cases drawn at random for so many comparisons; raises ArgumentError for more than there are."""
+    """Draw small cases at random for a number of comparisons; raises ArgumentError if it exceeds the cases."""
     most = len(CASES) * len(BACKENDS)
     if comparisons > most:
         raise ArgumentError(f"--comparisons is {comparisons}; expected at most {most}")
@@ -84,9 +84,9 @@ def small_suite(comparisons: int, seed: int) -> Suite:
 def measure(
     suite: Suite, planted: float, settings: Settings, folder: Path, progress: Progress, command: Sequence[str]
 ) -> tuple[Path, dict[str, Comparisons]]:
-    """Measure numpy_ref and numba_cpu under two names each in one run; ``planted`` is in percent, 0 for none.
+    """Measure numpy_ref and numba_cpu under two names each, in one run; return its file and the comparisons.
 
-    The results file goes to ``folder``.
+    ``planted``: the slowdown in percent, 0 for none.  ``folder``: for the results file.
     """
     with scratch_folder() as scratch:
         entries: dict[str, Entry] = {}
@@ -104,12 +104,12 @@ def twin_of(name: str) -> str:
 
 
 def reach(outcome: Comparisons) -> float:
-    """How far the intervals reach to each side, as a log-ratio, in the middle of all: a smaller slowdown is hardly found."""
+    """Return the median half-width of the intervals, as a log-ratio; smaller slowdowns are rarely found."""
     return float(np.median([math.log(row.high / row.low) / 2 for row in outcome.rows]))
 
 
 def shares(outcomes: Sequence[Comparisons], planted: float) -> list[Share]:
-    """What is counted over all comparisons."""
+    """Return the shares counted over all comparisons."""
     rows = [row for outcome in outcomes for row in outcome.rows]
     regressions = sum(row.verdict == "regression" for row in rows)
     if planted:

@@ -1,6 +1,6 @@
-"""The intervals on trial: times with a known ratio are drawn, and how often the interval holds that ratio is counted.
+"""Simulate the coverage of intervals: draw times with a known ratio, and count the intervals that hold it.
 
-What is drawn are logarithms of the median times of processes, as a run stores them, with the troubles that real ones have.
+The draws are log-medians of processes, as a run stores them, with the imperfections of real times.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,21 +14,21 @@ from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS, Interval, median_
 
 DRAWS = 10_000
 BAR = (0.94, 0.97)
-"""The share of intervals that has to hold the ratio."""
+"""Range for the share of intervals that hold the ratio."""
 
 ROUNDS = (MIN_ROUNDS, 20, MAX_ROUNDS)
 RATIO = 0.03
 """The true log-ratio."""
 
 NOISE = 0.012
-"""Standard deviation of what one process does to a time, as a logarithm: with it a run stops after 12 to 40 rounds."""
+"""Standard deviation of log-times between processes, at which a run stops after 12 to 40 rounds."""
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
-"""Log-times of one backend, or of one run of it: (draws, rounds)."""
+"""Draws log-times of shape (draws, rounds)."""
 
 
 class Kind(NamedTuple):
-    """A trouble: within-round log-ratios whose median is 0, and the log-times of a run whose rounds have no partners."""
+    """One kind of imperfection: draws within-round log-ratios with median 0, and log-times of unpaired runs."""
 
     name: str
     ratios: Draw
@@ -36,8 +36,11 @@ class Kind(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """The share of intervals that hold the true ratio: after so many rounds, where a run stops on width (``mean_rounds``
-    on average), and of two separate runs of 12 rounds."""
+    """The share of intervals that hold the true ratio.
+
+    ``by_rounds``: after fixed numbers of rounds.  ``stopped``: for runs that stop at a narrow interval, after
+    ``mean_rounds`` on average.  ``two_runs``: for two unpaired runs of 12 rounds.
+    """
 
     kind: str
     by_rounds: dict[int, float]
@@ -48,11 +51,11 @@ class Coverage(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        held = [*self.by_rounds.values(), self.stopped, *([self.two_runs] if self.bar_for_two_runs else [])]
-        return all(BAR[0] <= share <= BAR[1] for share in held)
+        shares = [*self.by_rounds.values(), self.stopped, *([self.two_runs] if self.bar_for_two_runs else [])]
+        return all(BAR[0] <= share <= BAR[1] for share in shares)
 
 
-# what is drawn
+# draws
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -60,12 +63,12 @@ def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _skewed(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Interference only ever adds time."""
+    """Interference only adds time."""
     return rng.exponential(NOISE, shape)
 
 
 def _skewed_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """One backend is interfered with and the other is not: what remains is skewed."""
+    """Interference with only one of the two backends leaves skewed ratios."""
     small = NOISE / 4
     middle = float(stats.exponnorm.median(2 * NOISE / small, scale=small))
     return 2 * _skewed(rng, shape) + rng.normal(0, small, shape) - middle
@@ -88,19 +91,19 @@ def _bimodal_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndar
 
 
 def _drifting(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """The machine gets slower by 0.2% a round, and besides wanders by 0.5%."""
+    """The machine slows by 0.2% per round, plus a random walk of 0.5%."""
     rounds = np.arange(shape[1])
     return 0.002 * rounds + np.cumsum(rng.normal(0, 0.005, shape), axis=1) + rng.normal(0, NOISE, shape)
 
 
 def _drifting_ratios(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Whoever is measured second in a round finds the machine a little slower; the order alternates."""
+    """The second backend of a round finds a slightly slower machine; the order alternates."""
     second = np.where(np.arange(shape[1]) % 2, 1, -1) * rng.choice([-1, 1], (shape[0], 1))
     return second * (0.002 + rng.normal(0, 0.005, shape)) / 2 + rng.normal(0, NOISE * 2**0.5, shape)
 
 
 def _clustered(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """The median of five samples that share what their process does to all of them."""
+    """The median of five samples that share the noise of their process."""
     samples = _normal(rng, shape)[..., None] + rng.normal(0, NOISE / 4, (*shape, 5))
     return np.median(samples, axis=-1)
 
@@ -117,14 +120,14 @@ KINDS = (
 )
 
 UNPAIRED_FAILS = "drifting"
-"""Two separate runs do not see the same drift, and no interval from within them can know of it: no bar, but it is shown."""
+"""The kind without a bar for two runs: they see different drifts, which no interval from within them can cover."""
 
 
-# the trial
+# simulation
 
 
 def coverage(kind: Kind, draws: int = DRAWS, seed: int = 0) -> Coverage:
-    """Draw, and count; the same for the same seed."""
+    """Simulate one kind; equal seeds give equal results."""
     rng = np.random.default_rng([seed, *kind.name.encode()])
     ratios = RATIO + kind.ratios(rng, (draws, MAX_ROUNDS))
     by_rounds = {rounds: _share(median_interval(row[:rounds]) for row in ratios) for rounds in ROUNDS}
@@ -140,7 +143,7 @@ def _share(intervals: Iterable[Interval]) -> float:
 
 
 def table(results: list[Coverage], draws: int) -> str:
-    """A line for each kind, in percent, below the coverage that theory gives."""
+    """Format a line for each kind, in percent, below the theoretical coverage."""
     rounds = "".join(f"{number:>11} rounds"[-11:] for number in ROUNDS)
     lines = [
         f"share of 95% intervals that hold the true ratio, {draws} draws each; bar: {BAR[0]:.0%} to {BAR[1]:.0%}",

@@ -1,7 +1,6 @@
-"""Do siblings matter: the times of backends measured in one run against those that each has in a run alone.
+"""Test whether backends in one run affect each other: compare ratios from a joint run with those from separate runs.
 
-Alone and in pairs by turns, a round of each, so that all share what the machine does for minutes.  What is compared is the
-ratio of a pair: of both in one run, and of each in its own.
+Runs of single backends and of pairs alternate, a round each, so that all share the slow changes of the machine.
 """
 
 import itertools
@@ -23,11 +22,11 @@ BACKENDS = ("numba_cpu", "torch_nn", "onnxruntime", "jax_scan")
 CASES = [Case(cell, "forward", 32, 32, 64, 64, threads=threads) for cell in ("lstm", "gru") for threads in (1, 2)]
 
 BAR = 0.02
-"""A pair's ratio in one run lies within so much of the ratio of runs alone."""
+"""Largest relative difference between a pair's ratio in one run and in separate runs."""
 
 
 class Pair(NamedTuple):
-    """Two backends on a case: b's time over a's in one run, and of runs alone, the medians over rounds."""
+    """Two backends on a case: b's time over a's, median over rounds, in one run and in separate runs."""
 
     case: Case
     a: str
@@ -37,12 +36,12 @@ class Pair(NamedTuple):
 
     @property
     def off(self) -> float:
-        """How far the two ratios lie apart, as a part."""
+        """The relative difference of the two ratios."""
         return abs(math.log(self.together / self.alone))
 
 
 def measure(rounds: int, backends: Sequence[str], folder: Path, progress: Progress, command: Sequence[str]) -> list[Pair]:
-    """Measure each backend alone and each pair in one run, a round of each in turn; results files go to ``folder``."""
+    """Measure each backend alone and each pair together, a round each in turn; results files go to ``folder``."""
     suite = Suite("siblings", "Backends alone and in pairs.", "rnnbench self-test siblings", SuiteSettings(), CASES)
     settings = Settings(rounds=1)
     groups = [*((name,) for name in backends), *itertools.combinations(backends, 2)]
@@ -67,7 +66,7 @@ def _pair(found: dict[tuple[str, ...], list[dict]], case: Case, a: str, b: str) 
 
 
 def table(pairs: Sequence[Pair]) -> str:
-    """A pair a line, the worst last, and how many are within the bar."""
+    """Format a pair per line, the worst last, and the number within the bar."""
     lines = [
         f"{pair.case.label():<40}  {pair.b} / {pair.a}: {pair.together:.3f} in one run, {pair.alone:.3f} alone, "
         f"{100 * pair.off:.1f}% apart"

@@ -1,4 +1,4 @@
-"""A backend that is slower than another by a known share, and gives the same numbers: what a comparison has to find."""
+"""Slow a backend down by a known share, with unchanged results, so that a comparison must find it."""
 
 import math
 import statistics
@@ -18,13 +18,13 @@ STEP = 1.005
 
 
 def write_slowed(backend: str, share: float, path: Path) -> str:
-    """Write a module that is ``backend`` slowed by ``share`` of each call's time; gives its path, a backend's name."""
+    """Write a module of ``backend`` slowed by ``share`` of each call's time; return its path, which is a backend name."""
     path.write_text(f"from {__name__} import slowed\n\nglobals().update(slowed({backend!r}, {share!r}))\n")
     return str(path)
 
 
 def slowed(backend: str, share: float) -> dict[str, Any]:
-    """The functions of a backend whose networks spin after each call, for a share of its usual time."""
+    """Return the functions of a backend whose networks spin after each call, for a share of the call's typical time."""
     module = load_backend(backend)
 
     def load(spec: Any, params: Any, *, threads: int | None = None) -> Network:
@@ -34,7 +34,7 @@ def slowed(backend: str, share: float) -> dict[str, Any]:
 
 
 class SlowedNetwork:
-    """A network that spins after each call for ``share`` of the time that such a call usually takes."""
+    """A network that spins after each call, for ``share`` of the call's typical time."""
 
     def __init__(self, backend: Backend, net: Network, share: float) -> None:
         self.params, self.update = net.params, net.update
@@ -44,19 +44,19 @@ class SlowedNetwork:
 
 
 def slowed_call(call: Callable[..., Any], synchronize: Callable[[], None], share: float) -> Callable[..., Any]:
-    """``call``, longer by ``share`` of its usual time; what reading the clock takes is a part of that, not beside it."""
-    return _spinning(call, synchronize, share, _own_seconds(synchronize))
+    """Return ``call`` slowed by ``share`` of its typical time, which includes the cost of reading the clock."""
+    return _spinning(call, synchronize, share, _spin_overhead(synchronize))
 
 
-def _spinning(call: Callable[..., Any], synchronize: Callable[[], None], share: float, own: float) -> Callable[..., Any]:
-    usual = _Usual()
+def _spinning(call: Callable[..., Any], synchronize: Callable[[], None], share: float, overhead: float) -> Callable[..., Any]:
+    typical = _TypicalDuration()
 
     def spinning(*arguments: Any) -> Any:
         started = time.perf_counter()
         answer = call(*arguments)
         synchronize()
         ended = time.perf_counter()
-        until = ended + share * usual.of(ended - started) - own
+        until = ended + share * typical.of(ended - started) - overhead
         while time.perf_counter() < until:
             pass
         return answer
@@ -64,8 +64,8 @@ def _spinning(call: Callable[..., Any], synchronize: Callable[[], None], share: 
     return spinning
 
 
-def _own_seconds(synchronize: Callable[[], None]) -> float:
-    """Seconds that a call takes longer for being followed by no spin at all."""
+def _spin_overhead(synchronize: Callable[[], None]) -> float:
+    """Return the overhead of a spin of zero length, in seconds."""
 
     def nothing() -> None:
         pass
@@ -82,12 +82,12 @@ def _seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-class _Usual:
-    """The median of durations, in seconds, followed in steps of half a percent: what a call usually takes.
+class _TypicalDuration:
+    """A running median of call durations in seconds, adjusted in steps of half a percent.
 
-    A spin in proportion to a call that lost its core to another process would slow by more than was planted, for it keeps
-    the core busy for time in which the call itself did not have it; so no call counts as longer than twice the usual one.
-    Up to there it counts as what it took: on a core that is slow for a while the call is too, and so is its spin.
+    A call that loses its core to another process counts as at most twice the median.  A proportional spin would slow it by
+    more than planted, as the spin keeps the core busy for time in which the call did not have it.  Shorter calls count as
+    measured: on a temporarily slow core both the call and its spin take longer.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class _Usual:
     def of(self, seconds: float) -> float:
         self._calls += 1
         if self._calls <= WARM_UP_CALLS:
-            self._seconds = min(self._seconds, seconds)  # the first ones compile or load code
+            self._seconds = min(self._seconds, seconds)  # the first calls compile or load code
         else:
             self._seconds *= STEP if seconds > self._seconds else 1 / STEP
         return min(seconds, 2 * self._seconds)

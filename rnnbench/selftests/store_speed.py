@@ -1,4 +1,4 @@
-"""How fast results are stored and loaded, and in how much memory, with as many made-up times as asked for."""
+"""Measure the speed and memory of storing and loading results, with generated times."""
 
 import itertools
 import time
@@ -16,25 +16,26 @@ from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
 
 BATCH = 500
-"""Rows that are brought to the disk at once; a run brings those of one case, a row for each backend."""
+"""Rows per sync to disk in the fast test."""
 
 CASE_BATCH = 4
+"""Rows per sync as in a run, which stores a case at a time, a row per backend."""
 
 MIN_RATE = 2000.0
-"""Rows a second to append."""
+"""Least rate of appending, in rows per second."""
 
 MAX_SECONDS = 10.0
-"""To load a million rows."""
+"""Longest time to load a million rows, in seconds."""
 
 BACKENDS = tuple("abcd")
 ROUNDS = 40
 
 
-class Bars(NamedTuple):
-    """``appended`` and ``by_case``: rows a second, in batches of 500 and of 4; ``load``: seconds to make the frame.
+class StoreSpeed(NamedTuple):
+    """Measured speed and memory.
 
-    ``bytes`` of the file and of the frame; ``peak``: how far the memory of the process rose while loading, None where the
-    system does not tell it.
+    ``appended``, ``by_case``: rows per second in batches of ``BATCH`` and ``CASE_BATCH``.  ``load``: seconds to load the
+    frame.  ``file_bytes``, ``frame_bytes``: sizes in bytes.  ``peak``: peak memory while loading, in bytes; None if unknown.
     """
 
     rows: int
@@ -62,18 +63,18 @@ class Bars(NamedTuple):
         )
 
 
-def measure(rows: int, folder: Path) -> Bars:
-    """Append so many times to a new file in ``folder``, and load it; raises MissingLibrary before that, and StoreError."""
+def measure(rows: int, folder: Path) -> StoreSpeed:
+    """Append ``rows`` times to a new file in ``folder`` and load it; raises MissingLibrary and StoreError."""
     if find_spec("pandas") is None:
         raise MissingLibrary(f"self-test store needs pandas: {how_to_install('report')}")
     path = folder / "bars.jsonl"
     cases = [Case("lstm", "step", number + 1, 8, 64, 64) for number in range(-(-rows // (len(BACKENDS) * ROUNDS)))]
-    made = itertools.islice(times(cases), rows)
+    generated = itertools.islice(times(cases), rows)
     with Writer(path) as writer:
         writer.append(Run("bars", "2026-01-01T00:00:00+00:00", "bars", [], {}, {}, {name: {} for name in BACKENDS}, cases))
-        first = list(itertools.islice(made, min(rows // 2, 100 * CASE_BATCH)))
+        first = list(itertools.islice(generated, min(rows // 2, 100 * CASE_BATCH)))
         by_case = _rate(writer, first, CASE_BATCH)
-        appended = _rate(writer, made, BATCH)
+        appended = _rate(writer, generated, BATCH)
     found = {}
 
     def load() -> None:
@@ -83,11 +84,11 @@ def measure(rows: int, folder: Path) -> Bars:
 
     peak = _peak(load)
     frame_bytes = int(found["frame"].memory_usage(deep=True).sum())
-    return Bars(rows, appended, by_case, found["seconds"], path.stat().st_size, frame_bytes, peak)
+    return StoreSpeed(rows, appended, by_case, found["seconds"], path.stat().st_size, frame_bytes, peak)
 
 
 def times(cases: list[Case]) -> Iterator[Time]:
-    """Rows as a run appends them: round by round, case by case, backend by backend, of five samples each."""
+    """Yield rows as a run appends them: round by round, case by case, backend by backend, with five samples each."""
     for number, case in itertools.product(range(ROUNDS), cases):
         for place, name in enumerate(BACKENDS):
             seconds = 1e-3 * (1 + place) * (1 + 1e-4 * number)
@@ -96,14 +97,14 @@ def times(cases: list[Case]) -> Iterator[Time]:
 
 
 def _rate(writer: Writer, rows: Iterator[Time] | list[Time], size: int) -> float:
-    """Rows a second; making them is not counted."""
-    rows, total, spent = iter(rows), 0, 0.0
+    """Return the rate of appending in rows per second, without the time to generate the rows."""
+    rows, total, seconds = iter(rows), 0, 0.0
     while batch := list(itertools.islice(rows, size)):
         started = time.perf_counter()
         writer.append_all(batch)
-        spent += time.perf_counter() - started
+        seconds += time.perf_counter() - started
         total += len(batch)
-    return total / spent
+    return total / seconds
 
 
 def _peak(call: Callable[[], None]) -> int | None:
