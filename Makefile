@@ -1,6 +1,7 @@
-# make bench: check and time all backends on small cases, and write a report.   make test: run all tests.
-# make asv-page: publish asv's results as a page that needs no network.   make test-oldest: try the oldest versions allowed.
-# They create .venv and install what they need from the package registries.
+# make bench: check and time all backends on small cases, and write a report.
+# make test: run all tests.   make test-oldest: try the oldest allowed versions of dependencies.
+# make asv-page: publish asv's results as a page that works offline.
+# All create .venv and install what they need from package registries.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,11 +13,11 @@ bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
 	@echo "report: $$($(BIN)/rnnbench report results -o report.html)"
 
-# two processes, each with whole files, so that a module's fixture is made once
+# two processes; each runs whole files, so that module fixtures are set up once
 test: .venv/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# the lower bounds of pyproject.toml, in an environment of their own
+# install the lower bounds of pyproject.toml in a separate environment
 test-oldest:
 	folder=$$(mktemp -d) && $(PYTHON) tools/oldest/oldest.py "$$folder"; code=$$?; rm -rf "$$folder"; exit $$code
 
@@ -24,13 +25,13 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-# pyright does not know of package-dir: it reads the package as it is installed
+# pyright does not support package-dir, so it reads the installed package
 types: .venv/test
 	rm -rf build/types
 	$(INSTALL) --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
 
-# asv's page loads its scripts from others' servers: npm brings them here
+# asv's page loads scripts from other servers; npm downloads them
 asv-page: .venv/test
 	$(BIN)/asv publish
 	$(BIN)/python tools/asv_offline/asv_offline.py .asv/html

@@ -1,9 +1,9 @@
-"""Make the page that ``asv publish`` wrote work without a network: python tools/asv_offline/asv_offline.py .asv/html
+"""Make the page of ``asv publish`` work offline: python tools/asv_offline/asv_offline.py .asv/html
 
-The page loads its libraries from others' servers.  Here npm fetches the packages that hold them, in the versions and with
-the digests of package-lock.json beside this file; their files go into FOLDER/vendor, and the page's links to there.  The
-page reads its numbers as files too, which browsers refuse from disk: serve it with python -m http.server -d FOLDER.
-Exit codes: 0 done, 2 usage, 4 npm, the network or asv's page is not what this needs.
+The page loads libraries from other servers.  This script fetches them with npm, in the versions and with the digests of
+package-lock.json, into FOLDER/vendor, and changes the links of the page.  The page also reads its numbers from files, which
+browsers refuse to do from disk: serve it with python -m http.server -d FOLDER.
+Exit codes: 0 done, 2 usage, 4 npm or the network failed, or asv's page is not as expected.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from rnnbench.results.disk import save
 
 HERE = Path(__file__).parent
 VENDOR = "vendor"
-TIME_LIMIT = 300  # seconds, for npm
+NPM_TIME_LIMIT = 300  # seconds
 
 CDNJS, JSDELIVR = "https://cdnjs.cloudflare.com/ajax/libs", "https://cdn.jsdelivr.net/npm"
 FILES = {
@@ -28,26 +28,26 @@ FILES = {
     f"{JSDELIVR}/bootstrap@3.1.1/dist/js/bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
     f"{JSDELIVR}/bootstrap@3.1.1/dist/css/bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
     f"{CDNJS}/blueimp-md5/2.19.0/js/md5.min.js": "blueimp-md5/js/md5.min.js",
-    # npm has the same version of flot, but not minified
+    # npm has this version of flot unminified only
     f"{CDNJS}/flot/0.8.3/jquery.flot.min.js": "flot/jquery.flot.js",
     f"{CDNJS}/flot/0.8.3/jquery.flot.time.min.js": "flot/jquery.flot.time.js",
     f"{CDNJS}/flot/0.8.3/jquery.flot.selection.min.js": "flot/jquery.flot.selection.js",
     f"{CDNJS}/flot/0.8.3/jquery.flot.categories.min.js": "flot/jquery.flot.categories.js",
-    # npm has 1.1.3 alone, which by its list of changes only adds to 1.0.1
+    # npm has only 1.1.3, which according to its changelog only adds to 1.0.1
     f"{CDNJS}/stupidtable/1.0.1/stupidtable.min.js": "stupid-table-plugin/stupidtable.min.js",
 }
-"""What the page of asv 0.6 loads, and which file of which package it is."""
+"""The URLs that the page of asv 0.6 loads, with their package and file on npm."""
 
 TAG = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="((?:https?:)?//[^"]*)"[^>]*>')
 ABOUT_OTHER_SERVERS = re.compile(r'\s+(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
 
 class Failure(Exception):
-    """Why the page was left as it is."""
+    """Why the page was left unchanged."""
 
 
 def make_offline(folder: Path) -> list[str]:
-    """Rewrite FOLDER/index.html to load from FOLDER/vendor, and give the files that are there now; raises Failure."""
+    """Rewrite FOLDER/index.html to load from FOLDER/vendor; return the files put there.  Raises Failure."""
     index = folder / "index.html"
     try:
         page = index.read_text("utf-8")
@@ -71,24 +71,24 @@ def _local(tag: re.Match[str]) -> str:
 
 
 def _fetch(files: list[str], target: Path) -> None:
-    """Copy files of the packages, and the packages' licences, into a folder; raises Failure."""
+    """Copy files of npm packages, with the packages' licences, into a folder; raises Failure."""
     npm = shutil.which("npm")
     if npm is None:
         raise Failure("npm is missing; install it, for example with apt-get install npm")
     with tempfile.TemporaryDirectory() as place:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, place)
-        # packages have no business to run anything here
+        # no package may run scripts
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
         try:
             done = subprocess.run(
-                command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIME_LIMIT
+                command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=NPM_TIME_LIMIT
             )
         except subprocess.TimeoutExpired as error:
-            raise Failure(f"npm ci was not done after {TIME_LIMIT} s; is there a network?") from error
+            raise Failure(f"npm ci was not done after {NPM_TIME_LIMIT} s; is there a network?") from error
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
-            raise Failure("npm ci failed; is there a network?\n" + "\n".join(said or [done.stderr]))
+            errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+            raise Failure("npm ci failed; is there a network?\n" + "\n".join(errors or [done.stderr]))
         packages = Path(place) / "node_modules"
         for file in files:
             package = packages / file.partition("/")[0]

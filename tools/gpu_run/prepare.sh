@@ -1,15 +1,15 @@
-# Sourced by the other scripts: the wheels of this folder come before what the machine has, in a folder of their own.
+# Sourced by the other scripts: installs the wheels of this folder separately, ahead of the machine's packages.
 # Sets PYTHONPATH, CUDA_HOME, RNNBENCH_CUBINS and, from the first argument, $out; writes $out/environment.txt.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=$(mkdir -p "${1:?where the results go}" && cd "$1" && pwd)
 export PYTHONUNBUFFERED=1
-export PYTHONSAFEPATH=1  # this may be called in a checkout, whose folders are not laid out as the wheel's
+export PYTHONSAFEPATH=1  # the current folder may be a checkout, which is laid out differently from the wheel
 
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
     --target "$site" "$here"/wheels/*.whl
-# .pth files are not read in PYTHONPATH, and numba-cuda's puts it in the place of numba.cuda
+# Python ignores .pth files in PYTHONPATH, but numba-cuda needs its own to replace numba.cuda
 cat >"$site/sitecustomize.py" <<'END'
 import os
 import site
@@ -19,7 +19,7 @@ END
 tar -xzf "$here/cubins.tar.gz" -C "$site"
 export PYTHONPATH=$site RNNBENCH_CUBINS=$site/cubins
 
-# the compiler libraries, for kernels that were not brought
+# the compiler libraries, for kernels missing in the folder
 for toolkit in "${CUDA_HOME:-}" "$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || true)")")")" /usr/local/cuda*; do
     if [ -e "$toolkit/nvvm/lib64/libnvvm.so" ]; then
         export CUDA_HOME=$toolkit CUDA_PATH=$toolkit PATH=$toolkit/bin:$PATH

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# numba_cuda beside cuDNN and XLA by the protocol, some 3 minutes: bash quick.sh OUT
-# The page is made where rnnbench[report] is installed: rnnbench report OUT
+# Compare numba_cuda with cuDNN and XLA, in about 3 minutes: bash quick.sh OUT
+# To make the page, run rnnbench report OUT where rnnbench[report] is installed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh"
 python3 -m rnnbench run gpu-quick -o "$out"

@@ -1,8 +1,8 @@
-"""The oldest versions that pyproject.toml allows, installed in a new environment and tried: ``python oldest.py FOLDER``.
+"""Try the oldest versions that pyproject.toml allows, in a new environment: ``python oldest.py FOLDER``.
 
-FOLDER/venv gets them, with the package of this checkout; then numpy_ref and numba_cpu are checked, a small suite is run, and
-its page is written.  Needs package registries; the versions are those after ``>=`` of the plain dependencies and of the extra
-``report``.  A bound that is wrong ends with the command that failed and what it said.
+Installs this checkout into FOLDER/venv with the lower bounds (``>=``) of its dependencies and of the extra ``report``.  Then
+it checks numpy_ref and numba_cpu, runs a small suite and writes its page.  Needs package registries.  A wrong bound shows as
+the command that failed, with its output.
 """
 
 import os
@@ -32,7 +32,7 @@ H = [8, 16]
 
 
 def oldest(requirements: Sequence[str]) -> list[str]:
-    """``name>=1.2; marker`` as ``name==1.2; marker``; raises ValueError for a requirement without a lower bound."""
+    """Turn ``name>=1.2; marker`` into ``name==1.2; marker``; raises ValueError for a requirement without lower bound."""
     pinned = []
     for requirement in requirements:
         found = re.fullmatch(r"([\w-]+(?:\[[\w,-]+\])?)\s*>=\s*([\w.]+)[^;]*(;.*)?", requirement)
@@ -43,7 +43,7 @@ def oldest(requirements: Sequence[str]) -> list[str]:
 
 
 def main(folder: Path) -> int:
-    """Install and try; returns the exit code of the command that failed, else 0."""
+    """Install and try; return the exit code of the first failed command, else 0."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
     pins = oldest([*project["dependencies"], *project["optional-dependencies"]["report"]])
     print("\n".join(pins), flush=True)
@@ -67,7 +67,7 @@ def main(folder: Path) -> int:
         if done.returncode:
             print(f"oldest versions: exit code {done.returncode} of python {' '.join(command)}", file=sys.stderr)
             return done.returncode
-    print("oldest versions: all is well")
+    print("oldest versions: all commands succeeded")
     return 0
 
 
