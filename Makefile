@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test test-oldest lint types asv-page clean
+.PHONY: bench test test-oldest lint types asv-page clean FORCE
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -21,15 +21,19 @@ test: .venv/test
 test-oldest:
 	folder=$$(mktemp -d) && $(PYTHON) tools/oldest/oldest.py "$$folder"; code=$$?; rm -rf "$$folder"; exit $$code
 
-lint: .venv/test
+lint: build/types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	cd build/types && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
 
-# pyright does not support package-dir, so it reads the installed package
-types: .venv/test
+types: build/types
+	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+
+# pyright and import-linter do not support package-dir, so they read the installed package
+build/types: .venv/test FORCE
 	rm -rf build/types
 	$(INSTALL) --no-deps --target build/types .
-	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+FORCE:
 
 # asv's page loads scripts from other servers; npm downloads them
 asv-page: .venv/test
