@@ -114,7 +114,7 @@ class Measurements:
         return kept
 
     def serve(self, case: Case) -> bool:
-        """Tell whether there is a result, or a failure, of this case or of another shape with the same other fields."""
+        """Return whether there is a result, or a failure, of this case or of another shape with the same other fields."""
         return any(self._groups.get(_group(_normalised(case)), {}).values())
 
     def threads(self, case: Case) -> int | None:

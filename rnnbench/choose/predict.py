@@ -121,7 +121,7 @@ def _matern(distance: np.ndarray) -> np.ndarray:
 
 
 def _inside(position: np.ndarray) -> bool:
-    """Tell whether the origin is a convex combination of the rows; a flat hull, such as that of I = H, counts."""
+    """Return whether the origin is a convex combination of the rows; a flat hull, such as that of I = H, counts."""
     from scipy.optimize import nnls
 
     _, residual = nnls(np.vstack([position.T, np.ones(len(position))]), np.array([0.0] * position.shape[1] + [1.0]))

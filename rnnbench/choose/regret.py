@@ -67,6 +67,6 @@ def regret(measurements: Measurements) -> Regret:
         for backend, value in seconds.items():
             ratios.setdefault(backend, []).append(value / seconds[best])
     if not trials:
-        raise StoreError("no regret can be told: no case has two backends measured and another shape beside it")
+        raise StoreError("no regret can be told: no case has two measured backends and another measured shape")
     always = {name: geometric_mean(values) for name, values in ratios.items() if len(values) == len(trials)}
     return Regret(trials, inside, predicted, dict(sorted(always.items(), key=lambda item: item[1])), skipped)

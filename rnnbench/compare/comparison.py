@@ -90,7 +90,7 @@ class _Pair(NamedTuple):
 
 
 def times(contents: Contents) -> Times:
-    """Return the times of a results file, without those of a backend on a case where it failed."""
+    """Return the times of a results file, without those of a backend on a case where it failed, memory aside."""
     failed = {(row.case, row.backend): "wrong" for row in contents.rows if isinstance(row, Gate) and not row.passed}
     for row in contents.rows:
         if isinstance(row, Failure) and row.stage != "memory":
@@ -111,7 +111,7 @@ def compare_runs(a: Times, b: Times, noise: Noise | None = None, *, different_ma
     differing = list(_differing(a.run, b.run, {backend for _, backend in common}))
     if differing and not different_machines:
         raise ArgumentError(
-            f"A and B were not measured alike: {'; '.join(differing)}; --different-machines compares all the same"
+            f"A and B were not measured alike: {'; '.join(differing)}; --different-machines compares them anyway"
         )
     if not common:
         raise ArgumentError(f"{a.path.name} and {b.path.name} have no times of one case and backend in common")

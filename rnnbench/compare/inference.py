@@ -137,7 +137,7 @@ def adjusted_p_values(p_values: Sequence[float], backends: Sequence[int]) -> np.
 
 
 def may_stop_after(rounds: int) -> bool:
-    """Tell whether a run may stop after ``rounds`` rounds if its intervals are narrow.
+    """Return whether a run may stop after ``rounds`` rounds if its intervals are narrow.
 
     True for 12, 15, 17, 20 and so on up to 40, where the interval uses an order statistic further inside than with one round
     less.  There its coverage is closest to 95% (at most 96.5%), and fewer looks leave less room for stopping by luck.
@@ -146,7 +146,7 @@ def may_stop_after(rounds: int) -> bool:
 
 
 def enough(ratios: ArrayLike) -> bool:
-    """Tell whether a case needs no further round: its interval is narrow, or it has had 40 rounds.
+    """Return whether a case needs no further round: its interval is narrow, or it has had 40 rounds.
 
     The rule looks at the width of the interval, never at its position: stopping at the first significant difference would
     always find one.

@@ -53,7 +53,7 @@ def governors(folder: Path = CPU_FOLDER) -> list[str] | None:
 
 
 def boost(folder: Path = CPU_FOLDER) -> bool | None:
-    """Tell whether the clock may exceed its nominal rate; None if unknown."""
+    """Return whether the clock may exceed its nominal rate; None if unknown."""
     allowed = read_text(folder / "cpufreq" / "boost")
     if allowed is not None:
         return allowed == "1"
@@ -74,7 +74,7 @@ def vector_instructions(cpuinfo: str) -> list[str] | None:
 
 
 def hypervisor(cpuinfo: str) -> bool | None:
-    """Tell whether this is a virtual machine; None if unknown, as on processors other than x86."""
+    """Return whether this is a virtual machine; None if unknown, as on processors other than x86."""
     flags = _flags(cpuinfo)
     return None if flags is None or "fpu" not in flags else "hypervisor" in flags
 

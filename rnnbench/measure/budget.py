@@ -146,19 +146,18 @@ def described(plan: Plan, whole: Budget) -> list[str]:
 def _time_line(plan: Plan, whole: Budget) -> str:
     least, longest = (duration_of(whole.seconds(rounds)) for rounds in (plan.settings.rounds, plan.settings.most))
     rates = sorted({_rate(plan, name) for name in plan.names})
-    how = f"{whole.known} of {whole.calls} calls as stored results have them, " if whole.known else ""
-    how += (
-        ""
-        if whole.known == whole.calls
-        else f"{'the others' if whole.known else 'calls'} at {' or '.join(f'{rate / 1e9:g}' for rate in rates)} GFLOP/s"
-    )
-    return f"time: about {least if least == longest else f'{least} to {longest}'}, without compiling ({how.rstrip(', ')})"
+    sources = [f"{whole.known} of {whole.calls} calls from stored results"] if whole.known else []
+    if whole.known < whole.calls:
+        assumed = " or ".join(f"{rate / 1e9:g}" for rate in rates)
+        sources.append(f"{'the others' if whole.known else 'calls'} at {assumed} GFLOP/s")
+    took = least if least == longest else f"{least} to {longest}"
+    return f"time: about {took}, without compiling ({', '.join(sources)})"
 
 
 def _memory_line(names: Sequence[str], costs: Sequence[Cost]) -> str:
     largest = max(costs, key=lambda cost: cost.memory)
     each = largest.memory / 2**20
     return (
-        f"memory: at least {each:.3g} MiB in each of {len(names)} processes, besides their libraries "
+        f"memory: at least {each:.3g} MiB in each of {len(names)} processes, plus their libraries "
         f"(the largest case: {largest.case.label()})"
     )

@@ -56,7 +56,7 @@ def ask(
 
         def start(name: str) -> WorkerProcess:
             if ending.is_set():
-                raise WorkerFailure("crashed", "not asked any more")
+                raise WorkerFailure("crashed", "not asked: the command is ending")
             process = WorkerProcess(name, threads, folder / "jit", None, processors, env)
             started.append(process)
             return process
@@ -127,7 +127,7 @@ def _refusals_one_by_one(
     process, losses = None, 0
     for case in cases:
         if losses == MAX_LOSSES:
-            yield "error", f"not asked whether it takes part: crashed or hung {MAX_LOSSES} times when it was"
+            yield "error", f"not asked about this case: crashed or hung over {MAX_LOSSES} cases before"
             continue
         try:
             if process is None:
@@ -137,11 +137,11 @@ def _refusals_one_by_one(
         except WorkerFailure as failure:
             losses += 1
             process = None
-            yield failure.reason, f"{failure}, asked whether it takes part"
+            yield failure.reason, f"{failure}, when asked whether it supports the case"
     if process is not None:
         process.end()
 
 
 def missing_file(name: str) -> bool:
-    """Tell whether a name is the path of a module that does not exist."""
+    """Return whether a name is the path of a module that does not exist."""
     return name.endswith(".py") and not Path(name).is_file()

@@ -111,7 +111,7 @@ def with_canary(events: Mapping[str, float] | None, session: list[float]) -> dic
 
 
 def is_disturbed(events: Mapping[str, float] | None, seconds: float) -> bool:
-    """Tell whether an event exceeds its limit; ``seconds`` is the total duration of the samples."""
+    """Return whether an event exceeds its limit; ``seconds`` is the total duration of the samples."""
     events = events or {}
     waited = events.get("run_delay", 0.0) * seconds
     return (

@@ -11,7 +11,7 @@ _RESET_PEAK = "5"
 
 
 def measurable() -> bool:
-    """Tell whether the kernel's peak can be reset and the allocator returns freed memory to the system."""
+    """Return whether the kernel's peak can be reset and the allocator returns freed memory to the system."""
     return _CLEAR_REFS.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 

@@ -20,7 +20,7 @@ class RoundHistory:
         self._samples.setdefault(row.case, {}).setdefault(row.backend, {})[row.round] = row.samples
 
     def needs_round(self, case: Case, number: int, settings: Settings, backends: Iterable[str]) -> bool:
-        """Tell whether a case is to be measured in round ``number``, judged by the rounds before.
+        """Return whether a case is to be measured in round ``number``, judged by the rounds before.
 
         Every case is in the first ``settings.rounds``.  It stays, up to ``settings.most_rounds``, while the ratio of one of
         ``backends`` to the fastest is not precise enough (``inference.enough``).  A single backend has no ratio.

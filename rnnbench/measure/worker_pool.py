@@ -103,7 +103,7 @@ class WorkerPool:
         )
 
     def first_use(self, key: CompileKey) -> bool:
-        """Tell whether a backend's code for this key is used for the first time since its worker started."""
+        """Return whether a backend's code for this key is used for the first time since its worker started."""
         if key in self._compiled:
             return False
         self._compiled.add(key)

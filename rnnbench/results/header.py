@@ -64,7 +64,7 @@ def header_error(environment: Mapping[str, Any], settings: Mapping[str, Any], ba
     """Return why the facts are not those of a run, or None; unknown facts are accepted."""
     facts = {"environment": environment, "settings": settings, "backends": backends}
     if _nesting(facts) > MAX_NESTING + 1:
-        return f"facts lie more than {MAX_NESTING} deep in each other"
+        return f"facts are nested more than {MAX_NESTING} deep"
     try:
         msgspec.convert(facts, _Facts)
     except msgspec.ValidationError as error:

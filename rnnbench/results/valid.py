@@ -13,7 +13,7 @@ Key = tuple[Case, str]
 
 
 def valid(samples: Sequence[float]) -> bool:
-    """Tell whether a round has samples and all are positive and finite.
+    """Return whether a round has samples and all are positive and finite.
 
     An invalid sample shows a broken clock, so the other samples of its round do not count either.
     """
