@@ -40,7 +40,7 @@ BEYOND = [{"steal": 0.011}, {"run_delay": 0.243}, {"canary_s": 1.031e-3}, {"cana
 
 @pytest.mark.parametrize("events", BEYOND, ids=str)
 def test_a_round_that_the_machine_disturbed_is_measured_once_more_on_all_backends(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=disturbances)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
     contents = measured(planned(tmp_path, NAMES, [GOOD], rounds=6))
     once = [(n, False) for n in range(6)]
     for name in NAMES:
@@ -48,7 +48,7 @@ def test_a_round_that_the_machine_disturbed_is_measured_once_more_on_all_backend
         assert [(row.round, row.disturbed) for row in rows] == [*once[:4], (4, True), *once[4:]]
     raw, *_ = of(Time, contents, backend="numba_cpu", disturbed=True)
     assert raw.samples == [9e-3] * 2
-    assert {name: raw.events[name] for name in disturbances} == disturbances
+    assert {name: raw.events[name] for name in events} == events
 
 
 WITHIN = [{"steal": 0.009}, {"run_delay": 0.241}, {"canary_s": 1.029e-3}, {"canary_s": 0.971e-3}]
@@ -56,10 +56,10 @@ WITHIN = [{"steal": 0.009}, {"run_delay": 0.241}, {"canary_s": 1.029e-3}, {"cana
 
 @pytest.mark.parametrize("events", WITHIN, ids=str)
 def test_events_within_their_limits_are_stored_and_disturb_nothing(workers, tmp_path, monkeypatch, events):
-    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=disturbances)
+    disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[5], events=events)
     rows = of(Time, measured(planned(tmp_path, NAMES, [GOOD], rounds=6)), backend="numba_cpu")
     assert [(row.round, row.disturbed) for row in rows] == [(n, False) for n in range(6)]
-    assert {name: rows[4].events[name] for name in disturbances} == disturbances
+    assert {name: rows[4].events[name] for name in events} == events
 
 
 def test_a_round_that_is_disturbed_again_is_not_measured_a_third_time(workers, tmp_path, monkeypatch):
