@@ -76,6 +76,11 @@ def load_backend(name: str) -> Backend:
     return _complete(module, name)
 
 
+def reference_backend() -> Any:
+    """Import the reference backend, which also has the classes ``Layer`` and ``Arithmetic``."""
+    return load_backend("numpy_ref")
+
+
 def registered(*groups: str) -> dict[str, EntryPoint]:
     """Return the entry points of these groups by name, without importing them; raises UnknownBackend for a duplicate name."""
     found: dict[str, EntryPoint] = {}
