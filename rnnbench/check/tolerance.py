@@ -1,11 +1,13 @@
 """Tolerances of correct implementations, derived from runs of the float64 reference with random rounding errors.
 
-Every operation that rounds gets a random relative error: a standard normal number times
+Every operation that rounds gets a random error: a standard normal number times
 
-    u (|v| |w| + |bias|)    a product, where u is the unit roundoff of the target dtype
-    2 u                     an activation
-    u                       an elementwise result or an addition
-    u sqrt(n/3)             a sum of n rows, which may be added one after the other
+    u (|v| |w| + |bias|)    for a product of v and w
+    2 u |r|                 for the result r of an activation
+    u |r|                   for the result r of an elementwise equation or an addition
+    u sqrt(n/3) |r|         for the sum r of n rows, which may be added one after the other
+
+where u is the unit roundoff of the target dtype.
 
 The tolerance of a tensor is FACTOR times the largest deviation of NOISY_RUNS such runs from the exact run.  It is at least
 FACTOR times u times the largest element, because every result is rounded when it is stored, and at least the smallest normal
