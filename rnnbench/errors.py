@@ -1,61 +1,61 @@
-"""The few errors that users see; each message says what was wrong, what was given and what is allowed."""
+"""Errors raised by this package; each message says what is wrong, the value given and the values allowed."""
 
 
 class RnnbenchError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class SpecError(RnnbenchError, ValueError):
-    """A network description that no network can have."""
+    """Invalid network description."""
 
 
 class ArgumentError(RnnbenchError, ValueError):
-    """An array, parameter or option that does not fit the network it was given to."""
+    """Array, parameter or option that does not fit the network."""
 
 
 class TapeError(RnnbenchError, ValueError):
-    """A tape that was used already, or that another network recorded."""
+    """Tape that was already used, or that another network recorded."""
 
 
 class CaptureError(RnnbenchError, RuntimeError):
-    """A call that a CUDA graph cannot hold, made while one is being captured."""
+    """Call that a CUDA graph cannot contain, made during capture."""
 
 
 class BackendUnavailable(RnnbenchError, ImportError):
-    """A known backend that cannot run here; the message says why and how to mend it."""
+    """Registered backend that cannot run here; the message says why and how to fix it."""
 
 
 class BackendBroken(BackendUnavailable):
-    """A backend whose module raises while it is imported, or that cannot even tell its versions."""
+    """Backend whose import or ``info()`` raises an exception."""
 
 
 class MissingLibrary(RnnbenchError, ImportError):
-    """An optional library that a command needs; the message says how to install it."""
+    """Missing optional library; the message says how to install it."""
 
 
 class UnknownBackend(RnnbenchError, LookupError):
-    """A backend name that nothing registers."""
+    """Backend name that is not registered, or a module that is not a backend."""
 
 
 class SuiteError(RnnbenchError, ValueError):
-    """A suite that does not exist or whose file does not read as one."""
+    """Suite that does not exist or whose file is invalid."""
 
 
 class ReferenceFailed(RnnbenchError):
-    """The reference did not answer, so nothing could be checked."""
+    """Failure of the reference, without which nothing can be checked."""
 
 
 class StoreError(RnnbenchError, ValueError):
-    """A results file that cannot be read or written."""
+    """Results file that cannot be read or written."""
 
 
 class UnsupportedSystem(RnnbenchError):
-    """An operating system on which processes cannot be ended as a check or a run has to."""
+    """Operating system without the process control that checks and runs need."""
 
 
 class OutputError(RnnbenchError):
-    """A standard output that cannot be written to."""
+    """Standard output that cannot be written to."""
 
 
 class LeftOut(UserWarning):
-    """A file that was passed over, and why; told once for each."""
+    """Skipped file and the reason; issued once per file."""

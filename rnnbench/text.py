@@ -1,19 +1,19 @@
-"""Numbers, counts and names as words, for tables and sentences."""
+"""Formatting of numbers, counts and names."""
 
-FORMULA = frozenset("=+-@|'\uff1d\uff0b\uff0d\uff20\uff5c")
-"""What makes a spreadsheet run a text, in half and full width, and what marks it as a text (OWASP, "CSV injection")."""
+FORMULA_STARTS = frozenset("=+-@|'\uff1d\uff0b\uff0d\uff20\uff5c")
+"""Characters that start a formula in a spreadsheet, in half and full width, and the text mark (OWASP, "CSV injection")."""
 
 BREAKS = ("\t", "\r", "\n")
 
 
 def spreadsheet_safe(text: str) -> str:
-    """With a quote before what a spreadsheet would run as a formula, also behind blanks and what it does not show."""
+    """Quote text that a spreadsheet would run as a formula, even after blanks or invisible characters."""
     first = next((character for character in text if character.isprintable() and not character.isspace()), "")
-    return "'" + text if first in FORMULA or text.startswith(BREAKS) else text
+    return "'" + text if first in FORMULA_STARTS or text.startswith(BREAKS) else text
 
 
 def printable(text: str) -> str:
-    """With control characters escaped, so that a name cannot steer a terminal."""
+    """Escape control characters, so that a name cannot control a terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
@@ -22,7 +22,7 @@ def count(number: int, word: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Three digits with a unit: ``12.3 ms``."""
+    """Format a duration with three digits and a unit: ``12.3 ms``."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

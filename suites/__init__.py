@@ -1,1 +1,1 @@
-"""Named suites of cases (``*.toml``, read by ``rnnbench.suite``), and asv benchmarks in ``asv``."""
+"""Named suites of cases (``*.toml``, read by ``rnnbench.suite``) and asv benchmarks (``asv``)."""

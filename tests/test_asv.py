@@ -128,7 +128,7 @@ def test_the_error_of_truncation_ends_where_the_window_covers_the_sequence():
 
 def test_the_extra_memory_follows_the_window():
     if not memory.measurable():
-        pytest.skip("this system keeps no peak of memory that can be reset")
+        pytest.skip("this system has no resettable peak memory counter")
     extra = {}
     for window in (4, 256):
         benchmark = Window()
@@ -141,7 +141,7 @@ def test_the_extra_memory_follows_the_window():
 
 def test_memory_that_cannot_be_counted_is_not_applicable(monkeypatch):
     monkeypatch.setattr(memory, "measurable", lambda: False)
-    with pytest.raises(NotImplementedError, match="keeps no peak of memory"):
+    with pytest.raises(NotImplementedError, match="no resettable peak memory"):
         SequenceLength.track_extra_memory.setup("numpy_ref", 16)
 
 

@@ -148,7 +148,7 @@ def test_a_file_may_be_named_relative_to_the_working_directory(tmp_path, monkeyp
 
 def test_a_file_that_lacks_functions_is_refused_with_their_names(tmp_path, monkeypatch):
     path = written(tmp_path, monkeypatch, "from rnnbench.impls.numpy_ref import asarray, load, synchronize, supports")
-    assert refusal(str(path), rnnbench.UnknownBackend) == f"{path} is no backend: it lacks to_numpy, info"
+    assert refusal(str(path), rnnbench.UnknownBackend) == f"{path} is not a backend: it lacks to_numpy, info"
 
 
 def test_an_error_in_a_users_own_file_reaches_the_user(tmp_path, monkeypatch):

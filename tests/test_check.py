@@ -144,7 +144,7 @@ BUGS = {
     "y batch first": Bug(changed_result("y = y.swapaxes(0, 1)"), "y", "has shape (3, 7, 5); expected (7, 3, 5)"),
     "missing gradient": Bug(changed_gradients('del grads.params["bias_hh_l0"]'), "d bias_hh_l0", "is missing"),
     "gradient of no parameter": Bug(
-        changed_gradients('grads.params["weight_hr_l0"] = dy'), "d weight_hr_l0", "is no output of this phase"
+        changed_gradients('grads.params["weight_hr_l0"] = dy'), "d weight_hr_l0", "is not an output of this phase"
     ),
     "NaN in y": Bug(changed_result("y[3, 1, 2] = np.nan"), "y", "is not finite"),
     "infinity in a gradient": Bug(

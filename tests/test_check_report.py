@@ -34,7 +34,7 @@ from rnnbench.suite.case import Case
 
 
 def run_snippet(told: str) -> list[str]:
-    _, _, snippet = told.partition("repeat it with\n\n")
+    _, _, snippet = told.partition("reproduce it with\n\n")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(textwrap.dedent(snippet), "snippet", "exec"), {})
     return printed.getvalue().splitlines()
@@ -60,7 +60,7 @@ def test_the_snippet_of_the_first_failure_prints_what_it_says(planted, change, a
     name = planted(methods)
     todo = trials("smoke", ["jordan", "lstm"], TINY)
     report = check_all([name], todo)[0] if apart else here(name, todo)
-    told = report.first_failure().partition("\n\nrepeat it with")[0]
+    told = report.first_failure().partition("\n\nreproduce it with")[0]
     assert told.startswith(f"first failure of {name}: jordan step T3 B2 I3 H4 layers2 bidirectional output_size5 orthogonal")
     said = told.rpartition("smallest problem that still fails: ")[2].splitlines()
     printed = run_snippet(report.first_failure())
@@ -121,8 +121,8 @@ def test_the_text_ends_with_what_was_not_examined_and_how_many_problems_failed()
     (report,) = reports = [here("numpy_ref", tiny("gru"))]
     last = text(reports, 3.4).splitlines()[-2:]
     assert last == [
-        f"not examined: the {len(PROMISES)} promises about calls",
-        f"{len(report.outcomes)} problems examined, none failed, in 3 s",
+        f"not tested: the {len(PROMISES)} promises about calls",
+        f"{len(report.outcomes)} problems tested, none failed, in 3 s",
     ]
 
 
@@ -142,11 +142,11 @@ def test_right_gradients_are_told_though_promises_are_broken_and_each_says_what_
     lent = Finding("dx", None, 1.0, "is not finite", "results lent")
     kept = Finding("y", 0.0, 1.0, None, "results kept")
     said = spoken([Outcome(trial, [lent, RIGHT, kept])])
-    assert said.startswith("theirs: right numbers, but calls do not keep the contract")
-    assert "gradients right yes, in 1 problem; worst 0.5 of the tolerance: dx, gru step" in said
-    assert "calls as promised NO, 1 of 2 promises broken" in said
+    assert said.startswith("theirs: correct results, but broken promises")
+    assert "outputs, gradients correct in 1 problem; largest error / tolerance: 0.5 (dx, gru step" in said
+    assert "promises BROKEN: 1 of 2" in said
     assert f"results lent: {promise.says} dx: is not finite" in said
-    assert f"To mend it: {promise.mend} docs/contract.md#results-lent" in said
+    assert f"To fix it: {promise.fix} docs/contract.md#results-lent" in said
 
 
 def test_promises_are_not_judged_by_problems_whose_numbers_are_wrong():
@@ -155,8 +155,8 @@ def test_promises_are_not_judged_by_problems_whose_numbers_are_wrong():
     report = Report("theirs", [Outcome(trial, [WRONG, broken])])
     assert (report.numbers_right, report.broken, report.judged, report.examined) == (False, {}, [], ["two tapes"])
     said = spoken(report.outcomes)
-    assert said.startswith("theirs: WRONG numbers gradients right NO, in 1 of 1 problem; worst 7 of the tolerance: dx")
-    assert "calls as promised not told: the numbers are wrong wherever promises were examined" in said
+    assert said.startswith("theirs: WRONG results outputs, gradients WRONG in 1 of 1 problem; largest error / tolerance: 7 (dx")
+    assert "promises unknown: the results are wrong in every problem that tests one" in said
     report.outcomes.append(Outcome(trial, [RIGHT, broken]))
     assert list(report.broken) == ["two tapes"]
 
@@ -166,7 +166,7 @@ def test_a_promise_of_which_nothing_was_found_was_not_examined():
     trial = trials("standard", ["gru"])[0]._replace(promises=("reversed", "linear"))
     report = Report("theirs", [Outcome(trial, [RIGHT, RIGHT._replace(promise="linear")])])
     assert report.examined == ["linear"]
-    assert "not examined second call, " in spoken(report.outcomes)
+    assert "not tested second call, " in spoken(report.outcomes)
     assert "reversed" in report.not_examined
 
 

@@ -15,7 +15,7 @@ from one_layer import KEPT, one_layer_file
 from wrapped_reference import backend_file
 
 import rnnbench
-from rnnbench.check.levels import CHEAP
+from rnnbench.check.levels import SMOKE_PROMISES
 from rnnbench.measure.plan import Settings, quicker
 from rnnbench.networks import registry
 from rnnbench.results.reader import Contents, read
@@ -186,7 +186,7 @@ def test_a_backend_that_cannot_run_here_is_one_line_that_says_why(command):
         ("def load(:", "SyntaxError"),
         ("import a_library_that_is_not_installed", "a_library_that_is_not_installed"),
         ("raise RuntimeError('no device')", "no device"),
-        ("load = print", "is no backend: it lacks asarray, to_numpy, synchronize, supports, info"),
+        ("load = print", "is not a backend: it lacks asarray, to_numpy, synchronize, supports, info"),
     ],
     ids=["syntax", "import", "raises", "lacks"],
 )
@@ -262,12 +262,12 @@ def test_check_prints_a_table_and_ends_with_0_where_all_is_right(command, tmp_pa
     assert code == 0
     assert without_progress(stderr) == []
     lines = text.splitlines()
-    assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref: right", f"{path}: right"]
-    assert lines[1].startswith("  gradients right     yes, in 4 problems; worst 0.")
+    assert [line for line in lines if not line.startswith(" ")][:2] == ["numpy_ref: passed", f"{path}: passed"]
+    assert lines[1].startswith("  outputs, gradients  correct in 4 problems; largest error / tolerance: 0.")
     assert [float(ratio) < 1 for ratio in re.findall(r"^ +gru_reset_before +(\S+)$", text, re.MULTILINE)] == [True, True]
-    assert f"  calls as promised   yes, {len(CHEAP)} promises kept" in lines
-    assert "not examined: results lent, " in text
-    assert lines[-1].startswith("8 problems examined, none failed, in ")
+    assert f"  promises            all {len(SMOKE_PROMISES)} kept" in lines
+    assert "not tested: results lent, " in text
+    assert lines[-1].startswith("8 problems tested, none failed, in ")
 
 
 def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(command, tmp_path):
@@ -279,16 +279,16 @@ def test_check_ends_with_1_where_one_backend_is_wrong_and_says_how_to_see_it(com
     assert f"backend = rnnbench.load_backend({path!r})" in text
     assert "first failure of numpy_ref" not in text
     # y is scaled in record alone: forward still passes
-    assert f"{path}: WRONG numbers\n  gradients right     NO, in 3 of 4 problems" in text
-    assert text.splitlines()[-1].startswith("8 problems examined, 3 of them failed, in ")
+    assert f"{path}: WRONG results\n  outputs, gradients  WRONG in 3 of 4 problems" in text
+    assert text.splitlines()[-1].startswith("8 problems tested, 3 of them failed, in ")
 
 
 def test_check_ends_with_1_where_a_backend_supports_nothing(command, tmp_path):
     path = backend_file(tmp_path / "none.py", module="def supports(spec):\n    return 'not ready'\n")
     code, text, _ = command("check", path, "--cell", "lstm", "--level", "smoke")
     assert code == 1
-    assert text.startswith(f"{path}: nothing was checked: none of it is supported\n  not supported       lstm: not ready\n")
-    assert text.splitlines()[-1].startswith("0 problems examined, none failed, in ")
+    assert text.startswith(f"{path}: nothing was tested: no problem is supported\n  not supported       lstm: not ready\n")
+    assert text.splitlines()[-1].startswith("0 problems tested, none failed, in ")
 
 
 def test_check_ends_with_1_where_a_backend_crashes(command, tmp_path):
@@ -336,14 +336,14 @@ def test_gradients_alone_may_be_checked_whatever_a_backend_does_about_calls(comm
     options = ["--cell", "gru", "--level", "smoke"]
     code, text, _ = command("check", path, *options)
     assert code == 1
-    assert text.startswith(f"{path}: right numbers, but calls do not keep the contract\n")
-    assert "\n  gradients right     yes, in 4 problems" in text
-    assert "  calls as promised   NO, 1 of 7 promises broken\n" in text
+    assert text.startswith(f"{path}: correct results, but broken promises\n")
+    assert "\n  outputs, gradients  correct in 4 problems" in text
+    assert "  promises            BROKEN: 1 of 7\n" in text
     code, text, _ = command("check", path, *options, "--gradients-only")
     assert code == 0
-    assert text.startswith(f"{path}: right numbers; no promise about calls was examined\n")
-    assert "calls as promised" not in text
-    assert "not examined: the 26 promises about calls\n" in text
+    assert text.startswith(f"{path}: correct results; no promises were tested\n")
+    assert "\n  promises " not in text
+    assert "not tested: the 26 promises about calls\n" in text
     wrong = backend_file(tmp_path / "wrong.py", WRONG)
     assert command("check", wrong, *options, "--gradients-only")[0] == 1
 
@@ -369,7 +369,7 @@ def test_a_check_that_is_interrupted_prints_what_it_knows_and_ends_with_130(tmp_
         process.send_signal(signal.SIGINT)
         text, stderr = process.communicate(timeout=1800)
     assert process.returncode == 130
-    assert text.splitlines()[-1].startswith("3 problems examined, none failed, in ") or "none failed" in text
+    assert text.splitlines()[-1].startswith("3 problems tested, none failed, in ") or "none failed" in text
     assert without_progress(stderr) == ["rnnbench: interrupted; what is printed was known by then"]
 
 

@@ -100,7 +100,7 @@ def test_an_import_that_hangs_is_a_finding(tmp_path):
     [
         ("raise RuntimeError('no device')", rnnbench.BackendUnavailable, "cannot be imported: RuntimeError: no device"),
         ("def load(:", rnnbench.BackendUnavailable, "SyntaxError"),
-        ("load = print", rnnbench.UnknownBackend, "is no backend: it lacks asarray, to_numpy"),
+        ("load = print", rnnbench.UnknownBackend, "is not a backend: it lacks asarray, to_numpy"),
     ],
     ids=["raises", "syntax", "lacks"],
 )
@@ -172,7 +172,7 @@ def test_a_backend_is_found_wrong_in_each_cell_and_in_the_phases_in_which_it_is(
     name = planted(SCALED)
     report = here(name, tiny("lstm", "gru"))
     lines = report.table().splitlines()
-    assert lines[0] == f"{name}: WRONG numbers"
+    assert lines[0] == f"{name}: WRONG results"
     titles, *rows = (line for line in lines if line.startswith("    ") and "  " in line.strip())
     assert titles.split()[-len(DTYPES) :] == list(DTYPES)
     for row, cell in zip(rows, ["lstm", "gru"], strict=False):

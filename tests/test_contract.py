@@ -9,7 +9,7 @@ import pytest
 from checked_here import here
 
 from rnnbench.check import PROMISES, trials
-from rnnbench.check.levels import CHEAP
+from rnnbench.check.levels import SMOKE_PROMISES
 from rnnbench.check.report import PAGE, anchor
 from rnnbench.networks.contract import Backend, Network
 from rnnbench.networks.registry import load_backend
@@ -32,14 +32,14 @@ def test_the_page_has_a_section_for_every_promise_and_no_other():
 @pytest.mark.parametrize("name", PROMISES)
 def test_the_page_says_of_a_promise_what_the_check_says(name):
     promise = PROMISES[name]
-    assert SECTIONS[name] == f"**{promise.says}** {promise.why} How to keep it: {promise.mend}"
+    assert SECTIONS[name] == f"**{promise.says}** {promise.why} How to keep it: {promise.fix}"
 
 
 def test_the_page_names_every_function_and_what_smoke_examines():
     for kind in (Backend, Network):
         for name in (name for name in vars(kind) if not name.startswith("_")):
             assert re.search(rf"^\| .*`{name}\(", TEXT, re.MULTILINE), name
-    assert f"`smoke` examines {', '.join(CHEAP[:-1])} and {CHEAP[-1]}" in " ".join(TEXT.split())
+    assert f"`smoke` examines {', '.join(SMOKE_PROMISES[:-1])} and {SMOKE_PROMISES[-1]}" in " ".join(TEXT.split())
 
 
 def test_what_the_command_prints_is_a_file_that_keeps_every_promise(tmp_path):

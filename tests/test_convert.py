@@ -189,7 +189,7 @@ def quantised(tensor):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.to("meta"), "weight_ih_l0 is on device meta, which holds no values; expected a device that does"),
+        (lambda t: t.to("meta"), "weight_ih_l0 is on device meta, which holds no values; expected any other device"),
         (lambda t: t.to_sparse(), "weight_ih_l0 has layout torch.sparse_coo; expected torch.strided, a dense tensor"),
         (quantised, "weight_ih_l0 has dtype qint8; expected float32"),
     ],
@@ -260,7 +260,7 @@ KERAS = to_keras(LSTM, GOOD)
         (lambda: from_torch(LSTM, 3), r"source is a int; expected a torch.nn.Module or its state_dict\(\)"),
         (
             lambda: from_torch(LSTM, GOOD | {"weight_hh_l0_g": W}),
-            "of weight_hh_l0 there is g; expected the g and v of weig",
+            "weight_hh_l0 has g; expected arrays g and v of weight_n",
         ),
         (lambda: from_torch(LSTM, GOOD, "rnn."), "no name starts with the prefix 'rnn.'; the names are weight_ih_l0, weight"),
         (lambda: from_onnx(LSTM, []), r"there are 0 operators; expected 1: one \(W, R, B\) for each layer"),

@@ -52,7 +52,7 @@ def test_a_copy_has_the_threads_that_were_asked_for():
 def test_a_network_that_nothing_can_load_again_refuses_to_be_copied():
     _, net = loaded("numpy_ref")
     bare = type(net)(SPEC, net.params(), net._layers, net.arrays, np.ndarray)
-    with pytest.raises(TypeError, match=r"^a rnnbench\.stack\.StackedNetwork cannot be copied or pickled; its spec and"):
+    with pytest.raises(TypeError, match=r"^a rnnbench\.networks\.stacked\.StackedNetwork cannot be copied or pickled; copy"):
         copy.deepcopy(bare)
 
 

@@ -43,7 +43,7 @@ THIRD_PARTY = {
         def backward(self, tape, dy, dstate=None):
             return self.net.backward(self.net.record(*self.again)[2], dy, dstate)
         """,
-        "is the gradient of another tape: a stale one was used",
+        "is the gradient of another tape: a stale tape was used",
     ),
     "a mutated dy": (BACKWARD.format(before="dy *= 2", after="pass"), "dy changed in place"),
     "float64 for float32": (
@@ -99,10 +99,10 @@ def test_a_planted_bug_is_named(mutant, tensor, said):
 @pytest.mark.parametrize(
     ("cell", "order", "said"),
     [
-        ("lstm", (0, 2, 1, 3), "is right if gates are read in the order i, g, f, o, not i, f, g, o"),
-        ("lstm", (0, 3, 1, 2), "is right if gates are read in the order i, o, f, g, not i, f, g, o"),  # of ONNX
-        ("gru", (1, 0, 2), "is right if gates are read in the order z, r, n, not r, z, n"),  # of Keras
-        ("gru_reset_before", (2, 0, 1), "is right if gates are read in the order n, r, z, not r, z, n"),
+        ("lstm", (0, 2, 1, 3), "is correct if gates are read in the order i, g, f, o, not i, f, g, o"),
+        ("lstm", (0, 3, 1, 2), "is correct if gates are read in the order i, o, f, g, not i, f, g, o"),  # of ONNX
+        ("gru", (1, 0, 2), "is correct if gates are read in the order z, r, n, not r, z, n"),  # of Keras
+        ("gru_reset_before", (2, 0, 1), "is correct if gates are read in the order n, r, z, not r, z, n"),
     ],
 )
 def test_gates_in_another_order_forward_and_back_alike_are_named(cell, order, said):

@@ -112,7 +112,7 @@ FAULTS = {
         "gate",
         "wrong",
         "d weight_hh_l0: error ",
-        "times as much",
+        "ratio ",
     ),
     "shape": Fault(
         f"""

@@ -90,7 +90,7 @@ def puts_off(request, tmp_path) -> str:
 
 
 def test_a_backend_that_computes_when_results_are_read_is_not_timed(puts_off, tmp_path):
-    assert "results are computed when they are read, not when synchronize() returns" in failure_of(puts_off, tmp_path)
+    assert "results are computed when they are read, not before synchronize() returns" in failure_of(puts_off, tmp_path)
 
 
 def test_a_backend_that_knows_x_by_its_identity_is_not_timed(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 import rnnbench
 from rnnbench.check import LEVELS, PROMISES, TINY, Trial, problems, random_trials, trials
-from rnnbench.check.levels import LARGEST, LONG_MEMORY_BIAS, networks, simulator_trials
+from rnnbench.check.levels import LONG_MEMORY_BIAS, MAX_RANDOM_SIZES, networks, simulator_trials
 from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import DTYPES
 
@@ -67,8 +67,8 @@ def test_random_trials_are_the_same_for_the_same_seed_and_valid_for_each():
     cases = [trial.problem.case for trial in found]
     for case in cases:
         case.spec()
-        assert all(1 <= getattr(case, name) <= limit for name, limit in LARGEST.items())
-    for name, limit in LARGEST.items():
+        assert all(1 <= getattr(case, name) <= limit for name, limit in MAX_RANDOM_SIZES.items())
+    for name, limit in MAX_RANDOM_SIZES.items():
         assert max(getattr(case, name) for case in cases) > 0.8 * limit
         assert sorted(getattr(case, name) for case in cases)[150] < 0.1 * limit
     for name in ("cell", "phase", "layers", "bidirectional", "bias", "dtype", "nonlinearity"):
@@ -118,7 +118,7 @@ def test_the_standard_level_reaches_every_edge_of_every_usual_width_along_every_
 def test_a_backend_of_one_dtype_or_nonlinearity_sees_every_edge_too():
     for trial in trials("standard", ["elman"]):
         if trial.problem.case.H == 257 and trial.problem.case.dtype == "float32":
-            offered = [(p.case.dtype, p.case.nonlinearity) for p in (trial.problem, *trial.poorer)]
+            offered = [(p.case.dtype, p.case.nonlinearity) for p in (trial.problem, *trial.fallbacks)]
             assert offered == [(dtype, kind) for dtype in DTYPES for kind in CELLS["elman"].nonlinearities]
             break
     else:

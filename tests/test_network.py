@@ -99,7 +99,7 @@ BAD_INPUTS = {
     "x a list": (
         GOOD_X.tolist(),
         None,
-        "x is a builtins.list; expected a numpy.ndarray (the backend's asarray makes one)",
+        "x is a builtins.list; expected a numpy.ndarray (convert with the backend's asarray)",
     ),
     "B = 0": (zeros(T, 0, I), None, f"x has shape (5, 0, {I}); expected a batch B >= 1"),
     "T = B = 0": (zeros(0, 0, I), None, f"x has shape (0, 0, {I}); expected a batch B >= 1"),
@@ -121,7 +121,7 @@ BAD_INPUTS = {
     "c a number": (
         GOOD_X,
         (GOOD_PART, 0.0),
-        "state c is a builtins.float; expected a numpy.ndarray (the backend's asarray makes one)",
+        "state c is a builtins.float; expected a numpy.ndarray (convert with the backend's asarray)",
     ),
 }
 
@@ -134,7 +134,7 @@ BAD_COTANGENTS = {
     "dy a number": (
         1.0,
         None,
-        "dy is a builtins.float; expected a numpy.ndarray (the backend's asarray makes one)",
+        "dy is a builtins.float; expected a numpy.ndarray (convert with the backend's asarray)",
     ),
     "dstate too short": (zeros(T, B, H), (GOOD_PART,), "dstate is 1 arrays; expected a tuple of 2: (h, c)"),
     "dh of wrong size": (
@@ -235,7 +235,7 @@ def test_a_tape_serves_one_backward(backend, steps):
     _, _, tape = net.record(given.x, given.state)
     net.backward(tape, given.dy)
     assert_refused(
-        lambda: net.backward(tape, given.dy), "the tape was used already; a tape serves one backward: record again", TapeError
+        lambda: net.backward(tape, given.dy), "the tape was already used; expected an unused one: record again", TapeError
     )
 
 
@@ -246,7 +246,7 @@ def test_a_tape_of_another_network_is_refused_and_not_lost(backend):
     _, _, tape = net.record(given.x, given.state)
     assert_refused(
         lambda: other.backward(tape, given.dy),
-        "the tape was recorded by another network; expected one of this network's own",
+        "the tape was recorded by another network; expected a tape of this network",
         TapeError,
     )
     found = gradients(net, tape, given)
@@ -258,7 +258,7 @@ def test_a_tape_of_another_network_is_refused_and_not_lost(backend):
 def test_what_is_no_tape_is_refused(backend, tape):
     assert_refused(
         lambda: loaded(backend).backward(tape, zeros(T, B, H)),
-        f"tape is a {type(tape).__name__}; expected what this network's record returned",
+        f"tape is a {type(tape).__name__}; expected the tape that this network's record returned",
         TapeError,
     )
 

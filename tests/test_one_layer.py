@@ -5,7 +5,7 @@ from checked_here import here
 from one_layer import KEPT, one_layer_file
 
 from rnnbench.check import PROMISES, trials
-from rnnbench.check.levels import CHEAP
+from rnnbench.check.levels import SMOKE_PROMISES
 
 BREAKS = dict(zip(KEPT, ("results kept", "two tapes", "update"), strict=True))
 
@@ -19,7 +19,7 @@ def test_the_quickest_level_finds_what_a_single_layer_breaks(tmp_path, fault, ce
     assert BREAKS[fault] in broken
 
 
-@pytest.mark.parametrize(("level", "names"), [("smoke", CHEAP), ("standard", tuple(PROMISES))])
+@pytest.mark.parametrize(("level", "names"), [("smoke", SMOKE_PROMISES), ("standard", tuple(PROMISES))])
 def test_every_promise_that_it_can_keep_is_examined(tmp_path, level, names):
     report = here(one_layer_file(tmp_path / "theirs.py"), trials(level, ["gru"], dtypes=["float32"]))
     assert report.passed, report.table()

@@ -101,7 +101,7 @@ def test_forget_bias_lands_on_the_gate_that_keeps_memory_and_nowhere_else(cell, 
 
 @pytest.mark.parametrize("spec", [Spec("elman", 3, 2), Spec("jordan", 3, 2), Spec("lstm", 3, 2, bias=False)])
 def test_forget_bias_without_a_gate_for_it_is_refused(spec):
-    with pytest.raises(ArgumentError, match=f"^forget_bias is 1.0; expected 0: {spec.cell} has no biased gate that keeps"):
+    with pytest.raises(ArgumentError, match=f"^forget_bias is 1.0; expected 0: {spec.cell} has no memory gate with"):
         init_params(spec, 0, forget_bias=1.0)
 
 

@@ -48,18 +48,21 @@ def test_one_gate_s_gradient_shrinks_to_one_of_everything_and_its_row_is_named(t
     found = smallest(loaded(tmp_path, ONE_GATE), DEEP, GENEROUS)
     assert found.problem.case == Case("lstm", "step", T=1, B=1, I=1, H=1)
     assert [finding.tensor for finding in found.findings] == ["d weight_hh_l0"]
-    assert found.where == {"d weight_hh_l0": "wrong in gate f (row 1); right in i, g, o"}
+    assert found.where == {"d weight_hh_l0": "wrong in gate f (row 1); correct in i, g, o"}
 
 
 def test_the_steps_that_a_fault_needs_stay_and_the_first_wrong_one_is_named(tmp_path):
     found = smallest(loaded(tmp_path, ONE_STEP), DEEP, GENEROUS)
     assert found.problem.case == Case("lstm", "step", T=4, B=1, I=1, H=1)
-    assert found.where == {"dx": "first wrong at step 2, going back from step 3; 1 of 4 steps are wrong"}
+    assert found.where == {"dx": "first wrong at step 2, going backward from step 3; 1 of 4 steps are wrong"}
 
 
 def test_a_wrong_output_is_followed_forward(tmp_path):
     found = smallest(loaded(tmp_path, LATE), DEEP, GENEROUS)
-    assert (found.problem.case.T, found.where["y"]) == (2, "first wrong at step 1, from step 0 on; 1 of 2 steps are wrong")
+    assert (found.problem.case.T, found.where["y"]) == (
+        2,
+        "first wrong at step 1, going forward; 1 of 2 steps are wrong",
+    )
 
 
 @pytest.mark.parametrize(

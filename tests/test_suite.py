@@ -166,7 +166,7 @@ BAD = {  # what is wrong -> the message, after the file's name
     HEAD + GRID + "layers = 2024-01-01": "grid 1 layers is datetime.date(2024, 1, 1); expected `int | array`, got `date`",
     HEAD + GRID + "bidirectional = 1": "grid 1 bidirectional is 1; expected `bool | array`, got `int`",
     HEAD + GRID + "shapes = [{ layers = 1 }, { layers = 0 }]": "grid 1 shapes 2 layers is 0; expected `int` >= 1",
-    HEAD + GRID + "shapes = [{ T = 1 }]": "grid 1: T given in the grid and in its shapes; expected one of both",
+    HEAD + GRID + "shapes = [{ T = 1 }]": "grid 1: T given in the grid and in its shapes; expected only one of them",
     HEAD
     + GRID.replace('"lstm"', '"lstn"'): "grid 1: cell is 'lstn'; expected one of elman, jordan, lstm, gru, gru_reset_before",
     HEAD + GRID.replace('"step"', '"stop"'): "grid 1: phase is 'stop'; expected one of forward, step, tbptt",
@@ -179,8 +179,8 @@ BAD = {  # what is wrong -> the message, after the file's name
     HEAD + TBPTT: "grid 1: window missing; expected one for phase tbptt",
     HEAD + TBPTT + "window = 2\nstride = 3": "grid 1: stride is 3; expected at most window = 2",
     HEAD + TBPTT + "window = 2\nbidirectional = true": "grid 1: bidirectional is true for stride 2 and T = 4; expected false",
-    HEAD + GRID + GRID: "grid 2: lstm step T4 B2 I3 H8 stands in grid 1 already; expected each case once",
-    HEAD + GRID + "layers = [2, 2]": "grid 1: lstm step T4 B2 I3 H8 layers2 stands in grid 1 already; expected each case once",
+    HEAD + GRID + GRID: "grid 2: lstm step T4 B2 I3 H8 is already in grid 1; expected each case once",
+    HEAD + GRID + "layers = [2, 2]": "grid 1: lstm step T4 B2 I3 H8 layers2 is already in grid 1; expected each case once",
     HEAD
     + GRID
     + f"threads = {list(range(1, MAX_CASES + 2))}": f"grid 1: makes {MAX_CASES + 1} cases; expected at most {MAX_CASES}",
@@ -290,7 +290,7 @@ def test_a_malformed_file_gives_nothing_but_a_suite_error(tmp_path_factory, vali
 
 @pytest.mark.parametrize("name", suite_names())
 def test_suite_files_stay_readable(name):
-    file = Path(inspect.getfile(load_suite)).parents[1] / "suites" / f"{name}.toml"
+    file = Path(inspect.getfile(load_suite)).parents[2] / "suites" / f"{name}.toml"
     assert all(len(line) <= 128 for line in file.read_text("utf-8").splitlines())
 
 

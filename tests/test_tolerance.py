@@ -9,7 +9,7 @@ from wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import Expected, Problem, compared, expected, gate, outputs, window_cost
-from rnnbench.check.probe import Caller, in_float64, matched
+from rnnbench.check.probe import Probe, compare_with_reference, in_float64
 from rnnbench.check.problem import COTANGENT_BITS, DISTINCT_ROWS, INPUT_CHANGE, Rows
 from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
 from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form, noisy_runs
@@ -228,11 +228,11 @@ def vanishing():
 def test_roundings_of_subnormal_gradients_are_within_the_tolerance_and_zeros_in_their_place_are_not(vanishing, cell):
     """The smallest normal number would be a tolerance that lets all of them be zero."""
     problem, given, wanted = vanishing(cell)
-    got = Caller(rnnbench.load_backend("numpy_ref"), problem).step(given)
-    right = matched(got, wanted, "float16")
+    got = Probe(rnnbench.load_backend("numpy_ref"), problem).step(given)
+    right = compare_with_reference(got, wanted, "float16")
     assert all(0.01 < finding.ratio < 1 for finding in right), right
     flushed = {name: np.where(np.abs(value) < NORMAL, np.float16(0), value) for name, value in got.items()}
-    found = {finding.tensor: finding for finding in matched(flushed, wanted, "float16") if not finding.passed}
+    found = {finding.tensor: finding for finding in compare_with_reference(flushed, wanted, "float16") if not finding.passed}
     subnormal = [name for name, value in wanted.values.items() if np.abs(value).max() < NORMAL]
     assert subnormal
     assert set(subnormal) <= set(found)
@@ -264,7 +264,7 @@ def test_what_is_beyond_the_largest_float16_is_said_to_be():
         got = {name: value.astype("float16") for name, value in scaled.values.items()}
     (failed,) = [finding for finding in compared(got, scaled, "float16") if not finding.passed]
     assert (failed.tensor, failed.error) == ("dx", None)
-    assert failed.reason == "is not finite: the reference has 1e+05, and float16 ends at 65504"
+    assert failed.reason == "is not finite: the reference reaches 1e+05, but float16 ends at 65504"
     got["y"][0, 0, 0] = np.inf
     reasons = {finding.tensor: finding.reason for finding in compared(got, scaled, "float16")}
     assert reasons["y"] == "is not finite"

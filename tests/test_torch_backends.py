@@ -387,7 +387,7 @@ def test_bad_threads_are_refused(backend, threads):
     [
         (torch.zeros(T, B, I, dtype=torch.float64, device="meta"), "x is on device meta; expected cpu"),
         (torch.zeros(T, B, I, dtype=torch.float32), "x has dtype float32; expected float64"),
-        (np.zeros((T, B, I)), r"x is a numpy.ndarray; expected a torch.Tensor \(the backend's asarray makes one\)"),
+        (np.zeros((T, B, I)), r"x is a numpy.ndarray; expected a torch.Tensor \(convert with the backend's asarray\)"),
         (torch.zeros(T, B, I + 1, dtype=torch.float64), r"x has shape \(6, 3, 6\); expected \(T, B, I\) = \(_, _, 5\)"),
     ],
     ids=["device", "dtype", "type", "shape"],

@@ -1,4 +1,4 @@
-"""The correctness harness: every output and gradient against a float64 reference, within derived tolerances."""
+"""Conformance tests: every output and gradient is compared with a float64 reference, within derived tolerances."""
 
 from rnnbench.check.comparing import Finding, compared, gate
 from rnnbench.check.conformance import Interrupted, check, check_all

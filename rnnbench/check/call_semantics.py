@@ -1,4 +1,4 @@
-"""Promises about calls on one network: that they repeat, do not disturb each other, and refuse what they cannot take."""
+"""Promises about calls on one network: calls repeat, do not affect each other, and refuse invalid arguments."""
 
 import os
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rnnbench.check.comparing import Finding
-from rnnbench.check.probe import Caller, closeness, matched, reference_with, same
+from rnnbench.check.probe import Probe, call_tolerance, compare_calls, compare_with_reference, run_reference
 from rnnbench.check.problem import Outputs, Problem, named
 from rnnbench.check.tolerance import Expected
 from rnnbench.networks.params import Params, init_params
@@ -14,20 +14,20 @@ from rnnbench.suite.inputs import Inputs
 
 
 def second_call(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    caller, inputs = Caller(backend, problem), problem.inputs()
-    first = caller.step(inputs)
-    findings = matched(first, wanted, problem.case.dtype)
+    probe, inputs = Probe(backend, problem), problem.inputs()
+    first = probe.step(inputs)
+    findings = compare_with_reference(first, wanted, problem.case.dtype)
     for _ in range(3):
-        findings += same(caller.step(inputs), first, closeness(backend, wanted))
-    caller.step(_other(inputs))
-    return findings + same(caller.step(inputs), first, closeness(backend, wanted))
+        findings += compare_calls(probe.step(inputs), first, call_tolerance(backend, wanted))
+    probe.step(_other(inputs))
+    return findings + compare_calls(probe.step(inputs), first, call_tolerance(backend, wanted))
 
 
 def inference(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    inputs, caller = problem.inputs(), Caller(backend, problem)
-    findings = matched(caller.forward(inputs.x, inputs.state), wanted, problem.case.dtype)
-    caller.record(inputs.x, inputs.state)
-    return findings + matched(caller.forward(inputs.x, inputs.state), wanted, problem.case.dtype)
+    inputs, probe = problem.inputs(), Probe(backend, problem)
+    findings = compare_with_reference(probe.forward(inputs.x, inputs.state), wanted, problem.case.dtype)
+    probe.record(inputs.x, inputs.state)
+    return findings + compare_with_reference(probe.forward(inputs.x, inputs.state), wanted, problem.case.dtype)
 
 
 def two_tapes(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
@@ -35,92 +35,92 @@ def two_tapes(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
     other = _other(inputs)
     stale = None
     for recorded_last, used_first in ((False, True), (True, True), (True, False)):
-        caller = Caller(backend, problem)
+        probe = Probe(backend, problem)
         tapes = {}
         for name in ("other", "mine") if recorded_last else ("mine", "other"):
             given = inputs if name == "mine" else other
-            tapes[name] = caller.record(given.x, given.state)[1]
+            tapes[name] = probe.record(given.x, given.state)[1]
         if not used_first:
-            caller.backward(tapes["other"], other.dy, other.dstate)
-        got = caller.backward(tapes["mine"], inputs.dy, inputs.dstate)
-        found = matched(got, wanted, problem.case.dtype)
+            probe.backward(tapes["other"], other.dy, other.dstate)
+        got = probe.backward(tapes["mine"], inputs.dy, inputs.dstate)
+        found = compare_with_reference(got, wanted, problem.case.dtype)
         if not all(finding.passed for finding in found):
             stale = stale or _fresh_gradients(backend, problem, other, inputs)
-            if all(finding.passed for finding in same(got, stale, wanted)):
-                found = [finding._replace(reason="is the gradient of another tape: a stale one was used") for finding in found]
+            if all(finding.passed for finding in compare_calls(got, stale, wanted)):
+                found = [finding._replace(reason="is the gradient of another tape: a stale tape was used") for finding in found]
         findings += found
     return findings
 
 
 def _fresh_gradients(backend: Any, problem: Problem, recorded: Inputs, cotangents: Inputs) -> Outputs:
-    caller = Caller(backend, problem)
-    return caller.backward(caller.record(recorded.x, recorded.state)[1], cotangents.dy, cotangents.dstate)
+    probe = Probe(backend, problem)
+    return probe.backward(probe.record(recorded.x, recorded.state)[1], cotangents.dy, cotangents.dstate)
 
 
 def results_kept(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    inputs, caller, case = problem.inputs(), Caller(backend, problem), problem.case
+    inputs, probe, case = problem.inputs(), Probe(backend, problem), problem.case
     other = _other(inputs)
-    inferred = named(case, *caller.net.forward(caller.lent(inputs.x), caller.lent(inputs.state)))
-    y, final, tape = caller.net.record(caller.lent(inputs.x), caller.lent(inputs.state))
-    grads = caller.net.backward(tape, caller.lent(inputs.dy), caller.lent(inputs.dstate))
-    caller.step(other)
-    caller.forward(other.x, other.state)
-    return matched(caller.read(inferred), wanted, case.dtype) + matched(
-        caller.read(named(case, y, final, grads)), wanted, case.dtype
+    inferred = named(case, *probe.net.forward(probe.to_backend(inputs.x), probe.to_backend(inputs.state)))
+    y, final, tape = probe.net.record(probe.to_backend(inputs.x), probe.to_backend(inputs.state))
+    grads = probe.net.backward(tape, probe.to_backend(inputs.dy), probe.to_backend(inputs.dstate))
+    probe.step(other)
+    probe.forward(other.x, other.state)
+    return compare_with_reference(probe.to_numpy(inferred), wanted, case.dtype) + compare_with_reference(
+        probe.to_numpy(named(case, y, final, grads)), wanted, case.dtype
     )
 
 
 def results_lent(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """What a caller does with y, the final and the initial state before ``backward``."""
-    inputs, caller = problem.inputs(), Caller(backend, problem)
-    state = caller.lent(inputs.state)
-    y, final, tape = caller.net.record(caller.lent(inputs.x), state)
+    """Overwrite y, the final and the initial state before ``backward``."""
+    inputs, probe = problem.inputs(), Probe(backend, problem)
+    state = probe.to_backend(inputs.state)
+    y, final, tape = probe.net.record(probe.to_backend(inputs.x), state)
     try:
         for array in (y, *final, *state):
             array[...] = float("nan")
-        got = caller.backward(tape, inputs.dy, inputs.dstate)
-    except Exception:  # arrays that cannot be changed, or a library that notices: neither gives a wrong number
+        got = probe.backward(tape, inputs.dy, inputs.dstate)
+    except Exception:  # read-only arrays, or a library that detects the change: neither gives wrong gradients
         return [Finding("y and the states", 0.0, 0.0)]
-    return matched(got, wanted, problem.case.dtype)
+    return compare_with_reference(got, wanted, problem.case.dtype)
 
 
 def update(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """Weights are replaced, all of them; tapes keep those that they were recorded with; what the caller holds is a copy."""
-    inputs, case, mine = problem.inputs(), problem.case, problem.params()
-    others = init_params(case.spec(), problem.seed + 1, problem.scheme, problem.forget_bias)
-    others = {name: value + value.dtype.type(0.25 if "bias" in name else 0) for name, value in others.items()}
-    caller = Caller(backend, problem, params={name: value.copy() for name, value in others.items()})
-    caller.step(inputs)
-    given = {name: value.copy() for name, value in mine.items()}
-    caller.net.update(given)
+    """All weights are replaced; tapes keep the weights they were recorded with; the caller's arrays are copied."""
+    inputs, case, new = problem.inputs(), problem.case, problem.params()
+    old = init_params(case.spec(), problem.seed + 1, problem.scheme, problem.forget_bias)
+    old = {name: value + value.dtype.type(0.25 if "bias" in name else 0) for name, value in old.items()}
+    probe = Probe(backend, problem, params={name: value.copy() for name, value in old.items()})
+    probe.step(inputs)
+    given = {name: value.copy() for name, value in new.items()}
+    probe.net.update(given)
     for value in given.values():
         value[...] = 0
-    for value in caller.net.params().values():
+    for value in probe.net.params().values():
         value[...] = 0
-    after = matched(caller.step(inputs), wanted, case.dtype)
+    after = compare_with_reference(probe.step(inputs), wanted, case.dtype)
     if not all(finding.passed for finding in after):
-        after = _named_kept(after, caller, problem, wanted, mine, others)
-    held = caller.net.params()
-    after += [_held(name, held.get(name), mine[name], others[name]) for name in mine]
-    _, tape = caller.record(inputs.x, inputs.state)
-    caller.net.update(others)
-    caller.forward(inputs.x, inputs.state)
-    return after + matched(caller.backward(tape, inputs.dy, inputs.dstate), wanted, case.dtype)
+        after = _with_stale_names(after, probe, problem, wanted, new, old)
+    current = probe.net.params()
+    after += [_param_finding(name, current.get(name), new[name], old[name]) for name in new]
+    _, tape = probe.record(inputs.x, inputs.state)
+    probe.net.update(old)
+    probe.forward(inputs.x, inputs.state)
+    return after + compare_with_reference(probe.backward(tape, inputs.dy, inputs.dstate), wanted, case.dtype)
 
 
-def _held(name: str, got: np.ndarray | None, new: np.ndarray, old: np.ndarray) -> Finding:
+def _param_finding(name: str, got: np.ndarray | None, new: np.ndarray, old: np.ndarray) -> Finding:
     if got is not None and np.array_equal(got, new):
         return Finding(f"params() {name}", 0.0, 0.0)
-    kept = got is not None and np.array_equal(got, old)
-    return Finding(f"params() {name}", None, 0.0, f"update() kept the old {name}" if kept else "is not what update() was given")
+    stale = got is not None and np.array_equal(got, old)
+    return Finding(f"params() {name}", None, 0.0, f"update() kept the old {name}" if stale else "is not what update() got")
 
 
-def _named_kept(
-    findings: list[Finding], caller: Caller, problem: Problem, wanted: Expected, new: Params, old: Params
+def _with_stale_names(
+    findings: list[Finding], probe: Probe, problem: Problem, wanted: Expected, new: Params, old: Params
 ) -> list[Finding]:
-    """Say which parameters kept their old values, if that explains what came out."""
+    """Name the parameters that kept their old values, if that explains the results."""
     inputs = problem.inputs()
-    got = caller.step(inputs)
+    got = probe.step(inputs)
     biases = [name for name in new if "bias" in name]
     weights = [name for name in new if "weight" in name]
     guesses = [[name] for name in new] + [
@@ -130,72 +130,72 @@ def _named_kept(
     for names in [*guesses, first, [name for name in new if name not in first], list(new)]:
         if not names:
             continue
-        values = reference_with(problem, params={name: (old if name in names else new)[name] for name in new})
-        if all(finding.passed for finding in matched(got, wanted._replace(values=values), problem.case.dtype)):
-            says = f"update() kept the old {', '.join(names)}"
-            return [finding if finding.passed else finding._replace(reason=says) for finding in findings]
+        values = run_reference(problem, params={name: (old if name in names else new)[name] for name in new})
+        if all(finding.passed for finding in compare_with_reference(got, wanted._replace(values=values), problem.case.dtype)):
+            reason = f"update() kept the old {', '.join(names)}"
+            return [finding if finding.passed else finding._replace(reason=reason) for finding in findings]
     return findings
 
 
 def many_shapes(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    caller, inputs = Caller(backend, problem), problem.inputs()
+    probe, inputs = Probe(backend, problem), problem.inputs()
     findings = []
     for repeat, steps in ((2, 2), (1, 1)):
         larger = _tiled(_other(inputs), repeat)
-        caller.step(Inputs(larger.x[:1], larger.state, larger.dy[:1], larger.dstate))
+        probe.step(Inputs(larger.x[:1], larger.state, larger.dy[:1], larger.dstate))
         long = Inputs(np.concatenate([larger.x] * steps), larger.state, np.concatenate([larger.dy] * steps), larger.dstate)
-        caller.step(long)
-        findings += matched(caller.step(inputs), wanted, problem.case.dtype)
-        caller.step(inputs.map(lambda array: array[:, :1]))
-        findings += matched(caller.step(inputs), wanted, problem.case.dtype)
+        probe.step(long)
+        findings += compare_with_reference(probe.step(inputs), wanted, problem.case.dtype)
+        probe.step(inputs.map(lambda array: array[:, :1]))
+        findings += compare_with_reference(probe.step(inputs), wanted, problem.case.dtype)
     return findings
 
 
 def threads(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     inputs, findings = problem.inputs(), []
     for count in range(1, min(2, os.cpu_count() or 1) + 1):
-        findings += matched(Caller(backend, problem, threads=count).step(inputs), wanted, problem.case.dtype)
+        findings += compare_with_reference(Probe(backend, problem, threads=count).step(inputs), wanted, problem.case.dtype)
     return findings
 
 
 def shared_arrays(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """dy may be y itself, and the final state of one call the initial state of the next, which leaves it as it is."""
-    inputs, caller = problem.inputs(), Caller(backend, problem)
-    x, state = caller.lent(inputs.x), caller.lent(inputs.state)
-    y, final, tape = caller.net.record(x, state)
-    mine = caller.read({"y": y, "final": final[0]})
-    itself = caller.net.backward(tape, y, final)
-    got = caller.read(named(problem.case, y, final, itself))
-    copied = Caller(backend, problem)
-    again, tape = copied.record(inputs.x, inputs.state)
-    finals = tuple(again[f"final {name}"] for name in problem.case.spec().kind.states)
-    fresh = again | copied.backward(tape, again["y"], finals)
-    caller.net.record(x, final)
-    return same(got, fresh, closeness(backend, wanted)) + same(caller.read({"y": y, "final": final[0]}), mine)
+    """dy may be y itself; the final state of one call may be the initial state of the next, which does not change it."""
+    inputs, probe = problem.inputs(), Probe(backend, problem)
+    x, state = probe.to_backend(inputs.x), probe.to_backend(inputs.state)
+    y, final, tape = probe.net.record(x, state)
+    before = probe.to_numpy({"y": y, "final": final[0]})
+    got = probe.to_numpy(named(problem.case, y, final, probe.net.backward(tape, y, final)))
+    unshared = Probe(backend, problem)
+    fresh, tape = unshared.record(inputs.x, inputs.state)
+    finals = tuple(fresh[f"final {name}"] for name in problem.case.spec().kind.states)
+    fresh |= unshared.backward(tape, fresh["y"], finals)
+    probe.net.record(x, final)
+    after = probe.to_numpy({"y": y, "final": final[0]})
+    return compare_calls(got, fresh, call_tolerance(backend, wanted)) + compare_calls(after, before)
 
 
 def other_contents(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """Where arrays can be written to: what is known of an array by its identity is not known of what it holds."""
-    inputs, caller = problem.inputs(), Caller(backend, problem)
-    x, state, dy, dstate = (caller.lent(part) for part in inputs)
-    y, final, tape = caller.net.record(x, state)
-    first = caller.read(named(problem.case, y, final, caller.net.backward(tape, dy, dstate)))
+    """Refill an array in place, if it is writable, and call again: nothing may be cached by the identity of an array."""
+    inputs, probe = problem.inputs(), Probe(backend, problem)
+    x, state, dy, dstate = (probe.to_backend(part) for part in inputs)
+    y, final, tape = probe.net.record(x, state)
+    first = probe.to_numpy(named(problem.case, y, final, probe.net.backward(tape, dy, dstate)))
     held = backend.to_numpy(x)
     if not (isinstance(held, np.ndarray) and held.flags.writeable):
-        return matched(first, wanted, problem.case.dtype)
+        return compare_with_reference(first, wanted, problem.case.dtype)
     held[...] = -held
-    changed = np.array(backend.to_numpy(x))  # as before, where to_numpy gave a copy
-    y, final, tape = caller.net.record(x, state)
-    got = caller.read(named(problem.case, y, final, caller.net.backward(tape, dy, dstate)))
-    fresh = Caller(backend, problem).step(inputs._replace(x=changed))
-    return same(got, fresh, closeness(backend, wanted))
+    changed = np.array(backend.to_numpy(x))  # unchanged if to_numpy returned a copy
+    y, final, tape = probe.net.record(x, state)
+    got = probe.to_numpy(named(problem.case, y, final, probe.net.backward(tape, dy, dstate)))
+    fresh = Probe(backend, problem).step(inputs._replace(x=changed))
+    return compare_calls(got, fresh, call_tolerance(backend, wanted))
 
 
 def refusals(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     inputs = problem.inputs()
-    caller, stranger = Caller(backend, problem), Caller(backend, problem)
-    net, lent = caller.net, caller.lent
-    x, state, dy, dstate = (lent(part) for part in inputs)
+    probe, stranger = Probe(backend, problem), Probe(backend, problem)
+    net, to_backend = probe.net, probe.to_backend
+    x, state, dy, dstate = (to_backend(part) for part in inputs)
     wrong_dtype = "float64" if problem.case.dtype == "float32" else "float32"
     _, _, used = net.record(x, state)
     net.backward(used, dy, dstate)
@@ -205,12 +205,14 @@ def refusals(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     params = problem.params()
     first = next(iter(params))
     wrong = {
-        "x of two axes": lambda: net.forward(lent(inputs.x[0]), state),
-        "x of another input size": lambda: net.forward(lent(wider), state),
-        "x of another dtype": lambda: net.record(lent(inputs.x.astype(wrong_dtype)), state),
-        "a state of another batch": lambda: net.forward(x, lent(tuple(np.concatenate([s] * 2, 1) for s in inputs.state))),
-        "dy of another length": lambda: net.backward(tape, lent(np.concatenate([inputs.dy] * 2)), dstate),
-        "a tape that was used": lambda: net.backward(used, dy, dstate),
+        "x with two axes": lambda: net.forward(to_backend(inputs.x[0]), state),
+        "x with another input size": lambda: net.forward(to_backend(wider), state),
+        "x with another dtype": lambda: net.record(to_backend(inputs.x.astype(wrong_dtype)), state),
+        "a state with another batch size": lambda: net.forward(
+            x, to_backend(tuple(np.concatenate([s] * 2, 1) for s in inputs.state))
+        ),
+        "dy with another length": lambda: net.backward(tape, to_backend(np.concatenate([inputs.dy] * 2)), dstate),
+        "a used tape": lambda: net.backward(used, dy, dstate),
         "a tape of another network": lambda: net.backward(foreign, dy, dstate),
         "update() without a parameter": lambda: net.update(dict(list(params.items())[1:])),
         "update() with a flattened weight": lambda: net.update(params | {first: params[first].ravel()}),
@@ -221,9 +223,9 @@ def refusals(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
 def _refused(call: Any) -> tuple[float | None, float, str | None]:
     try:
         call()
-    except Exception:  # whichever it is, the caller knows
+    except Exception:  # the contract allows any exception
         return 0.0, 0.0, None
-    return None, 0.0, "was taken without an error"
+    return None, 0.0, "was accepted without an error"
 
 
 def _other(inputs: Inputs) -> Inputs:
@@ -232,5 +234,5 @@ def _other(inputs: Inputs) -> Inputs:
 
 
 def _tiled(inputs: Inputs, count: int) -> Inputs:
-    """The rows of a batch, so many times."""
+    """Repeat the rows of a batch."""
     return inputs.map(lambda array: np.concatenate([array] * count, 1))

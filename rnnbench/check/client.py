@@ -1,4 +1,4 @@
-"""The process in which one backend is examined, or the reference computes: what it is asked and answers."""
+"""Client of a check worker: the process that tests one backend or runs the reference."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -10,8 +10,11 @@ from rnnbench.processes.environment import worker_environment
 
 
 class WorkerProcess(worker_process.WorkerProcess):
-    """One backend, with one thread unless a variable such as OMP_NUM_THREADS asks for more: backends that run at once hinder
-    each other less.  ``env``: variables that it sees besides the usual ones."""
+    """The worker process of one backend.
+
+    It uses one thread unless a variable such as OMP_NUM_THREADS asks for more, so that parallel workers slow each other
+    less.  ``env``: names of further environment variables to pass on.
+    """
 
     answers: ClassVar[Mapping[str, Any]] = {
         "supports": str | None,

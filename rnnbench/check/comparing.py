@@ -1,4 +1,4 @@
-"""The gate: one backend on one problem, every tensor against the reference within its tolerance."""
+"""Comparison of every output and gradient with the reference, within its tolerance."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from rnnbench.check.tolerance import Expected
 
 
 class Finding(NamedTuple):
-    """One tensor of one check; ``error`` is None where it has no number, and ``reason`` then says why.
+    """The result of checking one tensor.
 
-    ``promise`` names the property that was examined, and is None for the plain comparison with the reference.  The
-    ``reason`` of an error that has a number is what explains it, where something is known to.
+    ``error`` is the largest absolute error, or None if it has no number; ``reason`` then says why.  For a numeric error,
+    ``reason`` is its diagnosis, if there is one.  ``promise`` names the tested promise; it is None for the plain comparison
+    with the reference.
     """
 
     tensor: str
@@ -29,7 +30,7 @@ class Finding(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Error over tolerance; infinite where the error has no number, or where none is allowed and there is one."""
+        """Error over tolerance; infinite if the error has no number, or if the tolerance is zero and the error is not."""
         if self.error is None:
             return math.inf
         if self.error == 0:
@@ -40,23 +41,23 @@ class Finding(NamedTuple):
         under = f"{self.promise}: " if self.promise else ""
         if self.error is None:
             return f"{under}{self.tensor}: {self.reason}"
-        numbers = f"error {self.error:.3g}, tolerance {self.tolerance:.3g}, {self.ratio:.3g} times as much"
+        numbers = f"error {self.error:.3g}, tolerance {self.tolerance:.3g}, ratio {self.ratio:.3g}"
         return f"{under}{self.tensor}: {numbers}" + (f"; {self.reason}" if self.reason else "")
 
 
 def gate(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """Run ``backend`` on ``problem`` and compare every tensor, one finding each, worst first."""
+    """Run ``backend`` on ``problem`` and compare every tensor with the reference; one finding per tensor, worst first."""
     return compared(outputs(backend, problem), wanted, problem.case.dtype)
 
 
 def compared(got: Outputs, wanted: Expected, dtype: str) -> list[Finding]:
-    """Compare shapes, dtypes and values of ``got`` with what the reference gave; worst first."""
+    """Compare the shapes, dtypes and values of ``got`` with the reference's results; worst findings first."""
     findings = [_finding(name, got.get(name), wanted, dtype) for name in wanted.values]
     if INPUT_CHANGE in got:
         change = float(got[INPUT_CHANGE])
         findings.append(Finding(INPUT_CHANGE, change if math.isfinite(change) else None, 0.0, _not_finite(change)))
-    strange = [name for name in got if name not in wanted.values and name != INPUT_CHANGE]
-    findings += [Finding(name, None, 0.0, "is no output of this phase") for name in strange]
+    unexpected = [name for name in got if name not in wanted.values and name != INPUT_CHANGE]
+    findings += [Finding(name, None, 0.0, "is not an output of this phase") for name in unexpected]
     return sorted(findings, key=lambda finding: finding.ratio, reverse=True)
 
 
@@ -84,13 +85,13 @@ def _finding(name: str, got: np.ndarray | None, wanted: Expected, dtype: str) ->
 
 
 def _out_of_range(value: np.ndarray, tolerance: float, dtype: str) -> str:
-    """Why no backend can be right, where the dtype ends below the reference's values."""
+    """The reason why no backend can be correct, if the reference exceeds the range of the dtype."""
     top, end = float(np.max(np.abs(value), initial=0)), float(ml_dtypes.finfo(dtype).max)
-    return f": the reference has {top:.5g}, and {dtype} ends at {end:.5g}" if top + tolerance > end else ""
+    return f": the reference reaches {top:.5g}, but {dtype} ends at {end:.5g}" if top + tolerance > end else ""
 
 
 def has_batch_axis(name: str) -> bool:
-    """Whether a tensor of this name has a row per sequence of the batch, as its second axis; weights' gradients have not."""
+    """Whether the second axis of the tensor with this name is the batch; gradients of weights have no batch axis."""
     return name in ("y", "dx") or name.startswith(("final ", "d initial "))
 
 

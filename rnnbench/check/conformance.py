@@ -1,4 +1,4 @@
-"""The conformance run: backends examined at the same time, each in a process of its own, one report each."""
+"""The conformance run: tests backends in parallel, each in its own process, and writes one report for each."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,14 +16,14 @@ from rnnbench.check.snippet import loading_code, shown_name
 from rnnbench.errors import ArgumentError, BackendUnavailable
 
 Progress = Callable[[int, int], None]
-"""Told how many outcomes are known and how many there will be."""
+"""``progress(done, total)``, called after each outcome."""
 
 Unavailable = Callable[[str, BackendUnavailable], None]
-"""Told of a backend that cannot run here."""
+"""``unavailable(name, error)``, called for each backend that cannot run here."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupted run; ``reports`` hold what was known by then."""
+    """An interrupted run; ``reports`` hold the outcomes so far."""
 
     def __init__(self, reports: list[Report]) -> None:
         super().__init__()
@@ -40,19 +40,20 @@ def check(
     progress: Progress | None = None,
     env: Sequence[str] = (),
 ) -> Report:
-    """Check one backend on the trials of a level ("smoke", "standard" or "full"), for some cells or all.
+    """Check one backend and return its report.
 
-    ``gradients_only``: compare outputs and gradients alone, and examine no promise.
-
-    ``backend`` is a registered name or the path of a .py file: it is then examined in a child process, and a crash or a
-    hang of more than ``time_limit`` seconds is a finding; or anything with the functions of a backend, which is examined
-    in this process, where a crash or a hang is the end of the process.
-    ``env``: environment variables that the child process sees besides the usual ones (``rnnbench.processes.environment``).
-    Raises BackendUnavailable and UnknownBackend, ArgumentError for an unknown level or cell, ReferenceFailed.
+    ``backend``: a registered name or the path of a .py file, tested in a child process; a crash, or a hang of more than
+    ``time_limit`` seconds, is then a finding.  Any other object with the functions of a backend is tested in this process,
+    which a crash or a hang takes down.
+    ``level``: "smoke", "standard" or "full".
+    ``cells``: the cells to test; None means all.
+    ``gradients_only``: compare outputs and gradients, and skip the promises.
+    ``env``: names of further environment variables to pass to the child process (``rnnbench.processes.environment``).
+    Raises BackendUnavailable, UnknownBackend, ReferenceFailed, or ArgumentError for an unknown level or cell.
     """
     todo = trials(level, cells)
-    asked = numbers_only(todo) if gradients_only else todo
-    return check_all([backend], asked, time_limit=time_limit, progress=progress, env=env)[0]
+    chosen = numbers_only(todo) if gradients_only else todo
+    return check_all([backend], chosen, time_limit=time_limit, progress=progress, env=env)[0]
 
 
 def check_all(
@@ -64,10 +65,10 @@ def check_all(
     unavailable: Unavailable | None = None,
     env: Sequence[str] = (),
 ) -> list[Report]:
-    """Check backends on the same trials; what is expected of each is computed once, while the backends are examined.
+    """Check backends on the same trials and return one report for each; the reference runs once, in parallel.
 
-    A backend that cannot run here has no report where ``unavailable`` is told of it; without that it is an error.
-    Raises what ``check`` raises, and Interrupted instead of KeyboardInterrupt.
+    ``unavailable``: called for each backend that cannot run here, which then has no report; without it this is an error.
+    Raises the errors of ``check``, and Interrupted instead of KeyboardInterrupt.
     """
     if not todo:
         raise ArgumentError("no trials; expected at least one")
@@ -82,14 +83,14 @@ def check_all(
     return run.reports()
 
 
-def settled(examined: Subject, trial: Trial, refusals: dict[Problem, str]) -> Trial | Outcome:
-    """The trial on the first of its problems that the backend supports; else the outcome that says why there is none.
+def supported_trial(tested: Subject, trial: Trial, refusals: dict[Problem, str]) -> Trial | Outcome:
+    """Return the trial on the first of its problems that the backend supports, or the outcome if there is none.
 
-    Reasons of the backend go to ``refusals``.
+    The backend's reasons are added to ``refusals``.
     """
     first = None
-    for problem in (trial.problem, *trial.poorer):
-        refused = examined.skipped(trial.on(problem))
+    for problem in (trial.problem, *trial.fallbacks):
+        refused = tested.skipped(trial.on(problem))
         if refused is None:
             return trial.on(problem)
         if not refused.skipped:
@@ -100,8 +101,8 @@ def settled(examined: Subject, trial: Trial, refusals: dict[Problem, str]) -> Tr
     return first
 
 
-class _Examination:
-    """One backend of a run, and what is known of it."""
+class _BackendRun:
+    """One backend of a run, with its outcomes so far."""
 
     def __init__(self, backend: Any, time_limit: float, env: Sequence[str]) -> None:
         self.name, self.loading = shown_name(backend), loading_code(backend)
@@ -109,10 +110,10 @@ class _Examination:
         self.outcomes: dict[int, Outcome] = {}
         self.refusals: dict[Problem, str] = {}
         self.smallest: Smallest | None = None
-        self.refused = False
+        self.unavailable = False
 
     def shrink(self) -> None:
-        """Look for the smallest problem that shows what is wrong with the numbers of the first failure."""
+        """Find the smallest problem that reproduces the wrong results of the first failure, if it has any."""
         report = self.report()
         if report.failures and any(f.error is not None and not f.passed for f in report.first.of(None)):
             self.smallest = self.subject.smallest(report.first.problem)
@@ -123,7 +124,7 @@ class _Examination:
 
 
 class _Run:
-    """Subprocess backends are examined by a thread each, the others one after the other in the thread that asks."""
+    """A run on several backends: one thread per subprocess backend; the others one by one in the calling thread."""
 
     def __init__(
         self,
@@ -135,55 +136,54 @@ class _Run:
         env: Sequence[str],
     ) -> None:
         self._todo, self._progress, self._unavailable = todo, progress, unavailable
-        self._all = [_Examination(backend, time_limit, env) for backend in backends]
-        self._apart = [examination for examination in self._all if isinstance(examination.subject, Subprocess)]
-        self._references = References(referees(len(todo)) if self._apart else 0)
-        self._pool = ThreadPoolExecutor(max(1, len(self._apart)))
+        self._runs = [_BackendRun(backend, time_limit, env) for backend in backends]
+        self._isolated = [run for run in self._runs if isinstance(run.subject, Subprocess)]
+        self._references = References(referees(len(todo)) if self._isolated else 0)
+        self._pool = ThreadPoolExecutor(max(1, len(self._isolated)))
         self._lock = Lock()
 
     def carry_out(self) -> None:
-        futures = [self._pool.submit(self._examine, examination) for examination in self._apart]
-        for examination in self._all:
-            if examination not in self._apart:
-                self._examine(examination)
+        futures = [self._pool.submit(self._test, run) for run in self._isolated]
+        for run in self._runs:
+            if run not in self._isolated:
+                self._test(run)
         for future in as_completed(futures):
             future.result()
 
     def stop(self) -> None:
-        """End every process and thread.  May be called again."""
-        for examination in self._all:
-            examination.subject.stop()
+        """End every process and thread.  May be called repeatedly."""
+        for run in self._runs:
+            run.subject.stop()
         self._references.close()
         self._pool.shutdown()
 
     def reports(self) -> list[Report]:
-        return [examination.report() for examination in self._all if not examination.refused]
+        return [run.report() for run in self._runs if not run.unavailable]
 
-    def _examine(self, examination: _Examination) -> None:
-        examined = examination.subject
+    def _test(self, run: _BackendRun) -> None:
         supported: dict[int, Trial] = {}
         try:
             for number, trial in enumerate(self._todo):
-                chosen = settled(examined, trial, examination.refusals)
+                chosen = supported_trial(run.subject, trial, run.refusals)
                 if isinstance(chosen, Outcome):
-                    self._add(examination, number, chosen)
+                    self._add(run, number, chosen)
                 else:
                     supported[number] = chosen
                     self._references.want(chosen.problem)
             for number, trial in supported.items():
-                self._add(examination, number, examined.outcome(trial, self._references.get(trial.problem)))
-            examination.shrink()
+                self._add(run, number, run.subject.outcome(trial, self._references.get(trial.problem)))
+            run.shrink()
         except BackendUnavailable as error:
             if not self._unavailable:
                 raise
-            examination.refused = True
-            self._unavailable(examination.name, error)
+            run.unavailable = True
+            self._unavailable(run.name, error)
         finally:
-            examined.end()
+            run.subject.end()
 
-    def _add(self, examination: _Examination, number: int, outcome: Outcome) -> None:
-        examination.outcomes[number] = outcome
+    def _add(self, run: _BackendRun, number: int, outcome: Outcome) -> None:
+        run.outcomes[number] = outcome
         if self._progress:
             with self._lock:
-                known = sum(len(one.outcomes) for one in self._all)
-                self._progress(known, len(self._todo) * sum(not one.refused for one in self._all))
+                done = sum(len(other.outcomes) for other in self._runs)
+                self._progress(done, len(self._todo) * sum(not other.unavailable for other in self._runs))

@@ -1,4 +1,4 @@
-"""What a fault is: guesses at it, each tried on the reference, until one explains what a backend gave."""
+"""Diagnosis of wrong results: hypotheses are tested on the reference until one reproduces what the backend returned."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, permutations
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 
 from rnnbench.check.comparing import Finding, compared
-from rnnbench.check.probe import reference_with
+from rnnbench.check.probe import run_reference
 from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Outputs, Prepared, Problem, outputs
 from rnnbench.check.tolerance import Expected
 from rnnbench.networks.params import Params
 from rnnbench.suite.inputs import Inputs
 
-Guess = tuple[str, Callable[[], Outputs]]
-"""What would be said, and what the reference gives if it is so."""
+Hypothesis = tuple[str, Callable[[], Outputs]]
+"""The message of a hypothesis, and a function that returns the reference's results under it."""
 
 
 def explained(backend: Any, problem: Problem, wanted: Expected, findings: list[Finding]) -> list[Finding]:
-    """The findings, the failing ones with what explains them as their ``reason``, where something does.
+    """Set the ``reason`` of failing findings to their diagnosis, if there is one.
 
-    Concerns comparisons with the reference; promises name their faults themselves.
+    Only comparisons with the reference are diagnosed; tests of promises give their own reasons.
     """
     failing = [f for f in findings if not f.passed and f.promise is None]
     if not failing:
@@ -30,46 +30,46 @@ def explained(backend: Any, problem: Problem, wanted: Expected, findings: list[F
     for finding in failing:
         if finding.tensor == INPUT_CHANGE:
             reasons[INPUT_CHANGE] = _changed(backend, problem)
-    open_names = {f.tensor for f in failing if f.error is not None and f.tensor != INPUT_CHANGE}
-    if problem.case.B <= DISTINCT_ROWS and open_names:
-        reasons |= _guessed(problem, wanted, got, open_names)
+    unexplained = {f.tensor for f in failing if f.error is not None and f.tensor != INPUT_CHANGE}
+    if problem.case.B <= DISTINCT_ROWS and unexplained:
+        reasons |= _diagnosed(problem, wanted, got, unexplained)
     return [f._replace(reason=reasons.get(f.tensor, f.reason)) if f in failing else f for f in findings]
 
 
-def _guessed(problem: Problem, wanted: Expected, got: Outputs, names: set[str]) -> dict[str, str]:
-    """Of each tensor the first guess that makes it right."""
+def _diagnosed(problem: Problem, wanted: Expected, got: Outputs, names: set[str]) -> dict[str, str]:
+    """Return the first hypothesis that reproduces each tensor."""
     reasons: dict[str, str] = {}
-    for says, values in _guesses(problem, wanted, got):
+    for message, compute in _hypotheses(problem, wanted, got):
         left = names - set(reasons)
         if not left:
             break
-        guess = values()
-        for name in left & set(guess):
-            candidate = wanted._replace(values={name: guess[name]})
-            if guess[name].shape == wanted.values[name].shape and _fits(name, got, candidate, wanted, problem.case.dtype):
-                reasons[name] = says
+        values = compute()
+        for name in left & set(values):
+            candidate = wanted._replace(values={name: values[name]})
+            if values[name].shape == wanted.values[name].shape and _fits(name, got, candidate, wanted, problem.case.dtype):
+                reasons[name] = message
     return reasons
 
 
 def _fits(name: str, got: Outputs, candidate: Expected, wanted: Expected, dtype: str) -> bool:
-    """Whether a tensor is within its tolerance of the guess; a guess that is the right answer explains nothing."""
+    """Whether a tensor is within its tolerance of a hypothesis that differs from the correct result."""
     if not np.any(np.abs(candidate.values[name] - wanted.values[name]) > np.max(wanted.tolerances[name])):
         return False
     return all(finding.passed for finding in compared({name: got[name]}, candidate, dtype))
 
 
-def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess]:
+def _hypotheses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Hypothesis]:
     case, inputs = problem.case, problem.distinct_inputs()
     states, params, exact = case.spec().kind.states, problem.in_float64().params(), wanted.values
 
     def run(**changed: Any) -> Callable[[], Outputs]:
-        return lambda: reference_with(problem, inputs._replace(**changed))
+        return lambda: run_reference(problem, inputs._replace(**changed))
 
     def weights(changed: Params) -> Callable[[], Outputs]:
-        return lambda: reference_with(problem, params=params | changed)
+        return lambda: run_reference(problem, params=params | changed)
 
     def finals() -> Outputs:
-        shorter = reference_with(problem, Inputs(inputs.x[:-1], inputs.state, inputs.dy[:-1], inputs.dstate))
+        shorter = run_reference(problem, Inputs(inputs.x[:-1], inputs.state, inputs.dy[:-1], inputs.dstate))
         return {name: value for name, value in shorter.items() if name.startswith("final")}
 
     if case.T > 1:
@@ -80,20 +80,20 @@ def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess
         "is the initial state",
         lambda: {f"final {n}": part.astype("float64") for n, part in zip(states, inputs.state, strict=True)},
     )
-    for by, says in ((1, "is one step late"), (-1, "is one step early")):
-        yield says, lambda by=by: {"y": _but_for_the_end(np.roll(exact["y"], by, 0), got["y"], by)}
+    for by, message in ((1, "is one step late"), (-1, "is one step early")):
+        yield message, lambda by=by: {"y": _with_open_end(np.roll(exact["y"], by, 0), got["y"], by)}
     yield "is reversed in time", lambda: {name: exact[name][::-1] for name in ("y", "dx") if name in exact}
-    nothing = tuple(np.zeros_like(part) for part in inputs.state)
-    yield "is that of a network that ignores the initial state", run(state=nothing)
+    zeros = tuple(np.zeros_like(part) for part in inputs.state)
+    yield "is that of a network that ignores the initial state", run(state=zeros)
     if "dx" in exact:
-        yield "is that of a dy reversed in time", run(dy=inputs.dy[::-1])
-        yield "lacks the part of dstate", run(dstate=nothing)
+        yield "is that of dy reversed in time", run(dy=inputs.dy[::-1])
+        yield "lacks the contribution of dstate", run(dstate=zeros)
         yield "is that of dstate alone, without dy", run(dy=np.zeros_like(inputs.dy))
         yield "has the rows of dy in another order", run(dy=inputs.dy[:, ::-1])
         for count, of in ((case.B, "the batch"), (case.T, "time"), (case.B * case.T, "batch and time")):
             if count > 1:
                 yield f"is the mean over {of}, not the sum", lambda count=count: _gradients(exact, 1 / count)
-        yield "is twice what it must be", lambda: _gradients(exact, 2)
+        yield "is twice the correct value", lambda: _gradients(exact, 2)
         yield "is zero", lambda: _gradients(exact, 0)
         yield "has the other sign", lambda: _gradients(exact, -1)
         yield "is that of the input bias", lambda: _swapped(exact, "bias_ih", "bias_hh")
@@ -105,7 +105,7 @@ def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess
     for order in list(permutations(range(count)))[1:]:
         read = ", ".join(gates[place] for place in order)
         yield (
-            f"is right if gates are read in the order {read}, not {', '.join(gates)}",
+            f"is correct if gates are read in the order {read}, not {', '.join(gates)}",
             lambda order=order: _in_order(problem, params, order),
         )
     for name, value in params.items():
@@ -121,8 +121,8 @@ def _guesses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Guess
     yield "is off by a factor", lambda: _scaled(exact, got, wanted)
 
 
-def _but_for_the_end(rolled: np.ndarray, got: np.ndarray, by: int) -> np.ndarray:
-    """What a shift cannot tell, one end of the sequence, taken as it was given."""
+def _with_open_end(rolled: np.ndarray, got: np.ndarray, by: int) -> np.ndarray:
+    """Copy from ``got`` the end of the sequence that a shift leaves undefined."""
     rolled = rolled.copy()
     end = 0 if by > 0 else -1
     rolled[end] = got[end]
@@ -144,7 +144,7 @@ def _gates_swapped(value: np.ndarray, count: int, a: int, b: int) -> np.ndarray:
 
 
 def _in_order(problem: Problem, params: Params, order: tuple[int, ...]) -> Outputs:
-    """Of a network that takes the rows of its k-th gate for those of gate ``order[k]``, forward and back alike."""
+    """Results of a network that reads the rows of its k-th gate as those of gate ``order[k]``, forward and backward."""
 
     def gated(name: str) -> bool:
         return name.startswith(("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
@@ -155,7 +155,7 @@ def _in_order(problem: Problem, params: Params, order: tuple[int, ...]) -> Outpu
 
     back = [order.index(place) for place in range(len(order))]
     read = {name: moved(value, back) if gated(name) else value for name, value in params.items()}
-    found = reference_with(problem, params=read)
+    found = run_reference(problem, params=read)
     return {
         name: moved(value, list(order)) if name.startswith("d ") and gated(name.removeprefix("d ")) else value
         for name, value in found.items()
@@ -163,7 +163,7 @@ def _in_order(problem: Problem, params: Params, order: tuple[int, ...]) -> Outpu
 
 
 def _scaled(exact: Outputs, got: Outputs, wanted: Expected) -> Outputs:
-    """Each gate, or the whole tensor, times the factor that fits best."""
+    """Scale each gate, or the whole tensor, by the least-squares factor."""
     found = {}
     for name, value in exact.items():
         if got[name].shape == value.shape:
@@ -175,7 +175,7 @@ def _scaled(exact: Outputs, got: Outputs, wanted: Expected) -> Outputs:
 
 
 def _changed(backend: Any, problem: Problem) -> str:
-    """Which arguments a call changed."""
+    """Name the arguments that a call changes."""
     inputs = problem.inputs()
     prepared = Prepared(backend, problem, inputs.map(np.copy), problem.params())
     prepared.call()

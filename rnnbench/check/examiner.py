@@ -1,4 +1,4 @@
-"""What examines one backend: in the caller's process, or in one of its own (``rnnbench.check.worker``)."""
+"""The tests of one backend, run in the caller's process or in a worker (``rnnbench.check.worker``)."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from rnnbench.networks.contract import told, unsupported
 
 
 class Examiner:
-    """One backend; each public method answers the request of its name.  What the backend raises passes through."""
+    """The tests of one backend; each public method serves the request of its name.  Exceptions of the backend pass through."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -25,7 +25,7 @@ class Examiner:
         return unsupported(self._backend, problem.case.spec(), problem.case.phase)
 
     def examine(self, problem: Problem, reference: str, promise: str | None) -> list[Finding]:
-        """Compare one call with the reference in a file, or examine a promise."""
+        """Compare one call with the expected results in the file ``reference``, or test a promise."""
         wanted = self._expected(reference)
         if promise is None:
             return gate(self._backend, problem, wanted)
@@ -33,19 +33,19 @@ class Examiner:
         return [finding._replace(promise=promise) for finding in findings]
 
     def explain(self, problem: Problem, reference: str, findings: list[Finding]) -> list[Finding]:
-        """The findings, all of them failing, with what is known to explain them."""
+        """Add a diagnosis to failing findings, where there is one."""
         from rnnbench.check.diagnosis import explained
 
         return explained(self._backend, problem, self._expected(reference), findings)
 
     def smallest(self, problem: Problem) -> Any:
-        """The smallest problem on which numbers are still wrong, as ``rnnbench.check.shrinking.Smallest``, or None."""
+        """Return the smallest problem with wrong results, as ``rnnbench.check.shrinking.Smallest``, or None."""
         from rnnbench.check.shrinking import smallest
 
         return smallest(self._backend, problem)
 
     def expect(self, problem: Problem, reference: str) -> None:
-        """Write what is expected of a problem to a file."""
+        """Compute the expected results of a problem and write them to the file ``reference``."""
         save_expected(Path(reference), expected(problem))
 
     def _expected(self, reference: str) -> Expected:

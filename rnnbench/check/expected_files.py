@@ -1,4 +1,4 @@
-"""What is expected of a problem, in a file: computed by one process and read by those that check backends."""
+"""Files of expected results: one process computes them, and the processes that check backends read them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rnnbench.check.tolerance import Expected
 
 
 def save_expected(path: Path, wanted: Expected) -> None:
-    """Write values, tolerances and rows to an .npz file."""
+    """Write expected values, tolerances and rows to an .npz file."""
     arrays = {f"value {name}": value for name, value in wanted.values.items()}
     arrays |= {f"tolerance {name}": value for name, value in wanted.tolerances.items()}
     arrays |= {f"row {name}": value for name, value in wanted.rows._asdict().items()}
@@ -18,7 +18,7 @@ def save_expected(path: Path, wanted: Expected) -> None:
 
 
 def load_expected(path: Path) -> Expected:
-    """Read what ``save_expected`` wrote; nothing in the file is unpickled."""
+    """Read a file of ``save_expected``, without unpickling."""
     parts: dict[str, dict[str, np.ndarray]] = {"value": {}, "tolerance": {}, "row": {}}
     with np.load(path, allow_pickle=False) as file:
         for key in file.files:

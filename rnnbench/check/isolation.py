@@ -1,4 +1,4 @@
-"""A backend under examination, in a process of its own or in this one; whatever it does becomes a finding."""
+"""A backend under test, in a child process or in this one; exceptions, crashes and hangs become findings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,43 +19,43 @@ from rnnbench.networks.contract import told
 from rnnbench.processes.worker_process import WorkerFailure
 
 TIME_LIMIT = 60.0
-"""Seconds for the import of a backend, one call and each promise."""
+"""Time limit in seconds for importing a backend, for one call and for each promise."""
 
 LOSSES = 5
-"""How often a backend may crash or hang before the rest of its trials is not run."""
+"""Number of crashes and hangs after which the remaining trials of a backend are not run."""
 
 
-class Failed(Exception):
-    """A request that got no answer; the message says what became of it: raised, crashed, hung or not run."""
+class RequestFailed(Exception):
+    """Request without an answer; the message says whether the backend raised, crashed, hung or was not run."""
 
 
-class WorkerLost(Failed):
-    """So was the process that was asked; the rest of the trial is not examined."""
+class WorkerLost(RequestFailed):
+    """Request that ended the worker process; the rest of the trial is not run."""
 
 
 class Stopped(Exception):
-    """Another thread ended the examination."""
+    """Test stopped by another thread."""
 
 
 class Subject(ABC):
-    """One backend: ``skipped`` tells whether a trial concerns it, ``outcome`` what came of it.
+    """A backend under test.
 
-    ``info``: the backend's versions, device and threads, once it told.
+    ``info``: the backend's versions, device and threads, once they are known.
     """
 
     def __init__(self) -> None:
         self.info: dict[str, Any] = {}
 
     def skipped(self, trial: Trial) -> Outcome | None:
-        """The outcome of a trial that is skipped, or of which the backend cannot say; None where it is to be examined."""
+        """Return the outcome of an unsupported trial, or of one whose ``supports`` failed; None if the trial is to run."""
         try:
             reason = self._ask("supports", problem=trial.problem)
-        except Failed as failed:
-            return Outcome(trial, [_of_the_call(failed)])
+        except RequestFailed as failed:
+            return Outcome(trial, [_call_finding(failed)])
         return Outcome(trial, skipped=reason) if reason else None
 
     def outcome(self, trial: Trial, reference: Path) -> Outcome:
-        """Compare one call with the reference in a file, then examine the trial's promises; worst first."""
+        """Compare one call with the expected results in a file, then test the trial's promises; worst findings first."""
         arguments = {"problem": trial.problem, "reference": str(reference)}
         passed: list[Finding] = []
         wrong: list[Finding] = []
@@ -64,8 +64,8 @@ class Subject(ABC):
             try:
                 for finding in self._ask("examine", **arguments, promise=promise):
                     (passed if finding.passed else wrong).append(finding)
-            except Failed as failed:
-                failures.append(_of_the_call(failed, promise))
+            except RequestFailed as failed:
+                failures.append(_call_finding(failed, promise))
                 if isinstance(failed, WorkerLost):
                     break
         if wrong:
@@ -74,36 +74,36 @@ class Subject(ABC):
         return Outcome(trial, sorted(findings, key=lambda finding: finding.ratio, reverse=True))
 
     def smallest(self, problem: Problem) -> Smallest | None:
-        """The smallest problem on which numbers are still wrong; None where the search for it failed."""
+        """Return the smallest problem with wrong results, or None if the search failed."""
         try:
             return self._ask("smallest", problem=problem)
-        except Failed:
+        except RequestFailed:
             return None
 
     def _explained(self, wrong: list[Finding], arguments: dict[str, Any]) -> list[Finding]:
         try:
             return self._ask("explain", **arguments, findings=wrong)
-        except Failed as failed:
-            said = [f"{finding.reason}; no explanation: that {failed}".removeprefix("None; ") for finding in wrong]
-            return [finding._replace(reason=reason) for finding, reason in zip(wrong, said, strict=True)]
+        except RequestFailed as failed:
+            reasons = [f"{finding.reason}; the diagnosis {failed}".removeprefix("None; ") for finding in wrong]
+            return [finding._replace(reason=reason) for finding, reason in zip(wrong, reasons, strict=True)]
 
     @abstractmethod
     def stop(self) -> None:
-        """Have the thread that examines get Stopped; may be called from another."""
+        """Raise Stopped in the testing thread; may be called from another thread."""
 
     @abstractmethod
     def end(self) -> None:
-        """Give back what was held; a further request would start anew.  May be called again."""
+        """Release all resources; another request would start again.  May be called repeatedly."""
 
     @abstractmethod
     def _ask(self, call: str, **arguments: Any) -> Any:
-        """Call a method of the ``Examiner``; raises Failed for whatever goes wrong there."""
+        """Call a method of the ``Examiner``; raises RequestFailed if it fails."""
 
 
 class InProcess(Subject):
-    """A module, or an object with a module's functions, in this process: a crash or a hang is the end of it, too.
+    """A module, or an object with a module's functions, in this process, which a crash or a hang of the backend takes down.
 
-    Raises BackendUnavailable where it does not even tell its versions.
+    Raises BackendUnavailable if ``info()`` fails.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -111,22 +111,22 @@ class InProcess(Subject):
         self.info = told(backend)
 
     def stop(self) -> None:
-        """It is examined by the thread that would call this."""
+        """Do nothing: the calling thread is the one that runs the tests."""
 
     def end(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources."""
 
     def _ask(self, call: str, **arguments: Any) -> Any:
         try:
             return getattr(self._examiner, call)(**arguments)
-        except Exception as error:  # whatever a backend raises is what the check is there to find
-            raise Failed(f"raised {type(error).__name__}: {error}") from error
+        except Exception as error:  # any exception of a backend becomes a finding
+            raise RequestFailed(f"raised {type(error).__name__}: {error}") from error
 
 
 class Subprocess(Subject):
-    """A registered backend, or one in a file, in a child process, which is started anew after it crashed or hung.
+    """A registered backend, or one in a file, in a child process that is restarted after a crash or a hang.
 
-    ``env``: variables of this process that it sees besides the usual ones (``rnnbench.processes.environment``).
+    ``env``: names of further environment variables to pass on (``rnnbench.processes.environment``).
     """
 
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> None:
@@ -138,19 +138,19 @@ class Subprocess(Subject):
         self._stopped = False
 
     def stop(self) -> None:
-        """Kill the process; a thread that waits for its answer gets Stopped."""
+        """Kill the process; raises Stopped in the thread that waits for its answer."""
         self._stopped = True
         if self._process:
             self._process.kill()
 
     def end(self) -> None:
-        """End the process, for which no thread waits.  May be called again."""
+        """End the process; no thread may be waiting for it.  May be called repeatedly."""
         if self._process:
             self._process.end()
         self._process = None
 
     def _ask(self, call: str, **arguments: Any) -> Any:
-        """Raises BackendUnavailable or UnknownBackend where there is no backend of this name that can run here."""
+        """Send a request to the process; raises BackendUnavailable or UnknownBackend if the backend cannot run here."""
         if self._lost >= LOSSES:
             raise WorkerLost(f"not run: crashed or hung {LOSSES} times")
         request = {name: msgspec.to_builtins(value) for name, value in arguments.items()}
@@ -166,7 +166,7 @@ class Subprocess(Subject):
         if self._refused:
             raise self._refused
         self._process = WorkerProcess(self._name, self._env)
-        if self._stopped:  # between the two
+        if self._stopped:  # stop() came before the process started
             self._process.kill()
         try:
             self.info = self._process.greeting(self._time_limit)
@@ -183,7 +183,7 @@ class Subprocess(Subject):
             return Stopped()
         message = str(failure).removeprefix("the worker ")
         if failure.reason == "error":
-            return Failed(f"raised {message}")
+            return RequestFailed(f"raised {message}")
         self._lost += 1
         self.end()
         return WorkerLost(f"{'hung' if failure.reason == 'timeout' else 'crashed'}: {message}")
@@ -195,9 +195,9 @@ class Subprocess(Subject):
 
 
 def subject(backend: Any, time_limit: float = TIME_LIMIT, env: Iterable[str] = ()) -> Subject:
-    """A name or the path of a .py file is examined in a child process, anything else in this one."""
+    """Return the subject of a backend: in a child process for a name or a .py file, in this process for an object."""
     return Subprocess(backend, time_limit, env) if isinstance(backend, str) else InProcess(backend)
 
 
-def _of_the_call(failed: Failed, promise: str | None = None) -> Finding:
+def _call_finding(failed: RequestFailed, promise: str | None = None) -> Finding:
     return Finding(WHOLE, None, 0.0, str(failed), promise)

@@ -1,4 +1,4 @@
-"""What a conformance run examines at each level."""
+"""The trials of a conformance run at each level."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,22 +18,25 @@ from rnnbench.suite.case import Case
 LEVELS = ("smoke", "standard", "full")
 
 LONG_MEMORY_BIAS = 3.0
-"""With it and orthogonal recurrent weights gradients reach far back; with default ones a wrong window hardly shows."""
+"""Forget bias of long-memory problems.
 
-CHEAP = ("second call", "inference", "two tapes", "update", "results kept", "chunked", "causal")
-"""The promises of the level smoke."""
+With it and orthogonal recurrent weights, gradients reach far back; with default weights a wrong window hardly shows.
+"""
+
+SMOKE_PROMISES = ("second call", "inference", "two tapes", "update", "results kept", "chunked", "causal")
+"""Promises tested at level smoke."""
 
 RAGGED = (1, 2, 3, 5, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129)
-"""Sizes at and around those of vector registers and of blocks in loops and kernels."""
+"""Sizes at and around the widths of vector registers and of blocks in loops and kernels."""
 
 STEPS = (1, 2, 3, 5, 8, 13, 33)
-"""Sequence lengths beside them."""
+"""Sequence lengths combined with the sizes of RAGGED."""
 
-LARGEST = {"T": 512, "B": 100, "I": 100, "H": 160}
-"""Of random trials."""
+MAX_RANDOM_SIZES = {"T": 512, "B": 100, "I": 100, "H": 160}
+"""Largest sizes of random trials."""
 
-RANDOM_IN_FULL = 200
-"""How many random trials the level full has."""
+FULL_RANDOM_TRIALS = 200
+"""Number of random trials at level full."""
 
 DEPTHS = (
     {"layers": 2, "bidirectional": True},
@@ -41,27 +44,27 @@ DEPTHS = (
     {"layers": 1, "bidirectional": True},
     {"layers": 1, "bidirectional": False},
 )
-"""From the richest network to the plainest: a fault of the outer layer or the other direction shows only in the former."""
+"""Layers and directions, most complex first; some bugs show only in the upper layer or the backward direction."""
 
 
 class Trial(NamedTuple):
-    """One problem, compared with the reference, and the promises (names of ``PROMISES``) examined on it besides.
+    """A problem to compare with the reference, and the promises (names of ``PROMISES``) to test on it.
 
-    ``poorer``: what is examined instead, the first that a backend supports, where it does not support the problem.
+    ``fallbacks``: simpler problems; if a backend does not support the problem, the first supported fallback replaces it.
     """
 
     problem: Problem
     promises: tuple[str, ...] = ()
-    poorer: tuple[Problem, ...] = ()
+    fallbacks: tuple[Problem, ...] = ()
 
     def on(self, problem: Problem) -> "Trial":
-        """The same of one of the poorer problems, with those promises that can be examined on it."""
+        """Return this trial on a fallback, with the promises that apply to it."""
         return self._replace(problem=problem, promises=tuple(n for n in self.promises if PROMISES[n].concerns(problem.case)))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the problems are; odd sizes, so that a mixed-up axis does not fit."""
+    """The sizes of a problem; the defaults differ from each other, so that swapped axes do not fit."""
 
     T: int = 7
     B: int = 3
@@ -72,7 +75,7 @@ class Sizes:
 
 SMALL = Sizes()
 TINY = Sizes(T=3, B=2, I=3, H=4, O=5)
-"""For the CUDA simulator, which needs milliseconds for every launch."""
+"""Sizes for the CUDA simulator, in which every launch takes milliseconds."""
 
 
 class Network(NamedTuple):
@@ -83,7 +86,7 @@ class Network(NamedTuple):
     dtype: str
 
     def problem(self, phase: str, sizes: Sizes, *, long_memory: bool = True, **fields: Any) -> Problem:
-        """A problem in one of two memory regimes; ``fields`` are the case's others."""
+        """Return a problem with long or default memory; ``fields`` are further fields of the case."""
         kind = CELLS[self.cell]
         options = {"output_size": sizes.O if kind.feeds_back_output else None, **self._asdict(), **fields}
         case = Case(phase=phase, T=sizes.T, B=sizes.B, I=sizes.I, H=sizes.H, **options)  # type: ignore[arg-type]
@@ -97,37 +100,39 @@ def trials(
     sizes: Sizes = SMALL,
     dtypes: Iterable[str] | None = None,
 ) -> list[Trial]:
-    """The trials of a level for some cells and dtypes; each has a seed of its own.
+    """Return the trials of a level; each has its own seed.
 
-    By default all cells, in all dtypes, but at the level smoke in float32, or what a backend has instead.  Promises are
-    examined on the richest network that a backend supports.  ``sizes`` are those of most of its problems; the
-    levels standard and full have larger ones besides.  Raises ArgumentError for an unknown level, cell or dtype.
+    ``level``: "smoke", "standard" or "full".
+    ``cells``, ``dtypes``: None means all; at level smoke only float32, or the first dtype that the backend supports.
+    ``sizes``: the sizes of most problems; the levels standard and full add larger ones.
+    Promises are tested on the most complex network that a backend supports.
+    Raises ArgumentError for an unknown level, cell or dtype.
     """
     if level not in LEVELS:
         raise ArgumentError(f"level is {level!r}; expected one of {', '.join(LEVELS)}")
     if level == "smoke":
-        return _numbered([t for of_cell in _quick_networks(cells, dtypes) for t in _smoke(of_cell, sizes)])
-    of_all = networks(cells, dtypes)
+        return _seeded([t for candidates in _smoke_networks(cells, dtypes) for t in _smoke(candidates, sizes)])
+    every = networks(cells, dtypes)
     if level == "standard":
-        found = [trial for network in of_all for trial in _shared_out(network, sizes)]
-        found += [Trial(problem) for network in of_all for problem in _larger(network)]
-        return _numbered(found + _around_widths(cells, dtypes))
-    found = [_with_all_promises(problem) for network in of_all for problem in _problems(network, sizes)]
+        found = [trial for network in every for trial in _with_distributed_promises(network, sizes)]
+        found += [Trial(problem) for network in every for problem in _larger(network)]
+        return _seeded(found + _around_widths(cells, dtypes))
+    found = [_with_all_promises(problem) for network in every for problem in _problems(network, sizes)]
     by_size = (_larger, _ragged, _long, _wide)
-    found += [Trial(problem) for kind in by_size for network in of_all for problem in kind(network)]
-    return _numbered(found + _around_widths(cells, dtypes)) + random_trials(RANDOM_IN_FULL, 0, cells, dtypes)
+    found += [Trial(problem) for kind in by_size for network in every for problem in kind(network)]
+    return _seeded(found + _around_widths(cells, dtypes)) + random_trials(FULL_RANDOM_TRIALS, 0, cells, dtypes)
 
 
 def problems(cells: Iterable[str] | None = None, sizes: Sizes = SMALL, dtypes: Iterable[str] | None = None) -> list[Problem]:
-    """Every cell, nonlinearity and dtype, layers {1, 2}, both directions, all phases, default weights and long memory."""
+    """Return problems for every cell, nonlinearity, dtype and phase, 1 and 2 layers, 1 and 2 directions, both memories."""
     found = [Trial(problem) for network in networks(cells, dtypes) for problem in _problems(network, sizes)]
-    return [trial.problem for trial in _numbered(found)]
+    return [trial.problem for trial in _seeded(found)]
 
 
 def simulator_trials(level: str, cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None) -> list[Trial]:
-    """What the levels smoke and standard leave where every launch of a kernel takes milliseconds; raises ArgumentError."""
+    """Return the trials of a level for the CUDA simulator, with tiny sizes; raises ArgumentError."""
     if level not in ("smoke", "standard"):
-        raise ArgumentError(f"level is {level!r} for the simulator; expected smoke or standard: more takes too long")
+        raise ArgumentError(f"level is {level!r} for the simulator; expected smoke or standard: full takes too long")
     if level == "smoke":
         return trials("smoke", cells, TINY, dtypes)
     return [Trial(problem) for problem in problems(cells, TINY, dtypes)]
@@ -136,9 +141,9 @@ def simulator_trials(level: str, cells: Iterable[str] | None = None, dtypes: Ite
 def random_trials(
     count: int, seed: int, cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
 ) -> list[Trial]:
-    """Trials drawn at random, each with one promise; the same seed gives the same ones, however many are asked for.
+    """Draw ``count`` random trials, each with one promise; a larger count only appends trials.
 
-    Sizes are drawn nearly log-uniformly, so that most are small, up to those in ``LARGEST``.
+    Sizes are nearly log-uniform up to ``MAX_RANDOM_SIZES``, so most are small.
     Raises ArgumentError for an unknown cell or dtype.
     """
     of_cells, of_dtypes = _known("cell", cells, CELLS), _known("dtype", dtypes, DTYPES)
@@ -146,17 +151,17 @@ def random_trials(
 
 
 def numbers_only(todo: Iterable[Trial]) -> list[Trial]:
-    """The same trials without their promises."""
+    """Remove the promises from trials."""
     return [trial._replace(promises=()) for trial in todo]
 
 
 def networks(cells: Iterable[str] | None = None, dtypes: Iterable[str] | None = None) -> list[Network]:
-    """The cells with each of their nonlinearities in each dtype; raises ArgumentError for an unknown cell or dtype."""
+    """Return all combinations of cell, nonlinearity and dtype; raises ArgumentError for an unknown cell or dtype."""
     of_dtypes = _known("dtype", dtypes, DTYPES)
     return [
-        Network(cell, of_cell, dtype)
+        Network(cell, nonlinearity, dtype)
         for cell in _known("cell", cells, CELLS)
-        for of_cell in CELLS[cell].nonlinearities
+        for nonlinearity in CELLS[cell].nonlinearities
         for dtype in of_dtypes
     ]
 
@@ -169,19 +174,19 @@ def _known(what: str, given: Iterable[str] | None, allowed: Iterable[str]) -> li
     return chosen
 
 
-def _numbered(found: Iterable[Trial]) -> list[Trial]:
-    """With seeds: one for each trial, the same for all that may take a problem's place."""
+def _seeded(found: Iterable[Trial]) -> list[Trial]:
+    """Number the trials and use the numbers as seeds, also of their fallbacks."""
     return [
         trial._replace(
             problem=replace(trial.problem, seed=number),
-            poorer=tuple(replace(problem, seed=number) for problem in trial.poorer),
+            fallbacks=tuple(replace(problem, seed=number) for problem in trial.fallbacks),
         )
         for number, trial in enumerate(found)
     ]
 
 
-def _quick_networks(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -> list[list[Network]]:
-    """Of each cell and dtype its networks, the one to examine first; all dtypes are one's choice where none was named."""
+def _smoke_networks(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -> list[list[Network]]:
+    """For each cell and named dtype the candidate networks, preferred one first; without names all dtypes are candidates."""
     by_dtype = [[dtype] for dtype in _known("dtype", dtypes, DTYPES)] if dtypes is not None else [list(DTYPES)]
     return [
         [Network(cell, nonlinearity, dtype) for dtype in of_dtypes for nonlinearity in CELLS[cell].nonlinearities]
@@ -190,20 +195,20 @@ def _quick_networks(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -
     ]
 
 
-def _smoke(of_cell: list[Network], sizes: Sizes) -> list[Trial]:
-    """The promises, and of a cell with a memory gate the other phases."""
-    made = [
-        [network.problem("step", sizes, **depth) for network in of_cell for depth in DEPTHS],
-        [network.problem("step", sizes, **depth) for network in of_cell for depth in DEPTHS if not depth["bidirectional"]],
+def _smoke(candidates: list[Network], sizes: Sizes) -> list[Trial]:
+    """Return step trials that cover the smoke promises and, for a cell with a memory gate, trials of the other phases."""
+    problems = [
+        [network.problem("step", sizes, **depth) for network in candidates for depth in DEPTHS],
+        [network.problem("step", sizes, **depth) for network in candidates for depth in DEPTHS if not depth["bidirectional"]],
     ]
-    if CELLS[of_cell[0].cell].memory_gate:
-        made.append([_truncated(network, sizes) for network in of_cell])
-        made.append([network.problem("forward", sizes, long_memory=False) for network in of_cell])
-    left, found = list(CHEAP), []
-    for problem, *poorer in made:
+    if CELLS[candidates[0].cell].memory_gate:
+        problems.append([_truncated(network, sizes) for network in candidates])
+        problems.append([network.problem("forward", sizes, long_memory=False) for network in candidates])
+    left, found = list(SMOKE_PROMISES), []
+    for problem, *fallbacks in problems:
         names = tuple(name for name in left if PROMISES[name].concerns(problem.case))
         left = [name for name in left if name not in names]
-        found.append(Trial(problem, names, tuple(poorer)))
+        found.append(Trial(problem, names, tuple(fallbacks)))
     return found
 
 
@@ -224,7 +229,7 @@ def _truncated(network: Network, sizes: Sizes, **fields: Any) -> Problem:
 
 
 def _larger(network: Network) -> list[Problem]:
-    """A few sizes at which something else happens than at small ones: one of everything, more than a register or a block."""
+    """Problems with all sizes 1, and with sizes beyond a vector register or a block."""
     return [
         network.problem("step", Sizes(T=1, B=1, I=1, H=1, O=1)),
         network.problem("step", Sizes(T=5, B=65, I=40, H=33, O=18), bidirectional=True),
@@ -234,28 +239,31 @@ def _larger(network: Network) -> list[Problem]:
 
 
 def _around_widths(cells: Iterable[str] | None, dtypes: Iterable[str] | None) -> list[Trial]:
-    """Every cell at every edge in its first dtype and nonlinearity, or what a backend has instead; wide in the others."""
+    """Trials of each cell at every edge, in the first dtype and nonlinearity that a backend supports.
+
+    In the other dtypes only the largest widths are tested.
+    """
     found = []
     of_dtypes = _known("dtype", dtypes, DTYPES)
     for cell in _known("cell", cells, CELLS):
-        of_cell = [Network(cell, nonlinearity, dtype) for dtype in of_dtypes for nonlinearity in CELLS[cell].nonlinearities]
+        candidates = [Network(cell, nonlinearity, dtype) for dtype in of_dtypes for nonlinearity in CELLS[cell].nonlinearities]
         for edge in at_every_edge():
-            first, *poorer = (network.problem("step", Sizes(*edge)) for network in of_cell)
-            found.append(Trial(first, (), tuple(poorer)))
-        others = [network for network in of_cell if network.nonlinearity == of_cell[0].nonlinearity][1:]
+            first, *fallbacks = (network.problem("step", Sizes(*edge)) for network in candidates)
+            found.append(Trial(first, (), tuple(fallbacks)))
+        others = [network for network in candidates if network.nonlinearity == candidates[0].nonlinearity][1:]
         found += [Trial(network.problem("step", Sizes(*edge), long_memory=False)) for network in others for edge in wide()]
     return found
 
 
 def _ragged(network: Network) -> list[Problem]:
-    """Every size of RAGGED once as H, once as I and once as B, in combinations that differ from network to network."""
+    """Problems with each size of RAGGED once as H, once as I and once as B; float64 has other combinations."""
     shift, count = int(network.dtype == "float64"), len(RAGGED)
 
-    def sizes(place: int) -> Sizes:
-        batch, inputs, outputs = (RAGGED[(place * step + shift + step) % count] for step in (3, 5, 9))
-        return Sizes(STEPS[place % len(STEPS)], batch, inputs, RAGGED[place], outputs)
+    def sizes(index: int) -> Sizes:
+        batch, inputs, outputs = (RAGGED[(index * step + shift + step) % count] for step in (3, 5, 9))
+        return Sizes(STEPS[index % len(STEPS)], batch, inputs, RAGGED[index], outputs)
 
-    return [network.problem("step", sizes(place), long_memory=bool(place % 2)) for place in range(count)]
+    return [network.problem("step", sizes(index), long_memory=bool(index % 2)) for index in range(count)]
 
 
 def _long(network: Network) -> list[Problem]:
@@ -272,22 +280,22 @@ def _wide(network: Network) -> list[Problem]:
     return [network.problem("step", sizes, long_memory=False)]
 
 
-def _shared_out(network: Network, sizes: Sizes) -> list[Trial]:
-    """Each promise on the richest of the problems that it concerns, and on another, so that all kinds get some."""
+def _with_distributed_promises(network: Network, sizes: Sizes) -> list[Trial]:
+    """Trials that test each promise twice: on the most complex problem that it applies to, and on another one in turn."""
     found = _problems(network, sizes)
-    rich = [found.index(network.problem("step", sizes, **depth)) for depth in DEPTHS]
-    promised: list[list[str]] = [[] for _ in found]
+    by_depth = [found.index(network.problem("step", sizes, **depth)) for depth in DEPTHS]
+    promises: list[list[str]] = [[] for _ in found]
     for turn, (name, promise) in enumerate(PROMISES.items()):
-        concerned = [place for place, problem in enumerate(found) if promise.concerns(problem.case)]
+        concerned = [index for index, problem in enumerate(found) if promise.concerns(problem.case)]
         if concerned:
-            richest = next(place for place in rich if place in concerned)
-            for place in {richest, concerned[turn % len(concerned)]}:
-                promised[place].append(name)
-    both, deep, wide, plain = rich
-    poorer = {both: (deep, wide, plain), deep: (plain,)}
+            richest = next(index for index in by_depth if index in concerned)
+            for index in {richest, concerned[turn % len(concerned)]}:
+                promises[index].append(name)
+    both, deep, wide, plain = by_depth
+    fallbacks = {both: (deep, wide, plain), deep: (plain,)}
     return [
-        Trial(problem, tuple(promised[place]), tuple(found[other] for other in poorer.get(place, ())))
-        for place, problem in enumerate(found)
+        Trial(problem, tuple(promises[index]), tuple(found[other] for other in fallbacks.get(index, ())))
+        for index, problem in enumerate(found)
     ]
 
 
@@ -309,7 +317,7 @@ def _drawn(rng: np.random.Generator, cells: list[str], dtypes: list[str]) -> Tri
 
     cell, phase = one_of(cells), one_of(["forward", "step", "step", "step", "tbptt"])
     network = Network(cell, one_of(CELLS[cell].nonlinearities), one_of(dtypes))
-    sizes = Sizes(**{name: size(limit) for name, limit in LARGEST.items()}, O=size(LARGEST["H"]))
+    sizes = Sizes(**{name: size(limit) for name, limit in MAX_RANDOM_SIZES.items()}, O=size(MAX_RANDOM_SIZES["H"]))
     fields = {"layers": one_of([1, 1, 2, 3]), "bias": one_of([True, True, True, False])}
     if phase == "tbptt":
         window = size(sizes.T)

@@ -1,4 +1,4 @@
-"""The harness on trial: bugs are planted in a correct backend, and each must be found, far beyond the tolerance."""
+"""Mutation test of the check: bugs are planted in a correct backend, and each must be found, far beyond the tolerance."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -18,20 +18,21 @@ from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.truncation import tbptt
 
 KILLED_AT = 10
-"""Times the tolerance: a bug nearer to it than this would be missed at another seed or shape."""
+"""Smallest error / tolerance that kills a mutant; with a smaller ratio another seed or shape would miss the bug."""
 
 
 LARGE = 70
-"""Steps, rows, inputs or hidden units beyond which a problem is examined last."""
+"""Size (steps, rows, inputs or hidden units) above which a problem is tested last."""
 
 DTYPES = ("float32", "float64")
-"""Of the trials: a bug is planted in arithmetic that is the dtype's own, and the reference computes bfloat16 in float32."""
+"""Dtypes of the trials; the reference computes narrower dtypes in float32, where mutants of its arithmetic do not apply."""
 
 
 class Result(NamedTuple):
-    """What examining a backend found at its worst: ``where`` is the trial, ``raised`` what it raised instead of an answer.
+    """The worst finding on one mutant.
 
-    ``promise`` is None where the plain comparison with the reference found it.
+    ``where``: the trial.  ``promise``: the promise that found it, or None for the comparison with the reference.
+    ``ratio``: error / tolerance.  ``raised``: the exception of the mutant, if it raised one.
     """
 
     backend: str
@@ -47,7 +48,7 @@ class Result(NamedTuple):
         return self.ratio >= KILLED_AT
 
     def line(self, width: int = 0) -> str:
-        """The bug in so many columns, whether it was killed, error / tolerance or what was raised, and where."""
+        """Format the result: the bug, padded to ``width`` columns, whether it was killed, its ratio or exception, and where."""
         found = self.raised or f"{self.ratio:<8.3g} {self.tensor}"
         by = f"{self.promise}, " if self.promise else ""
         return f"{self.backend:<{width}}  {'killed' if self.killed else 'SURVIVES'}  {found:<34}  {by}{self.where}"
@@ -55,7 +56,7 @@ class Result(NamedTuple):
 
 @dataclass
 class SelfTest:
-    """What became of each planted bug, and what is wrong with the backend that none was planted in: nothing, if all is well."""
+    """The results of all mutants, and the failures of the backend without a bug, of which there must be none."""
 
     results: list[Result] = field(default_factory=list)
     unmutated: list[Result] = field(default_factory=list)
@@ -70,21 +71,21 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether bugs were planted, all were found, and nothing was found where there is none."""
+        """Whether there were mutants, all were killed, and the backend without a bug passed."""
         return bool(self.results) and not self.survivors and not self.unmutated
 
     def table(self) -> str:
-        """A line per planted bug: its name, error / tolerance and tensor, and what caught it; survivors last."""
+        """Format a line per planted bug: its name, error / tolerance, tensor and the check that found it; survivors last."""
         width = max((len(result.backend) for result in self.results), default=0)
         lines = [result.line(width) for result in self.killed + self.survivors]
         if self.unmutated:
-            lines.append("the self-test is void: the backend without a bug does not pass")
+            lines.append("the self-test is invalid: the backend without a bug fails")
             lines += [result.line() for result in self.unmutated]
         return "\n".join([*lines, f"{len(self.killed)} of {len(self.results)} planted bugs killed"])
 
 
 class Harness:
-    """The trials of a conformance run, and what is expected of each, computed when it is first needed."""
+    """The trials of a conformance run, with expected results that are computed on first use."""
 
     def __init__(self, chosen: Iterable[Trial]) -> None:
         self.trials = [trial for trial in chosen if trial.problem.case.dtype in DTYPES]
@@ -96,39 +97,39 @@ class Harness:
         return self._expected[problem]
 
     def kill(self, mutant: Mutant) -> Result:
-        """Examine a mutant until something is found at ten times the tolerance; else the worst that was found.
+        """Test a mutant until an error reaches KILLED_AT times the tolerance; return the worst result.
 
-        The comparisons with the reference come first, then one promise after the other, then the comparisons of large
-        problems, which take longest; for a bug of a width, which only they show, these come before all others.
+        The comparisons with the reference come first, then the promises, then the slow comparisons of large problems.  For
+        bugs of a width, which need large problems, these come first.
         """
         found = Result(mutant.name, mutant.area)
-        for trial, promises in self._examinations(mutant.cells, large_first=mutant.area == "widths"):
-            found = max(found, self._examined(mutant, trial.problem, promises), key=lambda result: result.ratio)
+        for trial, promises in self._schedule(mutant.cells, large_first=mutant.area == "widths"):
+            found = max(found, self._run(mutant, trial.problem, promises), key=lambda result: result.ratio)
             if found.killed:
                 return found
         return found
 
     def unmutated(self, cells: Iterable[str]) -> list[Result]:
-        """What is found on trials of the backend that no bug was planted in."""
-        right = Mutant("no bug", "", tuple(cells), reference_backend())
-        concerned = [trial for trial in self.trials if trial.problem.case.cell in right.cells]
-        results = [self._examined(right, trial.problem, trial.promises) for trial in concerned]
+        """Test the backend without a bug; return its failures."""
+        correct = Mutant("no bug", "", tuple(cells), reference_backend())
+        concerned = [trial for trial in self.trials if trial.problem.case.cell in correct.cells]
+        results = [self._run(correct, trial.problem, trial.promises) for trial in concerned]
         return [result for result in results if result.ratio > 1]
 
-    def _examinations(self, cells: Iterable[str], large_first: bool) -> Iterator[tuple[Trial, tuple[str, ...]]]:
+    def _schedule(self, cells: Iterable[str], large_first: bool) -> Iterator[tuple[Trial, tuple[str, ...]]]:
         concerned = [trial for trial in self.trials if trial.problem.case.cell in cells]
         small: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if not _large(trial)]
         small += [(trial, (name,)) for trial in concerned for name in trial.promises]
         large: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if _large(trial)]
         yield from large[::-1] + small if large_first else small + large
 
-    def _examined(self, mutant: Mutant, problem: Problem, promises: tuple[str, ...]) -> Result:
+    def _run(self, mutant: Mutant, problem: Problem, promises: tuple[str, ...]) -> Result:
         wanted = self.expected(problem)
         where = f"{problem.case.label()} {problem.scheme}"
         try:
-            with _planted(mutant), np.errstate(all="ignore"):  # some bugs overflow, and no warning is to say so
+            with _planted(mutant), np.errstate(all="ignore"):  # some bugs overflow; suppress the warnings
                 findings = examine(mutant.backend, problem, wanted, promises)
-        except Exception as error:  # whatever a backend raises is a failure
+        except Exception as error:  # any exception of a backend is a failure
             raised = f"raised {type(error).__name__}: {error}"
             return Result(mutant.name, mutant.area, where, ", ".join(promises) or None, "", math.inf, raised)
         worst = findings[0]
@@ -140,7 +141,7 @@ def self_test(
     cells: Iterable[str] | None = None,
     mutants: Iterable[Mutant] = MUTANTS,
 ) -> SelfTest:
-    """Run every mutant of these cells (default: all) through the trials of the level standard, as a conformance run does."""
+    """Test every mutant of the given cells (default: all) on the trials of level standard."""
     chosen = trials("standard", cells)
     known = {trial.problem.case.cell for trial in chosen}
     harness, outcome = Harness(chosen), SelfTest()
@@ -160,7 +161,7 @@ def _large(trial: Trial) -> bool:
 
 @contextmanager
 def _planted(mutant: Mutant) -> Iterator[None]:
-    """While it holds, networks of mutants are truncated by the mutant's loop; the reference's never are."""
+    """Replace tbptt by the mutant's loop for networks of mutants, but not for the reference."""
     if mutant.tbptt is None:
         yield
         return

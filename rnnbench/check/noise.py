@@ -1,4 +1,4 @@
-"""The reference's arithmetic with the rounding noise of a coarser machine."""
+"""The reference's arithmetic with random rounding errors of a lower precision."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class WithArithmetic:
-    """The reference as a backend that computes with another arithmetic."""
+    """The reference as a backend with another arithmetic."""
 
     def __init__(self, reference: Any, arithmetic: Any) -> None:
         self._reference, self._arithmetic = reference, arithmetic
@@ -20,8 +20,8 @@ class WithArithmetic:
         return getattr(self._reference, name)
 
 
-class OfWeights:
-    """A function of weights that stay as they are while the network lives, computed once for each."""
+class CachedByWeights:
+    """A function of weights, computed once for each array; the arrays must not change while the network lives."""
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self._function = function
@@ -30,30 +30,36 @@ class OfWeights:
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         key = (weights.ctypes.data, weights.shape, weights.strides)
         if key not in self._known:
-            self._known[key] = (weights, self._function(weights))  # as long as they are kept no others have their address
+            self._known[key] = (weights, self._function(weights))  # the reference keeps the address from being reused
         return self._known[key][1]
 
 
 def sum_variance(additions: float) -> float:
-    """Of the relative error of a sum in units of the unit roundoff squared: each addition rounds, evenly within +-u, and
-    the sum may be taken term after term."""
+    """The variance of the relative error of a sum, in units of the unit roundoff squared.
+
+    Each addition rounds uniformly within +-u, and the terms may be added one after the other.
+    """
     return max(1.0, additions / 3)
 
 
 def summed_variance(rows: float, steps: int, accumulation: float) -> float:
-    """Of a sum of ``rows`` terms from so many time steps: taken term after term, or where terms of one step are summed more
-    finely, step after step."""
+    """The variance of ``sum_variance`` for a sum of ``rows`` terms from ``steps`` time steps.
+
+    With ``accumulation`` below 1, the terms of a step are summed at that finer roundoff, and the steps at u.
+    """
     return sum_variance(rows) if accumulation == 1 else sum_variance(steps) + accumulation**2 * sum_variance(rows)
 
 
 def noisy(
     exact: Any, u: float, rng: np.random.Generator, repeats: float = 1, accumulation: float = 1, smallest: float = 0
 ) -> Any:
-    """An arithmetic that rounds each result of the class ``exact`` as a machine with unit roundoff ``u`` might.
+    """Return an arithmetic that adds rounding errors of unit roundoff ``u`` to each result of the class ``exact``.
 
-    ``repeats``: for how many rows of the batch, added one after the other, each row stands.  ``accumulation``: the unit
-    roundoff of sums within a product, in units of u; where it is finer, the product is rounded once more when it is stored.
-    ``smallest``: normal number; every result gets u times it besides, half the distance of the numbers below.
+    ``repeats``: the number of rows of the batch, added one after the other, that each row represents.
+    ``accumulation``: the unit roundoff of sums within a product, in units of u; if it is finer, the product is rounded again
+    when it is stored.
+    ``smallest``: the smallest normal number; each result also gets an absolute error of u times it, half the spacing of
+    subnormal numbers.
     """
     finer = accumulation < 1
 
@@ -67,7 +73,7 @@ def noisy(
         relative = result * (1 + scale * noise(result))
         return relative + smallest * scale * noise(result) if smallest else relative
 
-    magnitudes = OfWeights(abs)
+    magnitudes = CachedByWeights(abs)
 
     class Noisy(exact):
         def tanh(self, z: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What came of one trial on one backend."""
+"""The outcome of one trial on one backend."""
 
 from dataclasses import dataclass, field
 
@@ -7,12 +7,12 @@ from rnnbench.check.levels import Trial
 from rnnbench.check.problem import Problem
 
 WHOLE = "the call"
-"""The tensor of a finding that has none: an exception, a crash, a hang."""
+"""Tensor name of findings about a whole call: an exception, a crash or a hang."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial on one backend: its findings, worst first, or why it was skipped."""
+    """The outcome of one trial on one backend: its findings, worst first, or the reason why it was skipped."""
 
     trial: Trial
     findings: list[Finding] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Outcome:
 
     @property
     def numbers_right(self) -> bool:
-        """Whether the plain comparison with the reference passed, promises left aside."""
+        """Whether the comparison with the reference passed, regardless of promises."""
         return all(finding.passed for finding in self.of(None))
 
     @property
@@ -36,5 +36,5 @@ class Outcome:
         return self.findings[0] if self.findings else None
 
     def of(self, promise: str | None) -> list[Finding]:
-        """The findings of a promise, or of the plain comparison."""
+        """The findings of a promise, or of the comparison with the reference for None."""
         return [finding for finding in self.findings if finding.promise == promise]

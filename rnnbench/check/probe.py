@@ -1,4 +1,4 @@
-"""A backend's network, called with NumPy arrays and read back as named ones: what promises are examined with."""
+"""Calls of a backend's network with NumPy arrays, and comparisons of their results; the tests of promises use them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,8 +14,8 @@ from rnnbench.networks.spec import Spec
 from rnnbench.suite.inputs import Inputs
 
 
-class Caller:
-    """One network of a backend; every array is lent as a copy, and every result is a NumPy array of its own."""
+class Probe:
+    """One network of a backend; arguments are copied to the backend's arrays, results to NumPy arrays."""
 
     def __init__(
         self, backend: Any, problem: Problem, *, params: Params | None = None, spec: Spec | None = None, **options: Any
@@ -23,26 +23,28 @@ class Caller:
         self.backend, self.case, self._states = backend, problem.case, problem.case.spec().kind.states
         self.net = backend.load(spec or problem.case.spec(), problem.params() if params is None else params, **options)
 
-    def lent(self, part: Any) -> Any:
-        """The backend's own array of a copy; a tuple of them for a state."""
-        return tuple(self.lent(array) for array in part) if isinstance(part, tuple) else self.backend.asarray(np.copy(part))
+    def to_backend(self, part: Any) -> Any:
+        """Copy a NumPy array, or a state as a tuple of them, to the backend's arrays."""
+        if isinstance(part, tuple):
+            return tuple(self.to_backend(array) for array in part)
+        return self.backend.asarray(np.copy(part))
 
-    def read(self, results: Mapping[str, Any]) -> Outputs:
+    def to_numpy(self, results: Mapping[str, Any]) -> Outputs:
         self.backend.synchronize()
         return {name: np.array(self.backend.to_numpy(value)) for name, value in results.items()}
 
     def forward(self, x: np.ndarray, state: Any) -> Outputs:
-        y, final = self.net.forward(self.lent(x), state if state is None else self.lent(state))
-        return self.read(named(self.case, y, final))
+        y, final = self.net.forward(self.to_backend(x), state if state is None else self.to_backend(state))
+        return self.to_numpy(named(self.case, y, final))
 
     def record(self, x: np.ndarray, state: Any) -> tuple[Outputs, Any]:
-        """What came out, and the tape."""
-        y, final, tape = self.net.record(self.lent(x), state if state is None else self.lent(state))
-        return self.read(named(self.case, y, final)), tape
+        """Return the outputs and the tape."""
+        y, final, tape = self.net.record(self.to_backend(x), state if state is None else self.to_backend(state))
+        return self.to_numpy(named(self.case, y, final)), tape
 
     def backward(self, tape: Any, dy: np.ndarray, dstate: Any) -> Outputs:
-        grads = self.net.backward(tape, self.lent(dy), dstate if dstate is None else self.lent(dstate))
-        return self.read(gradients(self._states, grads))
+        grads = self.net.backward(tape, self.to_backend(dy), dstate if dstate is None else self.to_backend(dstate))
+        return self.to_numpy(gradients(self._states, grads))
 
     def step(self, inputs: Inputs) -> Outputs:
         found, tape = self.record(inputs.x, inputs.state)
@@ -50,23 +52,23 @@ class Caller:
 
 
 def gradients(states: Iterable[str], grads: Any) -> dict[str, Any]:
-    """Gradients by the names under which they are compared."""
+    """Return gradients by the names used in comparisons."""
     found = {"dx": grads.x} | {f"d initial {name}": part for name, part in zip(states, grads.state, strict=True)}
     return found | {f"d {name}": value for name, value in grads.params.items()}
 
 
-def matched(got: Outputs, wanted: Expected, dtype: str) -> list[Finding]:
-    """Compare those tensors that ``got`` has with what is expected of them."""
+def compare_with_reference(got: Outputs, wanted: Expected, dtype: str) -> list[Finding]:
+    """Compare the tensors in ``got`` with the reference's; other tensors may be missing."""
     values = {name: value for name, value in wanted.values.items() if name in got}
     return compared(got, wanted._replace(values=values), dtype)
 
 
-def same(got: Outputs, first: Outputs, wanted: Expected | None = None) -> list[Finding]:
+def compare_calls(got: Outputs, first: Outputs, wanted: Expected | None = None) -> list[Finding]:
     """Compare the results of two calls: bit for bit, or within the tolerances of ``wanted``."""
     findings = []
     for name, value in first.items():
         if got[name].shape != value.shape or got[name].dtype != value.dtype:
-            reason = f"is {got[name].dtype} {got[name].shape}, and was {value.dtype} {value.shape}"
+            reason = f"is {got[name].dtype} {got[name].shape}; was {value.dtype} {value.shape} before"
             findings.append(Finding(name, None, 0.0, reason))
             continue
         difference = np.abs(got[name].astype("float64") - value.astype("float64"))
@@ -78,13 +80,13 @@ def same(got: Outputs, first: Outputs, wanted: Expected | None = None) -> list[F
     return sorted(findings, key=lambda finding: finding.ratio, reverse=True)
 
 
-def closeness(backend: Any, wanted: Expected) -> Expected | None:
-    """How close two equal calls must be: bit for bit, unless the backend's ``info()`` has ``deterministic`` False."""
+def call_tolerance(backend: Any, wanted: Expected) -> Expected | None:
+    """The tolerance between two equal calls: None, for bit-identical, unless ``info()`` has ``deterministic`` False."""
     return None if backend.info().get("deterministic", True) else wanted
 
 
-def reference_with(problem: Problem, inputs: Inputs | None = None, params: Params | None = None) -> Outputs:
-    """The reference in float64 on other inputs (of the distinct rows) or weights than the problem's."""
+def run_reference(problem: Problem, inputs: Inputs | None = None, params: Params | None = None) -> Outputs:
+    """Run the reference in float64 on the problem, with other inputs (of the distinct rows) or weights if given."""
     exact = problem.in_float64()
     given = exact.distinct_inputs() if inputs is None else inputs
     cast = in_float64(given)

@@ -1,4 +1,4 @@
-"""A problem to check: a case with its weights and input, and what a backend makes of it as named tensors."""
+"""A problem to check: a case with its weights and inputs, and a backend's results for it as named tensors."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,24 +14,26 @@ from rnnbench.suite.inputs import Inputs, make_input
 Outputs = dict[str, np.ndarray]
 
 INPUT_CHANGE = "change of the inputs"
-"""The name under which ``outputs`` reports by how much a call changed its own arguments."""
+"""Name under which ``outputs`` reports the largest change of a call's arguments."""
 
 DISTINCT_ROWS = 4
-"""A batch repeats so many rows: the reference then costs the same at every batch size."""
+"""Number of distinct rows that a batch repeats; the cost of the reference then does not depend on the batch size."""
 
 
 WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3, "float16": 4}
 COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5, "float16": 7}
-"""Of the weights of repeated rows, which lie between 0.5 and 1.5, and of what they multiply: float32 has 24 bits, bfloat16 8,
-float16 11."""
+"""Significant bits of the weights of repeated rows, from 0.5 to 1.5, and of the cotangents that they multiply.
+
+Their products must be exact: float32 has 24 bits, bfloat16 8, float16 11.
+"""
 
 
 class Rows(NamedTuple):
-    """How a batch repeats a few distinct rows: row b is row ``index[b]``, its cotangents times ``weight[b]``.
+    """The repetition of a few distinct rows in a batch: row b is row ``index[b]``, its cotangents times ``weight[b]``.
 
-    Gradients are linear in the cotangents, so the reference on the distinct rows alone says what every element of the
-    whole call must be.  Weights have so few bits that they round no cotangent, and yet so many that equal rows do not all
-    round alike; one row of a batch with repetitions has 0: whatever gradient appears there has leaked in from another row.
+    Gradients are linear in the cotangents, so the reference needs to run only on the distinct rows to give every element of
+    the whole call.  The weights have few enough bits to keep the products exact, but enough to make equal rows round
+    differently.  One repeated row has weight 0: any gradient there has leaked from another row.
     """
 
     index: np.ndarray
@@ -51,15 +53,16 @@ class Rows(NamedTuple):
 
     @property
     def totals(self) -> np.ndarray:
-        """The weights of each distinct row added up."""
+        """The sum of the weights of each distinct row."""
         return np.bincount(self.index, self.weight)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A case, how its weights are drawn and what it is fed; ``compute_dtype`` is what it is computed in, if not the case's.
+    """A case with the scheme of its weights and the source of its inputs.
 
-    Weights and inputs are always rounded to the case's dtype first, so that only arithmetic differs.
+    ``compute_dtype``: the dtype to compute in, if not the case's.  Weights and inputs are rounded to the case's dtype first,
+    so that only the arithmetic differs.
     """
 
     case: Case
@@ -81,11 +84,11 @@ class Problem:
         return Rows.of(self.case.B, self.seed, self.case.dtype)
 
     def repeats(self) -> float:
-        """How many rows of the batch a distinct row stands for, on average."""
+        """The mean number of rows of the batch per distinct row."""
         return self.case.B / min(self.case.B, DISTINCT_ROWS)
 
     def inputs(self) -> Inputs:
-        """The arguments of the whole call: the distinct rows, repeated."""
+        """The arguments of the whole call, with repeated rows."""
         index, weight = self.rows()
 
         def repeated(array: np.ndarray) -> np.ndarray:
@@ -97,7 +100,7 @@ class Problem:
         return self._with_rows(repeated, weighted)
 
     def distinct_inputs(self) -> Inputs:
-        """The distinct rows alone, with the cotangents of all their repetitions."""
+        """The distinct rows only, with the summed cotangents of their repetitions."""
         totals = self.rows().totals
         return self._with_rows(lambda array: array, lambda array: array * totals[:, None].astype(array.dtype))
 
@@ -107,21 +110,21 @@ class Problem:
     def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
         distinct = msgspec.structs.replace(self.case, B=min(self.case.B, DISTINCT_ROWS))
         made = make_input(distinct, self.source, self.seed, self.text_file)
-        short = made.map(lambda array: _shortened(array, COTANGENT_BITS[self.case.dtype]))
-        cast = made._replace(dy=short.dy, dstate=short.dstate).map(
+        rounded = made.map(lambda array: _rounded_to_bits(array, COTANGENT_BITS[self.case.dtype]))
+        cast = made._replace(dy=rounded.dy, dstate=rounded.dstate).map(
             lambda array: array.astype(self.compute_dtype or array.dtype)
         )
         operands, cotangents = cast.map(operand), cast.map(cotangent)
         return Inputs(operands.x, operands.state, cotangents.dy, cotangents.dstate)
 
 
-def _shortened(array: np.ndarray, bits: int) -> np.ndarray:
+def _rounded_to_bits(array: np.ndarray, bits: int) -> np.ndarray:
     fraction, exponent = np.frexp(array.astype("float64"))
     return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits).astype(array.dtype)
 
 
 class Prepared:
-    """A problem on a backend: network loaded, inputs in its arrays; ``call`` runs the case's phase once."""
+    """A problem loaded on a backend, with its inputs in the backend's arrays; ``call`` runs the phase once."""
 
     def __init__(self, backend: Any, problem: Problem, inputs: Inputs, params: Params) -> None:
         self.backend, self.case, self.params = backend, problem.computed_case(), params
@@ -129,7 +132,7 @@ class Prepared:
         self.x, self.state, self.dy, self.dstate = inputs.map(backend.asarray)
 
     def call(self) -> dict[str, Any]:
-        """Run the phase; the results by name, in the backend's own arrays."""
+        """Run the phase; return the results by name, in the backend's arrays."""
         call = {"forward": self._forward, "step": self._step, "tbptt": self._tbptt}[self.case.phase]
         return call()
 
@@ -147,7 +150,7 @@ class Prepared:
 
 
 def named(case: Case, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:
-    """What a call returned, by the names under which it is compared."""
+    """Return the results of a call by the names used in comparisons."""
     states = case.spec().kind.states
     found = {"y": y} | {f"final {name}": part for name, part in zip(states, final, strict=True)}
     if grads is not None:
@@ -157,38 +160,37 @@ def named(case: Case, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:
 
 
 def outputs(backend: Any, problem: Problem) -> Outputs:
-    """Load a network and call it once: ``called`` of it."""
-    inputs = problem.inputs()
-    lent = inputs.map(np.copy)  # a backend on NumPy arrays works on these themselves
-    return called(Prepared(backend, problem, lent, problem.params()), problem)
+    """Load a network, call it once, and return its results as ``called`` does."""
+    inputs = problem.inputs().map(np.copy)  # a NumPy backend uses these arrays themselves
+    return called(Prepared(backend, problem, inputs, problem.params()), problem)
 
 
 def called(prepared: Prepared, problem: Problem) -> Outputs:
-    """Every output and gradient of one call, as NumPy arrays, and by how much the calls so far changed their arguments."""
+    """Call once; return every output and gradient as a NumPy array, and the largest change of the arguments so far."""
     backend = prepared.backend
     results = prepared.call()
     backend.synchronize()
     found = {name: np.array(backend.to_numpy(value)) for name, value in results.items()}
-    lent = _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate))
-    now = [np.asarray(backend.to_numpy(array)) for array in lent] + list(prepared.params.values())
+    arguments = _flat((prepared.x, prepared.state, prepared.dy, prepared.dstate))
+    now = [np.asarray(backend.to_numpy(array)) for array in arguments] + list(prepared.params.values())
     before = _flat(problem.inputs()) + list(problem.params().values())
     changes = [np.max(np.abs(a - b), initial=0) for a, b in zip(now, before, strict=True)]
     return found | {INPUT_CHANGE: np.max(changes)}
 
 
 def distinct_outputs(reference: Any, problem: Problem, inputs: Inputs | None = None) -> Outputs:
-    """What the reference makes of the distinct rows alone, or of other ``inputs`` of their shapes."""
+    """Run the reference on the distinct rows, or on other ``inputs`` of the same shapes."""
     given = problem.distinct_inputs() if inputs is None else inputs
     prepared = Prepared(reference, problem, given, problem.params())
     return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
 
 
 def truncation_error(reference: Any, problem: Problem) -> dict[str, float]:
-    """Norm of (truncated - full) over norm of full, for each parameter's gradient and for all of them together."""
+    """Norm of (truncated - full) over norm of full, for each parameter's gradient and for ``all`` together."""
     whole = msgspec.structs.replace(problem.case, window=problem.case.T, stride=None)
-    cut, full = distinct_outputs(reference, problem), distinct_outputs(reference, replace(problem, case=whole))
+    truncated, full = distinct_outputs(reference, problem), distinct_outputs(reference, replace(problem, case=whole))
     names = [name for name in full if name.removeprefix("d ") in problem.case.spec().param_shapes()]
-    squares = {name: (np.sum((cut[name] - full[name]) ** 2), np.sum(full[name] ** 2)) for name in names}
+    squares = {name: (np.sum((truncated[name] - full[name]) ** 2), np.sum(full[name] ** 2)) for name in names}
     squares["all"] = tuple(np.sum(list(squares.values()), axis=0))
     return {name.removeprefix("d "): float(np.sqrt(error / norm)) for name, (error, norm) in squares.items()}
 

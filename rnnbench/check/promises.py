@@ -1,7 +1,7 @@
-"""What a backend promises beyond right numbers in one call: each promise is examined on its own.
+"""The promises that a backend makes beyond correct results in one call; each is tested on its own.
 
-Where a promise is a relation between calls (a permuted batch, a sequence in pieces), what the second call must give
-follows from what the reference gave for the first, so each call is compared with the reference, within its tolerance.
+Some promises relate two calls, such as a batch and its permutation.  The expected results of the second call then follow
+from the reference's results of the first, so every call is compared with the reference, within its tolerance.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,15 +16,16 @@ from rnnbench.suite.case import Case
 
 
 class Promise(NamedTuple):
-    """``says`` is the promise in one sentence, ``why`` what it is for, ``mend`` how a backend keeps it: as in docs/contract.md.
+    """One promise: what it ``says`` in a sentence, ``why`` it matters, and how to ``fix`` a backend that breaks it.
 
-    ``examine(backend, problem, wanted)`` gives its findings, at least one where it could be examined.  ``wanted`` is
-    what is expected of the problem itself; ``concerns(case)`` tells whether the promise can be examined on it.
+    docs/contract.md repeats the three texts.
+    ``examine(backend, problem, wanted)`` returns the findings, at least one if the problem can test the promise; ``wanted``
+    holds the expected results of the problem.  ``concerns(case)`` tells whether a case can test the promise.
     """
 
     says: str
     why: str
-    mend: str
+    fix: str
     examine: Callable[[Any, Problem, Expected], list[Finding]]
     concerns: Callable[[Case], bool]
 
@@ -42,8 +43,10 @@ def _bounded(case: Case) -> bool:
 
 
 def _with_biases(case: Case) -> bool:
-    """Without them every value of a network with subnormal inputs is subnormal, and rounded as coarsely.  Not in bfloat16:
-    processors' dot products of it take subnormal numbers for zero, whatever they are told (Intel, VDPBF16PS)."""
+    """Whether the case has biases: without them every value of a network with subnormal inputs is subnormal itself.
+
+    bfloat16 is excluded: processors' bfloat16 dot products always flush subnormal numbers to zero (Intel, VDPBF16PS).
+    """
     return case.phase == "step" and case.bias and case.dtype != "bfloat16"
 
 
@@ -57,191 +60,192 @@ def _of_one_layer(case: Case) -> bool:
 
 PROMISES: dict[str, Promise] = {
     "second call": Promise(
-        "The same call on the same network gives the same again.",
-        "A result that depends on earlier calls can be neither checked nor repeated.",
-        "Clear every buffer before adding to it and keep nothing between calls but the weights; where sums have no "
-        'fixed order, let info() say "deterministic": False.',
+        "Repeating a call on the same network gives the same results.",
+        "Results that depend on earlier calls cannot be checked or reproduced.",
+        "Clear every buffer before accumulating into it, and keep nothing but the weights between calls. If sums have no "
+        'fixed order, let info() return "deterministic": False.',
         call_semantics.second_call,
         _trained,
     ),
     "inference": Promise(
-        "forward gives what record gives, before it and after it.",
-        "A network is trained with record and used with forward: both must be the same function.",
-        "Let both run the same code or kernels, and read the initial state in both.",
+        "forward gives the same results as record, before and after it.",
+        "A network is trained with record and used with forward, so both must compute the same function.",
+        "Run the same code or kernels in both, and read the initial state in both.",
         call_semantics.inference,
         _trained,
     ),
     "two tapes": Promise(
-        "Several tapes may be alive; each serves its own call, in any order.",
-        "Truncated BPTT, pipelines and accumulated gradients record several times before they go back.",
-        "Keep all that backward reads in the tape that record returns, and none of it in the network.",
+        "Several tapes may be alive at once; each serves its own call, in any order.",
+        "Truncated BPTT, pipelining and gradient accumulation call record several times before backward.",
+        "Keep everything that backward reads in the tape that record returns, and nothing in the network.",
         call_semantics.two_tapes,
         _trained,
     ),
     "update": Promise(
-        "update() replaces all weights; tapes keep theirs; arrays are copied.",
-        "An optimiser replaces the weights at every step and goes on using its own arrays.",
-        "Copy what update() gets into every packed or transposed form of the weights; let a tape hold those it was "
-        "recorded with, and params() return copies.",
+        "update() replaces all weights and copies its arrays; existing tapes keep the old weights.",
+        "An optimiser replaces the weights at every step and keeps using its own arrays.",
+        "Copy the new weights into every packed or transposed form. Let a tape keep the weights it was recorded with, and "
+        "let params() return copies.",
         call_semantics.update,
         _trained,
     ),
     "results kept": Promise(
-        "What a call returned is not touched by later calls.",
-        "A caller keeps results of many calls; they must not change behind its back.",
-        "Return new arrays from every call; copy a buffer that is used again before returning it.",
+        "Later calls do not change the results of earlier ones.",
+        "Callers keep the results of many calls.",
+        "Return new arrays from every call, or copy a reused buffer before returning it.",
         call_semantics.results_kept,
         _trained,
     ),
     "results lent": Promise(
         "y and the states may be overwritten before backward.",
         "The caller owns y and the states: it may scale y in place for its loss, or write the next state into them.",
-        "Keep copies of y and of the states in the tape, or return copies; only x may be referred to until backward.",
+        "Keep copies of y and the states in the tape, or return copies. Only x may be referenced until backward.",
         call_semantics.results_lent,
         _trained,
     ),
     "many shapes": Promise(
-        "One network serves sequences and batches of any size, in turn.",
+        "One network accepts any sequence length and batch size, in any order.",
         "The last batch of an epoch is smaller, and sequences differ in length.",
-        "Size buffers by the T and B of the call, or read only as much of a larger one; fix no size at load.",
+        "Size buffers by the T and B of the call, or read only the part in use; fix no size in load.",
         call_semantics.many_shapes,
         _trained,
     ),
     "threads": Promise(
-        "One thread and two give the same answers.",
-        "A number of threads may change the time alone.",
-        "Give each thread whole rows or units, the rest of the division included, and partial sums of its own.",
+        "One thread and two threads give the same results.",
+        "The number of threads may change only the time.",
+        "Give each thread whole rows or units, including the remainder, and its own partial sums.",
         call_semantics.threads,
         _trained,
     ),
     "shared arrays": Promise(
-        "dy may be y, and a final state the next initial one.",
-        "With the loss sum(y * y) / 2 dy is y itself, and a final state is carried to the next call.",
-        "Write to no argument and to nothing that was returned; copy a state before changing it.",
+        "dy may be y itself, and a final state may be the next initial state.",
+        "For the loss sum(y * y) / 2, dy is y itself; a final state is carried to the next call.",
+        "Do not write to arguments or to returned arrays; copy a state before changing it.",
         call_semantics.shared_arrays,
         _trained,
     ),
     "computed": Promise(
-        "When synchronize() returns, results are computed.",
-        "What is computed only when results are read takes no time by a clock around the call.",
-        "Compute in the call, or let synchronize() wait for all that was submitted; return no array that is computed "
-        "when it is read.",
+        "Results are computed when synchronize() returns.",
+        "A timer around the call misses work that is deferred until the results are read.",
+        "Compute during the call, or let synchronize() wait for all submitted work. Do not return arrays that are "
+        "computed when read.",
         laziness.computed,
         _trained,
     ),
     "other contents": Promise(
-        "The same arrays with other contents give other results.",
-        "Callers fill the same arrays again; an answer kept by the identity of its arguments is one for other numbers.",
-        "Keep no results between calls, or look them up by all the values of the arguments.",
+        "New contents in the same arrays give new results.",
+        "Callers refill the same arrays. A cache keyed by array identity returns the results of the old contents.",
+        "Cache no results between calls, or key the cache by all values of the arguments.",
         call_semantics.other_contents,
         _trained,
     ),
     "refusals": Promise(
-        "What cannot be computed is refused with an error.",
-        "A wrong shape that is computed all the same gives numbers that mean nothing.",
-        "Check axes, sizes and dtype of every argument, names and shapes in update(), and that a tape is this "
-        "network's own and unused; raise any exception. Deriving from rnnbench.networks.CheckedNetwork does all of "
-        "it.",
+        "Invalid arguments are refused with an error.",
+        "Computing with a wrong shape gives meaningless numbers.",
+        "Check the axes, sizes and dtype of every argument, the names and shapes in update(), and that a tape is unused "
+        "and belongs to this network; raise any exception. Deriving from rnnbench.networks.CheckedNetwork does all of "
+        "this.",
         call_semantics.refusals,
         _trained,
     ),
     "batch permuted": Promise(
-        "The rows of a batch have no order.",
-        "The rows of a batch are sequences that do not know of each other.",
-        "Index the state, the cotangents and the tails of blocks by the row alone.",
+        "Permuting the batch permutes the results.",
+        "The rows of a batch are independent sequences.",
+        "Index the state, the cotangents and the tails of blocks by row only.",
         metamorphic.batch_permuted,
         _of_a_batch,
     ),
     "batch split": Promise(
-        "The parts of a batch give the rows and the sums of the whole.",
-        "A batch may be shared out among devices or calls.",
-        "Serve batches smaller than a block, and sum the weights' gradients over rows: no mean.",
+        "Splitting a batch changes neither the rows of the results nor the summed gradients.",
+        "A batch may be divided among devices or calls.",
+        "Support batches smaller than a block. Sum the weights' gradients over rows; do not average them.",
         metamorphic.batch_split,
         _of_a_batch,
     ),
     "reversed": Promise(
-        "The backward direction is the forward one on reversed input.",
-        "Both directions are the same network on other input.",
-        "Run the backward direction from the last step to the first, return its y in the order of x, and as its "
-        "final state that after step 0.",
+        "The backward direction equals the forward direction on reversed input.",
+        "Both directions are the same network on different input.",
+        "Run the backward direction from the last step to the first. Return its y in the order of x, and the state after "
+        "step 0 as its final state.",
         metamorphic.reversed_direction,
         _of_one_layer,
     ),
     "linear": Promise(
-        "Gradients are linear in the cotangents; None stands for zeros.",
-        "Gradients are linear in the cotangents by definition, and None is how most callers say zeros.",
-        "Start from zeros where a state or dstate is None, and add nothing that does not come from dy or dstate.",
+        "Gradients are linear in the cotangents, and None means zeros.",
+        "Gradients are linear in the cotangents by definition, and most callers pass None for zeros.",
+        "Start from zeros when state or dstate is None, and add nothing that does not come from dy or dstate.",
         metamorphic.linear,
         _trained,
     ),
     "chunked": Promise(
-        "A sequence in pieces, the state carried, gives the whole.",
-        "Long sequences are read in pieces.",
-        "Start from the state that is given, and return the one after the last step.",
+        "Processing a sequence in chunks with a carried state equals processing it at once.",
+        "Long sequences are read in chunks.",
+        "Start from the given state, and return the state after the last step.",
         metamorphic.chunked,
         _one_direction,
     ),
     "truncated": Promise(
-        "Truncated BPTT is right for any window and stride.",
-        "rnnbench.tbptt trains on windows over any network, by record and backward with a carried state.",
-        "Make record and backward right for T = 1, for a carried state and with several tapes alive; no function "
-        "of a backend's own is called.",
+        "Truncated BPTT is correct for any window and stride.",
+        "rnnbench.tbptt trains any network on windows: it calls record and backward with a carried state.",
+        "Make record and backward correct for T = 1, for a carried state and for several live tapes. A backend needs no "
+        "tbptt of its own.",
         metamorphic.truncated,
         _one_direction,
     ),
     "causal": Promise(
         "Later input does not change earlier output.",
-        "An output that knows the future cannot be computed when it is needed.",
-        "Read x_t at step t alone; normalise or pad over no axis of time.",
+        "An output that depends on future input cannot be computed in time.",
+        "Read only x_t at step t; do not normalise or pad along the time axis.",
         metamorphic.causal,
         _one_direction,
     ),
     "units permuted": Promise(
-        "Hidden units have no order.",
-        "Hidden units have no order of their own; a misread layout of weights shows here.",
-        "Honour the memory order of weights, or copy them, and index the rows of a gate by the unit, tails of blocks included.",
+        "Permuting the hidden units changes nothing but their order.",
+        "Hidden units have no inherent order, so a misread weight layout shows here.",
+        "Honour the memory order of the weights, or copy them. Index the rows of a gate by unit, including the tails of "
+        "blocks.",
         metamorphic.units_permuted,
         _of_one_layer,
     ),
     "layouts": Promise(
-        "Arrays of any memory layout serve.",
-        "Slices, transposes and read-only arrays are arrays too.",
-        "Let asarray copy to what the kernels need, as numpy.ascontiguousarray does, or honour strides.",
+        "Arrays of any memory layout are accepted.",
+        "Callers also pass slices, transposes and read-only arrays.",
+        "Let asarray copy to the layout that the kernels need, as numpy.ascontiguousarray does, or honour strides.",
         edge_cases.layouts,
         _trained,
     ),
     "NaN": Promise(
-        "NaN in a row stays in that row, and is not lost.",
-        "A NaN that vanishes hides a fault; one that spreads spoils sound sequences.",
-        "Use no nan_to_num, no fast-math flag and no comparison that drops NaN, and keep rows apart.",
+        "A NaN stays in its row and is not lost.",
+        "A NaN that vanishes hides an error; one that spreads corrupts valid sequences.",
+        "Avoid nan_to_num, fast-math flags and comparisons that drop NaN, and keep rows separate.",
         edge_cases.not_a_number,
         _of_a_batch,
     ),
     "saturated": Promise(
-        "Huge inputs saturate the gates and make no NaN.",
-        "Weights grow in training, and inputs are not always scaled.",
-        "Take exp of non-positive numbers alone: sigmoid(z) = exp(min(z, 0)) / (1 + exp(-|z|)).",
+        "Huge inputs saturate the gates without producing NaN.",
+        "Weights grow during training, and inputs are not always scaled.",
+        "Apply exp only to non-positive numbers: sigmoid(z) = exp(min(z, 0)) / (1 + exp(-|z|)).",
         edge_cases.saturated,
         _bounded,
     ),
     "subnormal": Promise(
-        "Subnormal inputs are computed like others.",
-        "A library that sets the processor's flush-to-zero mode changes the results of all others.",
-        "Leave denormals on: no -ffast-math, no set_flush_denormal.",
+        "Subnormal inputs are computed like any others.",
+        "A library that enables the processor's flush-to-zero mode changes the results of every other library.",
+        "Leave denormals enabled: no -ffast-math, no set_flush_denormal.",
         edge_cases.subnormal,
         _with_biases,
     ),
     "zero steps": Promise(
-        "A step whose input is zero is a step.",
-        "Padding is the caller's affair: zero is a value as any other.",
-        "Skip no step for its values; sequences that end earlier are the caller's to cut.",
+        "A step with zero input counts as a step.",
+        "Padding is up to the caller; zero is a valid value.",
+        "Do not skip steps because of their values; shortening sequences is up to the caller.",
         edge_cases.zero_steps,
         _trained,
     ),
     "empty": Promise(
-        "A sequence without steps leaves the state as it is.",
-        "A stream may have nothing to read yet.",
-        "For T = 0 return y of shape (0, B, D*H), the given state, dstate as the state's gradient and zeros for all weights.",
+        "A sequence with no steps leaves the state unchanged.",
+        "A stream may have no data yet.",
+        "For T = 0, return y of shape (0, B, D*H), the given state, dstate as the state's gradient, and zeros for all weights.",
         edge_cases.empty,
         _trained,
     ),
@@ -249,7 +253,7 @@ PROMISES: dict[str, Promise] = {
 
 
 def examine(backend: Any, problem: Problem, wanted: Expected, promises: Iterable[str] = ()) -> list[Finding]:
-    """Compare every tensor of one call with the reference, then examine promises; worst first."""
+    """Compare every tensor of one call with the reference, then test promises; worst findings first."""
     findings = gate(backend, problem, wanted)
     for name in promises:
         findings += [finding._replace(promise=name) for finding in PROMISES[name].examine(backend, problem, wanted)]

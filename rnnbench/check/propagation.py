@@ -1,7 +1,7 @@
 """The tolerance in closed form: the variance of every result's rounding error, to first order, in one run.
 
-The reference's loop runs once on arrays that carry, beside each value, the variance of its error, in units of the unit
-roundoff squared.  The noise is that of ``rnnbench.check.tolerance``, operation by operation:
+The reference runs once on arrays that hold each value together with the variance of its error, in units of the unit
+roundoff squared.  The error of each operation is that of ``rnnbench.check.tolerance``:
 
     v W^T + bias     V_v (W^2)^T + (|v| |W|^T + |bias|)^2
     f(p, q, ...)     sum over the operands of (df/dp)^2 V_p, and (df/da)^2 (2 a)^2 for each activation a in f
@@ -9,20 +9,20 @@ roundoff squared.  The noise is that of ``rnnbench.check.tolerance``, operation 
     a + b            V_a + V_b + (a + b)^2
     a sum of n rows  the same with n/3 (a + b)^2
 
-where the sums within a product have a finer unit, of r times the roundoff,
+If sums within a product have a finer roundoff, r times the unit:
 
     v W^T + bias     V_v (W^2)^T + (r (|v| |W|^T + |bias|))^2 + value^2
 
-and where values may be smaller than the smallest normal number s, below which all numbers are equally far apart, s^2 comes
-beside the square of every result.
+If values may be subnormal, the square of the smallest normal number s is added to the square of every result, because
+subnormal numbers have a constant spacing.
 
-Errors of different operands are taken for independent (Higham and Mary 2019, "A new approach to probabilistic rounding
-error analysis").  The tolerance of a tensor is the median of the largest of so many normal numbers with these variances
-as the noisy runs would draw, times the same factor.
+Errors of different operands are assumed independent (Higham and Mary 2019, "A new approach to probabilistic rounding error
+analysis").  The tolerance of a tensor is the median of the largest of as many normal numbers with these variances as the
+noisy runs draw, times the same factor.
 
-``docs/tolerance.md`` compares the two over a grid: where errors do not grow from step to step the closed form lies within
-0.5 to 2 of the noisy runs.  Where they do, in networks that amplify a disturbance, errors of different units are anything
-but independent, and it falls short; a run draws its weights as torch does, and such networks do not amplify.
+``docs/tolerance.md`` compares the closed form with the noisy runs.  If errors do not grow from step to step, it lies within
+0.5 to 2 times their result.  In networks that amplify disturbances, errors of different units are correlated, and the closed
+form is too small.  Benchmark runs draw weights as torch does, and such networks do not amplify.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,21 +31,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnnbench.check.noise import OfWeights, summed_variance
+from rnnbench.check.noise import CachedByWeights, summed_variance
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.cells import Activations, Cell, Equations
 from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import StackedNetwork
 
-# Values and variances are the real and imaginary parts of one complex array: NumPy then slices, joins and stores both
-# at once, and the sum of two arrays has the sum of the variances.  Nothing but this module multiplies such arrays.
+# Values and variances are the real and imaginary parts of a complex array, so that NumPy slices, joins and stores both at
+# once, and adding arrays adds the variances.  Only this module multiplies such arrays.
 
 Pairs = npt.NDArray[np.complex128]
-"""Values and their variances."""
+"""Values (real part) and their variances (imaginary part)."""
 
 STEP = 1e-40
-"""Of the complex-step derivatives: its square vanishes beside any value."""
+"""Step of the complex-step derivatives; its square is negligible beside any value."""
 
 
 def with_variance(value: np.ndarray, variance: np.ndarray | float) -> Pairs:
@@ -55,10 +55,10 @@ def with_variance(value: np.ndarray, variance: np.ndarray | float) -> Pairs:
 
 
 class FirstOrder:
-    """``numpy_ref.Arithmetic`` on values with variances."""
+    """``numpy_ref.Arithmetic`` on values with variances, to first order."""
 
     def __init__(self, repeats: float = 1, accumulation: float = 1, smallest: float = 0) -> None:
-        self._magnitudes, self._squares, self._repeats = OfWeights(abs), OfWeights(np.square), repeats
+        self._magnitudes, self._squares, self._repeats = CachedByWeights(abs), CachedByWeights(np.square), repeats
         self._accumulation, self._smallest = accumulation, smallest
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
@@ -90,7 +90,7 @@ class FirstOrder:
         return result
 
     def _stored(self, product: Pairs) -> Pairs:
-        """Rounded once more where its sums were finer than what it is stored in."""
+        """Add the rounding of a product on storing, if its sums have a finer roundoff."""
         if self._accumulation < 1:
             product.imag += self._rounding(product.real)
         return product
@@ -104,10 +104,10 @@ class FirstOrder:
 
 
 class _Derivatives:
-    """Derivatives of an elementwise function by each operand and by each activation in it, all in one call.
+    """Derivatives of an elementwise function by each operand and each activation in it, in one call.
 
-    The function is called with a leading axis on its operands, one place for each source of error; in that place the
-    source is moved by an imaginary step.
+    The function is called on operands with a leading axis: one index for each source of error, at which that source gets an
+    imaginary step.
     """
 
     def __init__(self, smallest: float = 0) -> None:
@@ -116,22 +116,22 @@ class _Derivatives:
 
     def tanh(self, z: Pairs) -> Pairs:
         value = np.tanh(z.real)
-        return self._activated(value, (1 - value * value) * z.imag)
+        return self._with_step(value, (1 - value * value) * z.imag)
 
     def sigmoid(self, z: Pairs) -> Pairs:
         value = np.exp(np.minimum(z.real, 0)) / (1 + np.exp(-abs(z.real)))
-        return self._activated(value, (value - value * value) * z.imag)
+        return self._with_step(value, (value - value * value) * z.imag)
 
     def relu(self, z: Pairs) -> Pairs:
         return with_variance(np.maximum(z.real, 0), (z.real > 0) * z.imag)
 
-    def _activated(self, value: np.ndarray, moved: np.ndarray) -> Pairs:
-        """The value of an activation, itself moved by its noise of twice the unit roundoff in the place that is its own."""
-        place = self._first_activation + self._activations
+    def _with_step(self, value: np.ndarray, step: np.ndarray) -> Pairs:
+        """Return an activation; at its own index, its error of twice the unit roundoff is added to the imaginary step."""
+        index = self._first_activation + self._activations
         self._activations += 1
-        if place < len(value):
-            moved[place] += 2 * np.hypot(value[place], self._smallest) * STEP
-        return with_variance(value, moved)
+        if index < len(value):
+            step[index] += 2 * np.hypot(value[index], self._smallest) * STEP
+        return with_variance(value, step)
 
     def propagating(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def propagated(*groups: tuple[Pairs, ...]) -> Any:
@@ -141,21 +141,21 @@ class _Derivatives:
                 self._counts[key] = self._count_activations(function, groups)
             sources = len(operands) + self._counts[key]
             variances = np.ones((sources, *operands[0].shape))
-            moved = []
-            for place, operand in enumerate(operands):
-                variances[place] = operand.imag
+            stepped = []
+            for index, operand in enumerate(operands):
+                variances[index] = operand.imag
                 copies = np.repeat(operand.real[None].astype(complex), sources, 0)
-                copies[place].imag = STEP
-                moved.append(copies)
+                copies[index].imag = STEP
+                stepped.append(copies)
             self._first_activation, self._activations = len(operands), 0
-            remaining = iter(moved)
+            remaining = iter(stepped)
             results = function(*(tuple(next(remaining) for _ in group) for group in groups))
             return _mapped(lambda r: with_variance(r[0].real, ((r.imag / STEP) ** 2 * variances).sum(0)), results)
 
         return propagated
 
     def _count_activations(self, function: Callable[..., Any], groups: tuple[tuple[Pairs, ...], ...]) -> int:
-        self._first_activation, self._activations = 1, 0  # a place that does not exist
+        self._first_activation, self._activations = 1, 0  # an index that does not exist
         function(*(tuple(operand.real[None].astype(complex) for operand in group) for group in groups))
         return self._activations
 
@@ -179,13 +179,13 @@ class _Arrays(NumpyArrays):
 
 class _Network(StackedNetwork):
     def _check_array(self, name: str, array: Any, axes: tuple[str, ...], expected: tuple[int | None, ...]) -> None:
-        """Arrays with variances have no dtype of a spec; they come from this package alone."""
+        """Accept all arrays: complex arrays do not have the dtype of the spec, and only this module creates them."""
 
 
 class WithVariances:
     """The reference as a backend on values with variances; arguments are exact.
 
-    ``repeats``, ``accumulation`` and ``smallest`` as of ``noisy``.
+    ``repeats``, ``accumulation`` and ``smallest`` are those of ``noisy``.
     """
 
     def __init__(self, repeats: float = 1, accumulation: float = 1, smallest: float = 0) -> None:
@@ -205,14 +205,14 @@ class WithVariances:
 
 def median_largest(variances: np.ndarray, draws: int) -> float:
     """The median of the largest magnitude among ``draws`` independent normal numbers for each variance."""
-    from scipy.optimize import brentq  # not needed before, and slow to import
+    from scipy.optimize import brentq  # slow to import
     from scipy.special import erf
 
     deviations = np.sqrt(variances[variances > 0])
     if not deviations.size:
         return 0.0
     top = deviations.max()
-    counts, edges = np.histogram(np.log(deviations / top), bins=400, range=(-4.0, 0.0))  # smaller ones never are the largest
+    counts, edges = np.histogram(np.log(deviations / top), bins=400, range=(-4.0, 0.0))  # smaller ones never give the maximum
     counts, levels = counts[counts > 0], np.exp(edges[1:][counts > 0])
 
     def excess(bound: float) -> float:

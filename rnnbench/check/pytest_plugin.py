@@ -1,6 +1,6 @@
-"""Backends as tests: ``pytest --rnnbench-backend=NAME_OR_FILE`` adds one for each trial of a conformance run.
+"""A pytest plugin: ``pytest --rnnbench-backend=NAME_OR_FILE`` adds a test for each trial of a conformance run.
 
-Nothing but pytest is imported here before the option is given.
+Without the option it imports nothing but pytest.
 """
 
 from collections.abc import Iterable
@@ -26,13 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME_OR_FILE",
         help="check this backend, a registered name or the path of a module (.py); may be given several times",
     )
-    group.addoption("--rnnbench-level", choices=LEVELS, default="standard", help="how much is examined (default: standard)")
+    group.addoption("--rnnbench-level", choices=LEVELS, default="standard", help="how much to test (default: standard)")
     group.addoption(
         "--rnnbench-time-limit", type=float, metavar="S", help="seconds for an import, a call or a promise (default: 60)"
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # so that -k and -m choose among these tests as well
+@pytest.hookimpl(tryfirst=True)  # so that -k and -m select among these tests too
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     names = list(dict.fromkeys(config.getoption("rnnbench_backend") or ()))
     if not names:
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 class Wrong(Exception):
-    """A trial that failed; the message is all there is to see."""
+    """A failed trial; pytest shows only the message."""
 
 
 class BackendTests(pytest.Collector):
@@ -71,7 +71,7 @@ class TrialTest(pytest.Item):
         self._run, self.number = run, number
 
     def runtest(self) -> None:
-        from rnnbench.check.conformance import settled
+        from rnnbench.check.conformance import supported_trial
         from rnnbench.check.outcome import Outcome
         from rnnbench.check.snippet import failure_text, loading_code
         from rnnbench.errors import RnnbenchError
@@ -79,11 +79,11 @@ class TrialTest(pytest.Item):
         assert self.parent is not None
         backend, trial = self.parent.name, self._run.trials[self.number]
         self._run.want(item.number for item in self.session.items if isinstance(item, TrialTest))
-        examined = self._run.subject(backend)
+        tested = self._run.subject(backend)
         try:
-            outcome = settled(examined, trial, {})
+            outcome = supported_trial(tested, trial, {})
             if not isinstance(outcome, Outcome):
-                outcome = examined.outcome(outcome, self._run.references.get(outcome.problem))
+                outcome = tested.outcome(outcome, self._run.references.get(outcome.problem))
         except RnnbenchError as error:
             raise Wrong(str(error)) from None
         if outcome.skipped:
@@ -99,7 +99,7 @@ class TrialTest(pytest.Item):
 
 
 class _Run:
-    """What the tests of a session share: the trials, what is expected of them, and a process for each backend."""
+    """The state that the tests of a session share: the trials, their expected results and a process for each backend."""
 
     def __init__(self, level: str, time_limit: float | None) -> None:
         self._level, self._time_limit = level, time_limit
@@ -119,7 +119,7 @@ class _Run:
         return References(referees(len(self.trials)))
 
     def want(self, numbers: Iterable[int]) -> None:
-        """Have what is expected of all tests that were chosen computed, once."""
+        """Start computing the expected results of all selected tests, once."""
         if not self._wanted:
             self._wanted = True
             for number in numbers:
@@ -131,7 +131,7 @@ class _Run:
         return self._subjects.setdefault(name, Subprocess(name, self._time_limit or TIME_LIMIT))
 
     def close(self) -> None:
-        for examined in self._subjects.values():
-            examined.end()
+        for tested in self._subjects.values():
+            tested.end()
         if "references" in self.__dict__:
             self.references.close()

@@ -1,4 +1,4 @@
-"""What is expected of each problem, computed by the reference while backends are examined."""
+"""Expected results of problems, computed by the reference while backends are tested."""
 
 import contextlib
 import os
@@ -19,18 +19,18 @@ from rnnbench.processes.worker_process import WorkerFailure
 REFERENCE = "numpy_ref"
 
 LIMIT = 600.0
-"""Seconds that the reference may take for one problem, and to start."""
+"""Time limit in seconds for one problem, and for the start of the reference."""
 
 
 def referees(problems: int) -> int:
-    """How many processes are worth starting: alone, one takes longer than a quick backend does."""
+    """Number of reference processes for a number of problems; a single one would delay fast backends."""
     return 1 if problems < 30 else min(2, os.cpu_count() or 1)
 
 
 class References:
-    """Files of what is expected of problems, computed in processes in the order in which they are wanted.
+    """Files of expected results, computed in worker processes in the order of requests.
 
-    With no processes they are computed here, when they are asked for.
+    With ``processes`` = 0 they are computed in this process, when they are needed.
     """
 
     def __init__(self, processes: int) -> None:
@@ -44,16 +44,16 @@ class References:
         self._files: dict[Problem, Future[Path]] = {}
 
     def want(self, problem: Problem) -> None:
-        """Have the file of a problem made, if there is a process that can."""
+        """Start computing the file of a problem, if there are worker processes."""
         if self._pool:
-            self._promised(problem)
+            self._future(problem)
 
     def get(self, problem: Problem) -> Path:
-        """The file, once it is there; raises ReferenceFailed."""
-        return self._promised(problem).result()
+        """Wait for the file of a problem and return its path; raises ReferenceFailed."""
+        return self._future(problem).result()
 
     def close(self) -> None:
-        """End the processes and remove the files; who still waits for one gets an error.  May be called again."""
+        """End the processes and remove the files; pending ``get`` calls raise an error.  May be called repeatedly."""
         self._closed = True
         for referee in self._referees:
             referee.kill()
@@ -63,22 +63,22 @@ class References:
             referee.end()
         self._held.close()
 
-    def _promised(self, problem: Problem) -> Future[Path]:
+    def _future(self, problem: Problem) -> Future[Path]:
         with self._lock:
             if problem not in self._files:
                 file = self._folder / f"{len(self._files)}.npz"
-                self._files[problem] = self._pool.submit(self._asked, problem, file) if self._pool else _made(problem, file)
+                self._files[problem] = self._pool.submit(self._ask, problem, file) if self._pool else _compute(problem, file)
             return self._files[problem]
 
-    def _asked(self, problem: Problem, file: Path) -> Path:
+    def _ask(self, problem: Problem, file: Path) -> Path:
         try:
             self._referee().ask("expect", LIMIT, problem=msgspec.to_builtins(problem), reference=str(file))
         except WorkerFailure as failure:
-            raise ReferenceFailed(f"the reference failed, nothing can be checked: {failure}") from failure
+            raise ReferenceFailed(f"the reference failed, so nothing can be checked: {failure}") from failure
         return file
 
     def _referee(self) -> WorkerProcess:
-        """The process of this thread."""
+        """The worker process of this thread."""
         known = getattr(self._of_thread, "referee", None)
         if known:
             return known
@@ -91,8 +91,8 @@ class References:
         return referee
 
 
-def _made(problem: Problem, file: Path) -> Future[Path]:
-    """What is expected, computed here."""
+def _compute(problem: Problem, file: Path) -> Future[Path]:
+    """Compute the expected results in this process."""
     save_expected(file, expected(problem))
     done: Future[Path] = Future()
     done.set_result(file)

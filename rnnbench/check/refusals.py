@@ -1,4 +1,4 @@
-"""Which cells, dtypes and options a backend refuses, told from the problems that it refused, in its own words."""
+"""A summary of the cells, dtypes and options that a backend does not support, with its own reasons."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,15 +7,16 @@ from rnnbench.check.problem import Problem
 from rnnbench.suite.case import Case
 
 SHOWN = 6
-"""How many reasons are told."""
+"""Maximum number of reasons shown."""
 
 
 def refused(refusals: Mapping[Problem, str], ran: Iterable[Problem]) -> list[str]:
-    """A line per reason: what all problems that were refused for it have in common, and the reason.
+    """Summarise refusals in a line per reason: the traits that the refused problems share, and the reason.
 
-    What is named is refused in every problem that has it; a reason of which nothing can be named so tells one problem.
+    A named trait, such as a cell or a dtype, is refused in every problem that has it.  A reason without such a trait is
+    shown with one example problem.
     """
-    taken = {trait for problem in ran for trait in _traits(problem.case)}
+    accepted = {trait for problem in ran for trait in _traits(problem.case)}
     by_trait: dict[str, set[str]] = {}
     for problem, reason in refusals.items():
         for trait in _traits(problem.case):
@@ -27,15 +28,15 @@ def refused(refusals: Mapping[Problem, str], ran: Iterable[Problem]) -> list[str
     for reason, problems in by_reason.items():
         left, names = list(problems), []
         while left:
-            counts = Counter(trait for problem in left for trait in _traits(problem.case) if trait not in taken)
+            counts = Counter(trait for problem in left for trait in _traits(problem.case) if trait not in accepted)
             if not counts:
                 break
             best = max(counts, key=lambda trait: (len(by_trait[trait]) == 1, counts[trait]))
             names.append(best)
             left = [problem for problem in left if best not in _traits(problem.case)]
         known[reason] = names or [problems[0].case.label()]
-    told = [f"{', '.join(names)}: {_one_line(reason)}" for reason, names in known.items()]
-    return told if len(told) <= SHOWN else [*told[:SHOWN], f"and {len(told) - SHOWN} more reasons"]
+    lines = [f"{', '.join(names)}: {_one_line(reason)}" for reason, names in known.items()]
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more reasons"]
 
 
 def _traits(case: Case) -> list[str]:

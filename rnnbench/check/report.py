@@ -1,4 +1,4 @@
-"""What a conformance run found, of one backend: what is right, what is broken and how to mend it; as JSON too."""
+"""The report of a conformance run on one backend, as text and as JSON."""
 
 import math
 import platform
@@ -22,17 +22,17 @@ from rnnbench.check.snippet import failure_text
 from rnnbench.suite.case import Case
 
 SHOWN = 5
-"""How many reasons of failures that are no tensor's are shown."""
+"""Maximum number of reasons shown for calls that failed as a whole."""
 
 WIDTH = 120
-"""Columns of a terminal that lines are to fit."""
+"""Maximum line length, in columns."""
 
 PAGE = "docs/contract.md"
-"""Where every rule of the contract stands."""
+"""Page that documents every promise."""
 
 
 class Worst(NamedTuple):
-    """The finding with the largest error for its tolerance, and whose it is."""
+    """The finding with the largest ratio of error to tolerance, with its backend and problem."""
 
     backend: str
     problem: Problem
@@ -41,10 +41,10 @@ class Worst(NamedTuple):
 
 @dataclass
 class Report:
-    """All outcomes of one backend, told as two verdicts: on its numbers, and on what it promises about calls.
+    """All outcomes of one backend, with two verdicts: one on its results, one on its promises about calls.
 
-    ``name`` is what the user called it, ``loading`` the expression that gives its module, ``refusals`` its reasons for what
-    it does not support, ``smallest`` what the first failure with wrong numbers shrinks to.
+    ``name``: the backend as the user named it.  ``loading``: the Python expression that loads it.  ``refusals``: its reasons
+    for each unsupported problem.  ``smallest``: the smallest problem that reproduces the first failure with wrong results.
     """
 
     name: str
@@ -69,14 +69,14 @@ class Report:
 
     @property
     def numbers_right(self) -> bool:
-        """Whether at least one trial ran, and every output and gradient was within its tolerance in all of them."""
+        """Whether at least one trial ran, and every output and gradient of every trial was within its tolerance."""
         return bool(self.ran) and all(outcome.numbers_right for outcome in self.ran)
 
     @property
     def broken(self) -> dict[str, Outcome]:
-        """The promises that are broken, each with the first trial that shows it.
+        """The broken promises, each with the first trial that shows it.
 
-        A trial whose numbers are wrong to begin with shows nothing: promises are kept by right numbers.
+        Trials with wrong results are ignored: they break most promises by themselves.
         """
         found: dict[str, Outcome] = {}
         for outcome in self.ran:
@@ -87,13 +87,13 @@ class Report:
 
     @property
     def examined(self) -> list[str]:
-        """The promises of which anything was found."""
+        """The promises with at least one finding."""
         known = {finding.promise for outcome in self.ran for finding in outcome.findings}
         return [name for name in PROMISES if name in known]
 
     @property
     def judged(self) -> list[str]:
-        """Those that were examined beside right numbers."""
+        """The promises with at least one finding in a trial with correct results."""
         known = {finding.promise for outcome in self.ran if outcome.numbers_right for finding in outcome.findings}
         return [name for name in PROMISES if name in known]
 
@@ -102,14 +102,14 @@ class Report:
         return [name for name in PROMISES if name not in self.examined]
 
     def table(self, known_unexamined: Iterable[str] = ()) -> str:
-        """The two verdicts, what each rests on, what was not examined or supported, and the first failure.
+        """Format the two verdicts with their evidence, the promises not tested, the unsupported cases and the first failure.
 
-        ``known_unexamined`` promises are told elsewhere.
+        Promises in ``known_unexamined`` are left out.
         """
         lines = [f"{self.name}: {self._verdict()}", *self._numbers(), *self._calls()]
         left = [name for name in self.not_examined if name not in set(known_unexamined)]
         if left and self.ran:
-            lines += _paragraph("not examined", ", ".join(left))
+            lines += _paragraph("not tested", ", ".join(left))
         for place, line in enumerate(refused(self.refusals, [outcome.problem for outcome in self.ran])):
             lines += _paragraph("" if place else "not supported", line)
         if self.failures:
@@ -118,15 +118,15 @@ class Report:
 
     @property
     def first(self) -> Outcome:
-        """The first failing trial, of wrong numbers if there are any."""
+        """The first trial with wrong results, or else the first that breaks a promise."""
         return min(self.failures, key=lambda outcome: outcome.numbers_right)
 
     def first_failure(self) -> str:
-        """What was wrong in the first failing trial, the smallest problem that shows it, and Python that repeats it."""
+        """Describe the first failing trial, the smallest problem that still fails, and Python code that reproduces it."""
         return f"first failure of {self.name}: {failure_text(self.first, self.loading, self.smallest)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, in what JSON knows; an infinite ratio is None."""
+        """Return the whole report as JSON types; infinite ratios become None."""
         return {
             "name": self.name,
             "info": self.info,
@@ -145,32 +145,34 @@ class Report:
 
     def _verdict(self) -> str:
         if not self.ran:
-            return "nothing was checked: none of it is supported"
+            return "nothing was tested: no problem is supported"
         if not self.numbers_right:
-            return "WRONG numbers"
+            return "WRONG results"
         if self.broken:
-            return "right numbers, but calls do not keep the contract"
-        return "right" if self.examined else "right numbers; no promise about calls was examined"
+            return "correct results, but broken promises"
+        return "passed" if self.examined else "correct results; no promises were tested"
 
     def _numbers(self) -> list[str]:
-        """Whether outputs and gradients are right, and a table of the largest error by cell and dtype."""
+        """The verdict on outputs and gradients, and a table of the largest error by cell and dtype."""
         if not self.ran:
             return []
         wrong = [outcome for outcome in self.ran if not outcome.numbers_right]
         numbers = [(f, o) for o in self.ran for f in o.of(None) if f.error is not None and math.isfinite(f.ratio)]
         largest = max(numbers, key=lambda pair: pair[0].ratio, default=None)
-        said = f"yes, in {_problems(len(self.ran))}" if not wrong else f"NO, in {len(wrong)} of {_problems(len(self.ran))}"
+        ran = _problems(len(self.ran))
+        verdict = f"WRONG in {len(wrong)} of {ran}" if wrong else f"correct in {ran}"
         if largest:
             finding, outcome = largest
-            said += f"; worst {_number(finding.ratio)} of the tolerance: {finding.tensor}, {outcome.problem.case.label()}"
-        lines = _paragraph("gradients right", said)
+            place = f"{finding.tensor}, {outcome.problem.case.label()}"
+            verdict += f"; largest error / tolerance: {_number(finding.ratio)} ({place})"
+        lines = _paragraph("outputs, gradients", verdict)
         broken = Counter(f.reason for outcome in wrong for f in outcome.of(None) if f.tensor == WHOLE)
         for reason, count in broken.most_common(SHOWN):
             lines += _paragraph("", f"in {_problems(count)}: {_one_line(reason)}")
         return lines + self._grid()
 
     def _grid(self) -> list[str]:
-        """A line per cell, a column per dtype: the largest error for its tolerance."""
+        """A table of the largest error / tolerance: a line per cell, a column per dtype."""
         cells = _grouped((_network(outcome.problem.case), outcome) for outcome in self.ran)
         dtypes = list(dict.fromkeys(dtype for _, dtype in cells))
         lines = [f"    {'error / tolerance':<20}" + "".join(f"{dtype:>16}" for dtype in dtypes)]
@@ -180,33 +182,33 @@ class Report:
         return lines
 
     def _calls(self) -> list[str]:
-        """Whether calls keep the contract; of each broken promise what it says, what shows it and what to change."""
+        """The verdict on promises; for each broken one its text, a finding that shows it and the fix."""
         broken, judged = self.broken, self.judged
         if not self.examined:
             return []
         if not judged:
-            return _paragraph("calls as promised", "not told: the numbers are wrong wherever promises were examined")
-        said = f"yes, {_kept(len(judged))} kept" if not broken else f"NO, {len(broken)} of {_kept(len(judged))} broken"
-        lines = _paragraph("calls as promised", said)
+            return _paragraph("promises", "unknown: the results are wrong in every problem that tests one")
+        verdict = f"BROKEN: {len(broken)} of {len(judged)}" if broken else f"all {len(judged)} kept"
+        lines = _paragraph("promises", verdict)
         for name, outcome in broken.items():
             promise, finding = PROMISES[name], next(f for f in outcome.of(name) if not f.passed)
             lines += [
                 "",
                 *_wrapped(f"{name}: {promise.says}", 4),
                 *_wrapped(f"{_without_promise(finding)} ({outcome.problem.case.label()})", 6),
-                *_wrapped(f"To mend it: {promise.mend}", 6),
+                *_wrapped(f"To fix it: {promise.fix}", 6),
                 f"      {PAGE}#{anchor(name)}",
             ]
         return [*lines, ""] if broken else lines
 
 
 def anchor(promise: str) -> str:
-    """Of a promise in the page of the contract."""
+    """The anchor of a promise's section in docs/contract.md."""
     return promise.lower().replace(" ", "-")
 
 
 def totals(reports: Iterable[Report]) -> Counter[str]:
-    """How many trials passed, failed and were skipped."""
+    """Count the trials that passed, failed and were skipped."""
     counts: Counter[str] = Counter()
     for report in reports:
         for outcome in report.outcomes:
@@ -215,27 +217,27 @@ def totals(reports: Iterable[Report]) -> Counter[str]:
 
 
 def worst(reports: Iterable[Report]) -> Worst | None:
-    """The worst finding of all that has a number, which in a run without failures says how much room was left."""
+    """The finding with the largest finite ratio: the remaining margin of a run without failures."""
     found = (Worst(r.name, outcome.problem, finding) for r in reports for outcome in r.outcomes for finding in outcome.findings)
     return max((w for w in found if math.isfinite(w.finding.ratio)), key=lambda w: w.finding.ratio, default=None)
 
 
 def text(reports: Sequence[Report], seconds: float) -> str:
-    """All tables, what was not examined of any, and how many problems failed."""
+    """Format all reports, the promises that none of them tested, and the number of failed problems."""
     counts = totals(reports)
     everywhere = [name for name in PROMISES if reports and all(name in report.not_examined for report in reports)]
     lines = [report.table(everywhere) for report in reports]
     if everywhere and counts["passed"]:
         named = ", ".join(everywhere) if len(everywhere) < len(PROMISES) else f"the {len(PROMISES)} promises about calls"
-        lines += _wrapped(f"not examined: {named}", 0)
+        lines += _wrapped(f"not tested: {named}", 0)
     ran = counts["passed"] + counts["failed"]
     failed = f"{counts['failed']} of them failed" if counts["failed"] else "none failed"
-    lines.append(f"{_problems(ran)} examined, {failed}, in {seconds:.0f} s")
+    lines.append(f"{_problems(ran)} tested, {failed}, in {seconds:.0f} s")
     return "\n".join(lines)
 
 
 def json_document(reports: Sequence[Report], asked: Mapping[str, Any], seconds: float) -> str:
-    """All reports, what was asked for, and with which versions, as a JSON document."""
+    """Format all reports, the request and the versions in use as a JSON document."""
     largest, counts = worst(reports), totals(reports)
     document = {
         "rnnbench": rnnbench.__version__,
@@ -268,7 +270,7 @@ def _grouped(pairs: Iterable[tuple[Any, Outcome]]) -> Mapping[Any, list[Outcome]
 
 
 def _entry(outcomes: list[Outcome]) -> str:
-    """Of one cell and dtype."""
+    """The table entry of one cell and dtype."""
     if not outcomes:
         return "-"
     ratios = [f.ratio for o in outcomes for f in o.of(None) if f.error is not None]
@@ -280,20 +282,16 @@ def _without_promise(finding: Finding) -> str:
     return str(finding._replace(promise=None))
 
 
-def _paragraph(title: str, said: str) -> list[str]:
-    """A title and what is said, in lines of a terminal."""
-    lines = _wrapped(said, 22)
+def _paragraph(title: str, body: str) -> list[str]:
+    """A title column and the body beside it, wrapped."""
+    lines = _wrapped(body, 22)
     return [f"  {title:<18}  {lines[0].lstrip()}", *lines[1:]]
 
 
-def _wrapped(said: str, indent: int) -> list[str]:
+def _wrapped(body: str, indent: int) -> list[str]:
     return textwrap.wrap(
-        said, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+        body, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
     )
-
-
-def _kept(count: int) -> str:
-    return f"{count} promise" + "s" * (count != 1)
 
 
 def _problems(count: int) -> str:

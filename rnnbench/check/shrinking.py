@@ -1,4 +1,4 @@
-"""The smallest problem on which a backend is still wrong, and where: the first wrong time step, the rows of a gate."""
+"""Shrinking of a failing problem, and the location of its errors: the first wrong time step, the wrong rows of a gate."""
 
 import re
 import time
@@ -16,12 +16,12 @@ from rnnbench.networks.contract import unsupported
 from rnnbench.suite.case import Case
 
 SECONDS = 5.0
-"""How long problems are tried."""
+"""Time limit of the search, in seconds."""
 
 
 @dataclass(frozen=True)
 class Smallest:
-    """A problem, what is wrong on it, the worst first, and where each of these tensors is wrong, as far as can be told."""
+    """The smallest failing problem, its failed findings, worst first, and the location of the errors by tensor, if known."""
 
     problem: Problem
     findings: list[Finding]
@@ -29,11 +29,11 @@ class Smallest:
 
 
 def smallest(backend: Any, problem: Problem, seconds: float = SECONDS) -> Smallest | None:
-    """Shrink a problem on which numbers are wrong: one direction, one layer, whole steps, then each axis, greedily, as long
-    as the worst tensor is wrong.
+    """Shrink a problem with wrong results while its worst tensor stays wrong.
 
-    None where nothing is wrong by twice the tolerance, or a fault comes and goes.  It ends after so many ``seconds`` and one
-    call.  The tolerances are in closed form, which takes a fifth of the time, and those of the last problem the usual ones.
+    The search is greedy: it tries one direction, one layer, phase step instead of tbptt, then smaller axes.  It stops after
+    ``seconds``, plus the call in progress.  It uses tolerances in closed form, which take a fifth of the time; the last
+    problem gets the usual ones.  Returns None if no error exceeds twice the tolerance, or if the failure is intermittent.
     """
     deadline = time.monotonic() + seconds
     kinds = _clearly_wrong(backend, problem)
@@ -51,15 +51,15 @@ def smallest(backend: Any, problem: Problem, seconds: float = SECONDS) -> Smalle
 
 
 def _clearly_wrong(backend: Any, problem: Problem) -> list[str]:
-    """Which tensors are, of whatever layer and direction, the worst first.
+    """Return the names of clearly wrong tensors, without layer and direction, worst first.
 
-    None on a problem that the backend refuses, or on which it raises: that is another fault.
+    The list is empty for an unsupported problem, or if the backend raises: that is a different failure.
     """
     try:
         if unsupported(backend, problem.case.spec(), problem.case.phase) is not None:
             return []
         got = outputs(backend, problem)
-    except Exception:  # whatever a backend raises
+    except Exception:  # a backend may raise anything
         return []
     found = compared(got, closed_form(problem), problem.case.dtype)
     return [re.sub(r"_l\d+(_reverse)?$", "", f.tensor) for f in found if f.error is not None and f.ratio > 2]
@@ -75,13 +75,13 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield msgspec.structs.replace(case, phase="step", window=None, stride=None)
     for axis in ("T", "B", "I", "H", "output_size"):
         size = getattr(case, axis) or 1  # only jordan has an output size
-        for less in dict.fromkeys((1, size // 2, size - size // 4, size - 1)):
-            if 1 <= less < size:
-                yield _resized(case, axis, less)
+        for smaller in dict.fromkeys((1, size // 2, size - size // 4, size - 1)):
+            if 1 <= smaller < size:
+                yield _resized(case, axis, smaller)
 
 
 def _resized(case: Case, axis: str, size: int) -> Case:
-    """With a window that fits the steps, and a stride that fits the window."""
+    """Change one size of a case, and limit the window to T and the stride to the window."""
     resized = msgspec.structs.replace(case, **{axis: size})
     if resized.window is None:
         return resized
@@ -90,7 +90,7 @@ def _resized(case: Case, axis: str, size: int) -> Case:
 
 
 def _place(name: str, got: Outputs, wanted: Expected, case: Case) -> str:
-    """Where a tensor of the right shape is wrong."""
+    """Describe where a tensor of the right shape is wrong."""
     if name not in wanted.values:
         return ""
     value, tolerances = wanted.values[name], wanted.tolerances[name]
@@ -107,21 +107,21 @@ def _place(name: str, got: Outputs, wanted: Expected, case: Case) -> str:
 
 
 def _steps(name: str, wrong: np.ndarray, steps: int) -> str:
-    """The first step in the order in which they are computed: forward for y, back for dx."""
+    """Describe the wrong steps, starting with the first in order of computation: forward for y, backward for dx."""
     if len(wrong) == 0:
         return ""
     first = wrong[-1] if name == "dx" else wrong[0]
-    order = f"going back from step {steps - 1}" if name == "dx" else "from step 0 on"
+    order = f"going backward from step {steps - 1}" if name == "dx" else "going forward"
     return f"first wrong at step {first}, {order}; {len(wrong)} of {steps} steps are wrong"
 
 
 def _gates(gates: tuple[str, ...], wrong: np.ndarray) -> str:
     rows = {gate: np.flatnonzero(part) for gate, part in zip(gates, np.split(wrong, len(gates) or 1), strict=False)}
-    size, faulty = len(wrong) // max(1, len(gates)), [gate for gate in rows if len(rows[gate])]
-    if not faulty or len(faulty) == len(gates):
-        return "wrong in every gate" if faulty else ""
-    said = [f"gate {gate} ({_listed(rows[gate] + gates.index(gate) * size)})" for gate in faulty]
-    return f"wrong in {', '.join(said)}; right in {', '.join(gate for gate in gates if gate not in faulty)}"
+    size, affected = len(wrong) // max(1, len(gates)), [gate for gate in rows if len(rows[gate])]
+    if not affected or len(affected) == len(gates):
+        return "wrong in every gate" if affected else ""
+    places = [f"gate {gate} ({_listed(rows[gate] + gates.index(gate) * size)})" for gate in affected]
+    return f"wrong in {', '.join(places)}; correct in {', '.join(gate for gate in gates if gate not in affected)}"
 
 
 def _listed(numbers: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""A failure in words, with Python that repeats it."""
+"""The description of a failure, with Python code that reproduces it."""
 
 import dataclasses
 import sys
@@ -13,23 +13,23 @@ from rnnbench.check.shrinking import Smallest
 from rnnbench.suite.case import Case
 
 SHOWN = 5
-"""How many findings of a failure are shown."""
+"""Maximum number of findings shown for one failure."""
 
 
 def failure_text(outcome: Outcome, loading: str, smallest: Smallest | None = None) -> str:
-    """What is wrong in an outcome, the worst first, and Python that repeats it with the backend that ``loading`` gives.
+    """Describe a failed outcome, worst finding first, and append Python code that reproduces it.
 
-    Where a smaller problem shows it, that is what is told in detail and repeated.
+    ``loading``: the expression that loads the backend.  ``smallest``: a smaller failing problem to reproduce instead, if known.
     """
     failing = [finding for finding in outcome.findings if not finding.passed]
-    wrong = [finding for finding in failing if finding.promise is None] or failing  # promises are kept by right numbers
-    lines = [described(outcome.problem), *_said([str(finding) for finding in wrong])]
+    wrong = [finding for finding in failing if finding.promise is None] or failing  # wrong results break promises too
+    lines = [described(outcome.problem), *_listed([str(finding) for finding in wrong])]
     promises = list(dict.fromkeys(finding.promise for finding in wrong if finding.promise))
     problem = outcome.problem
     if smallest:
         problem, promises = smallest.problem, []
         lines += ["", f"smallest problem that still fails: {described(problem)}"]
-        lines += _said([_with_place(finding, smallest.where) for finding in smallest.findings])
+        lines += _listed([_with_place(finding, smallest.where) for finding in smallest.findings])
     arguments = f"backend, problem, expected(problem){f', {promises}' if promises else ''}"
     snippet = [
         f"import {'importlib' if loading.startswith('importlib') else 'rnnbench'}",
@@ -42,13 +42,13 @@ def failure_text(outcome: Outcome, loading: str, smallest: Smallest | None = Non
         f"for finding in examine({arguments}):",
         "    print(finding)",
     ]
-    return "\n".join([*lines, "", "repeat it with", "", *(f"  {line}".rstrip() for line in snippet), ""])
+    return "\n".join([*lines, "", "reproduce it with", "", *(f"  {line}".rstrip() for line in snippet), ""])
 
 
-def _said(findings: list[str]) -> list[str]:
-    every = list(dict.fromkeys(findings))
-    more = [f"and {len(every) - SHOWN} more"] if len(every) > SHOWN else []
-    return [f"  {line}" for line in [*every[:SHOWN], *more]]
+def _listed(findings: list[str]) -> list[str]:
+    distinct = list(dict.fromkeys(findings))
+    more = [f"and {len(distinct) - SHOWN} more"] if len(distinct) > SHOWN else []
+    return [f"  {line}" for line in [*distinct[:SHOWN], *more]]
 
 
 def _with_place(finding: Finding, where: dict[str, str]) -> str:
@@ -57,7 +57,7 @@ def _with_place(finding: Finding, where: dict[str, str]) -> str:
 
 
 def shown_name(backend: Any) -> str:
-    """What a backend is called: its registered name, its file, its module or its class."""
+    """The name of a backend for users: its registered name, its file, its module or its class."""
     if isinstance(backend, str):
         return backend
     name = getattr(backend, "__name__", type(backend).__name__)
@@ -65,7 +65,7 @@ def shown_name(backend: Any) -> str:
 
 
 def loading_code(backend: Any) -> str:
-    """The Python expression that gives a backend again."""
+    """The Python expression that loads a backend."""
     name = shown_name(backend)
     if isinstance(backend, str) or name.endswith(".py"):
         return f"rnnbench.load_backend({name!r})"
@@ -73,7 +73,7 @@ def loading_code(backend: Any) -> str:
 
 
 def described(problem: Problem) -> str:
-    """A problem in a few words: its case, and what is unusual about its weights and inputs."""
+    """Describe a problem briefly: its case, and the non-default properties of its weights and inputs."""
     parts = [problem.case.label()]
     if problem.scheme != "torch-default":
         parts.append(problem.scheme)
@@ -85,7 +85,7 @@ def described(problem: Problem) -> str:
 
 
 def _code(value: Any) -> str:
-    """Python for a case, or for a problem of the variable ``case``, without what has its usual value."""
+    """Python code for a case, or for a problem of the variable ``case``; default values are omitted."""
     fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else msgspec.structs.fields(value)
     given = [(field.name, getattr(value, field.name)) for field in fields if getattr(value, field.name) != field.default]
     shown = ["case" if isinstance(part, Case) else f"{name}={part!r}" for name, part in given]

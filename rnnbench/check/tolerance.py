@@ -1,21 +1,28 @@
-"""What a right implementation may deviate: the float64 reference, run again with the noise of the target's rounding.
+"""Tolerances of correct implementations, derived from runs of the float64 reference with random rounding errors.
 
-Every operation that rounds gets a relative error of the target's unit roundoff u times a standard normal number: a
-product the noise u (|v| |w| + |bias|), an activation 2u, an elementwise result and an addition u, a sum of n rows, which
-may be taken one after the other, u sqrt(n/3).  The largest deviation of M such runs from the exact one, times four, is the
-tolerance of a tensor; a deviation of u times the largest element is allowed in any case, because every result is rounded
-when it is stored, and one of the smallest normal number, below which numbers have fewer digits.  The tolerance carries
-sequence length, sizes and conditioning by itself; no number in it was chosen to make a check pass.
+Every operation that rounds gets a random error: a standard normal number times
 
-In bfloat16 and float16 the sums within a product are taken in float32, and the result is rounded to the dtype; so are sums
-over the rows of one time step, whose totals are then added step after step.
+    u (|v| |w| + |bias|)    for a product of v and w
+    2 u |r|                 for the result r of an activation
+    u |r|                   for the result r of an elementwise equation or an addition
+    u sqrt(n/3) |r|         for the sum r of n rows, which may be added one after the other
 
-float16 ends at 65504, and its smallest normal number is 2^-14, not far from what gradients are.  Below that its numbers lie
-2^-24 apart: every result gets an absolute error of half of it besides, u 2^-14, which is carried along like all others, and
-no more is allowed to small numbers, for no processor takes float16's for zero unless it is told to.  What vanishes below
-2^-25 is right as a zero.  A value beyond 65504 is infinite and fails: no such case can be computed in float16.
+where u is the unit roundoff of the target dtype.
 
-For a float64 target the reference rounds as much as what it is compared with, so twice the tolerance holds there.
+The tolerance of a tensor is FACTOR times the largest deviation of NOISY_RUNS such runs from the exact run.  It is at least
+FACTOR times u times the largest element, because every result is rounded when it is stored, and at least the smallest normal
+number, because subnormal numbers may be flushed to zero.  The tolerance thus follows from sequence length, sizes and
+conditioning; no number in it was chosen to make a check pass.
+
+In bfloat16 and float16, sums within a product are taken in float32, and the result is rounded to the dtype.  The same holds
+for sums over the rows of one time step; their totals are then added step by step.
+
+The smallest normal number of float16 is 2^-14, close to the size of gradients, and its subnormal numbers are 2^-24 apart.
+Every result therefore also gets an absolute error of half that spacing, u 2^-14, which is propagated like the others.
+Small numbers get no further tolerance, because processors do not flush float16 to zero by default; results below 2^-25 are
+correct as zero.  Values beyond 65504 become infinite and fail: float16 cannot represent such a case.
+
+For a float64 target the reference rounds as much as the target does, so the tolerance is doubled.
 """
 
 from typing import NamedTuple
@@ -36,26 +43,29 @@ FACTOR = 4
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 ACCUMULATION = {"float32": 1.0, "float64": 1.0, "bfloat16": 2.0**-16, "float16": 2.0**-13}
-"""The unit roundoff of sums within a product, in units of the target's."""
+"""Unit roundoff of sums within a product, in units of the dtype's unit roundoff."""
 
-SMALLEST = {"float32": 0.0, "float64": 0.0, "bfloat16": 0.0, "float16": 2.0**-14}
-"""The normal number below which roundings are absolute; 0 where no value of a network that is not 0 comes near it."""
+SMALLEST_NORMAL = {"float32": 0.0, "float64": 0.0, "bfloat16": 0.0, "float16": 2.0**-14}
+"""Smallest normal number, below which rounding errors are absolute; 0 if values of networks are far larger."""
 
 FLUSHED = {name: float(ml_dtypes.finfo(name).tiny) for name in ("float32", "float64", "bfloat16")} | {"float16": 0.0}
-"""What is smaller may be taken for zero."""
+"""Magnitude below which results may be flushed to zero."""
 
 NOISE = UNIT_ROUNDOFF | {"float64": 2.0**-40}
-"""The noise's unit: the target's, or one that stands clear of the reference's own rounding and is small enough that
-deviations are proportional to it, in a network that amplifies them too."""
+"""Unit roundoff of the random errors.
+
+For float64 it is larger than the reference's own, and small enough to keep deviations proportional even in networks that
+amplify them.
+"""
 
 ROUNDINGS = {"float32": 1, "float64": 2, "bfloat16": 1, "float16": 1}
-"""The target's alone, or the reference's as well."""
+"""Number of computations that round at the target's precision: the target, and for float64 the reference too."""
 
 
 class Expected(NamedTuple):
-    """The reference's outputs in float64, the tolerances of each, and how the batch repeats the rows that they are of.
+    """The reference's results in float64, their tolerances, and the repetition of their rows in the batch.
 
-    A tensor whose first axis holds gates has one tolerance per gate, any other has one: equal parts of the first axis.
+    A tensor whose first axis holds gates has one tolerance per gate, for equal parts of that axis; any other tensor has one.
     """
 
     values: Outputs
@@ -64,33 +74,33 @@ class Expected(NamedTuple):
 
 
 def expected(problem: Problem, inputs: Inputs | None = None) -> Expected:
-    """What the reference gives, and the larger of the tolerances by noisy runs and in closed form.
+    """Return the reference's results, and the larger of the tolerances from noisy runs and in closed form.
 
-    The runs know of errors that grow from step to step, and the closed form of bad luck: all draws of a single element
-    may be small.  ``inputs`` in float64 replace those of the distinct rows.
+    The noisy runs account for errors that grow from step to step.  The closed form accounts for single elements, whose few
+    random errors may all be small.  ``inputs``, in float64, replace those of the distinct rows.
     """
     runs, form = noisy_runs(problem, inputs), closed_form(problem, inputs)
     return runs._replace(tolerances={name: np.maximum(form.tolerances[name], t) for name, t in runs.tolerances.items()})
 
 
 def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
-    """Run the reference on a problem, exactly and with noise."""
+    """Run the reference on a problem, exactly and with random rounding errors."""
     reference = reference_backend()
     exact = distinct_outputs(reference, problem.in_float64(), inputs)
     deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
-    unit, finer, smallest = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype], _smallest(problem)
+    unit, accumulation, smallest = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype], _smallest_normal(problem)
     for run in range(NOISY_RUNS):
         rng = np.random.default_rng([problem.seed, run])
-        arithmetic = noisy(reference.Arithmetic, unit, rng, problem.repeats(), finer, smallest)
+        arithmetic = noisy(reference.Arithmetic, unit, rng, problem.repeats(), accumulation, smallest)
         for name, value in distinct_outputs(WithArithmetic(reference, arithmetic), problem.in_float64(), inputs).items():
             deviations[name] = np.maximum(deviations[name], _largest(value - exact[name], len(deviations[name])) / unit)
     return _expected(problem, exact, deviations)
 
 
 def closed_form(problem: Problem, inputs: Inputs | None = None) -> Expected:
-    """The same from one run that carries the variance of every value's error along (``rnnbench.check.propagation``)."""
+    """Compute results and tolerances in one run that propagates the variances of errors (``rnnbench.check.propagation``)."""
     exact, deviations = {}, {}
-    reference = WithVariances(problem.repeats(), ACCUMULATION[problem.case.dtype], _smallest(problem))
+    reference = WithVariances(problem.repeats(), ACCUMULATION[problem.case.dtype], _smallest_normal(problem))
     for name, value in distinct_outputs(reference, problem.in_float64(), inputs).items():
         exact[name] = np.real(value)
         parts = np.split(np.imag(value), gates(problem.case, name))
@@ -99,26 +109,29 @@ def closed_form(problem: Problem, inputs: Inputs | None = None) -> Expected:
 
 
 def _expected(problem: Problem, exact: Outputs, deviations: dict[str, np.ndarray]) -> Expected:
-    """``deviations`` are in units of the unit roundoff."""
+    """Turn deviations, in units of the unit roundoff, into tolerances."""
     dtype = problem.case.dtype
     factor = FACTOR * ROUNDINGS[dtype] * UNIT_ROUNDOFF[dtype]
-    least = max(FLUSHED[dtype], factor * _smallest(problem))
+    minimum = max(FLUSHED[dtype], factor * _smallest_normal(problem))
     tolerances = {
-        name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), least) for name, d in deviations.items()
+        name: np.maximum(factor * np.maximum(d, _largest(exact[name], len(d))), minimum) for name, d in deviations.items()
     }
     return Expected(exact, tolerances, problem.rows())
 
 
-def _smallest(problem: Problem) -> float:
-    """As it is beside the cotangents of a distinct row, which are those of all its repetitions: of these a gradient is a
-    part, and underflows so much sooner."""
+def _smallest_normal(problem: Problem) -> float:
+    """The smallest normal number, scaled to the reference's gradients.
+
+    The reference gets the summed cotangents of all repetitions of a row.  The gradient of one repetition is a fraction of
+    the reference's, and underflows that much earlier.
+    """
     index, weight = rows = problem.rows()
     used = weight > 0
-    return SMALLEST[problem.case.dtype] * float(np.max(rows.totals[index[used]] / weight[used]))
+    return SMALLEST_NORMAL[problem.case.dtype] * float(np.max(rows.totals[index[used]] / weight[used]))
 
 
 def gates(case: Case, name: str) -> int:
-    """Into how many equal parts of its first axis, a gate each, a tensor is compared; the output's weights have no gates."""
+    """Number of gates, equal parts of the first axis, in which a tensor is compared; 1 for tensors without gates."""
     weights = name.startswith(("d weight_", "d bias_")) and not name.startswith(("d weight_ho", "d bias_ho"))
     return len(case.spec().kind.gates) if weights else 1
 
@@ -128,5 +141,5 @@ def _largest(array: np.ndarray, parts: int) -> np.ndarray:
 
 
 def window_cost(problem: Problem) -> dict[str, float]:
-    """Relative error of the truncated gradients against full BPTT, by tensor and for ``all`` parameters, in float64."""
+    """Relative error of truncated gradients against full BPTT, by parameter and for ``all`` together, in float64."""
     return truncation_error(reference_backend(), problem.in_float64())

@@ -1,16 +1,16 @@
-"""Sizes around the usual widths of vectors, tiles and blocks, in few problems that each combine several."""
+"""Sizes around common widths of vectors, tiles and blocks, combined into few problems."""
 
 from typing import NamedTuple
 
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)
-"""Values that a register, a tile, a block of a loop or of threads usually holds."""
+"""Common widths, in elements, of a register, a tile, or a block of a loop or of threads."""
 
-EDGES = tuple(width + by for width in WIDTHS for by in (-1, 0, 1))
-"""Just below, at and just beyond each."""
+EDGES = tuple(width + offset for width in WIDTHS for offset in (-1, 0, 1))
+"""Sizes just below, at and just above each width."""
 
 
 class Edge(NamedTuple):
-    """Sizes of one problem; ``O`` is that of a network with an output of its own."""
+    """Sizes of one problem; ``O`` is the output size of jordan."""
 
     T: int
     B: int
@@ -20,10 +20,10 @@ class Edge(NamedTuple):
 
 
 def at_every_edge() -> list[Edge]:
-    """Every size of EDGES once as T, once as B, once as I, once as H and once as O.
+    """Return problems with each size of EDGES once as T, B, I, H and O.
 
-    A long sequence has few hidden units, so that no problem is large; the strides, prime to the number of sizes, are those
-    with the least work.
+    Long sequences get few hidden units, so that no problem is large.  The strides are coprime to the number of sizes, and
+    chosen for the least total work.
     """
     count = len(EDGES)
     return [
@@ -39,6 +39,6 @@ def at_every_edge() -> list[Edge]:
 
 
 def wide() -> list[Edge]:
-    """One element beyond the three largest widths, once as B, as I and as H, in sequences of a few steps."""
+    """Return problems with one element more than the three largest widths, each once as B, I and H, and few steps."""
     few, many, most = (width + 1 for width in WIDTHS[-3:])
     return [Edge(3, few, many, most, few), Edge(4, many, most, few, most), Edge(5, most, few, many, many)]

@@ -1,4 +1,4 @@
-"""The process in which one backend is examined: ``python -m rnnbench.check.worker BACKEND REQUESTS REPLIES``."""
+"""The worker process that tests one backend: ``python -m rnnbench.check.worker BACKEND REQUESTS REPLIES``."""
 
 from rnnbench.check.examiner import Examiner
 from rnnbench.networks.registry import load_backend

@@ -1,6 +1,6 @@
-"""Recurrent networks: their description, equations and parameters, and the contract that every backend fulfils.
+"""Recurrent networks: description, equations, parameters, and the contract of a backend.
 
-``CheckedNetwork``, ``StackedNetwork`` and ``checked_load`` are what a backend of your own may build on.
+Your own backend may build on ``CheckedNetwork``, ``StackedNetwork`` and ``checked_load``.
 """
 
 from rnnbench.networks.checked import CheckedNetwork, checked_load

@@ -1,4 +1,4 @@
-"""The few array operations that layers, directions and truncation need, for any backend's arrays."""
+"""Array operations for stacking layers, joining directions and truncating BPTT, on any backend's arrays."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -10,7 +10,7 @@ from rnnbench.errors import ArgumentError
 
 
 class Arrays(Protocol):
-    """Operations on a backend's own arrays; all return new arrays and leave their arguments alone."""
+    """Operations on a backend's own arrays; all return new arrays and leave their arguments unchanged."""
 
     def zeros(self, shape: tuple[int, ...]) -> Any: ...
 
@@ -20,7 +20,7 @@ class Arrays(Protocol):
 
 
 class NumpyArrays:
-    """Arrays of NumPy with one dtype."""
+    """Operations on NumPy arrays of one dtype."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
@@ -37,7 +37,10 @@ class NumpyArrays:
 
 
 class StandardArrays:
-    """Arrays of any library that array-api-compat knows (NumPy, PyTorch, CuPy, JAX, ...), like a given one."""
+    """Operations on arrays of any library that array-api-compat supports (NumPy, PyTorch, CuPy, JAX, ...).
+
+    ``like``: an array with the library, dtype and device to use.  Raises ArgumentError for any other object.
+    """
 
     def __init__(self, like: Any) -> None:
         if not array_api_compat.is_array_api_obj(like):
@@ -59,32 +62,34 @@ class StandardArrays:
 
 
 def arrays_of(network: Any, like: Any) -> Arrays:
-    """The network's own ``arrays`` if it brings them, else the operations of the library that ``like`` belongs to."""
+    """Return the network's ``arrays`` if it has them, else the operations of the library of ``like``."""
     return getattr(network, "arrays", None) or StandardArrays(like)
 
 
 NUMPY_ERRORS: dict[str, Literal["ignore", "warn"]] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-"""What NumPy does about floating-point exceptions by default."""
+"""NumPy's default handling of floating-point exceptions."""
 
 
 def numpy_errors() -> np.errstate:
-    """NumPy's default answer to floating-point exceptions, so that a caller's errstate makes no call fail.
+    """Restore NumPy's default handling of floating-point exceptions, so that a caller's errstate makes no call fail.
 
-    An exception that the caller ignores stays ignored.
+    Exceptions that the caller ignores stay ignored.
     """
-    ambient: Any = np.geterr()
-    settings: dict[str, Any] = {kind: "ignore" if ambient[kind] == "ignore" else usual for kind, usual in NUMPY_ERRORS.items()}
+    current: Any = np.geterr()
+    settings: dict[str, Any] = {
+        kind: "ignore" if current[kind] == "ignore" else default for kind, default in NUMPY_ERRORS.items()
+    }
     return np.errstate(**settings)
 
 
 def check_plain(name: str, array: Any) -> None:
-    """Raise ArgumentError for a NumPy array of a class that says more than its values: a mask, units, named fields.
+    """Raise ArgumentError for a subclass of numpy.ndarray, such as a masked array or one with units.
 
-    The arithmetic here would drop what it says.  A numpy.memmap says nothing more.
+    The arithmetic would lose the information that the subclass adds.  A numpy.memmap adds none and is accepted.
     """
     if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
         kind = type(array)
         raise ArgumentError(
             f"{name} is a {kind.__module__}.{kind.__name__}; expected a plain numpy.ndarray: "
-            "what the subclass says beside its values would be lost"
+            "the information that the subclass adds would be lost"
         )

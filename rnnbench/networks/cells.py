@@ -1,21 +1,25 @@
-"""The equations of every cell, once, elementwise: forward and derivative.
+"""The elementwise equations of every cell: forward and derivative.
 
-A cell sees its gate pre-activations in two parts, ``a = W x + b_ih`` and ``b = U h + b_hh``, one value per gate
-and hidden unit.  They are kept apart because the GRU multiplies only the second by its reset gate.
-The matrix products belong to the implementations; what is elementwise stands here, and the same functions serve
-NumPy arrays, Numba scalars inside CPU loops and CUDA threads:
+Each gate's pre-activation is the sum of two parts, ``a = W x + b_ih`` and ``b = U h + b_hh``.  They are passed separately
+because the GRU multiplies only the second by its reset gate.  Implementations compute the matrix products.  The
+elementwise functions work on NumPy arrays, on Numba scalars inside CPU loops, and in CUDA threads:
 
-    forward(a, b, carried)                -> new, saved
+    forward(a, b, carried)                 -> new, saved
     backward(saved, carried, dnew, dinner) -> da, db, dcarried
 
-All arguments are tuples: ``a``, ``b`` and their cotangents one value per gate, ``carried`` the state values that the
-equations read (the LSTM's c, the GRU's h), ``new`` the new hidden value and, for the LSTM, the new cell value,
-``saved`` what the derivative needs.  A cell with a second recurrent product inside the step (``gru_reset_before``)
-adds ``inner(a, b, carried)``, the operand of that product, and ``inner_backward(saved, carried, dnew)``, the cotangents
-of its results; ``dinner`` is then the cotangent of the operand, otherwise an empty tuple.
+All arguments are tuples:
 
-There are no numeric literals: in Numba ``1 - f`` would promote float32 to float64.  The activations come from the
-platform (``Activations``), because only it knows how to round, saturate and vectorise them.
+    a, b, da, db   one value per gate
+    carried        the state values that the equations read: c for the LSTM, h for the GRU
+    new            the new hidden value and, for the LSTM, the new cell value
+    saved          the values that the derivative needs
+    dinner         the cotangent of the operand of the second recurrent product, or an empty tuple
+
+``gru_reset_before`` has a second recurrent product inside the step.  It adds ``inner(a, b, carried)``, which returns the
+operand of that product, and ``inner_backward(saved, carried, dnew)``, which returns the cotangents of its results.
+
+The equations have no numeric literals, because in Numba ``1 - f`` would promote float32 to float64.  Each platform
+provides its ``Activations``: rounding, saturation and vectorisation depend on it.
 """
 
 from collections.abc import Callable
@@ -26,7 +30,7 @@ Function = Callable[..., Any]
 
 
 class Activations(NamedTuple):
-    """A platform's elementwise functions; ``relu_slope(y)`` is the derivative of relu, 0 or 1, at its output y."""
+    """A platform's activation functions; ``relu_slope(y)`` is the derivative of relu at its output y, 0 or 1."""
 
     tanh: Function
     sigmoid: Function
@@ -35,7 +39,7 @@ class Activations(NamedTuple):
 
 
 class Equations(NamedTuple):
-    """What ``Cell.equations`` returns; ``inner`` and ``inner_backward`` are None for cells with one recurrent product."""
+    """The functions of one cell; ``inner`` and ``inner_backward`` are None for cells with one recurrent product."""
 
     forward: Function
     backward: Function
@@ -47,11 +51,14 @@ class Equations(NamedTuple):
 class Cell:
     """One kind of recurrent cell.
 
-    ``gates``: names in storage order (torch's); ``states``: names of the carried states; ``saved``: how many values
-    per unit and step the derivative needs; ``carries``: which state the elementwise equations read, "h", "c" or None;
-    ``inner_gates``: how many gates, the last ones, read the second recurrent product; ``feeds_back_output``: the
-    recurrence reads y = V h + c instead of h (Jordan); ``memory_gate``: the gate whose bias lengthens memory;
-    ``reads_sums``: the equations read a and b only through a + b, so that their cotangents are the same.
+    ``gates``: gate names in storage order, which is torch's.
+    ``states``: names of the carried states.
+    ``saved``: number of values per unit and step that the derivative needs.
+    ``carries``: the state that the elementwise equations read, "h", "c" or None.
+    ``inner_gates``: number of gates, the last ones, that read the second recurrent product.
+    ``feeds_back_output``: the recurrence reads y = V h + c instead of h (Jordan).
+    ``memory_gate``: the gate whose bias lengthens memory.
+    ``reads_sums``: the equations read a and b only as a + b, so both have the same cotangent.
     """
 
     name: str
@@ -68,7 +75,7 @@ class Cell:
 
     @property
     def outer_gates(self) -> int:
-        """How many gates, the first ones, read the recurrent product of the previous state."""
+        """Number of gates, the first ones, that read the recurrent product of the previous state."""
         return len(self.gates) - self.inner_gates
 
 
@@ -123,7 +130,7 @@ def lstm(platform: Activations, nonlinearity: str) -> Equations:
 
 
 def gru(platform: Activations, nonlinearity: str) -> Equations:
-    """n = tanh(a_n + r b_n), h = n + z (h' - n): the reset gate acts after the product.  torch.nn.GRU, cuDNN."""
+    """n = tanh(a_n + r b_n), h = n + z (h' - n); the reset gate follows the product.  torch.nn.GRU, cuDNN."""
     tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def forward(a, b, carried):

@@ -1,4 +1,4 @@
-"""CheckedNetwork: argument checks, empty sequences and tape bookkeeping, once for all implementations."""
+"""CheckedNetwork: argument checks, empty sequences and tape bookkeeping, shared by all implementations."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from rnnbench.networks.threads import Limits, check_threads
 
 
 class Tape:
-    """What one ``record`` kept; ``content`` is the implementation's own and is released when the tape is used."""
+    """The tape of one ``record``; ``content`` belongs to the implementation and is released when the tape is used."""
 
     __slots__ = ("__weakref__", "batch", "content", "network", "steps")
 
@@ -35,11 +35,12 @@ _EMPTY = object()
 
 
 class CheckedNetwork(ABC):
-    """A Network whose subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params`` on checked input.
+    """Base class of networks that checks all arguments before it calls the implementation.
 
-    Sequences have T >= 1 there and states are given; ``arrays`` are the operations on the implementation's arrays and
-    ``array_type`` their class.  ``_check_place`` may refuse an array for its device or memory order.  ``limits`` is
-    entered around every run, and around what truncated BPTT does with arrays.
+    A subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params``; these always get T >= 1 and explicit
+    states.  ``_check_place`` may refuse an array because of its device or memory order.
+    ``arrays``: the operations on the implementation's arrays.  ``array_type``: the class of these arrays.
+    ``limits``: a context manager around every run, and around the array operations of truncated BPTT.
     """
 
     arrays: Arrays
@@ -58,12 +59,12 @@ class CheckedNetwork(ABC):
         self._set_params(self._params)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Spec, Params]]:
-        """A copy is loaded anew, with these weights and the options of ``load``; buffers and threads are its own."""
+        """Copy and pickle by loading again, with these weights and the same options; buffers and threads are not shared."""
         if self._load_again is None:
             kind = type(self)
             raise TypeError(
-                f"a {kind.__module__}.{kind.__qualname__} cannot be copied or pickled; its spec and params() can, for another "
-                "load (rnnbench.networks.checked_load makes a backend's networks able to)"
+                f"a {kind.__module__}.{kind.__qualname__} cannot be copied or pickled; copy its spec and params() and load "
+                "again, or decorate the backend's load with rnnbench.networks.checked_load"
             )
         return self._load_again, (self.spec, self.params())
 
@@ -84,11 +85,11 @@ class CheckedNetwork(ABC):
 
     def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
         if not isinstance(tape, Tape):
-            raise TapeError(f"tape is a {type(tape).__name__}; expected what this network's record returned")
+            raise TapeError(f"tape is a {type(tape).__name__}; expected the tape that this network's record returned")
         if tape.network is not self:
-            raise TapeError("the tape was recorded by another network; expected one of this network's own")
+            raise TapeError("the tape was recorded by another network; expected a tape of this network")
         if tape.content is _USED:
-            raise TapeError("the tape was used already; a tape serves one backward: record again")
+            raise TapeError("the tape was already used; expected an unused one: record again")
         self._check_array("dy", dy, ("T", "B", "D*H"), (tape.steps, tape.batch, self.spec.features))
         dstate = self._check_state("dstate", dstate, tape.batch)
         content, tape.content = tape.content, _USED
@@ -111,7 +112,7 @@ class CheckedNetwork(ABC):
     def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
 
     def _check_place(self, name: str, array: Array) -> None:  # noqa: B027  # most implementations have nothing to refuse
-        """Refuse an array for where or how it lies in memory; most implementations copy instead."""
+        """Refuse an array because of its device or memory order; most implementations copy instead."""
 
     def _empty_output(self, batch: int) -> Array:
         return self.arrays.zeros((0, batch, self.spec.features))
@@ -142,7 +143,7 @@ class CheckedNetwork(ABC):
             got, wanted = type(array), self.array_type
             raise ArgumentError(
                 f"{name} is a {got.__module__}.{got.__name__}; expected a {wanted.__module__}.{wanted.__name__} "
-                "(the backend's asarray makes one)"
+                "(convert with the backend's asarray)"
             )
         if self.array_type is np.ndarray:
             check_plain(name, array)
@@ -158,9 +159,9 @@ class CheckedNetwork(ABC):
 
 
 def checked_load(load: Load) -> Load:
-    """Decorate a backend's ``load``: its Spec and threads are checked first, and what it gives can be pickled and copied.
+    """Decorate a backend's ``load`` to check its Spec and threads, and to make its networks copyable and picklable.
 
-    A CheckedNetwork is copied by another ``load`` with the same options, which have to be fit for pickling too.
+    Copying calls ``load`` again with the same options; to pickle a network, the options must be picklable too.
     """
 
     @functools.wraps(load)
@@ -176,5 +177,5 @@ def checked_load(load: Load) -> Load:
 
 @functools.cache
 def _name(dtype: Any) -> str:
-    """Of NumPy's, JAX's or PyTorch's dtype; kept, because NumPy takes longer for it than a small network for a step."""
+    """The name of a NumPy, JAX or PyTorch dtype; cached, because NumPy takes longer for it than a small network for a step."""
     return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The contract of a backend: a module that fulfils ``Backend``, whose ``load`` returns a ``Network``."""
+"""The contract of a backend: a module that implements ``Backend`` and whose ``load`` returns a ``Network``."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -9,10 +9,10 @@ from rnnbench.errors import BackendBroken
 from rnnbench.networks.spec import Spec
 
 FILE_PREFIX = "rnnbench_user_"
-"""Of the names of modules that were loaded from files."""
+"""Prefix of the names of modules loaded from files."""
 
 CPU = "cpu"
-"""What a backend that names no device computes on."""
+"""Default device of a backend."""
 
 Array = Any
 """A backend's own array: numpy.ndarray, torch.Tensor, a device array, ..."""
@@ -22,7 +22,7 @@ State = tuple[Array, ...]
 
 
 class Gradients(NamedTuple):
-    """What BPTT gives: ``params`` by parameter name, ``x`` (T, B, I), ``state`` shaped as the initial state."""
+    """Gradients of ``params`` by parameter name, of ``x`` (T, B, I), and of the initial ``state`` in its shape."""
 
     params: dict[str, Array]
     x: Array
@@ -30,55 +30,59 @@ class Gradients(NamedTuple):
 
 
 class Network(Protocol):
-    """Weights on the device, ready to run.  x is (T, B, I), y is (T, B, D*H), time first; D*O for jordan."""
+    """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan."""
 
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
-        """Inference: y and the final state.  ``state=None`` starts from zeros."""
+        """Run inference; return y and the final state.  ``state=None`` means zeros."""
         ...
 
     def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Any]:
-        """Training forward: y, the final state and the tape that ``backward`` needs.  A tape is used once; several may
-        be alive.  Until it is used it may refer to x, which must not be changed meanwhile."""
+        """Run forward for training; return y, the final state and the tape for ``backward``.
+
+        A tape serves one ``backward``; several tapes may be alive.  The tape may refer to x, so do not change x before
+        ``backward``.
+        """
         ...
 
     def backward(self, tape: Any, dy: Array, dstate: State | None = None) -> Gradients:
-        """BPTT: gradients of sum(dy * y) + sum(dstate * final state).  ``dstate=None`` means zeros."""
+        """Run BPTT; return the gradients of sum(dy * y) + sum(dstate * final state).  ``dstate=None`` means zeros."""
         ...
 
     def params(self) -> dict[str, np.ndarray]:
-        """A copy of the weights as NumPy arrays, in the layout that ``load`` takes."""
+        """Return a copy of the weights as NumPy arrays, in the layout that ``load`` takes."""
         ...
 
     def update(self, params: Mapping[str, np.ndarray]) -> None:
-        """Replace the weights.  Tapes recorded before keep the weights they were recorded with."""
+        """Replace the weights.  Existing tapes keep the weights they were recorded with."""
         ...
 
 
 class DeviceTimer(Protocol):
-    """Times what a backend submits to a device, by the device's own clock, such as events on the stream of the work."""
+    """A timer of submitted work by the device's own clock, such as events on the stream of the work."""
 
     def start(self) -> None:
-        """Mark the place before what is submitted next; waits for nothing."""
+        """Start timing at the next submission; does not wait."""
         ...
 
     def stop(self) -> None:
-        """Mark the place behind what was submitted last; waits for nothing."""
+        """Stop timing after the last submission; does not wait."""
         ...
 
     def seconds(self) -> float:
-        """Between the two marks, once the device has passed them."""
+        """Return the seconds between start and stop; the device must have passed both."""
         ...
 
 
 class Backend(Protocol):
-    """What the module of an implementation offers.
+    """The functions of a backend module.
 
-    Optional besides: ``unavailable()``, why it cannot run here, or None; ``supports_phase(spec, phase)``, for a backend
-    without BPTT; ``device_timer()``, a new ``DeviceTimer``, or None where there is no device to time.
+    Three more are optional.  ``unavailable()`` returns None, or the reason why the backend cannot run here.
+    ``supports_phase(spec, phase)`` returns the same for one phase; a backend without BPTT needs it.  ``device_timer()``
+    returns a new ``DeviceTimer``, or None if there is no device to time.
     """
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-        """``threads=None`` means the process's setting."""
+        """Load a network with these weights.  ``threads=None`` keeps the setting of the process."""
         ...
 
     def asarray(self, array: np.ndarray) -> Array: ...
@@ -90,42 +94,46 @@ class Backend(Protocol):
         ...
 
     def supports(self, spec: Spec) -> str | None:
-        """None, or the reason why not."""
+        """Return None if the backend supports the network, else the reason why not."""
         ...
 
     def info(self) -> dict[str, Any]:
-        """Library versions, device, threads.  ``device`` is "cpu" or the name of what else it computes on: reports compare
-        backends of one device.  Without it a backend counts as one on the CPU."""
+        """Return library versions, device and threads.
+
+        ``device`` names the device, by default "cpu"; reports compare backends of the same device.
+        """
         ...
 
 
 def unavailable(module: Any) -> str | None:
-    """Why an imported backend cannot run here: what its optional function ``unavailable()`` answers, else None."""
-    ask = getattr(module, "unavailable", None)
-    return _sentence("unavailable", ask()) if ask else None
+    """Return the reason why an imported backend cannot run here, or None; asks its optional ``unavailable()``."""
+    function = getattr(module, "unavailable", None)
+    return _reason("unavailable", function()) if function else None
 
 
 def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
-    """Why a backend cannot run a phase of a network: what ``supports(spec)`` answers, then its optional function
-    ``supports_phase(spec, phase)``, for a backend without BPTT; None where it can.  Raises TypeError for another answer."""
-    reason = _sentence("supports", module.supports(spec))
-    ask = getattr(module, "supports_phase", None)
-    return _sentence("supports_phase", ask(spec, phase)) if reason is None and ask else reason
+    """Return the reason why a backend cannot run a phase of a network, or None.
+
+    Asks ``supports(spec)``, then the optional ``supports_phase(spec, phase)``.  Raises TypeError for an invalid answer.
+    """
+    reason = _reason("supports", module.supports(spec))
+    function = getattr(module, "supports_phase", None)
+    return _reason("supports_phase", function(spec, phase)) if reason is None and function else reason
 
 
 def device_of(facts: Mapping[str, Any]) -> str:
-    """What a backend computes on, by what its ``info`` says."""
+    """Return the device of a backend, given its ``info``."""
     return str(facts.get("device") or CPU)
 
 
 def device_timer(module: Any) -> DeviceTimer | None:
-    """A timer of the device that a backend computes on, where it offers one."""
-    ask = getattr(module, "device_timer", None)
-    return ask() if ask else None
+    """Return a timer of the backend's device, or None if it has none."""
+    function = getattr(module, "device_timer", None)
+    return function() if function else None
 
 
 def told(module: Any) -> dict[str, Any]:
-    """What ``info()`` answers; raises BackendBroken where it raises, or answers with something else than facts."""
+    """Return the result of ``info()``; raises BackendBroken if it raises, or returns anything but a dict by name."""
     try:
         facts = module.info()
     except Exception as error:  # whichever it is, there is a backend that cannot even tell its versions
@@ -136,12 +144,12 @@ def told(module: Any) -> dict[str, Any]:
 
 
 def _shown(module: Any) -> str:
-    """How a user calls a module: the file that was loaded, or its last name."""
+    """The name of a module for users: its file, if it was loaded from one, or the last part of its name."""
     name = getattr(module, "__name__", repr(module))
     return str(module.__file__) if name.startswith(FILE_PREFIX) else name.rpartition(".")[2]
 
 
-def _sentence(function: str, answer: Any) -> str | None:
+def _reason(function: str, answer: Any) -> str | None:
     if answer is not None and not (isinstance(answer, str) and answer.strip()):
         raise TypeError(f"{function} returned {answer!r:.100}; expected None, or the reason why not")
     return answer

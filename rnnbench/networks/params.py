@@ -1,4 +1,4 @@
-"""Seeded initial weights, and the check that a set of parameters fits a Spec."""
+"""Initial parameters, and the check that parameters fit a Spec."""
 
 from collections.abc import Mapping
 
@@ -17,12 +17,16 @@ Params = dict[str, np.ndarray]
 def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bias: float = 0.0) -> Params:
     """Draw initial parameters: a dict of NumPy arrays of spec.dtype with torch.nn's names and layout.
 
-    ``scheme``: "torch-default", everything uniform in +-1/sqrt(H) (torch.nn's default); "xavier", weights uniform in
-    +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010); "orthogonal", as xavier but each
-    gate's recurrent matrix orthogonal, rows or columns where it is not square (Saxe et al. 2014).
-    ``forget_bias``: added to bias_ih of the gate that keeps memory, f of lstm and z of gru (Jozefowicz et al. 2015).
-    The same seed gives the same values in every dtype, up to rounding.  Raises SpecError or ArgumentError, also for
-    parameters that this machine's memory cannot hold.
+    ``seed``: the same seed gives the same values in every dtype, up to rounding.
+    ``scheme``: one of
+
+    - "torch-default": all parameters uniform in +-1/sqrt(H), as torch.nn draws them;
+    - "xavier": weights uniform in +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010);
+    - "orthogonal": as xavier, but each gate's recurrent matrix is orthogonal (Saxe et al. 2014); if it is not square, its
+      rows or columns are orthonormal.
+
+    ``forget_bias``: a value added to bias_ih of the memory gate, f of lstm and z of gru (Jozefowicz et al. 2015).
+    Raises SpecError, or ArgumentError for invalid arguments and for more parameters than this machine's memory holds.
     """
     check_spec(spec)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -31,7 +35,7 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
         raise ArgumentError(f"scheme is {scheme!r}; expected one of {', '.join(SCHEMES)}")
     gate = spec.kind.memory_gate
     if forget_bias and (gate is None or not spec.bias):
-        raise ArgumentError(f"forget_bias is {forget_bias!r}; expected 0: {spec.cell} has no biased gate that keeps memory")
+        raise ArgumentError(f"forget_bias is {forget_bias!r}; expected 0: {spec.cell} has no memory gate with a bias")
     _check_memory(spec)
     rng = np.random.default_rng(seed)
     params = {name: _draw(rng, spec, name, shape, scheme) for name, shape in spec.param_shapes().items()}
@@ -39,12 +43,12 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
         first = spec.kind.gates.index(gate) * spec.hidden_size
         for suffix in spec.suffixes():
             params["bias_ih" + suffix][first : first + spec.hidden_size] += forget_bias
-    with numpy_errors():  # float16 has no number for the smallest values
+    with numpy_errors():  # the smallest values underflow in float16
         return {name: np.ascontiguousarray(value, dtype=spec.numpy_dtype) for name, value in params.items()}
 
 
 def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
-    """Copy ``params`` into C-contiguous arrays after checking names, shapes and dtypes; raises ArgumentError."""
+    """Check names, shapes and dtypes of ``params`` and copy them into C-contiguous arrays; raises ArgumentError."""
     check_spec(spec)
     if not isinstance(params, Mapping):
         raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
@@ -66,11 +70,11 @@ def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
 
 
 def _check_memory(spec: Spec) -> None:
-    needed, there = spec.parameter_count() * np.dtype("float64").itemsize, psutil.virtual_memory().total  # drawn in float64
-    if needed > there:
+    needed, total = spec.parameter_count() * np.dtype("float64").itemsize, psutil.virtual_memory().total  # drawn in float64
+    if needed > total:
         raise ArgumentError(
             f"drawing {spec.parameter_count()} parameters takes {needed / 2**30:.0f} GiB; expected at most the "
-            f"{there / 2**30:.0f} GiB of this machine"
+            f"{total / 2**30:.0f} GiB of this machine"
         )
 
 

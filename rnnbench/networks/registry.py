@@ -1,4 +1,4 @@
-"""How backends are found: by the entry-point groups in which installed packages register them, or by the path of a file."""
+"""Registry of backends: by entry point of installed packages, or by the path of a file."""
 
 import importlib
 import importlib.util
@@ -14,7 +14,7 @@ GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choose
 
 
 class Listing(NamedTuple):
-    """A registered backend: its name and, where it cannot run here, the reason."""
+    """A registered backend; ``reason`` says why it cannot run here, or is None."""
 
     name: str
     reason: str | None
@@ -25,22 +25,28 @@ class Listing(NamedTuple):
 
 
 def backends() -> list[Listing]:
-    """List the registered backends, sorted by name.  Imports each one to learn whether it can run here."""
+    """List the registered backends, sorted by name; imports each one to find out whether it can run here."""
     return [Listing(name, _reason(name)) for name in sorted(registered(GROUP))]
 
 
 def peers() -> list[Listing]:
-    """List the same of the registered peers: implementations to measure against, which take part only where they are named."""
+    """List the registered peers, as ``backends`` does.
+
+    Peers are implementations to compare with; they take part only if they are named.
+    """
     return [Listing(name, _reason(name)) for name in sorted(registered(PEERS))]
 
 
 def choosers() -> list[Listing]:
-    """List the same of the registered choosers: they run others' networks, and take part only where they are named."""
+    """List the registered choosers, as ``backends`` does.
+
+    Choosers run the networks of other backends; they take part only if they are named.
+    """
     return [Listing(name, _reason(name)) for name in sorted(registered(CHOOSERS))]
 
 
 def shipped(name: str) -> bool:
-    """Whether a backend is one of this package's."""
+    """Whether a backend is part of this package."""
     entry = registered(GROUP, PEERS, CHOOSERS).get(name)
     return entry is not None and entry.value.startswith("rnnbench.impls.")
 
@@ -48,7 +54,7 @@ def shipped(name: str) -> bool:
 def load_backend(name: str) -> Backend:
     """Import the backend registered as ``name``, or the module in the file ``name`` if it ends in .py.
 
-    Raises UnknownBackend, or BackendUnavailable with what would mend it.
+    Raises UnknownBackend, or BackendUnavailable, whose message says how to fix it.
     """
     if name.endswith(".py"):
         return _load_file(Path(name))
@@ -59,11 +65,11 @@ def load_backend(name: str) -> Backend:
         module = importlib.import_module(known[name].value)
     except BackendUnavailable:
         raise
-    except Exception as error:  # a library that is installed but broken may raise anything while it loads
+    except Exception as error:  # a broken library may raise anything on import
         raise BackendBroken(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     try:
         reason = unavailable(module)
-    except Exception as error:  # whatever it raises is why it cannot run
+    except Exception as error:  # any exception means that the backend cannot run
         raise BackendBroken(f"{name} cannot run here: unavailable raised {type(error).__name__}: {error}") from error
     if reason:
         raise BackendUnavailable(f"{name} cannot run here: {reason}")
@@ -71,12 +77,12 @@ def load_backend(name: str) -> Backend:
 
 
 def reference_backend() -> Any:
-    """The module of the reference, which offers its ``Layer`` and ``Arithmetic`` besides the contract."""
+    """Import the reference backend, which also has the classes ``Layer`` and ``Arithmetic``."""
     return load_backend("numpy_ref")
 
 
 def registered(*groups: str) -> dict[str, EntryPoint]:
-    """Who is registered in these groups, by name, without importing any; raises UnknownBackend for two of one name."""
+    """Return the entry points of these groups by name, without importing them; raises UnknownBackend for a duplicate name."""
     found: dict[str, EntryPoint] = {}
     for entry in (entry for group in groups for entry in entry_points(group=group)):
         other = found.setdefault(entry.name, entry)
@@ -101,17 +107,17 @@ def _load_file(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickle, dataclasses and Numba look a function's module up by name
+    sys.modules[name] = module  # pickle, dataclasses and Numba look up a function's module by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does while it loads is its author's to mend
+    except Exception as error:  # the file may raise anything on import
         raise BackendBroken(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return _complete(module, str(path))
 
 
 def _complete(module: Any, shown: str) -> Any:
-    """The module, once it is known to have all functions of the contract; raises UnknownBackend."""
+    """Return the module if it has all functions of a backend; raises UnknownBackend otherwise."""
     lacking = [name for name in ("load", "asarray", "to_numpy", "synchronize", "supports", "info") if not hasattr(module, name)]
     if lacking:
-        raise UnknownBackend(f"{shown} is no backend: it lacks {', '.join(lacking)}")
+        raise UnknownBackend(f"{shown} is not a backend: it lacks {', '.join(lacking)}")
     return module

@@ -1,4 +1,4 @@
-"""Layers and directions, once for all backends that bring functions for a single layer in one direction."""
+"""Deep and bidirectional networks made of single-layer functions, shared by all backends that provide such functions."""
 
 import contextlib
 import functools
@@ -16,14 +16,15 @@ from rnnbench.networks.threads import Limits
 
 
 class LayerFunctions(Protocol):
-    """One layer in one direction.  x (T, B, I), y (T, B, H), each part of a state (B, H), O instead of H for jordan.
+    """The functions of one layer in one direction.
 
-    With ``reverse`` the recurrence runs from the last time step to the first and the final state is the one after step 0.
+    x is (T, B, I), y is (T, B, H), each part of a state is (B, H); O instead of H for jordan.
+    With ``reverse`` the recurrence runs from the last time step to the first, and the final state is that after step 0.
     All results are new arrays.
     """
 
     def pack(self, params: Params, /) -> Any:
-        """Put one layer's parameters (named without suffix) into the form that the other functions read."""
+        """Convert one layer's parameters, named without suffix, to the form that the other functions read."""
         ...
 
     def forward(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State]: ...
@@ -33,12 +34,12 @@ class LayerFunctions(Protocol):
     def backward(
         self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool, /
     ) -> tuple[dict[str, Array], Array, State]:
-        """Gradients of the parameters (named without suffix), of x and of the initial state."""
+        """Return the gradients of the parameters, named without suffix, of x and of the initial state."""
         ...
 
 
 Runner = Callable[[Sequence[Callable[[], Any]], int, int], list[Any]]
-"""Makes the calls of a layer's directions, on sequences of (T, B), and gives their results in order."""
+"""``runner(calls, T, B)`` runs the calls of one layer's directions and returns their results in order."""
 
 
 def one_by_one(calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
@@ -46,7 +47,7 @@ def one_by_one(calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> li
 
 
 class StackedNetwork(CheckedNetwork):
-    """A deep, possibly bidirectional network made of single-layer functions; ``runner`` may run directions at once."""
+    """A deep, possibly bidirectional network made of single-layer functions; ``runner`` may run directions in parallel."""
 
     def __init__(
         self,
@@ -103,12 +104,12 @@ class StackedNetwork(CheckedNetwork):
         return Gradients({name: grads[name] for name in self.spec.param_shapes()}, dy, self._stacked(initial))
 
     def _directions(self, layer: int) -> list[tuple[int, bool]]:
-        """(index into states and weights, runs backwards in time) of each direction of a layer."""
+        """For each direction of a layer: its index into states and weights, and whether it runs backward in time."""
         first = layer * self.spec.directions
         return [(first + direction, direction == 1) for direction in range(self.spec.directions)]
 
     def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State) -> list[Any]:
-        """Forward or record of each direction of a layer."""
+        """Run ``forward`` or ``record`` for each direction of a layer."""
         calls = [
             functools.partial(function, self._weights[index], x, _part(state, index), reverse)
             for index, reverse in self._directions(layer)

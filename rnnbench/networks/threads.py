@@ -1,4 +1,4 @@
-"""A number of threads that holds while a network runs, and no longer."""
+"""Thread limits that apply only while a network runs."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ import threadpoolctl
 from rnnbench.errors import ArgumentError
 
 Limits = Callable[[], contextlib.AbstractContextManager[Any]]
-"""Called around each run of a network; ``contextlib.nullcontext`` leaves the process's setting."""
+"""Factory of a context manager around each run; ``contextlib.nullcontext`` keeps the setting of the process."""
 
 
 def check_threads(threads: int | None) -> int | None:
-    """``threads`` as Python's own integer; raises ArgumentError unless it is None or an integer >= 1."""
+    """Return ``threads`` as a Python int or None; raises ArgumentError unless it is None or an integer >= 1."""
     if threads is None:
         return None
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
@@ -23,27 +23,27 @@ def check_threads(threads: int | None) -> int | None:
 
 
 def together(*limits: Limits) -> Limits:
-    """Several limits as one."""
+    """Combine several limits."""
 
     @contextlib.contextmanager
-    def all_of_them() -> Iterator[None]:
+    def combined() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for limit in limits:
                 stack.enter_context(limit())
             yield
 
-    return all_of_them
+    return combined
 
 
 def blas_limits(threads: int | None) -> Limits:
-    """Limits for the BLAS libraries that this process has loaded; raises ArgumentError."""
+    """Limit the threads of all BLAS libraries loaded in this process; raises ArgumentError."""
     threads = check_threads(threads)
     if threads is None:
         return contextlib.nullcontext
     libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
 
     @contextlib.contextmanager
-    def limited() -> Iterator[None]:  # the controller's own limit() takes 0.2 ms, longer than a small network runs
+    def limited() -> Iterator[None]:  # threadpoolctl's own limit() takes 0.2 ms, longer than a small network runs
         before = [library.num_threads for library in libraries]
         for library in libraries:
             library.set_num_threads(threads)
@@ -57,7 +57,7 @@ def blas_limits(threads: int | None) -> Limits:
 
 
 def blas_info() -> dict[str, Any]:
-    """``blas``, names and versions of the BLAS libraries in this process, and ``threads``, the most that one uses."""
+    """Return ``blas``, names and versions of the loaded BLAS libraries, and ``threads``, their largest number of threads."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    names = sorted({f"{pool['internal_api']} {pool['version']}" for pool in pools})  # they are listed as they were loaded
+    names = sorted({f"{pool['internal_api']} {pool['version']}" for pool in pools})  # the pools come in order of loading
     return {"blas": ", ".join(names), "threads": max((pool["num_threads"] for pool in pools), default=1)}

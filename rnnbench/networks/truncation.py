@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time over any Network."""
+"""Truncated backpropagation through time for any Network."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from rnnbench.networks.arrays import Arrays, arrays_of
 from rnnbench.networks.contract import Array, Gradients, Network, State
 
 Cut = Callable[[Array, int, int], Array]
-"""Of a sequence, the steps from one to before another."""
+"""``cut(sequence, start, stop)`` returns the steps from ``start`` up to ``stop``."""
 
 Cotangents = Callable[[Array, int], Array]
-"""From the outputs y (steps, B, D*H) of some steps, and the index of the first of them, to their cotangents."""
+"""``cotangents(y, first)`` returns the cotangents of the outputs y (steps, B, D*H) from step ``first`` on."""
 
 
 def tbptt(
@@ -26,29 +26,34 @@ def tbptt(
     state: State | None = None,
     dstate: State | None = None,
 ) -> tuple[Array, State, Gradients]:
-    """Run a whole sequence with truncated BPTT; returns y (T, B, D*H), the final state and the summed gradients.
+    """Run a sequence with truncated BPTT; return y (T, B, D*H), the final state and the summed gradients.
 
-    ``dy``: the cotangents of y, (T, B, D*H), or a function that is called once in each pass, in order of time, with
-    ``(y, first)``: the outputs of the steps that the pass takes cotangents of, which it must not change, and the index of the
-    first of them; it returns their cotangents, as of a loss that is computed from y.  ``dstate``: the cotangent of the final
-    state, which the last pass takes.
-    ``window`` (k2): how many steps a gradient flows back; ``stride`` (k1, default window): how often a backward pass runs,
-    1 <= stride <= window.  Passes run at t = stride, 2*stride, ... and, where steps remain, a last one at T.  The pass at
-    t takes the cotangents of the steps since the pass before it, starts from the true forward state at step
-    max(0, t - window), which is a constant to it, and adds its gradients; the initial state's gradient gets those of the
-    passes that reach step 0.  With window >= T and stride >= T the result is full BPTT, bit for bit.
-    Memory for tapes follows the window: one tape of at most ``window`` steps is alive at a time.
-    A bidirectional network cannot be cut in time and is refused unless a single pass covers the sequence.
+    ``x``: the input (T, B, I).
+    ``dy``: the cotangents of y (T, B, D*H), or a function that computes them, for example from a loss.  The function is
+    called as ``dy(y, first)`` once per pass, in order of time.  It gets the outputs of the new steps and the index of the
+    first one, returns their cotangents, and must not change y.
+    ``window`` (k2): the number of steps that a gradient flows back.
+    ``stride`` (k1): the number of steps between backward passes, 1 <= stride <= window; by default the window.
+    ``state``: the initial state; None means zeros.
+    ``dstate``: the cotangent of the final state; None means zeros.
+
+    Passes run at t = stride, 2*stride, ... and at T.  The pass at t takes the cotangents of the steps since the previous
+    pass.  It starts from the exact forward state at step max(0, t - window), as a constant.  The gradients of all passes
+    are summed; the initial state's gradient sums only the passes that reach step 0.  For window >= T and stride >= T the
+    result equals full BPTT, bit for bit.
+
+    Only one tape of at most ``window`` steps is alive at a time.  A bidirectional network cannot be cut in time; it is
+    refused unless one pass covers the sequence.  Raises ArgumentError.
     Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network trajectories".
     """
     window, stride = _check(net, x, dy, window, stride)
     steps = x.shape[0]
     if steps <= stride:
         return _single_pass(net, x, dy, state, dstate)
-    arrays, cut = arrays_of(net, x), _cutting(net)
+    arrays, cut = arrays_of(net, x), _cutter(net)
     known: dict[int, State | None] = {0: state}
     outputs: list[Array] = []
-    total = _Sum(arrays, cut)
+    total = _GradientSum(arrays, cut)
     previous = 0
     while previous < steps:
         end = min(previous + stride, steps)
@@ -71,7 +76,7 @@ def tbptt(
 
 
 def _check(net: Any, x: Array, dy: Array | Cotangents, window: int, stride: int | None) -> tuple[int, int]:
-    """Window and stride, as Python's own integers."""
+    """Check the arguments; return window and stride as Python integers."""
     if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
         raise ArgumentError(f"window is {window!r}; expected an integer >= 1")
     if stride is None:
@@ -89,7 +94,7 @@ def _check(net: Any, x: Array, dy: Array | Cotangents, window: int, stride: int 
             )
         if len(dy.shape) != 3 or tuple(x.shape[:2]) != tuple(dy.shape[:2]):
             raise ArgumentError(f"dy has shape {tuple(dy.shape)}; expected (T, B, D*H) with the T and B of x {tuple(x.shape)}")
-    # the contract asks no network for its spec; one that does not tell is taken at its word
+    # the contract requires no attribute `spec`; without one the network is assumed to have one direction
     if stride < x.shape[0] and getattr(net, "spec", None) and net.spec.bidirectional:
         raise ArgumentError(
             f"window is {window} and stride {stride} for T = {x.shape[0]}; expected both >= T: "
@@ -115,8 +120,8 @@ def _cotangents(function: Cotangents, y: Array, first: int) -> Array:
     return found
 
 
-def _cutting(net: Any) -> Cut:
-    """Steps of a sequence, taken under the limits of a network that brings some: what a caller has set is not obeyed."""
+def _cutter(net: Any) -> Cut:
+    """Return a function that cuts sequences under the network's own limits, if it has any, whatever the caller has set."""
     limits = getattr(net, "limits", contextlib.nullcontext)
 
     def cut(sequence: Array, start: int, stop: int) -> Array:
@@ -127,15 +132,15 @@ def _cutting(net: Any) -> Cut:
 
 
 def _advance(net: Network, x: Array, known: dict[int, State | None], step: int, cut: Cut) -> dict[int, State | None]:
-    """Add the true forward state at ``step`` to the known ones, and forget those that no later pass can start from."""
+    """Add the exact forward state at ``step`` to the known states; drop those that no later pass starts from."""
     nearest = max(position for position in known if position <= step)
     if nearest < step:
         _, known[step] = net.forward(cut(x, nearest, step), known[nearest])
     return {position: state for position, state in known.items() if position >= step}
 
 
-class _Sum:
-    """Gradients added up over passes; of dx only the steps that later passes may still reach are kept apart."""
+class _GradientSum:
+    """Gradients summed over passes; finished steps of dx, which no later pass reaches, are set aside."""
 
     def __init__(self, arrays: Arrays, cut: Cut) -> None:
         self._arrays, self._cut = arrays, cut

@@ -1,1 +1,1 @@
-"""What is run: cases, the suites that list them, and their inputs."""
+"""Cases, suites of cases, and their inputs."""

@@ -1,4 +1,4 @@
-"""A case: one network, one phase and its sizes, which is what is checked and measured."""
+"""A case: one network, one phase and its sizes."""
 
 import hashlib
 from typing import Literal
@@ -12,10 +12,11 @@ PHASES = ("forward", "step", "tbptt")
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing to measure: a network, a phase and sizes.
+    """One case to check or measure: a network, a phase and sizes.
 
-    ``phase``: "forward" (inference), "step" (record and backward, all gradients) or "tbptt" (a whole sequence of T steps
-    in windows).  ``window`` and ``stride`` belong to tbptt alone.  Sizes are held to their limits where a case is read.
+    ``phase``: "forward" (inference), "step" (record and backward, all gradients) or "tbptt" (truncated BPTT over a sequence
+    of T steps).  ``window`` and ``stride`` apply only to tbptt.  The limits of sizes are enforced when a case is read from
+    a file.
     """
 
     cell: str
@@ -49,15 +50,15 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def key(self) -> str:
-        """A short name that is the same for equal cases in every run."""
+        """A short hash that identifies equal cases across runs."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
     def label(self) -> str:
-        """A readable name: ``lstm step T64 B16 I64 H256 window32``; what has its usual value is left out."""
-        usual = Case(self.cell, self.phase, self.T, self.B, self.I, self.H)
+        """A readable name without default values: ``lstm step T64 B16 I64 H256 window32``."""
+        default = Case(self.cell, self.phase, self.T, self.B, self.I, self.H)
         parts = [self.cell, self.phase, f"T{self.T}", f"B{self.B}", f"I{self.I}", f"H{self.H}"]
         for name in self.__struct_fields__[6:]:
             value = getattr(self, name)
-            if value != getattr(usual, name):
+            if value != getattr(default, name):
                 parts.append(name if value is True else f"{name}{value}")
         return " ".join(parts)

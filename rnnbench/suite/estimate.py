@@ -1,4 +1,4 @@
-"""What a call of a case needs at least: operations, bytes and memory."""
+"""Lower bounds on the operations, memory traffic and memory of a call."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,11 @@ from rnnbench.suite.case import Case
 
 
 class Estimate(NamedTuple):
-    """The least that one case costs: operations, those of the recurrence alone, bytes moved, bytes held."""
+    """Lower bounds for one call of a case.
+
+    ``flops``: operations.  ``recurrent_flops``: operations of the recurrence only.  ``traffic``: bytes moved.
+    ``memory``: bytes held.
+    """
 
     flops: int
     recurrent_flops: int
@@ -16,12 +20,12 @@ class Estimate(NamedTuple):
 
 
 def estimate(case: Case) -> Estimate:
-    """Count the least that a case costs, with the counts of ``Spec``.
+    """Estimate the lower bounds of a case from the counts of ``Spec``.
 
-    A tbptt case is charged the steps that its passes record: T where the stride is the window and divides T, else more, as
-    windows overlap.  Passes of ``forward`` in between are not charged.
-    ``memory``: parameters, x and y, in training the gradient of each, and the longest tape, which keeps for each step
-    the values that the cell saves and its state.
+    A tbptt case counts the steps that its passes record: T if the stride equals the window and divides T, and more if
+    windows overlap.  ``forward`` calls between the passes are not counted.
+    The memory includes parameters, x and y; in training also the gradient of each, and the longest tape, with the saved
+    values and the state of each step.
     """
     spec = case.spec()
     recorded, tape = _recorded(case)
@@ -39,7 +43,7 @@ def estimate(case: Case) -> Estimate:
 
 
 def _recorded(case: Case) -> tuple[int, int]:
-    """How many time steps a case runs or records in all, and how many its longest tape holds."""
+    """Return the number of time steps that a case runs or records, and that of its longest tape."""
     if case.phase == "forward":
         return case.T, 0
     if case.window is None:

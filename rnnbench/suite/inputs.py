@@ -1,4 +1,4 @@
-"""What a case is fed: text or noise for x, standard normal values for the states and cotangents, all from one seed."""
+"""Inputs of a case: text or noise for x, standard normal states and cotangents, all from one seed."""
 
 from collections.abc import Callable
 from importlib import resources
@@ -13,12 +13,14 @@ from rnnbench.suite.case import Case
 SOURCES = ("text", "noise")
 
 SAMPLE = "shakespeare.txt"
-"""The text in the package; ``rnnbench/data/ORIGIN.txt`` says where it is from."""
+"""File name of the sample text in ``rnnbench/data``; ORIGIN.txt there gives its origin."""
 
 
 class Inputs(NamedTuple):
-    """NumPy arrays in the case's dtype: x (T, B, I), dy (T, B, D*H), state and dstate as ``Spec.state_shape``; O for
-    jordan's H."""
+    """NumPy arrays in the case's dtype.
+
+    x is (T, B, I), dy is (T, B, D*H), each part of state and dstate has ``Spec.state_shape``; O instead of H for jordan.
+    """
 
     x: np.ndarray
     state: tuple[np.ndarray, ...]
@@ -26,18 +28,18 @@ class Inputs(NamedTuple):
     dstate: tuple[np.ndarray, ...]
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Inputs":
-        """The same with every array changed."""
+        """Apply ``change`` to every array."""
         state, dstate = (tuple(change(array) for array in part) for part in (self.state, self.dstate))
         return Inputs(change(self.x), state, change(self.dy), dstate)
 
 
 def make_input(case: Case, source: str = "text", seed: int = 0, text_file: Path | str | None = None) -> Inputs:
-    """Make the input of a case; the same arguments give the same values, up to rounding in every dtype.
+    """Make the inputs of a case; the same arguments give the same values in every dtype, up to rounding.
 
-    ``source``: "text", a stream of characters in which each distinct one is a row of a table of standard normal values,
-    and each sequence of the batch a stretch from its own, evenly spaced offset, going on at the start where the text
-    ends; "noise", standard normal x.  ``text_file``: any text in UTF-8 instead of the package's sample.
-    All of x, state, dy and dstate come from independent streams of the seed.  Raises ArgumentError.
+    ``source``: "noise", standard normal x; or "text", a text in which each distinct character is a row of a table of
+    standard normal values.  The sequences of a batch start at evenly spaced offsets of the text and wrap around at its end.
+    ``text_file``: a UTF-8 text file to use instead of the package's sample.
+    x, state, dy and dstate come from independent random streams of the seed.  Raises ArgumentError.
     """
     if source not in SOURCES:
         raise ArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
@@ -68,7 +70,7 @@ def make_input(case: Case, source: str = "text", seed: int = 0, text_file: Path 
 
 
 def read_text(file: Path | str | None = None) -> str:
-    """The text of a file, or the package's sample; raises ArgumentError where it is unreadable, not UTF-8 or empty."""
+    """Read a text file, or the package's sample; raises ArgumentError if it is unreadable, not UTF-8 or empty."""
     place = resources.files("rnnbench.data") / SAMPLE if file is None else Path(file)
     try:
         text = place.read_bytes().decode("utf-8-sig")
@@ -82,12 +84,12 @@ def read_text(file: Path | str | None = None) -> str:
 
 
 def encoded(text: str) -> tuple[int, np.ndarray]:
-    """How many distinct characters a text has, and the text as their indices, in the order of their code points."""
+    """Return the number of distinct characters of a text, and the text as indices into them, sorted by code point."""
     symbols, stream = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_inverse=True)
     return len(symbols), stream
 
 
 def batches(stream: np.ndarray, steps: int, batch: int) -> np.ndarray:
-    """B stretches of T consecutive elements, (T, B), from evenly spaced offsets of a stream that wraps around."""
+    """Return B sequences of T consecutive elements, (T, B), from evenly spaced offsets of a stream that wraps around."""
     offsets = np.arange(batch) * len(stream) // batch
     return stream[(offsets + np.arange(steps)[:, None]) % len(stream)]

@@ -1,8 +1,8 @@
-"""Suites: named lists of cases, written as TOML data and checked before anything runs.
+"""Suites: named lists of cases in TOML files, validated before anything runs.
 
 A suite file has ``name``, ``description``, ``source``, optional ``[settings]`` and one or more ``[[grid]]`` tables.  The
-keys of a grid are the fields of ``Case``, each a value or a list; the grid stands for all combinations.  ``I = "H"`` makes
-the input as wide as the hidden state.  ``shapes``, a list of tables with the same keys, holds what belongs together:
+keys of a grid are the fields of ``Case``, each with a value or a list; the grid is the product of all lists.  ``I = "H"``
+sets the input size to the hidden size.  ``shapes``, a list of tables with the same keys, holds values that vary together:
 
     [[grid]]
     cell = ["lstm", "gru"]
@@ -30,7 +30,7 @@ from rnnbench.suite.inputs import SOURCES
 from rnnbench.suite.limits import Layers, Seed, Size
 
 MAX_CASES = 10_000
-"""A suite with more cases than this is a slip of the pen."""
+"""Largest number of cases in a suite; more are almost certainly a mistake."""
 
 _KEYS: dict[str, Any] = {
     "cell": str,
@@ -53,9 +53,9 @@ _REQUIRED = ("cell", "phase", "T", "B", "I", "H")
 
 
 class SuiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a suite asks to be run; None leaves it to the command line.  ``time_limit`` is in seconds per case.
+    """Default settings of a suite; the command line overrides them, and None means its default.
 
-    ``backends``: those that take part where the command line names none, peers among them; default: all but peers.
+    ``time_limit``: seconds per case.  ``backends``: the backends to run, which may include peers; default: all but peers.
     """
 
     rounds: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
@@ -66,7 +66,7 @@ class SuiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Suite(NamedTuple):
-    """A suite that was read and found sound: each case a network that exists, and none twice."""
+    """A validated suite: every case is a valid network, and no case occurs twice."""
 
     name: str
     description: str
@@ -76,12 +76,12 @@ class Suite(NamedTuple):
 
 
 def suite_names() -> list[str]:
-    """The names of the suites in the package, sorted."""
+    """List the names of the suites in the package, sorted."""
     return sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
-    """Read a suite of the package by its name, or any other by the path of its .toml file; raises SuiteError."""
+    """Read a suite by its name in the package, or by the path of a .toml file; raises SuiteError."""
     text = str(name_or_path)
     if text.endswith(".toml"):
         return _suite(text, Path(text))
@@ -121,7 +121,7 @@ _File = msgspec.defstruct(
     ],
     forbid_unknown_fields=True,
 )
-_Whole = msgspec.defstruct("Whole", [("file", _File)])  # gives every error a path, even one about the file itself
+_Whole = msgspec.defstruct("Whole", [("file", _File)])  # gives every error a path, even errors about the file itself
 _TABLES: dict[str, Any] = {"": _File, "settings": SuiteSettings, "grid": _Grid, "shapes": _Shape}
 
 
@@ -139,7 +139,7 @@ def _suite(shown: str, file: Traversable) -> Suite:
         try:
             for case in _cases(grid, MAX_CASES - len(places)):
                 if case in places:
-                    raise SuiteError(f"{case.label()} stands in grid {places[case]} already; expected each case once")
+                    raise SuiteError(f"{case.label()} is already in grid {places[case]}; expected each case once")
                 places[case] = number
         except SuiteError as error:
             raise SuiteError(f"{shown}: grid {number}: {error}") from None
@@ -153,21 +153,21 @@ def _data(shown: str, file: Traversable) -> dict[str, Any]:
         raise SuiteError(f"cannot read {shown}: {error.strerror}") from None
     except RecursionError:
         raise SuiteError(f"{shown}: not a suite: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are, and so is a number too long to read
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number that is too long
         raise SuiteError(f"{shown}: not TOML in UTF-8: {_one_line(error)}") from None
 
 
-def _cases(grid: Any, room: int) -> Iterator[Case]:
-    """All combinations of a grid's lists; the first key varies slowest, the shapes fastest."""
+def _cases(grid: Any, limit: int) -> Iterator[Case]:
+    """Yield all combinations of a grid's lists; the first key varies slowest, the shapes fastest."""
     fields = _given(grid)
     shapes = [_given(shape) for shape in fields.pop("shapes", [])] or [{}]
     twice = sorted({key for shape in shapes for key in shape if key in fields})
     if twice:
-        raise SuiteError(f"{', '.join(twice)} given in the grid and in its shapes; expected one of both")
+        raise SuiteError(f"{', '.join(twice)} given in the grid and in its shapes; expected only one of them")
     axes = {key: value if isinstance(value, list) else [value] for key, value in fields.items()}
     count = math.prod(map(len, axes.values())) * len(shapes)
-    if count > room:
-        raise SuiteError(f"makes {count} cases; expected at most {room}, for {MAX_CASES} in a suite")
+    if count > limit:
+        raise SuiteError(f"makes {count} cases; expected at most {limit}, for {MAX_CASES} in a suite")
     for values in itertools.product(*axes.values()):
         for shape in shapes:
             yield _case(dict(zip(axes, values, strict=True)) | shape)
@@ -206,7 +206,7 @@ def _check_window(case: Case) -> None:
         raise SuiteError(f"stride is {stride}; expected at most window = {case.window}")
     if case.bidirectional and stride < case.T:
         raise SuiteError(
-            f"bidirectional is true for stride {stride} and T = {case.T}; expected false: it cannot be cut in time"
+            f"bidirectional is true for stride {stride} and T = {case.T}; expected false: two directions cannot be cut in time"
         )
 
 
@@ -219,7 +219,7 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 
 
 def _explained(message: str, data: dict[str, Any]) -> str:
-    """Turn msgspec's ``Expected `int` >= 1 - at `$.file.grid[1].T``` into what is wrong, what was given and what is allowed."""
+    """Rewrite an error of msgspec, as ``Expected `int` >= 1 - at `$.file.grid[1].T```, into place, value and expectation."""
     reason, _, path = message.rpartition(" - at `$.file")
     steps = re.findall(r"\.(\w+)|\[(\d+)\]", path)
     value: Any = data
@@ -241,7 +241,7 @@ def _explained(message: str, data: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     try:
         return _one_line(reprlib.repr(value))
-    except ValueError:  # an integer with more digits than Python prints
+    except ValueError:  # an integer with too many digits for Python to print
         return "a number too long to show"
 
 

@@ -1,5 +1,4 @@
 """asv benchmarks of the backends.
 
-asv imports this folder as a package of its own, so modules here import each other relatively and all else by rnnbench's
-public names.
+asv imports this folder as a separate package, so its modules import each other relatively, and rnnbench by its public names.
 """

@@ -1,4 +1,4 @@
-"""How time grows with the batch B."""
+"""Time against the batch size B."""
 
 from rnnbench.suite.case import Case
 
@@ -6,7 +6,7 @@ from .common import BACKENDS, NetworkBenchmark  # noqa: TID251  # asv imports th
 
 
 class Batch(NetworkBenchmark):
-    """An LSTM over B sequences at once."""
+    """An LSTM on B sequences."""
 
     param_names = ("backend", "B")
     params = (BACKENDS, (1, 16, 128))

@@ -1,4 +1,4 @@
-"""What all asv benchmarks share: a backend as the first parameter, set-up outside the timing, calls that wait."""
+"""Base class of the asv benchmarks: the backend is the first parameter, set-up is not timed, calls are synchronised."""
 
 import math
 import os
@@ -13,25 +13,24 @@ from rnnbench.suite.case import Case
 from rnnbench.suite.inputs import make_input
 
 BACKENDS = ("numpy_ref", "numba_cpu", "numba_cuda", "torch_nn", "torch_eager")
-"""The same list everywhere, so that results of different machines and commits lie side by side; asv shows n/a for those
-that cannot run."""
+"""Backends to measure, the same on all machines and commits, to make results comparable; asv shows n/a if one cannot run."""
 
 
 def loaded(backend: str) -> Any:
     """The backend's module; raises NotImplementedError, asv's n/a, where it cannot run here."""
     try:
         return rnnbench.load_backend(backend)
-    except (rnnbench.BackendUnavailable, rnnbench.UnknownBackend) as error:  # unknown: an older commit is measured
+    except (rnnbench.BackendUnavailable, rnnbench.UnknownBackend) as error:  # unknown at older commits
         raise NotImplementedError(str(error)) from error
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def tracked(unit: str, setup: Callable[..., None] | None = None) -> Callable[[Any], Any]:
-    """Mark a track benchmark with its unit and, where it needs more than its class, a set-up of its own."""
+    """Decorate a track benchmark with its unit and an optional set-up of its own."""
 
     def mark(method: Any) -> Any:
         method.unit = unit
@@ -46,7 +45,7 @@ def needs_memory_counter(backend: str, value: int) -> None:
     from rnnbench.measure.memory import measurable
 
     if not measurable():
-        raise NotImplementedError("this system keeps no peak of memory that can be reset")
+        raise NotImplementedError("this system has no resettable peak memory counter")
 
 
 def relative_error(got: Iterable[np.ndarray], wanted: Iterable[np.ndarray]) -> float:
@@ -59,10 +58,10 @@ def relative_error(got: Iterable[np.ndarray], wanted: Iterable[np.ndarray]) -> f
 
 
 class NetworkBenchmark(ABC):
-    """One network on each backend; a subclass says which, and what varies.  Abstract, so asv passes it over.
+    """One network on each backend; a subclass defines the network and the parameter that varies.
 
-    Peak memory is, as asv takes it, the whole process's: libraries, and the compiler where the JIT cache was empty.
-    ``extra_memory`` is what one call needs above that.
+    The class is abstract, so asv ignores it.  asv's peak memory is that of the whole process: it includes libraries, and the
+    compiler if the JIT cache was empty.  ``extra_memory`` is the memory of one call alone.
     """
 
     timeout = 300  # seconds; the first set-up of a JIT backend compiles
@@ -72,11 +71,11 @@ class NetworkBenchmark(ABC):
 
     @abstractmethod
     def case(self, value: int) -> Case:
-        """The case for one value of what varies."""
+        """Return the case for one value of the varying parameter."""
 
     def setup(self, backend: str, value: int) -> None:
-        """Load the network and run what is timed once, so that nothing compiles later."""
-        if self._ready == (backend, value):  # asv sets up again before every timed call
+        """Load the network and run the timed calls once, so that nothing compiles during timing."""
+        if self._ready == (backend, value):  # asv runs the set-up again before every timed call
             return
         self.of = self.case(value)
         if self.of.threads > processors():
@@ -115,20 +114,20 @@ class NetworkBenchmark(ABC):
         self.backend.synchronize()
 
     def extra_memory(self, call: Callable[[], None]) -> int:
-        """Peak resident bytes of a call above the loaded network, all code having run before."""
+        """Peak resident bytes of a call above the loaded network; all code must have run before."""
         from rnnbench.measure.memory import peak_above
 
-        self.load()  # a network that has run keeps the arrays of its last call
+        self.load()  # a used network keeps the arrays of its last call
         return peak_above(call)
 
     def gradients(self, window: int) -> list[np.ndarray]:
-        """Of all parameters, of truncated BPTT with this window, in float64; T is full BPTT."""
+        """Gradients of all parameters from truncated BPTT with this window, as float64; T means full BPTT."""
         _, _, grads = rnnbench.tbptt(self.net, self.x, self.dy, window, state=self.state)
         self.backend.synchronize()
         return [np.asarray(self.backend.to_numpy(grads.params[name]), np.float64) for name in self.params]
 
     def exact_gradients(self) -> list[np.ndarray]:
-        """Of full BPTT of the same weights and input, by the reference in float64."""
+        """Gradients from full BPTT of the reference in float64, with the same weights and inputs."""
         reference = rnnbench.load_backend("numpy_ref")
         spec = self.of.spec()
         exact = rnnbench.Spec(spec.cell, spec.input_size, spec.hidden_size, dtype="float64")

@@ -1,4 +1,4 @@
-"""How time grows with the hidden size H."""
+"""Time against the hidden size H."""
 
 from rnnbench.suite.case import Case
 
@@ -6,7 +6,7 @@ from .common import BACKENDS, NetworkBenchmark  # noqa: TID251  # asv imports th
 
 
 class HiddenSize(NetworkBenchmark):
-    """An LSTM whose input is as wide as its hidden state."""
+    """An LSTM with input size = hidden size."""
 
     param_names = ("backend", "H")
     params = (BACKENDS, (32, 128, 512))

@@ -1,4 +1,4 @@
-"""How time, memory and rounding errors grow with the sequence length T."""
+"""Time, memory and rounding errors against the sequence length T."""
 
 from rnnbench.suite.case import Case
 
@@ -35,5 +35,5 @@ class SequenceLength(NetworkBenchmark):
 
     @tracked("relative error")
     def track_rounding(self, backend: str, value: int) -> float:
-        """Of the parameters' gradients, against the reference in float64."""
+        """Relative error of the parameters' gradients against the reference in float64."""
         return relative_error(self.gradients(value), self.exact_gradients())

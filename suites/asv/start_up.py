@@ -1,4 +1,4 @@
-"""What passes in a new process before the first result: imports, the compiler, the first training step."""
+"""Time of a new process until its first result: imports, compilation, the first training step."""
 
 import functools
 import subprocess
@@ -31,9 +31,9 @@ os.environ["NUMBA_CACHE_DIR"] = cache.name
 """
 
 
-@functools.cache  # asv sets up again before every process that it times
+@functools.cache  # asv runs the set-up again before every process that it times
 def fill_cache(backend: str) -> None:
-    """Run the first step once, so that its code is compiled and kept."""
+    """Run the first step once, to fill the cache of compiled code."""
     subprocess.run([sys.executable, "-c", FIRST_STEP.format(backend=backend)], check=True)
 
 
@@ -43,12 +43,14 @@ def with_filled_cache(method: Any) -> Any:
 
 
 class StartUp:
-    """Seconds in a process of its own, Python's start excepted; only where a backend has a JIT compiler do the two first
-    steps differ."""
+    """Time in a new process, in seconds, without the start of Python.
+
+    The two benchmarks of the first step differ only for backends with a JIT compiler.
+    """
 
     timeout = 300
     repeat = 3  # processes
-    warmup_time = 0  # another process warms nothing up
+    warmup_time = 0  # every sample is a new process, so warming up has no effect
 
     param_names = ("backend",)
     params = (BACKENDS,)
@@ -61,9 +63,9 @@ class StartUp:
 
     @with_filled_cache
     def timeraw_first_step(self, backend: str) -> str:
-        """With the compiled code of earlier processes."""
+        """First step with the compiled code of earlier processes."""
         return FIRST_STEP.format(backend=backend)
 
     def timeraw_first_step_compiling(self, backend: str) -> tuple[str, str]:
-        """With an empty cache of compiled code."""
+        """First step with an empty cache of compiled code."""
         return FIRST_STEP.format(backend=backend), EMPTY_CACHE

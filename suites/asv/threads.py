@@ -1,4 +1,4 @@
-"""How time falls with the number of threads."""
+"""Time against the number of threads."""
 
 from rnnbench.suite.case import Case
 
@@ -6,7 +6,7 @@ from .common import BACKENDS, NetworkBenchmark  # noqa: TID251  # asv imports th
 
 
 class Threads(NetworkBenchmark):
-    """An LSTM that is large enough to share; n/a where there are fewer processors than threads."""
+    """An LSTM that is large enough to parallelise; n/a if there are fewer processors than threads."""
 
     param_names = ("backend", "threads")
     params = (BACKENDS, (1, 2, 4, 8))

@@ -1,4 +1,4 @@
-"""What the truncation window costs in time and in accuracy, and saves in memory."""
+"""Time, memory and accuracy of truncated BPTT against the window."""
 
 from rnnbench.suite.case import Case
 
@@ -32,5 +32,5 @@ class Window(NetworkBenchmark):
 
     @tracked("relative error")
     def track_gradient_error(self, backend: str, value: int) -> float:
-        """Of the parameters' gradients, against full BPTT by the reference in float64."""
+        """Relative error of the parameters' gradients against full BPTT of the reference in float64."""
         return relative_error(self.gradients(value), self.exact_gradients())

@@ -1,4 +1,4 @@
-"""Planted bugs: backends that are right but for one thing, each of which the harness must find."""
+"""Mutants: correct backends with one planted bug each, which the check must find."""
 
 from rnnbench.check.mutants import arguments, calls, equations, gradients, sizes, structure, truncation, widths
 from rnnbench.check.mutants.hooks import AREAS, Mutant, MutantNetwork, Planted

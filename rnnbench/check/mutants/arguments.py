@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs in how arguments are read: memory layouts, extreme values, empty sequences, and what should be refused."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs in reading arguments: memory layouts, extreme values, empty sequences, and missing checks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,15 +24,15 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def memory_order(array: np.ndarray) -> np.ndarray:
-    """Elements in the order in which they lie in memory, as if that were C order."""
+    """Read the elements in memory order, as if that were C order."""
     return array.ravel("K").reshape(array.shape)
 
 
 def strides_ignored(array: np.ndarray) -> np.ndarray:
-    """As many elements as there are, one after the other from the first one."""
+    """Read the array as if it were contiguous."""
     contiguous = np.empty_like(array, order="C").strides
     if min(array.strides, default=0) <= 0:
-        return array  # what lies there may not be the array's own memory
+        return array  # the contiguous range may lie outside the array's memory
     return np.lib.stride_tricks.as_strided(array, strides=contiguous)
 
 
@@ -41,7 +41,7 @@ def negative_strides_read_forward(array: np.ndarray) -> np.ndarray:
 
 
 def start_of_the_base(array: np.ndarray) -> np.ndarray:
-    """A view read from the start of the array that it is a view of."""
+    """Read a view from the start of its base array."""
     base = array.base
     if not isinstance(base, np.ndarray) or base.dtype != array.dtype or base.size < array.size:
         return array
@@ -128,7 +128,7 @@ def flushed(array: np.ndarray) -> np.ndarray:
 
 
 def over_the_batch(right: Any, _: Any, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """A sum over the rows that should not count."""
+    """Add zero times the sum over all rows, so that NaN spreads."""
     return right(v, w, bias) + 0 * v.sum()
 
 
@@ -137,14 +137,14 @@ def cleared(array: np.ndarray) -> np.ndarray:
 
 
 def padding_skipped(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    """y of the step before wherever x is all zeros, as where zeros mark the end of a sequence."""
+    """Repeat the previous y where x is all zeros, as if zeros marked the end of a sequence."""
     y, final, *tape = right(x, state)
     for t in range(1, len(x)):
         y[t] = np.where(x[t].any(1, keepdims=True), y[t], y[t - 1])
     return (y, final, *tape)
 
 
-_EXTREMES: dict[str, Planted] = {
+_EDGE_CASES: dict[str, Planted] = {
     "lstm: sigmoid overflows to NaN": in_arithmetic(sigmoid=lambda right, _, z: naive_sigmoid(z)),
     "gru: tanh overflows to NaN": in_arithmetic(tanh=lambda right, _, z: naive_tanh(z)),
     "elman: tanh is infinity over infinity": in_arithmetic(tanh=lambda right, _, z: tanh_of_difference(z)),
@@ -188,7 +188,7 @@ _EMPTY: dict[str, Planted] = {
 
 
 def of_width(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    """x cut or repeated to the input size."""
+    """Cut or repeat x to the input size."""
     return right(np.take(x, range(net.spec.input_size), 2, mode="wrap") if getattr(x, "ndim", 0) == 3 else x, state)
 
 
@@ -197,14 +197,14 @@ def of_dtype(right: Any, net: Any, x: np.ndarray, state: State | None = None) ->
 
 
 def of_one_row(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    """A state of another batch: its first row for every row."""
+    """Use the first row of a state with another batch size for every row."""
     if state is not None and all(getattr(part, "ndim", 0) == 3 and part.shape[1] != x.shape[1] for part in state):
         state = tuple(np.repeat(part[:, :1], x.shape[1], 1) for part in state)
     return right(x, state)
 
 
 def of_length(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State | None = None) -> Any:
-    """dy cut or repeated to the steps of the tape."""
+    """Cut or repeat dy to the number of steps of the tape."""
     steps = getattr(tape, "steps", 0)
     return right(tape, np.resize(dy, (steps, *dy.shape[1:])) if steps and getattr(dy, "ndim", 0) == 3 else dy, dstate)
 
@@ -224,13 +224,13 @@ def of_any_network(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: Stat
 
 
 def filled(right: Any, net: Any, params: Any) -> None:
-    """Weights that are missing are zeros."""
+    """Replace missing weights by zeros."""
     shapes = net.spec.param_shapes()
     right({name: params.get(name, np.zeros(shape, net.spec.dtype)) for name, shape in shapes.items()})
 
 
 def reshaped(right: Any, net: Any, params: Any) -> None:
-    """Weights with the right number of elements are taken in any shape."""
+    """Accept weights of any shape with the right number of elements."""
     shapes = net.spec.param_shapes()
     fit = {name: value.reshape(shapes[name]) for name, value in params.items() if value.size == np.prod(shapes.get(name, ()))}
     right(dict(params) | fit)
@@ -249,7 +249,7 @@ _CONTRACT: dict[str, Planted] = {
 
 MUTANTS = [
     Mutant(name, area, (name.partition(":")[0],), backend)
-    for area, backends in {"layouts": _LAYOUTS, "extremes": _EXTREMES, "contract": _CONTRACT | _EMPTY}.items()
+    for area, backends in {"layouts": _LAYOUTS, "edge cases": _EDGE_CASES, "contract": _CONTRACT | _EMPTY}.items()
     for name, backend in backends.items()
 ]
 MUTANTS += [

@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs that one call does not show: of later calls, of updated weights, of threads, and of arrays that are shared."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs that a single call does not show: in later calls, updated weights, threads and shared arrays."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from rnnbench.networks.spec import Spec
 
 
 def gradients_added_up(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) -> Gradients:
-    """Buffers of the weights' gradients are never cleared."""
+    """Never clear the buffers of the weights' gradients."""
     grads = right(tape, dy, dstate)
     before = net.__dict__.get("sums")
     net.sums = {name: value + before[name] for name, value in grads.params.items()} if before else grads.params
@@ -21,28 +21,28 @@ def gradients_added_up(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: 
 
 
 def from_the_last_state(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    """A call goes on from where the last one ended, if its batch is of the same size."""
+    """Start from the final state of the last call, if it has the same batch size."""
     last = net.__dict__.get("last", state)
     y, net.last, *tape = right(x, last if last[0].shape == state[0].shape else state)
     return (y, net.last, *tape)
 
 
 def none_for_the_last_state(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    """Without a state a call goes on from where the last one ended, if its batch is of the same size."""
+    """Without a state, start from the final state of the last call, if it has the same batch size."""
     last = net.__dict__.get("last")
     y, net.last, *tape = right(x, last if state is None and last and last[0].shape[1] == x.shape[1] else state)
     return (y, net.last, *tape)
 
 
 def every_third_wrong(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    """As where a thread that comes late loses a race."""
+    """Return a wrong element in every third call, like a race between threads."""
     y, *others = right(x, state)
     net.runs = net.__dict__.get("runs", 0) + 1
     return (y if net.runs % 3 else replaced(y, (-1, -1, -1)), *others)
 
 
 class OneTape(MutantNetwork):
-    """What the latest record kept serves every backward."""
+    """Every backward uses the tape of the latest record."""
 
     def _record(self, x: np.ndarray, state: State) -> Any:
         y, final, self._latest = super()._record(x, state)
@@ -54,7 +54,7 @@ class OneTape(MutantNetwork):
 
 
 def own(net: Any, name: str, array: np.ndarray) -> np.ndarray:
-    """The network's own array for results of this name and shape, which every call writes again."""
+    """Copy results into a buffer of the network, by name and shape, that every call overwrites."""
     kept = net.__dict__.setdefault(f"{name} {array.shape}", np.empty(array.shape, array.dtype))
     kept[...] = array
     return kept
@@ -85,13 +85,13 @@ def own_dx(right: Any, net: Any, *arguments: Any) -> Gradients:
 
 
 def tape_of_the_caller_s_state(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-    """The tape's first step refers to the state that was given, not to a copy."""
+    """The tape's first step refers to the caller's state instead of a copy."""
     y, final, (x, steps) = right(w, x, state, reverse)
     return y, final, (x, [steps[0]._replace(recurrent=state[0]), *steps[1:]])
 
 
 def tape_of_y(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-    """The tape reads h of earlier steps in the y that the caller got."""
+    """The tape refers to the y that was returned to the caller."""
     y, final, (x, steps) = right(w, x, state, reverse)
     before = [step.t for step in steps[:-1]]
     rest = [step._replace(recurrent=y[t]) for t, step in zip(before, steps[1:], strict=True)]
@@ -99,7 +99,7 @@ def tape_of_y(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, re
 
 
 def update_keeping(kept: Callable[[str], bool]) -> Planted:
-    """Parameters of some names keep the values of load."""
+    """Keep the values of ``load`` for the parameters whose name satisfies ``kept``."""
 
     def set_params(right: Any, net: Any, params: Params) -> None:
         first = net.__dict__.setdefault("first", params)
@@ -109,7 +109,7 @@ def update_keeping(kept: Callable[[str], bool]) -> Planted:
 
 
 def with_new_weights(right: Any, net: Any, content: Any, dy: np.ndarray, dstate: State) -> Gradients:
-    """BPTT reads the weights of its own time, not those of the record."""
+    """BPTT reads the current weights instead of those of the tape."""
     return right((net._weights, content[1]), dy, dstate)
 
 
@@ -123,7 +123,7 @@ def params_of_load(right: Any, net: Any) -> Params:
 
 
 def keep_the_caller_s(right: Any, net: Any, params: Mapping[str, np.ndarray]) -> None:
-    """The network reads the arrays that it was given, and changes with them."""
+    """The network refers to the caller's arrays instead of copies."""
     right(params)
     net._params = dict(params)
     net._set_params(net._params)
@@ -154,7 +154,7 @@ def into_dstate(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) 
 
 
 class Threaded(Planted):
-    """A bug that more than one thread brings about."""
+    """A bug that appears only with more than one thread."""
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
         right = Planted().load(spec, params, threads=threads)
@@ -162,12 +162,12 @@ class Threaded(Planted):
 
 
 def second_half_left_out(right: Any, _: Any, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
-    """The sums of one thread's rows are not added to the other's."""
+    """The second thread's partial sums are lost."""
     return right(replaced(cotangents, slice(len(cotangents) // 2, None)), operands)
 
 
 def last_row_left_out(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    """Rows are shared out in equal parts, and what remains is nobody's."""
+    """Rows are divided into equal parts, and the remainder is not computed."""
     y, final, *tape = right(x, state)
     return (replaced(y, (slice(None), slice(y.shape[1] // 2 * 2, None))), final, *tape)
 
@@ -178,7 +178,7 @@ def last_row_of_dx_left_out(right: Any, net: Any, *arguments: Any) -> Any:
 
 
 class SpoilsY(reference.Layer):
-    """BPTT uses the y that record returned as its workspace."""
+    """BPTT uses the y returned by record as its workspace."""
 
     def record(self, *arguments: Any) -> Any:
         y, final, tape = super().record(*arguments)

@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs in the equations of the cells, in how their weights are read, and in the arithmetic: wrong results forward."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs in the forward pass: in the equations of the cells, in reading their weights, and in the arithmetic."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ def hard_sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 def lstm(equation: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Planted:
-    """``equation(i, f, g, o, c, new_c, z)`` gives h and c, wrong; z are the four gates' pre-activations."""
+    """``equation(i, f, g, o, c, new_c, z)`` returns wrong h and c; z holds the four gates' pre-activations."""
 
     def change(a: Any, b: Any, carried: Any, new: Any, saved: Any) -> tuple[np.ndarray, np.ndarray]:
         i, f, g, o, _ = saved
@@ -41,7 +41,7 @@ def lstm(equation: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Planted:
 
 
 def lstm_cell(equation: Callable[..., np.ndarray]) -> Planted:
-    """``equation(i, f, g, c, z)`` gives the new c, wrong; h follows from it."""
+    """``equation(i, f, g, c, z)`` returns a wrong new c, from which h is computed."""
 
     def both(i: Any, f: Any, g: Any, o: Any, c: Any, new_c: Any, z: Any) -> tuple[np.ndarray, np.ndarray]:
         wrong = equation(i, f, g, c, z)
@@ -51,12 +51,12 @@ def lstm_cell(equation: Callable[..., np.ndarray]) -> Planted:
 
 
 def gru(equation: Callable[..., np.ndarray]) -> Planted:
-    """``equation(r, z, n, h, a, b)`` gives the new h, wrong."""
+    """``equation(r, z, n, h, a, b)`` returns a wrong new h."""
     return in_forward_equation(lambda a, b, carried, new, saved: (equation(*saved[:3], carried[0], a, b),))
 
 
 def gates_swapped(cell: str, first: int) -> Planted:
-    """A gate and the next one, in all weights and biases."""
+    """Swap a gate and the next one, in all weights and biases."""
     order = list(range(len(CELLS[cell].gates)))
     order[first : first + 2] = first + 1, first
 
@@ -68,12 +68,12 @@ def gates_swapped(cell: str, first: int) -> Planted:
 
 
 def dropped(kind: str) -> Planted:
-    """All parameters of one kind read as zeros."""
+    """Read all parameters of one kind as zeros."""
     return in_weights(lambda spec, params: {n: np.zeros_like(w) for n, w in params.items() if n.startswith(kind)})
 
 
 def recurrent(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
-    """Each gate's recurrent matrix changed by itself."""
+    """Change each gate's recurrent matrix separately."""
 
     def changed(spec: Spec, params: Params) -> Params:
         return {n: each_gate(spec, w, change) for n, w in params.items() if n.startswith("weight_hh")}
@@ -82,7 +82,7 @@ def recurrent(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
 
 
 def candidate_bias_outside(spec: Spec, params: Params) -> Params:
-    """The GRU's b_hn added to a_n, out of the reset gate's reach."""
+    """Add the GRU's b_hn to a_n, which the reset gate does not multiply."""
     first, moved = 2 * spec.hidden_size, {}
     for suffix in spec.suffixes() if spec.bias else []:
         b_ih, b_hh = params["bias_ih" + suffix], params["bias_hh" + suffix]
@@ -93,7 +93,7 @@ def candidate_bias_outside(spec: Spec, params: Params) -> Params:
 
 
 def reset_input(right: Any, arithmetic: Any, cell: Any, nonlinearity: str) -> Any:
-    """The reset gate on W x + b_in as well."""
+    """Apply the reset gate to W x + b_in as well."""
     known = right(cell, nonlinearity)
 
     def forward(a: Any, b: Any, carried: Any) -> Any:
@@ -103,7 +103,7 @@ def reset_input(right: Any, arithmetic: Any, cell: Any, nonlinearity: str) -> An
 
 
 class LoadedAs(Planted):
-    """The network of another spec that has parameters of the same shapes."""
+    """The network of another spec with parameters of the same shapes."""
 
     def __init__(self, **fields: str) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class LoadedAs(Planted):
 
 
 def stale(part: int) -> Any:
-    """A layer in which every step reads this part of the state of two steps before, as from a buffer filled too late."""
+    """Every step reads one part of the state from two steps before, like a buffer that is filled too late."""
 
     class Stale(reference.Layer):
         def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
@@ -134,7 +134,7 @@ def stale(part: int) -> Any:
 
 
 def to_bits(bits: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Rounds to so many significant bits: 11 as TF32 and float16, 8 as bfloat16."""
+    """Round to a number of significant bits: 11 for TF32 and float16, 8 for bfloat16."""
 
     def rounded(array: np.ndarray) -> np.ndarray:
         mantissa, exponent = np.frexp(array)
@@ -162,14 +162,14 @@ def summed_in_float16(right: Any, arithmetic: Any, v: np.ndarray, w: np.ndarray,
 
 
 def rational_tanh(right: Any, arithmetic: Any, z: np.ndarray) -> np.ndarray:
-    """Lambert's continued fraction, cut: 1e-4 off at |z| = 1.6, less than that before and more beyond."""
+    """Lambert's continued fraction, truncated: the error is 1e-4 at |z| = 1.6, and grows with |z|."""
     z = np.clip(z, -3, 3)
     s = z * z
     return z * (105 + 10 * s) / (105 + s * (45 + s))
 
 
 def tabulated_tanh(right: Any, arithmetic: Any, z: np.ndarray) -> np.ndarray:
-    """Linear between 1000 values."""
+    """Linear interpolation between 1000 values."""
     places = np.linspace(-8, 8, 1000)
     return np.interp(z, places, np.tanh(places)).astype(z.dtype)
 

@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs in BPTT: right results forward, wrong gradients."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs in BPTT: correct outputs, wrong gradients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from rnnbench.networks.spec import Spec
 
 
 class Saved(NamedTuple):
-    """What the LSTM keeps of a step."""
+    """The values that the LSTM saves in each step."""
 
     i: np.ndarray
     f: np.ndarray
@@ -35,12 +35,15 @@ class Saved(NamedTuple):
         return self.f * c + self.i * self.g
 
     def through_h(self, dh: np.ndarray) -> np.ndarray:
-        """What reaches c from dh."""
+        """The cotangent of c through h."""
         return dh * self.o * (1 - self.tanh_c * self.tanh_c)
 
 
 def lstm(change: Callable[..., tuple[Any, np.ndarray]]) -> Planted:
-    """``change(s, c, dh, dc, dz, before)`` gives the gates' cotangents dz and that of the c before; s is what was saved."""
+    """``change(s, c, dh, dc, dz, before)`` returns wrong ``dz`` and ``before``.
+
+    ``s``: the saved values.  ``dz``: the cotangents of the gates.  ``before``: the cotangent of the previous c.
+    """
 
     def wrong(saved: Any, carried: Any, dnew: Any, dinner: Any, da: Any, db: Any, dcarried: Any) -> Any:
         dz, before = change(Saved(*saved), carried[0], *dnew, da, dcarried[0])
@@ -54,7 +57,7 @@ def with_gate(dz: Any, place: int, value: np.ndarray) -> Any:
 
 
 def elman(derivative: Callable[[np.ndarray], np.ndarray]) -> Planted:
-    """``derivative(h)`` of the nonlinearity at its output, wrong."""
+    """``derivative(h)`` returns a wrong derivative of the nonlinearity at its output h."""
 
     def wrong(saved: Any, carried: Any, dnew: Any, *right: Any) -> Any:
         dz = dnew[0] * derivative(saved[0])
@@ -64,7 +67,7 @@ def elman(derivative: Callable[[np.ndarray], np.ndarray]) -> Planted:
 
 
 def gru(change: Callable[..., tuple[Any, Any, np.ndarray]]) -> Planted:
-    """``change(r, z, n, b_n, h, dh, da, db, dh_kept)`` gives the last three."""
+    """``change(r, z, n, b_n, h, dh, da, db, dh_kept)`` returns wrong values for the last three."""
 
     def wrong(saved: Any, carried: Any, dnew: Any, dinner: Any, da: Any, db: Any, dcarried: Any) -> Any:
         *cotangents, before = change(*saved, carried[0], dnew[0], da, db, dcarried[0])
@@ -74,7 +77,7 @@ def gru(change: Callable[..., tuple[Any, Any, np.ndarray]]) -> Planted:
 
 
 def reset_before(change: Callable[..., tuple[Any, np.ndarray]]) -> Planted:
-    """``change(r, z, n, h, dh, doperand, dz, dh_before)`` gives the last two; the operand is r h."""
+    """``change(r, z, n, h, dh, doperand, dz, dh_before)`` returns wrong values for the last two; the operand is r h."""
 
     def wrong(saved: Any, carried: Any, dnew: Any, dinner: Any, da: Any, db: Any, dcarried: Any) -> Any:
         dz, before = change(*saved, carried[0], dnew[0], dinner[0], da, dcarried[0])
@@ -84,12 +87,12 @@ def reset_before(change: Callable[..., tuple[Any, np.ndarray]]) -> Planted:
 
 
 def with_weights(change: Callable[[Params], Params]) -> Planted:
-    """BPTT of one layer that reads other weights than the run forward did."""
+    """BPTT of one layer reads other weights than its forward pass."""
     return in_layer(backward=lambda right, layer, w, *rest: right(w | change(w), *rest))
 
 
 def with_steps(change: Callable[[list[Any]], list[Any]]) -> Planted:
-    """BPTT of one layer that finds other things on the tape; steps lie in the order in which they ran."""
+    """BPTT of one layer reads changed steps from the tape; the steps are in the order in which they ran."""
 
     def backward(right: Any, layer: Any, w: Params, tape: Any, *rest: Any) -> Any:
         x, steps = tape
@@ -112,22 +115,22 @@ def operands_from_h(steps: list[Any]) -> list[Any]:
 
 
 def with_x(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
-    """The weights' gradient reads another x."""
+    """The weights' gradient reads a changed x."""
     return in_layer(backward=lambda right, layer, w, tape, *rest: right(w, (change(tape[0]), tape[1]), *rest))
 
 
 def with_cotangents(change: Callable[[np.ndarray, State], tuple[np.ndarray, State]]) -> Planted:
-    """dy and dstate changed for each layer."""
+    """Change dy and dstate of each layer."""
     return in_layer(backward=lambda right, layer, w, tape, dy, dstate, reverse: right(w, tape, *change(dy, dstate), reverse))
 
 
 def with_results(change: Callable[[Params, np.ndarray, State], tuple[Params, np.ndarray, State]]) -> Planted:
-    """What one layer's BPTT gives: the weights' gradients, dx and the initial state's."""
+    """Change the results of one layer's BPTT: the gradients of weights, x and the initial state."""
     return in_layer(backward=lambda right, layer, *arguments: change(*right(*arguments)))
 
 
 def detached_after(limit: int) -> Planted:
-    """No cotangent flows from a step to the one before at multiples of ``limit``."""
+    """Stop the cotangents of the state at multiples of ``limit`` steps."""
 
     def backward(right: Any, layer: Any, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> Any:
         x, steps = tape
@@ -161,14 +164,14 @@ def dstate_at_the_start(right: Any, layer: Any, w: Params, tape: Any, dy: np.nda
 
 
 def clipped(spec: Spec, grads: Gradients) -> Gradients:
-    """The weights' gradients scaled to a norm of at most 5, as training loops do."""
+    """Clip the weights' gradients to a norm of 5, as training loops do."""
     norm = np.sqrt(sum(np.sum(value**2) for value in grads.params.values()))
     factor = min(1, 5 / norm) if norm else 1
     return grads._replace(params={name: (value * factor).astype(value.dtype) for name, value in grads.params.items()})
 
 
 def scaled(tensor: str, place: int, gates: int) -> Planted:
-    """One gate's rows of the gradient of some weights times 1.001."""
+    """Scale one gate's rows of a gradient by 1.001."""
 
     def change(spec: Spec, grads: Gradients) -> Gradients:
         wrong = {}

@@ -1,8 +1,7 @@
-# a bug takes the arguments of what it stands in for
-"""How a bug is planted: the reference as a backend, in which one piece is wrapped by a function that makes it wrong.
+"""Hooks for planting bugs: the reference as a backend with one method wrapped by a faulty function.
 
-Such a function gets the right method first and the object that it belongs to second, then the call's own arguments.
-Nothing global is changed, so the reference stays right while a mutant of it runs.
+The faulty function gets the correct method, its object, and then the arguments of the call.  Nothing global changes, so the
+reference stays correct while a mutant runs.
 """
 
 import functools
@@ -23,15 +22,16 @@ reference = reference_backend()
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
-    *("layouts", "threads", "sizes", "widths", "calls", "extremes", "contract"),
+    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract"),
 )
 
 
 class Mutant(NamedTuple):
-    """A backend with one bug.  ``name`` says what is wrong; ``cells`` are those on whose trials it is to be found.
+    """A backend with one bug.
 
-    ``tbptt``: what replaces ``rnnbench.tbptt`` while the mutant runs, for bugs of the loop over windows.
-    ``raises``: the class of what it raises on right input, if that is the bug.
+    ``name``: the bug.  ``area``: one of AREAS.  ``cells``: the cells whose trials must find it.
+    ``tbptt``: a replacement for ``rnnbench.tbptt`` while the mutant runs, for bugs in the loop over windows.
+    ``raises``: the exception class, if the bug is an exception on valid input.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Mutant(NamedTuple):
 
 
 class MutantNetwork(StackedNetwork):
-    """A network of a mutant, to be told from the reference's."""
+    """A network of a mutant; the class distinguishes it from the reference's."""
 
 
 class Planted:
-    """``numpy_ref`` with its arithmetic, its layer in one direction or the network around the layers replaced."""
+    """``numpy_ref`` with another arithmetic, single-direction layer or network."""
 
     def __init__(
         self, *, arithmetic: Any = reference.Arithmetic, layer: Any = reference.Layer, network: Any = MutantNetwork
@@ -63,7 +63,7 @@ class Planted:
 
 
 def wrapped(kind: Any, **methods: Callable[..., Any]) -> Any:
-    """A subclass in which ``methods(right, self, *arguments)`` stand around those of the same names."""
+    """Return a subclass whose methods call ``methods[name](right, self, *arguments)``; ``right`` is the original method."""
 
     def around(name: str, wrong: Callable[..., Any]) -> Callable[..., Any]:
         def method(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -88,7 +88,7 @@ def in_network(**methods: Callable[..., Any]) -> Planted:
 
 
 def in_forward_equation(change: Callable[..., tuple[np.ndarray, ...]]) -> Planted:
-    """``change(a, b, carried, new, saved)`` gives the new state values; each is a tuple as in ``rnnbench.networks.cells``."""
+    """``change(a, b, carried, new, saved)`` returns the new state values; all are tuples as in ``rnnbench.networks.cells``."""
 
     def equations(right: Any, arithmetic: Any, cell: Any, nonlinearity: str) -> Any:
         known = right(cell, nonlinearity)
@@ -103,7 +103,7 @@ def in_forward_equation(change: Callable[..., tuple[np.ndarray, ...]]) -> Plante
 
 
 def in_backward_equation(change: Callable[..., tuple[Any, Any, Any]]) -> Planted:
-    """``change(saved, carried, dnew, dinner, da, db, dcarried)`` gives the last three, wrong."""
+    """``change(saved, carried, dnew, dinner, da, db, dcarried)`` returns wrong values for the last three."""
 
     def equations(right: Any, arithmetic: Any, cell: Any, nonlinearity: str) -> Any:
         known = right(cell, nonlinearity)
@@ -117,12 +117,12 @@ def in_backward_equation(change: Callable[..., tuple[Any, Any, Any]]) -> Planted
 
 
 def in_weights(change: Callable[[Spec, Params], Params]) -> Planted:
-    """``change(spec, params)`` gives what the layers read instead of the weights."""
+    """``change(spec, params)`` returns the weights that the layers read instead."""
     return in_network(_set_params=lambda right, net, params: right(params | change(net.spec, params)))
 
 
 def in_arguments(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
-    """``change(spec, x, state)`` gives what runs forward and records read instead."""
+    """``change(spec, x, state)`` returns the arguments that forward and record read instead."""
 
     def run(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
         return right(*change(net.spec, x, state))
@@ -131,7 +131,7 @@ def in_arguments(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
 
 
 def in_results(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
-    """``change(spec, y, final)`` gives what runs forward and records return instead."""
+    """``change(spec, y, final)`` returns the results of forward and record."""
 
     def run(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
         y, final, *tape = right(x, state)
@@ -141,17 +141,17 @@ def in_results(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
 
 
 def in_cotangents(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
-    """``change(spec, dy, dstate)`` gives what BPTT reads instead."""
+    """``change(spec, dy, dstate)`` returns the cotangents that BPTT reads instead."""
     return in_network(_backward=lambda right, net, tape, dy, dstate: right(tape, *change(net.spec, dy, dstate)))
 
 
 def in_gradients(change: Callable[[Spec, Gradients], Gradients]) -> Planted:
-    """``change(spec, grads)`` gives what BPTT returns instead."""
+    """``change(spec, grads)`` returns the results of BPTT."""
     return in_network(_backward=lambda right, net, tape, dy, dstate: change(net.spec, right(tape, dy, dstate)))
 
 
 def replaced(array: np.ndarray, index: Any, value: Any = 0) -> np.ndarray:
-    """A copy in which the elements at ``index`` are others, by default zeros."""
+    """Copy an array and set the elements at ``index``, by default to zero."""
     array = array.copy()
     array[index] = value
     return array
@@ -162,5 +162,5 @@ def zeros(state: State) -> State:
 
 
 def each_gate(spec: Spec, weights: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Weights (G*H, size) in which the rows of every gate are changed by themselves."""
+    """Apply ``change`` to the rows of each gate of weights (G*H, size)."""
     return np.concatenate([change(rows) for rows in np.split(weights, len(spec.kind.gates))])

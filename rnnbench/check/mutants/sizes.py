@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs that only some sizes show: tails of blocks, the smallest sizes, and sizes that happen to be equal."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs that only some sizes show: tails of blocks, sizes of 1, and equal sizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +26,12 @@ from rnnbench.networks.spec import Spec
 
 
 def tail(size: int, block: int) -> slice:
-    """What a loop over whole blocks leaves out; nothing where there is less than one block."""
+    """The elements that a loop over whole blocks leaves out; none if there is less than one block."""
     return slice(size // block * block if size >= block else size, None)
 
 
 def units_left_out(block: int) -> Planted:
-    """Hidden units behind the last whole block stay as they were."""
+    """Do not update the hidden units after the last whole block."""
 
     def step(right: Any, layer: Any, w: Params, t: int, x: np.ndarray, state: State) -> Any:
         new, kept = right(w, t, x, state)
@@ -44,7 +44,7 @@ def units_left_out(block: int) -> Planted:
 
 
 def columns_left_out(tensor: str, block: int) -> Planted:
-    """The gradient of weights without the columns behind the last whole block."""
+    """Leave out the columns of a gradient after the last whole block."""
 
     def change(spec: Spec, grads: Any) -> Any:
         wrong = {
@@ -56,7 +56,7 @@ def columns_left_out(tensor: str, block: int) -> Planted:
 
 
 def products_without_tail(block: int) -> Planted:
-    """Dot products that end with the last whole block."""
+    """End dot products with the last whole block."""
 
     def product(right: Any, _: Any, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         return right(replaced(v, (slice(None), tail(v.shape[1], block))), w, bias)
@@ -65,12 +65,12 @@ def products_without_tail(block: int) -> Planted:
 
 
 def rows_left_out(block: int) -> Planted:
-    """y of batch rows behind the last whole block is zero."""
+    """Return zeros for y of the batch rows after the last whole block."""
     return in_results(lambda spec, y, final: (replaced(y, (slice(None), tail(y.shape[1], block))), final))
 
 
 def gradient_rows_left_out(block: int) -> Planted:
-    """Batch rows behind the last whole block do not reach the weights' gradients."""
+    """Leave out batch rows after the last whole block from the weights' gradients."""
 
     def outer(right: Any, _: Any, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
         return right(replaced(cotangents, tail(len(cotangents), block)), operands)
@@ -79,7 +79,7 @@ def gradient_rows_left_out(block: int) -> Planted:
 
 
 def where(condition: Callable[[int, int], bool], change: Callable[..., Any]) -> Planted:
-    """``change(right, tape, dy, dstate)`` instead of BPTT for those T and B that the condition names."""
+    """Call ``change(right, tape, dy, dstate)`` instead of BPTT if ``condition(T, B)`` holds."""
 
     def backward(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) -> Any:
         return change(right, tape, dy, dstate) if condition(*dy.shape[:2]) else right(tape, dy, dstate)
@@ -96,12 +96,12 @@ def without_last_dy(right: Any, tape: Any, dy: np.ndarray, dstate: State) -> Any
 
 
 def inputs_beyond_hidden(spec: Spec, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """A row of x read into a buffer as wide as the hidden state."""
+    """Read rows of x into a buffer as wide as the hidden state."""
     return replaced(x, (slice(None), slice(None), slice(spec.hidden_size, None))), state
 
 
 def square_input_weights_transposed(spec: Spec, params: Params) -> Params:
-    """Whether weights are stored (I, G*H) is guessed from their shape: where I = H each gate fits both ways."""
+    """Guess from the shape whether weights are stored as (I, G*H): with I = H both layouts fit each gate."""
     rows = spec.hidden_size
     return {
         name: w.reshape(-1, rows, rows).swapaxes(1, 2).reshape(w.shape)
@@ -120,7 +120,7 @@ def guessed_state_batch_first(spec: Spec, x: np.ndarray, state: State) -> tuple[
 
 
 def third_layer_s_weights(spec: Spec, params: Params) -> Params:
-    """Two sets of weights in turn: every layer from the third on reads those of two layers before, where they fit."""
+    """Alternate two sets of weights: from the third on, each layer reads those of two layers before, if they fit."""
     moved = {}
     for layer in range(3, spec.num_layers + 1):
         for name in spec.layer_shapes(layer - 1):
@@ -131,7 +131,7 @@ def third_layer_s_weights(spec: Spec, params: Params) -> Params:
 
 
 def squeezed(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    """One unit's weights taken for a number: its recurrent product is left out."""
+    """Treat the weights of a single unit as a scalar and leave out its recurrent product."""
     return right(x, zeros(state) if net.spec.hidden_size == 1 else state)
 
 

@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs around the layers: of states, of what one layer hands to the next, and of the two directions."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs in the structure of a network: in states, between layers, and between directions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ def initial_state(change: Callable[[Spec, State], State]) -> Planted:
 
 
 def initial_parts(change: Callable[[Spec, np.ndarray], np.ndarray]) -> Planted:
-    """h, and c where there is one, each changed."""
+    """Change each part of the initial state."""
     return initial_state(lambda spec, state: tuple(change(spec, part) for part in state))
 
 
@@ -45,12 +45,12 @@ def dstate_parts(change: Callable[[Spec, np.ndarray], np.ndarray]) -> Planted:
 
 
 def gradient_parts(change: Callable[[Spec, np.ndarray], np.ndarray]) -> Planted:
-    """The initial state's gradient, h and c each."""
+    """Change each part of the initial state's gradient."""
     return in_gradients(lambda spec, grads: grads._replace(state=tuple(change(spec, part) for part in grads.state)))
 
 
 def batch_first(spec: Spec, part: np.ndarray) -> np.ndarray:
-    """The memory of (L*D, B, H) read as (B, L*D, H)."""
+    """Read the memory of (L*D, B, H) as (B, L*D, H)."""
     parts, batch, size = part.shape
     return part.reshape(batch, parts, size).swapaxes(0, 1)
 
@@ -73,13 +73,13 @@ def final_one_step_early(right: Any, net: Any, x: np.ndarray, state: State) -> A
 
 
 def final_of_the_last_step(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-    """The reverse direction's final state taken where the forward direction's is: at its own first step."""
+    """Take the reverse direction's final state at the last time step, which is its own first step."""
     y, final, *tape = right(w, x, state, reverse)
     return (y, (y[-1], *final[1:]), *tape)
 
 
 def reversed_alike(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-    """The reverse direction's y left in the order in which its steps ran."""
+    """Leave the reverse direction's y in the order in which its steps ran."""
     y, *others = right(w, x, state, reverse)
     return (y[::-1], *others) if reverse else (y, *others)
 
@@ -89,7 +89,7 @@ def never_reversed(right: Any, layer: Any, *arguments: Any) -> Any:
 
 
 def for_reverse(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
-    """dx of the reverse direction changed."""
+    """Change dx of the reverse direction."""
 
     def backward(right: Any, layer: Any, *arguments: Any) -> Any:
         grads, dx, initial = right(*arguments)
@@ -99,7 +99,10 @@ def for_reverse(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
 
 
 def between(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Planted:
-    """``change(x, y)`` gives what a layer other than the first reads: x of the network, y of the layer below."""
+    """``change(x, y)`` returns the input of each layer above the first.
+
+    ``x``: the input of the network.  ``y``: the output of the layer below.
+    """
 
     class Between(MutantNetwork):
         def _forward(self, x: np.ndarray, state: State) -> Any:
@@ -119,12 +122,12 @@ def between(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Planted:
 
 
 def fitted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x repeated to the width of y, as a buffer of another width is read."""
+    """Repeat x to the width of y, like reading a buffer with another width."""
     return np.take(x, range(y.shape[2]), 2, mode="wrap")
 
 
 def from_layer_below(spec: Spec, params: Params) -> Params:
-    """Recurrent weights and biases, which have one shape in every layer, of the other layers."""
+    """Take the recurrent weights and biases, which have the same shapes in every layer, from another layer."""
     suffixes = spec.suffixes()
     moved = zip(suffixes, suffixes[spec.directions :] + suffixes[: spec.directions], strict=True)
     return {f"{name}{to}": params[f"{name}{of}"] for to, of in moved for name in spec.layer_shapes(0) if name != "weight_ih"}

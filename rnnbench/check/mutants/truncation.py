@@ -1,4 +1,4 @@
-"""Bugs in the loop over windows and in what a network does between them: truncated BPTT, wrong."""
+"""Bugs in truncated BPTT: in the loop over windows, and in the network between windows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from rnnbench.networks.truncation import tbptt
 
 
 class Loop:
-    """Truncated BPTT on NumPy arrays, for any network; right as it stands, and each bug overrides one method of it."""
+    """Correct truncated BPTT on NumPy arrays, for any network; each bug overrides one of its methods."""
 
     def __call__(
         self, net: Network, x: np.ndarray, dy: np.ndarray, window: int, stride: int | None = None, state: State | None = None
@@ -31,7 +31,7 @@ class Loop:
         return self.result(net, x, y, final, passes), final, Gradients(self.total(of_params), dx, initial)
 
     def passes(self, steps: int, window: int, stride: int) -> list[tuple[int, int, int]]:
-        """The first step of each pass, the end of the pass before, and its own end."""
+        """Return for each pass its first step, the end of the previous pass, and its own end."""
         ends = [*range(stride, steps, stride), steps]
         return [(max(0, end - window), previous, end) for previous, end in zip([0, *ends], ends, strict=False)]
 
@@ -39,14 +39,14 @@ class Loop:
         return net.forward(x[:start], state)[1] if start else state
 
     def cotangent(self, dy: np.ndarray, start: int, previous: int, end: int) -> np.ndarray:
-        """Those of the steps since the pass before."""
+        """Return dy of the steps since the previous pass, and zeros before."""
         return np.concatenate([np.zeros_like(dy[start:previous]), dy[previous:end]])
 
     def joined(self, before: np.ndarray, dx: np.ndarray) -> np.ndarray:
         return before + dx
 
     def reaches_the_start(self, start: int, previous: int) -> bool:
-        """Whether the gradient of a pass's first state is one of the initial state."""
+        """Whether the gradient of a pass's first state contributes to the initial state's."""
         return start == 0
 
     def result(
@@ -77,21 +77,21 @@ def never_cut(net: Any, x: Any, dy: Any, window: int, stride: int | None = None,
 
 
 class WindowFromPassBefore(Loop):
-    """A pass reaches back ``window`` steps from where the one before ended."""
+    """Count the window from the end of the previous pass."""
 
     def passes(self, steps: int, window: int, stride: int) -> list[tuple[int, int, int]]:
         return [(max(0, previous - window), previous, end) for _, previous, end in super().passes(steps, window, stride)]
 
 
 class NoPartialPass(Loop):
-    """Steps after the last whole stride get no pass."""
+    """Leave out the last, partial pass."""
 
     def passes(self, steps: int, window: int, stride: int) -> list[tuple[int, int, int]]:
         return [found for found in super().passes(steps, window, stride) if found[2] - found[1] == stride or not found[1]]
 
 
 class CotangentsOfTheWindow(Loop):
-    """Every pass takes the cotangents of its whole window: those of overlaps count twice."""
+    """Take the cotangents of the whole window in every pass, so that those of overlaps count twice."""
 
     def cotangent(self, dy: np.ndarray, start: int, previous: int, end: int) -> np.ndarray:
         return dy[start:end]
@@ -108,7 +108,7 @@ class CotangentOfTheBoundaryMissing(Loop):
 
 
 class CotangentsAtTheStart(Loop):
-    """Those of the new steps are put at the first steps of the window."""
+    """Put the cotangents of the new steps at the first steps of the window."""
 
     def cotangent(self, dy: np.ndarray, start: int, previous: int, end: int) -> np.ndarray:
         return np.concatenate([dy[previous:end], np.zeros_like(dy[start:previous])])
@@ -130,7 +130,7 @@ class OverlapOverwritten(Loop):
 
 
 class OverlapKept(Loop):
-    """dx of steps that an earlier pass reached stays as that one left it."""
+    """Keep dx of an overlap from the first pass that reached it."""
 
     def joined(self, before: np.ndarray, dx: np.ndarray) -> np.ndarray:
         return np.where(before == 0, dx, before)
@@ -147,7 +147,7 @@ class StartsFromTheInitialState(Loop):
 
 
 class StartsFromThePassBefore(Loop):
-    """A pass that reaches back before the end of the one before starts from the state at that end all the same."""
+    """Start every window from the state at the end of the previous pass, even if the window starts earlier."""
 
     def state_at(self, net: Network, x: np.ndarray, state: State | None, start: int, previous: int) -> State | None:
         return super().state_at(net, x, state, previous, previous)
@@ -159,7 +159,7 @@ class StartsOneStepEarly(Loop):
 
 
 class EveryPassReachesTheStart(Loop):
-    """The gradients of all passes' first states are added to the initial state's."""
+    """Add the gradients of all passes' first states to the initial state's."""
 
     def reaches_the_start(self, start: int, previous: int) -> bool:
         return True
@@ -171,7 +171,7 @@ class FirstPassAloneReachesTheStart(Loop):
 
 
 class OutputsFromZeros(Loop):
-    """y of every pass but the first from a state of zeros."""
+    """Compute y of every pass but the first from a zero state."""
 
     def result(
         self, net: Network, x: np.ndarray, y: np.ndarray, final: State, passes: list[tuple[int, int, int]]
@@ -211,7 +211,7 @@ def ones_for_none(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State
 
 
 def zeros_after_the_first(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    """Every record but the first starts from zeros."""
+    """Start every record but the first from zeros."""
     net.records = getattr(net, "records", 0) + 1
     return right(x, state if net.records == 1 or state is None else zeros(state))
 

@@ -1,5 +1,5 @@
-# ruff: noqa: ARG005  # a bug takes the arguments of what it stands in for
-"""Bugs of one width: what lies beyond a vector, a tile or a block is lost, or a size at its edge is taken for another."""
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
+"""Bugs at one width: elements beyond a vector, a tile or a block are lost, or a size at its edge is treated wrongly."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -14,7 +14,7 @@ from rnnbench.networks.params import Params
 
 
 def units_beyond(width: int) -> Planted:
-    """Hidden units that do not fit a buffer stay as they were."""
+    """Do not update hidden units beyond the width of a buffer."""
 
     def step(right: Any, layer: Any, w: Params, t: int, x: np.ndarray, state: State) -> Any:
         new, kept = right(w, t, x, state)
@@ -38,7 +38,7 @@ def steps_beyond(width: int) -> Planted:
 
 
 def at_size(axis: str, size: int) -> Planted:
-    """Where an axis has just this size dy of the last step is not read."""
+    """Ignore dy of the last step if an axis has exactly this size."""
 
     def backward(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) -> Any:
         sizes = {"T": dy.shape[0], "B": dy.shape[1], "I": net.spec.input_size, "H": net.spec.hidden_size}

@@ -1,7 +1,7 @@
 """Lossless conversion of parameters between rnnbench's layout, which is torch.nn's, and torch, ONNX and Keras.
 
-Every conversion copies, keeps the dtype and moves values without arithmetic, so that there and back is the same to the
-bit, but where ``to_keras`` is told to add two biases and where ``from_torch`` meets normed weights.
+Conversions copy values without arithmetic and keep the dtype, so a round trip is exact to the bit.  There are two
+exceptions: ``to_keras`` with ``fold_bias`` adds two biases, and ``from_torch`` computes weights under weight_norm.
 Gate orders in storage, with this package's names (ONNX and Keras call g "c" and n "h"):
 
     cell                      torch, rnnbench   ONNX      Keras     ONNX operator, Keras layer
@@ -10,8 +10,8 @@ Gate orders in storage, with this package's names (ONNX and Keras call g "c" and
     gru                       r z n             z r n     z r n     GRU linear_before_reset=1, GRU reset_after=True
     gru_reset_before          r z n             z r n     z r n     GRU linear_before_reset=0, GRU reset_after=False
 
-All four take the new state as h = z h' + (1 - z) n, so no sign changes.  jordan has no counterpart anywhere;
-torch.nn has no gru_reset_before and no sigmoid elman.
+All four libraries define the GRU's new state as h = z h' + (1 - z) n, so no sign changes.  jordan has no counterpart;
+torch.nn lacks gru_reset_before and elman with sigmoid.
 Sources: torch.nn.LSTM, torch.nn.GRU; ONNX operators RNN, LSTM, GRU; keras.layers.SimpleRNN, LSTM, GRU.
 """
 

@@ -1,4 +1,4 @@
-"""Gates in another order, and the checks that all conversions share."""
+"""Gate reordering and checks shared by all conversions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ def gate_order(spec: Spec, gates: Mapping[str, tuple[str, ...]], library: str) -
 
 
 def layer_suffixes(spec: Spec, layer: int) -> list[str]:
-    """The suffixes of one layer's directions."""
+    """Suffixes of one layer's directions."""
     if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < spec.num_layers:
         raise ArgumentError(f"layer is {layer!r}; expected an integer from 0 to {spec.num_layers - 1}")
     return spec.suffixes()[layer * spec.directions : (layer + 1) * spec.directions]
 
 
 def reordered(array: np.ndarray, stored: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
-    """A copy whose gates, along the first axis, are in the wanted order."""
+    """Copy an array with its gates, along the first axis, in the wanted order."""
     blocks = dict(zip(stored, np.split(array, len(stored)), strict=True))
     return np.concatenate([blocks[gate] for gate in wanted])
 

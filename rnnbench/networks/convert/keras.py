@@ -1,4 +1,4 @@
-"""Parameters from and to keras.layers.SimpleRNN, LSTM and GRU."""
+"""Conversion of parameters from and to keras.layers.SimpleRNN, LSTM and GRU."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,14 @@ _KERAS_GATES = {"elman": ("h",), "lstm": ("i", "f", "g", "o"), "gru": ("z", "r",
 
 
 def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0, *, fold_bias: bool = False) -> list[np.ndarray]:
-    """List one layer's arrays as its Keras counterpart's ``set_weights`` takes them.
+    """Return one layer's arrays for ``set_weights`` of its Keras counterpart.
 
-    [kernel (I, G*H), recurrent_kernel (H, G*H), bias], without the last for bias=False, and the same again for the
-    backward layer of ``keras.layers.Bidirectional``.  bias is (2, 3*H), input then recurrent, for gru; elsewhere Keras
-    has one bias (G*H,) where torch has two.  It takes bias_ih, and bias_hh must be +0.0 throughout: their sum would
-    round, and could not be taken apart again.  With ``fold_bias`` it takes that sum, bias_ih + bias_hh rounded once,
-    which is not lossless; the network is the same up to that rounding.  Raises ArgumentError.
+    The list holds kernel (I, G*H), recurrent_kernel (H, G*H) and, unless bias=False, bias; for
+    ``keras.layers.Bidirectional`` the arrays of the backward layer follow.  For gru, bias is (2, 3*H), input then recurrent.
+    For the other cells it is (G*H,): Keras has one bias where torch has two.  It is then bias_ih, and every element of
+    bias_hh must be +0.0, because their sum would be rounded and could not be split again.
+    ``fold_bias``: store the rounded sum bias_ih + bias_hh instead; the network is the same up to that rounding.
+    Raises ArgumentError.
     """
     gates = gate_order(spec, _KERAS_GATES, "Keras")
     params = check_params(spec, params)
@@ -36,7 +37,7 @@ def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0, *, fo
             if others and not fold_bias:
                 raise ArgumentError(
                     f"bias_hh{suffix} has {others} values other than +0.0; expected none: Keras has one bias for {spec.cell}, "
-                    "and a sum of two would not be lossless (fold_bias=True takes it)"
+                    "and a sum of two would not be lossless (fold_bias=True allows it)"
                 )
             with numpy_errors():
                 arrays.append(ours["bias_ih"] + recurrent if others else ours["bias_ih"])
@@ -44,9 +45,9 @@ def to_keras(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0, *, fo
 
 
 def from_keras(spec: Spec, layers: Sequence[Sequence[np.ndarray]]) -> Params:
-    """Read what ``get_weights`` of a Keras SimpleRNN, LSTM or GRU, or of a Bidirectional one, gives for each layer.
+    """Convert the arrays of ``get_weights`` of a Keras SimpleRNN, LSTM, GRU or Bidirectional layer, one list per layer.
 
-    The arrays are those of ``to_keras``; where Keras has one bias it becomes bias_ih, and bias_hh is zero.
+    The arrays are those of ``to_keras``.  If Keras has one bias, it becomes bias_ih, and bias_hh is zero.
     Raises ArgumentError.
     """
     gates = gate_order(spec, _KERAS_GATES, "Keras")

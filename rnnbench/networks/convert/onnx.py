@@ -1,4 +1,4 @@
-"""Parameters from and to the ONNX operators RNN, LSTM and GRU."""
+"""Conversion of parameters from and to the ONNX operators RNN, LSTM and GRU."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ _ONNX_GATES = {"elman": ("h",), "lstm": ("i", "o", "f", "g"), "gru": ("z", "r", 
 
 
 class OnnxWeights(NamedTuple):
-    """Inputs of one ONNX operator RNN, LSTM or GRU: W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H) or None without bias.
+    """Weight inputs of an ONNX operator RNN, LSTM or GRU: W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H).
 
-    B holds all input biases of a direction, then all recurrent ones.
+    B holds the input biases of a direction, then the recurrent ones; it is None without bias.
     """
 
     W: np.ndarray
@@ -24,14 +24,14 @@ class OnnxWeights(NamedTuple):
 
 
 class OnnxOperator(NamedTuple):
-    """An ONNX operator's type and the attributes that its weights alone do not tell."""
+    """The type and attributes of an ONNX operator."""
 
     op_type: str
     attributes: dict[str, Any]
 
 
 def onnx_operator(spec: Spec) -> OnnxOperator:
-    """Name the ONNX operator that runs one layer of ``spec``, with its attributes; raises ArgumentError."""
+    """Return the ONNX operator for one layer of ``spec``; raises ArgumentError."""
     gate_order(spec, _ONNX_GATES, "ONNX")
     attributes: dict[str, Any] = {
         "hidden_size": spec.hidden_size,
@@ -45,7 +45,10 @@ def onnx_operator(spec: Spec) -> OnnxOperator:
 
 
 def to_onnx(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0) -> OnnxWeights:
-    """Lay out one layer for the operator that ``onnx_operator`` names (ONNX stacks no layers); raises ArgumentError."""
+    """Return the weights of one layer for the operator of ``onnx_operator``; raises ArgumentError.
+
+    ONNX operators have a single layer.
+    """
     gates = gate_order(spec, _ONNX_GATES, "ONNX")
     params = check_params(spec, params)
 
@@ -57,10 +60,10 @@ def to_onnx(spec: Spec, params: Mapping[str, np.ndarray], layer: int = 0) -> Onn
 
 
 def from_onnx(spec: Spec, layers: Sequence[Sequence[np.ndarray | None]]) -> Params:
-    """Read the weights (W, R, B) or, without bias, (W, R) of one ONNX operator for each layer of ``spec``.
+    """Convert the weights (W, R, B), or (W, R) without bias, of one ONNX operator for each layer of ``spec``.
 
-    The operator's ``direction="reverse"`` is a forward network that reads its input from the last time step to the first.
-    Peepholes P, which no cell here has, are refused with any other fourth array.  Raises ArgumentError.
+    An operator with ``direction="reverse"`` is a forward network on time-reversed input.  Peephole weights P, or any other
+    fourth array, are refused.  Raises ArgumentError.
     """
     gates = gate_order(spec, _ONNX_GATES, "ONNX")
     check_length(layers, spec.num_layers, "operators", "one (W, R, B) for each layer")

@@ -1,4 +1,4 @@
-"""Parameters from and to torch.nn.RNN, LSTM and GRU, and their cells."""
+"""Conversion of parameters from and to torch.nn.RNN, LSTM, GRU and their cells."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,14 @@ _TORCH_CELLS = ("elman", "lstm", "gru")
 
 
 def from_torch(spec: Spec, source: Any, prefix: str = "") -> Params:
-    """Read a torch.nn.RNN, LSTM, GRU or one of their cells: the module, or its ``state_dict`` of tensors or NumPy arrays.
+    """Convert a torch.nn.RNN, LSTM, GRU or one of their cells.
 
-    ``prefix``: what the module's names start with inside a larger model, such as "encoder.rnn."; names that start
-    otherwise are left out, all others must be parameters of ``spec`` in its dtype, on any device.  Weights under
-    torch.nn.utils.weight_norm, old or new, are what v and g make, rounded as NumPy rounds them; those of another
-    parametrization are read from the module, which computes them.  Raises SpecError or ArgumentError.
+    ``source``: the module, or its ``state_dict`` of tensors or NumPy arrays, on any device.
+    ``prefix``: the prefix of the module's names inside a larger model, such as "encoder.rnn."; other names are ignored.
+    All names with the prefix must be parameters of ``spec`` in its dtype.
+
+    Weights under torch.nn.utils.weight_norm, old or new, are computed from g and v with NumPy's rounding.  Weights of other
+    parametrizations need the module, which computes them.  Raises SpecError or ArgumentError.
     """
     _check_torch(spec)
     state_dict = source if isinstance(source, Mapping) else _of_module(source, prefix)
@@ -35,9 +37,9 @@ def from_torch(spec: Spec, source: Any, prefix: str = "") -> Params:
 
 
 def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
-    """Make the dict of CPU tensors that torch.nn.RNN(...), LSTM(...) or GRU(...).load_state_dict takes.
+    """Return a dict of CPU tensors for ``load_state_dict`` of torch.nn.RNN, LSTM or GRU.
 
-    ``prefix`` is put before each name.  Raises ArgumentError, or BackendUnavailable where torch is not installed.
+    ``prefix``: a prefix for each name.  Raises ArgumentError, or BackendUnavailable if torch is not installed.
     """
     _check_torch(spec)
     params = check_params(spec, params)
@@ -47,7 +49,7 @@ def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> 
         raise BackendUnavailable(f"to_torch needs PyTorch: {how_to_install('torch')}") from error
 
     def tensor(value: np.ndarray) -> Any:  # check_params made copies
-        if value.dtype == BFLOAT16:  # which torch takes from no NumPy array
+        if value.dtype == BFLOAT16:  # torch.from_numpy does not accept it
             return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(value)
 
@@ -63,7 +65,7 @@ def _check_torch(spec: Spec) -> None:
 
 
 def _of_module(module: Any, prefix: str) -> Mapping[str, Any]:
-    """A module's ``state_dict``; in the place of what a parametrization keeps, the parameters that it makes."""
+    """A module's ``state_dict``, with the computed parameters in place of the tensors that a parametrization stores."""
     if not callable(getattr(module, "state_dict", None)):
         raise ArgumentError(f"source is a {type(module).__name__}; expected a torch.nn.Module or its state_dict()")
     found = dict(module.state_dict())
@@ -78,14 +80,14 @@ def _of_module(module: Any, prefix: str) -> Mapping[str, Any]:
 
 
 def _with_layer(name: str) -> str:
-    """A cell's parameter by the name that it has in a layer: what weight_norm adds to a name comes after the layer's."""
+    """The name in a layer of a cell's parameter; suffixes of weight_norm follow ``_l0``."""
     for whole in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         name = name.replace(whole, f"{whole}_l0")
     return name
 
 
 def _from_tensor(spec: Spec, name: str, value: Any) -> Any:
-    """A tensor's values as a NumPy array that may share its memory; anything else as it is, for check_params."""
+    """A tensor's values as a NumPy array, which may share its memory; other objects unchanged, for check_params."""
     if not hasattr(value, "detach"):
         return value
     value = value.detach()
@@ -95,7 +97,7 @@ def _from_tensor(spec: Spec, name: str, value: Any) -> Any:
     if str(value.layout) != "torch.strided":
         raise ArgumentError(f"{name} has layout {value.layout}; expected torch.strided, a dense tensor")
     if value.device.type == "meta":
-        raise ArgumentError(f"{name} is on device meta, which holds no values; expected a device that does")
+        raise ArgumentError(f"{name} is on device meta, which holds no values; expected any other device")
     value = value.resolve_neg().contiguous().cpu()
     if spec.dtype == "bfloat16":
         import torch
@@ -108,7 +110,10 @@ _NORMED = re.compile(r"(?:(?:parametrizations\.)(?P<new>\w+)\.original(?P<part>[
 
 
 def _normed(spec: Spec, arrays: dict[str, Any]) -> dict[str, Any]:
-    """The weights that torch.nn.utils.weight_norm makes: v, each row or column as long as g says (Salimans and Kingma 2016)."""
+    """Compute the weights under torch.nn.utils.weight_norm: v with its rows or columns scaled to length g.
+
+    Salimans and Kingma 2016, "Weight normalization".
+    """
     shapes, parts, others = spec.param_shapes(), {}, {}
     for name, value in arrays.items():
         match = None if name in shapes else _NORMED.fullmatch(name)
@@ -119,12 +124,12 @@ def _normed(spec: Spec, arrays: dict[str, Any]) -> dict[str, Any]:
             parts.setdefault(match["new"] or match["old"], {})[letter] = value
     if unread := [name for name in others if name.startswith("parametrizations.")]:
         raise ArgumentError(
-            f"{', '.join(unread)} belong to a parametrization; expected weight_norm's or none: pass the module, which computes "
-            "the weights, in the place of its state_dict"
+            f"{', '.join(unread)} belong to a parametrization; expected weight_norm or none: pass the module instead of its "
+            "state_dict, so that it computes the weights"
         )
     for name, part in parts.items():
         if part.keys() != {"g", "v"} or not all(isinstance(value, np.ndarray) for value in part.values()):
-            raise ArgumentError(f"of {name} there is {' and '.join(sorted(part))}; expected the g and v of weight_norm")
+            raise ArgumentError(f"{name} has {' and '.join(sorted(part))}; expected arrays g and v of weight_norm")
         g, v = part["g"], part["v"]
         axes = tuple(axis for axis in range(v.ndim) if g.ndim != v.ndim or g.shape[axis] == 1)
         with numpy_errors():
