@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from rnnbench.reports.versus import bar_points, bar_table, bar_text
 
 _HOMES = {
-    "answers": ("summary_text",),
+    "summary": ("summary_text",),
     "asv": ("read_asv", "write_asv_html"),
-    "bars": ("bar_points", "bar_table", "bar_text"),
+    "versus": ("bar_points", "bar_table", "bar_text"),
     "devices": ("by_device", "of_device"),
     "formats": ("to_csv", "to_json", "to_markdown", "write_charts"),
     "frames": ("Frames", "to_pandas"),

@@ -19,10 +19,10 @@ import synthetic_results
 
 import rnnbench
 from rnnbench.cli.main import main
-from rnnbench.cli.merge import merge_contents
 from rnnbench.compare.intervals import median_interval
 from rnnbench.exports import asv
 from rnnbench.reports import read_asv, to_pandas
+from rnnbench.results.merging import merge_contents
 from rnnbench.results.reader import read
 from rnnbench.results.rows import SCHEMA, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
 from rnnbench.results.writer import Writer

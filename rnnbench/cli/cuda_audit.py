@@ -1,20 +1,36 @@
 """``rnnbench cuda-audit``: is the machine code of the CUDA kernels what it has to be?  Without a GPU."""
 
-import argparse
 import json
-from typing import Any
+from typing import Annotated
 
-from rnnbench.cli import terminal
+import typer
+
+from rnnbench.cli import completion, terminal
+from rnnbench.cli.common import CHECK_FAILED, OK, Progress, names_from
 
 
-def cuda_audit(options: argparse.Namespace, progress: Any) -> int:
-    """Print the table of all kernels; returns the exit code."""
-    from rnnbench.cli.common import CHECK_FAILED, OK
+def cuda_audit(
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL",
+            help="Only this cell; may be given several times.",
+            autocompletion=names_from(completion.cells),
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of the table.")] = False,
+) -> int:
+    """Compile the CUDA kernels to machine code, without a GPU, and check it: registers, spills, memory, instructions.
+
+    Examples:
+      rnnbench cuda-audit --cell lstm
+    """
     from rnnbench.impls.numba_cuda.audit import audit, configurations, table
 
-    found = audit(configurations(options.cell), progress.count)
+    progress = Progress("compiling")
+    found = audit(configurations(cell), progress.count)
     progress.clear()
-    if options.json:
+    if as_json:
         rows = [one._asdict() | {"configuration": one.configuration._asdict()} for one in found]
         terminal.show_document(f"{json.dumps(rows, indent=1)}\n".encode())
     else:
