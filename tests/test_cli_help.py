@@ -54,7 +54,7 @@ def test_help_of_every_command_has_an_example_and_says_what_each_option_is_for(n
     command = get_command(application()).commands[name]
     examples = [command, *getattr(command, "commands", {}).values()][-1].help.partition("Examples:\n")[2].splitlines()
     assert examples
-    assert [line for line in examples if not line.startswith("  rnnbench ")] == []
+    assert [line for line in examples if not line.startswith("$ rnnbench ")] == []
     assert [parameter.name for parameter in command.params if not parameter.help] == []
 
 
@@ -63,7 +63,7 @@ def test_every_example_is_a_command_line_that_reads():
     commands = get_command(application()).commands
     for name in (name for name in COMMANDS if name != "self-test"):
         for line in commands[name].help.partition("Examples:\n")[2].splitlines():
-            _, verb, *given = line.replace('"lstm step"', "lstm_step").partition(">")[0].split()
+            _, _, verb, *given = line.replace('"lstm step"', "lstm_step").partition(">")[0].split()
             commands[verb].make_context(verb, given)
 
 

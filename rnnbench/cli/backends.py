@@ -24,11 +24,13 @@ def backends(
         typer.Option(parser=NUMBER, metavar="S", help="With --facts: seconds for each answer (default: 120)."),
     ] = None,
 ) -> int:
-    """List the registered backends, then peers and choosers, which take part where named.
+    """List the registered backends, peers and choosers.
+
+    Peers and choosers take part in a run only where they are named.
 
     Examples:
-      rnnbench backends
-      rnnbench backends --facts
+    $ rnnbench backends
+    $ rnnbench backends --facts
     """
     from rnnbench.networks.registry import registered
 

@@ -101,12 +101,12 @@ def best(
         ),
     ] = None,
 ) -> int:
-    """Name the fastest backend for a shape, from stored results or measured now.
+    """Name the fastest backend for a shape, as stored or measured now.
 
     Examples:
-      rnnbench best --cell lstm -T 100 -B 32 -H 256
-      rnnbench best --cell gru -T 50 -B 1 -H 64 --phase forward --measure
-      rnnbench best --regret results
+    $ rnnbench best --cell lstm -T 100 -B 32 -H 256
+    $ rnnbench best --cell gru -T 50 -B 1 -H 64 --phase forward --measure
+    $ rnnbench best --regret results
     """
     if regret:
         refuse(context, NOT_WITH_REGRET, "with --regret", "none: it judges what is stored")

@@ -81,12 +81,14 @@ def check(
     ] = "host",
     self_test: Annotated[bool, typer.Option("--self-test", help="Check the harness: is every planted bug found?")] = False,
 ) -> int:
-    """Check every output, gradient and promise of backends against the float64 reference.
+    """Check outputs and gradients against the float64 reference.
+
+    Promises about calls, such as results that stay as they were, are checked as well.
 
     Examples:
-      rnnbench check numba_cpu
-      rnnbench check mine.py --cell lstm --level smoke
-      rnnbench check numba_cuda --device simulator
+    $ rnnbench check numba_cpu
+    $ rnnbench check mine.py --cell lstm --level smoke
+    $ rnnbench check numba_cuda --device simulator
     """
     from rnnbench import check as harness
     from rnnbench.processes.environment import named

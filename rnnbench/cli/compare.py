@@ -88,12 +88,14 @@ def compare(
         typer.Option("--output", "-o", metavar="DIR", help="With --commits: where results go (default: results)."),
     ] = None,
 ) -> int:
-    """Compare two results files, two backends of one, or two commits, case by case: is it slower than before?
+    """Compare two runs, backends or commits: what became slower?
+
+    Runs are results files; backends are those of one file; commits are measured now.
 
     Examples:
-      rnnbench compare before.jsonl after.jsonl --fail-if regression
-      rnnbench compare results --backends numba_cpu torch_nn
-      rnnbench compare --commits HEAD~1 HEAD
+    $ rnnbench compare before.jsonl after.jsonl --fail-if regression
+    $ rnnbench compare results --backends numba_cpu torch_nn
+    $ rnnbench compare --commits HEAD~1 HEAD
     """
     from rnnbench.compare.comparison import aa_noise, compare_backends, compare_runs
 

@@ -20,10 +20,12 @@ def cuda_audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of the table.")] = False,
 ) -> int:
-    """Compile the CUDA kernels to machine code, without a GPU, and check it: registers, spills, memory, instructions.
+    """Compile the CUDA kernels without a GPU, and check their code.
+
+    The check is of registers, spills, memory and instructions.
 
     Examples:
-      rnnbench cuda-audit --cell lstm
+    $ rnnbench cuda-audit --cell lstm
     """
     from rnnbench.impls.numba_cuda.audit import audit, configurations, table
 

@@ -35,11 +35,13 @@ def cuda_warm(
         str, typer.Option(metavar="X.Y", help="Compute capability of the GPU; 9.0 is that of an H100.")
     ] = "9.0",
 ) -> int:
-    """Compile the CUDA kernels that a run needs before there is a GPU, in parallel, and keep them on disk.
+    """Compile the CUDA kernels of a run before there is a GPU.
+
+    They are compiled in parallel and kept on disk.
 
     Examples:
-      rnnbench cuda-warm --for first-run
-      rnnbench cuda-warm --for gpu-quick --capability 8.0
+    $ rnnbench cuda-warm --for first-run
+    $ rnnbench cuda-warm --for gpu-quick --capability 8.0
     """
     from rnnbench.impls.numba_cuda import ahead, cubins
 

@@ -29,7 +29,10 @@ def export(
         ),
     ],
     results: Annotated[
-        str, typer.Argument(help="A results file, or a folder: all of it, for pyperf and bencher its newest one.")
+        str,
+        typer.Argument(
+            metavar="RESULTS", help="A results file, or a folder: all of it, for pyperf and bencher its newest one."
+        ),
     ],
     output: Annotated[
         str | None,
@@ -39,8 +42,8 @@ def export(
     """Write times as CSV, Parquet, or files of asv, pyperf or Bencher.
 
     Examples:
-      rnnbench export csv results -o times.csv
-      rnnbench export pyperf results/run.jsonl > run.json
+    $ rnnbench export csv results -o times.csv
+    $ rnnbench export pyperf results/run.jsonl > run.json
     """
     from rnnbench.results.reader import found_files
 

@@ -29,10 +29,10 @@ def gpu(
     minutes: Annotated[float, typer.Option(parser=NUMBER, metavar="N", help="The time that all of it may take.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")] = "results",
 ) -> int:
-    """Ask a new GPU everything at once: facts, barriers, cuDNN, the check at full sizes, the sanitizer, times.
+    """Try a new GPU: facts, barriers, cuDNN, checks, sanitizer, times.
 
     Examples:
-      rnnbench gpu --minutes 20
+    $ rnnbench gpu --minutes 20
     """
     _require_gpu()
     path = _new_file(Path(output))

@@ -30,11 +30,11 @@ def machine(
     no_roofs: Annotated[bool, typer.Option("--no-roofs", help="Only facts and what is wrong; measure nothing.")] = False,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where results go.")] = "results",
 ) -> int:
-    """Describe this machine, measure what it reaches at most, and say what is wrong with it for measuring.
+    """Describe this machine: facts, limits, and what disturbs timing.
 
     Examples:
-      rnnbench machine
-      rnnbench machine --no-roofs
+    $ rnnbench machine
+    $ rnnbench machine --no-roofs
     """
     from rnnbench.machine.facts import machine_name
     from rnnbench.machine.snapshot import document, results_folder, write_machine

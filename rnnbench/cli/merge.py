@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def merge(
-    results: Annotated[list[str], typer.Argument(help="Results files, or folders of them.")],
+    results: Annotated[list[str], typer.Argument(metavar="RESULTS", help="Results files, or folders of them.")],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The results file to write, which must not exist.")
     ],
 ) -> int:
-    """Merge results files of the same code, machine and settings into one.
+    """Merge results files of the same code, machine and settings.
 
     Examples:
-      rnnbench merge monday.jsonl tuesday.jsonl -o both.jsonl
+    $ rnnbench merge monday.jsonl tuesday.jsonl -o both.jsonl
     """
     import msgspec
 

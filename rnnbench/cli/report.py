@@ -56,13 +56,15 @@ def report(
         ),
     ] = None,
 ) -> int:
-    """Write the report of a results file as a page, text or charts, or a page of several side by side or of asv's results.
+    """Write results as a page, as text or as charts.
+
+    A page has one run, several side by side, all of a folder by commit, or asv's results.
 
     Examples:
-      rnnbench report results
-      rnnbench report before.jsonl after.jsonl -o both.html
-      rnnbench report results --format md
-      rnnbench report --history results
+    $ rnnbench report results
+    $ rnnbench report before.jsonl after.jsonl -o both.html
+    $ rnnbench report results --format md
+    $ rnnbench report --history results
     """
     files = results or []
     _check(context, files)

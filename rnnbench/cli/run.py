@@ -37,6 +37,7 @@ def run(
     suite: Annotated[
         str | None,
         typer.Argument(
+            metavar="SUITE",
             help="A suite's name, or the path of a .toml file (default: quick).",
             autocompletion=names_from(completion.suites),
             show_default=False,
@@ -113,10 +114,10 @@ def run(
     """Check and time the cases of a suite on all backends.
 
     Examples:
-      rnnbench run quick --quick
-      rnnbench run cpu-grid --backends numba_cpu,torch_nn --filter "lstm step"
-      rnnbench run deepbench-train --fit 30m --dry-run
-      rnnbench run --resume results/MACHINE/RUN.jsonl
+    $ rnnbench run quick --quick
+    $ rnnbench run cpu-grid --backends numba_cpu,torch_nn --filter "lstm step"
+    $ rnnbench run deepbench-train --fit 30m --dry-run
+    $ rnnbench run --resume results/MACHINE/RUN.jsonl
     """
     from rnnbench.measure.plan import resumed_plan
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Group,
-    help="Try what comparisons rest on: intervals on simulated times, backends compared with themselves, the store's speed.",
+    help="Test what comparisons rest on: intervals, A/A runs, the store.",
 )
 
 
@@ -41,7 +41,7 @@ def statistics(
     """Print the coverage of the intervals, by simulation.
 
     Examples:
-      rnnbench self-test statistics
+    $ rnnbench self-test statistics
     """
     from rnnbench.selftests.interval_coverage import DRAWS, KINDS, coverage, table
 
@@ -60,7 +60,7 @@ def store(
     """Print how fast results are stored and loaded here, and in how much memory.
 
     Examples:
-      rnnbench self-test store --rows 100000
+    $ rnnbench self-test store --rows 100000
     """
     from rnnbench.processes.scratch import scratch_folder
     from rnnbench.selftests.store_speed import measure
@@ -93,7 +93,7 @@ def siblings(
     """Print ratios of backends in one run beside those of runs alone, on a quiet machine.
 
     Examples:
-      rnnbench self-test siblings --rounds 12
+    $ rnnbench self-test siblings --rounds 12
     """
     from rnnbench.processes.scratch import scratch_folder
     from rnnbench.selftests.siblings import BACKENDS, BAR, measure, table
@@ -139,8 +139,8 @@ def aa(
     """Count false alarms where a backend is compared with itself, or slowdowns that are found.
 
     Examples:
-      rnnbench self-test aa --comparisons 20
-      rnnbench self-test aa --planted 5
+    $ rnnbench self-test aa --comparisons 20
+    $ rnnbench self-test aa --planted 5
     """
     import dataclasses
 

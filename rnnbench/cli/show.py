@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
 
 
 def show(
-    results: Annotated[list[str], typer.Argument(help="Results files, or folders of them.")],
+    results: Annotated[list[str], typer.Argument(metavar="RESULTS", help="Results files, or folders of them.")],
     case: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Only cases that have this in their name, such as 'lstm step' or H256."),
@@ -38,11 +38,11 @@ def show(
         str | None, typer.Option(metavar="NAME", help="Only this one.", autocompletion=names_from(completion.backends))
     ] = None,
 ) -> int:
-    """Show what results files hold: runs, numbers of rows, failures, bad lines and medians.
+    """Show runs, failures, bad lines and medians of results files.
 
     Examples:
-      rnnbench show results
-      rnnbench show results --case "lstm step" --backend numba_cpu
+    $ rnnbench show results
+    $ rnnbench show results --case "lstm step" --backend numba_cpu
     """
     from rnnbench.results.reader import read, results_files
 

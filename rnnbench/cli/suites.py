@@ -15,6 +15,7 @@ def suites(
     suite: Annotated[
         str | None,
         typer.Argument(
+            metavar="SUITE",
             help="A suite's name, or the path of a .toml file.",
             autocompletion=names_from(completion.suites),
             show_default=False,
@@ -24,8 +25,8 @@ def suites(
     """List the suites in the package, or the cases of one.
 
     Examples:
-      rnnbench suites
-      rnnbench suites deepbench-train
+    $ rnnbench suites
+    $ rnnbench suites deepbench-train
     """
     if suite is None:
         _list()

@@ -5,11 +5,11 @@ from rnnbench.cli.common import OK
 
 
 def template() -> int:
-    """Print a complete backend to start from, LSTM and GRU in plain NumPy.
+    """Print a complete backend to start from: LSTM and GRU in NumPy.
 
     Examples:
-      rnnbench template > mine.py
-      rnnbench check mine.py
+    $ rnnbench template > mine.py
+    $ rnnbench check mine.py
     """
     from importlib.resources import files
 

@@ -15,7 +15,7 @@ def _roof(text: str) -> tuple[int, float]:
 
 
 def versus(
-    results: Annotated[str, typer.Argument(help="A results file, or a folder: its newest one.")],
+    results: Annotated[str, typer.Argument(metavar="RESULTS", help="A results file, or a folder: its newest one.")],
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="Whom to judge.", autocompletion=names_from(completion.backends))
     ] = "numba_cpu",
@@ -37,11 +37,11 @@ def versus(
         ),
     ] = None,
 ) -> int:
-    """Compare one backend with the best of its peers at every point of a results file.
+    """Compare one backend with the best of its peers, case by case.
 
     Examples:
-      rnnbench versus results
-      rnnbench versus results --backend numba_cpu --peers torch_nn,onnxruntime
+    $ rnnbench versus results
+    $ rnnbench versus results --backend numba_cpu --peers torch_nn,onnxruntime
     """
     from rnnbench import reports
 
