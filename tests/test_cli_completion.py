@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,43 @@ def test_zsh_is_offered_the_names_that_fit(program, line, offered):
     said = shell("zsh", script, program)
     assert said.startswith(f'*: :(("{offered}"')
     assert said.count('"\n"') == 0
+
+
+PATIENCE = 600.0
+"""Seconds for a shell to answer: reached by one that never does, even on a busy machine."""
+
+IN_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
+
+
+@pytest.mark.parametrize(
+    ("shell", "setup"),
+    [
+        ("bash --norc -i", 'eval "$(_RNNBENCH_COMPLETE=source_bash rnnbench)"'),
+        ("zsh -f -i", 'autoload -Uz compinit; compinit -u -D; eval "$(_RNNBENCH_COMPLETE=source_zsh rnnbench)"'),
+    ],
+    ids=["bash", "zsh"],
+)
+def test_the_tab_key_completes_a_name(program, shell, setup):
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"{shell.split()[0]} is not installed here")
+    command = [sys.executable, "-c", IN_A_TERMINAL, *shell.split()]
+    environment = program | {"TERM": "dumb"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        too_long = threading.Timer(PATIENCE, process.kill)
+        too_long.start()
+        said = b""
+        for typed, answer in ((f"{setup}; echo rea''dy\n", b"ready"), ("rnnbench check nump\t", b"numpy_ref")):
+            process.stdin.write(typed.encode())
+            while answer not in said:
+                some = process.stdout.read(4096)
+                assert some, said
+                said += some
+        process.stdin.write(b"\x15exit\n")  # an empty line, and the end
+        process.stdin.close()
+        process.stdout.read()
+        too_long.cancel()
 
 
 def test_completion_can_be_installed(program):

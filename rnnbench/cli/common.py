@@ -17,7 +17,6 @@ from rnnbench.text import printable
 
 OK, CHECK_FAILED, USAGE, CASES_FAILED, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-
 UsageError: Any = typer.BadParameter.__base__
 """Click's, or that of Typer's own copy of Click, as the version of Typer has it."""
 
