@@ -53,17 +53,15 @@ def best(
     phase: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(PHASES),
             help="Inference, or a training step (default: step).",
-            **one_of(lambda: PHASES),
+            **one_of(PHASES),
         ),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            metavar="DTYPE",
             help=f"Of every array: {', '.join(DTYPES)} (default: float32).",
-            **one_of(lambda: DTYPES),
+            **one_of(DTYPES, "DTYPE"),
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That a call may use (default: 1).")] = None,
@@ -72,9 +70,8 @@ def best(
     nonlinearity: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(NONLINEARITIES),
             help="Of elman and jordan (default: tanh).",
-            **one_of(lambda: NONLINEARITIES),
+            **one_of(NONLINEARITIES),
         ),
     ] = None,
     no_bias: Annotated[bool, typer.Option("--no-bias", help="A network without biases.")] = False,

@@ -13,6 +13,8 @@ from rnnbench.cli.common import (
     NUMBER,
     OK,
     SEED,
+    Cells,
+    Env,
     Progress,
     complain,
     names_from,
@@ -40,14 +42,9 @@ def check(
     ] = None,
     level: Annotated[
         str | None,
-        typer.Option(metavar="|".join(LEVELS), help="How much is examined (default: standard).", **one_of(lambda: LEVELS)),
+        typer.Option(help="How much is examined (default: standard).", **one_of(LEVELS)),
     ] = None,
-    cell: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CELL", help="Only this cell; may be given several times.", autocompletion=names_from(completion.cells)
-        ),
-    ] = None,
+    cell: Cells = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,18 +62,14 @@ def check(
         float | None,
         typer.Option(parser=NUMBER, metavar="S", help="Seconds for an import, a call or a promise (default: 60)."),
     ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="An environment variable that backends see; may be given several times."),
-    ] = None,
+    env: Env = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")] = False,
     device: Annotated[
         str,
         typer.Option(
-            metavar="|".join(DEVICES),
             help="simulator: numba_cuda without a GPU.",
             show_default=False,
-            **one_of(lambda: DEVICES),
+            **one_of(DEVICES),
         ),
     ] = "host",
     self_test: Annotated[bool, typer.Option("--self-test", help="Check the harness: is every planted bug found?")] = False,
@@ -100,23 +93,35 @@ def check(
         todo = harness.numbers_only(todo)
     if device == "simulator":
         os.environ["RNNBENCH_SIMULATE_CUDA"] = "1"  # for the processes that import the backends
+    asked = {"level": level or "standard", "cell": cell, "dtype": dtype, "random": random, "seed": seed, "device": device}
+    asked |= {"gradients_only": gradients_only, "time_limit": time_limit or harness.TIME_LIMIT}
+    return _carry_out(names, todo, asked, named(env), as_json=as_json, all_backends=not backends)
+
+
+def _carry_out(
+    names: list[str], todo: list[Any], asked: dict[str, Any], env: list[str], *, as_json: bool, all_backends: bool
+) -> int:
+    """Check, and print what came out; of all backends those that cannot run here are told.  Gives the exit code."""
+    from rnnbench import check as harness
+
     progress = Progress("checking")
 
     def unavailable(name: str, error: BackendUnavailable) -> None:
         progress.clear()
         terminal.tell(f"not checked: {error}")
 
-    limit = time_limit or harness.TIME_LIMIT
-    interrupted, told = False, None if backends else unavailable
+    told = unavailable if all_backends else None
+    interrupted = False
     try:
-        reports = harness.check_all(names, todo, time_limit=limit, progress=progress.count, unavailable=told, env=named(env))
+        reports = harness.check_all(
+            names, todo, time_limit=asked["time_limit"], progress=progress.count, unavailable=told, env=env
+        )
     except harness.Interrupted as interrupt:
         reports, interrupted = interrupt.reports, True
     progress.clear()
     if as_json:
-        asked = {"level": level or "standard", "cell": cell, "dtype": dtype, "random": random, "seed": seed, "device": device}
-        asked |= {"gradients_only": gradients_only, "time_limit": limit, "interrupted": interrupted}
-        terminal.show_document(f"{harness.json_document(reports, asked, progress.seconds)}\n".encode())
+        document = harness.json_document(reports, asked | {"interrupted": interrupted}, progress.seconds)
+        terminal.show_document(f"{document}\n".encode())
     else:
         terminal.show(harness.text(reports, progress.seconds))
     if interrupted:

@@ -4,14 +4,14 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rnnbench.cli import terminal
+from rnnbench.cli import completion, terminal
 from rnnbench.errors import ArgumentError
 from rnnbench.text import printable
 
@@ -89,16 +89,15 @@ def seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def one_of(names: Callable[[], Iterable[str]]) -> dict[str, Any]:
-    """What makes an option take one of these names alone, and the shell complete them."""
+def one_of(names: Sequence[str], metavar: str = "") -> dict[str, Any]:
+    """What makes an option take one of these names alone, show them in its help, and have the shell complete them."""
 
     def parse(text: str) -> str:
-        known = tuple(names())
-        if text not in known:
-            raise typer.BadParameter(f"invalid choice: {text!r}; expected {', '.join(known)}")
+        if text not in names:
+            raise typer.BadParameter(f"invalid choice: {text!r}; expected {', '.join(names)}")
         return text
 
-    return {"parser": parse, "autocompletion": names_from(names)}
+    return {"parser": parse, "metavar": metavar or "|".join(names), "autocompletion": names_from(lambda: names)}
 
 
 def names_from(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -118,6 +117,22 @@ def lists_from(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]
         return [f"{before}{comma}{name}" for name in names() if name.startswith(last) and name not in before.split(",")]
 
     return complete
+
+
+Cells = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cell",
+        metavar="CELL",
+        help="Only this cell; may be given several times.",
+        autocompletion=names_from(completion.cells),
+    ),
+]
+
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME", help="An environment variable that backends see; may be given several times."),
+]
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -53,9 +53,8 @@ def compare(
     fail_if: Annotated[
         str | None,
         typer.Option(
-            metavar="regression",
             help="Exit with 1 where there is one, 3 where a case newly fails.",
-            **one_of(lambda: ["regression"]),
+            **one_of(["regression"]),
         ),
     ] = None,
     aa: Annotated[

@@ -5,19 +5,12 @@ from typing import Annotated
 
 import typer
 
-from rnnbench.cli import completion, terminal
-from rnnbench.cli.common import CHECK_FAILED, OK, Progress, names_from
+from rnnbench.cli import terminal
+from rnnbench.cli.common import CHECK_FAILED, OK, Cells, Progress
 
 
 def cuda_audit(
-    cell: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CELL",
-            help="Only this cell; may be given several times.",
-            autocompletion=names_from(completion.cells),
-        ),
-    ] = None,
+    cell: Cells = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of the table.")] = False,
 ) -> int:
     """Compile the CUDA kernels without a GPU, and check their code.

@@ -23,9 +23,8 @@ def export(
     form: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT",
             help="csv, parquet: all times; pyperf, bencher: one run; asv: a folder.",
-            **one_of(lambda: FORMATS),
+            **one_of(FORMATS, "FORMAT"),
         ),
     ],
     results: Annotated[

@@ -38,9 +38,8 @@ def report(
         str | None,
         typer.Option(
             "--format",
-            metavar="|".join(FORMATS),
             help="Default: html; md, csv and json go to standard output without -o.",
-            **one_of(lambda: FORMATS),
+            **one_of(FORMATS),
         ),
     ] = None,
     charts: Annotated[
@@ -50,9 +49,8 @@ def report(
         str | None,
         typer.Option(
             "--as",
-            metavar="|".join(CHARTS),
             help="The kind of the charts' files (default: svg).",
-            **one_of(lambda: CHARTS),
+            **one_of(CHARTS),
         ),
     ] = None,
 ) -> int:

@@ -14,6 +14,7 @@ from rnnbench.cli.common import (
     NUMBER,
     OK,
     SEED,
+    Env,
     Progress,
     complain,
     end_workers_on_sigterm,
@@ -63,9 +64,8 @@ def run(
         str | None,
         typer.Option(
             "--input",
-            metavar="|".join(INPUTS),
             help="What the networks read (default: text).",
-            **one_of(lambda: INPUTS),
+            **one_of(INPUTS),
         ),
     ] = None,
     text: Annotated[
@@ -84,10 +84,7 @@ def run(
         str | None, typer.Option("--output", "-o", metavar="DIR", help="Where results go (default: results).")
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="FILE", help="Go on with an interrupted run.")] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="An environment variable that backends see; may be given several times."),
-    ] = None,
+    env: Env = None,
     only: Annotated[
         str | None,
         typer.Option(
