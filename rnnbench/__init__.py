@@ -16,16 +16,16 @@ from rnnbench.errors import (
     TapeError,
     UnknownBackend,
 )
-from rnnbench.networks.contract import Backend, Gradients, Network, State
-from rnnbench.networks.params import init_params
-from rnnbench.networks.registry import Listing, backends, choosers, load_backend, peers
-from rnnbench.networks.spec import Spec
-from rnnbench.networks.truncation import tbptt
-from rnnbench.results.frame import load_results
 
 if TYPE_CHECKING:
     from rnnbench import check, reports
     from rnnbench.networks import convert
+    from rnnbench.networks.contract import Backend, Gradients, Network, State
+    from rnnbench.networks.params import init_params
+    from rnnbench.networks.registry import Listing, backends, choosers, load_backend, peers
+    from rnnbench.networks.spec import Spec
+    from rnnbench.networks.truncation import tbptt
+    from rnnbench.results.frame import load_results
 
 __version__ = "0.1.0"
 
@@ -59,11 +59,28 @@ __all__ = [
     "tbptt",
 ]
 
-_ON_DEMAND = {"check": "rnnbench.check", "convert": "rnnbench.networks.convert", "reports": "rnnbench.reports"}
-"""Packages that take a while to import, and that few programs need."""
+_PACKAGES = {"check": "rnnbench.check", "convert": "rnnbench.networks.convert", "reports": "rnnbench.reports"}
+
+_HOMES = {
+    "contract": ("Backend", "Gradients", "Network", "State"),
+    "params": ("init_params",),
+    "registry": ("Listing", "backends", "choosers", "load_backend", "peers"),
+    "spec": ("Spec",),
+    "truncation": ("tbptt",),
+}
+"""Modules of ``networks`` and their names; they import NumPy, which the command line's help can do without."""
+
+_NAMES = {name: f"rnnbench.networks.{home}" for home, names in _HOMES.items() for name in names}
+_NAMES["load_results"] = "rnnbench.results.frame"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        return importlib.import_module(_ON_DEMAND[name])
+    if name in _PACKAGES:
+        return importlib.import_module(_PACKAGES[name])
+    if name in _NAMES:
+        return globals().setdefault(name, getattr(importlib.import_module(_NAMES[name]), name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

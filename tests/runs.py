@@ -8,11 +8,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
+from unittest import mock
 
 import msgspec
 
-from rnnbench.cli.main import _parser
-from rnnbench.cli.plan import plan_of
+from rnnbench.cli import run as run_command
+from rnnbench.cli.main import dispatch
 from rnnbench.machine.facts import environment
 from rnnbench.measure import run as run_module
 from rnnbench.measure.memory import measurable
@@ -166,10 +167,17 @@ class Scripted:
         self.alive = False
 
 
-def planned_by(*given: str):
-    options = _parser().parse_args(["run", "--backends", "numpy_ref", *given])
-    options.given = given
-    return plan_of(options)
+def planned_by(*given: str) -> Plan:
+    return planned_without_backends("--backends", "numpy_ref", *given)
+
+
+def planned_without_backends(*given: str) -> Plan:
+    """The plan that ``rnnbench run`` would carry out; raises what the command raises."""
+    plans: list[Plan] = []
+    with mock.patch.object(run_command, "execute", lambda plan: plans.append(plan) or 0):
+        dispatch(["run", *given])
+    (plan,) = plans
+    return plan
 
 
 LONG = """

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import stored_results
+from typer.main import get_command
 from wrapped_reference import backend_file
 
 import rnnbench
@@ -17,8 +18,8 @@ from rnnbench import Spec, StoreError
 from rnnbench.check import check
 from rnnbench.check.levels import trials
 from rnnbench.choose.choose import measuring_command
-from rnnbench.cli.best import _case
-from rnnbench.cli.main import _parser
+from rnnbench.cli.best import case_of
+from rnnbench.cli.main import application
 from rnnbench.impls import auto, numba_cpu, numpy_ref
 from rnnbench.measure.plan import Settings, new_plan
 from rnnbench.suite.case import Case
@@ -150,8 +151,9 @@ def test_of_several_other_numbers_of_threads_the_nearest_counts(monkeypatch):
 
 def test_what_auto_says_measures_what_it_lacks(capsys, monkeypatch):
     assert measuring_command(msgspec.structs.replace(FORWARD, threads=2)) == WITH_TWO
-    options = _parser().parse_args(shlex.split(WITH_TWO)[1:])
-    assert _case(options) == msgspec.structs.replace(FORWARD, threads=2)
+    _, name, *given = shlex.split(WITH_TWO)
+    context = get_command(application()).commands[name].make_context(name, given)
+    assert case_of(context.params) == msgspec.structs.replace(FORWARD, threads=2)
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ def test_a_folder_stands_for_its_newest_file_and_bad_lines_are_told(results, tmp
         (("A",), "1 results file given; expected two, A and B, or one with --backends X Y"),
         (("A", "A", "A"), "3 results files given; expected two"),
         (("A", "A", "--backends", "a", "b"), "2 results files given; expected two, A and B, or one with"),
-        (("A", "--backends", "a"), "expected 2 arguments"),
+        (("A", "--backends", "a"), "requires 2 arguments"),
         (("A", "A", "--fail-if", "slow"), "invalid choice: 'slow'"),
         (("A", "--backends", "a", "b", "--different-machines"), "--different-machines with --backends; expected one of both"),
     ],

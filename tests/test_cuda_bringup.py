@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 
-from rnnbench.cli.main import gpu, main
+from rnnbench.cli import gpu
+from rnnbench.cli.main import main
 from rnnbench.impls.numba_cuda import bringup, device, offline
 from rnnbench.impls.numba_cuda.layout import MESSAGES, Shape
 from rnnbench.impls.numba_cuda.regimes import HOPPER

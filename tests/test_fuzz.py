@@ -4,7 +4,6 @@
 process all else is real.  Each call has at most ten seconds of processor time and 500 MB.
 """
 
-import argparse
 import random
 import resource
 import shutil
@@ -16,8 +15,9 @@ from pathlib import Path
 import fuzzing
 import pytest
 from stored_results import write
+from typer.main import get_command
 
-from rnnbench.cli.main import main
+from rnnbench.cli import main
 from rnnbench.errors import ArgumentError
 from rnnbench.machine.facts import machine_name
 from rnnbench.results.rows import End, Failure, Gate, Memory, Startup, Truncation
@@ -40,7 +40,7 @@ READERS = [
     "compare {1}/good.jsonl {0} --json",
     "compare {0} --backends numpy_ref numba_cpu",
     "compare {1}/good.jsonl {1}/good.jsonl --aa {0}",
-    "bars {0}",
+    "versus {0}",
     "best --regret {0}",
     "best --cell lstm -T 20 -B 4 -I 8 -H 8 --results {1}",
     "run --resume {0} --dry-run",
@@ -108,8 +108,9 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
 
     import rnnbench.check
     import rnnbench.check.mutation_test
-    from rnnbench.cli.main import gpu, machine, self_test
+    from rnnbench.cli import backends, gpu, machine
     from rnnbench.measure import commits, plan, run
+    from rnnbench.selftests import aa, interval_coverage, siblings, store_speed
 
     for module, name in (
         (rnnbench.check, "check_all"),
@@ -119,11 +120,12 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
         (commits, "measure_commits"),
         (plan, "new_plan"),
         (machine, "look_at_machine"),
-        (gpu, "gpu"),
-        (self_test, "aa"),
-        (self_test, "store"),
-        (self_test, "statistics"),
-        (main, "backends"),
+        (gpu, "run_stages"),
+        (aa, "measure"),
+        (siblings, "measure"),
+        (store_speed, "measure"),
+        (interval_coverage, "coverage"),
+        (backends, "_facts"),
     ):
         patched.setattr(module, name, would_run)
 
@@ -197,11 +199,11 @@ def test_command_lines_that_nobody_meant_end_without_a_traceback(good, tmp_path,
 
 def parsers() -> dict[str, dict[str, list[str]]]:
     """Every command with its options, and what it cannot do without."""
-    (commands,) = (action for action in main._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    commands = get_command(main.application()).commands
     return {
         name: {
-            "options": [option for action in sub._actions for option in action.option_strings],
+            "options": [option for parameter in sub.params for option in parameter.opts if option.startswith("-")],
             "needed": ["--dry-run", "--backends", "numpy_ref"] if name == "run" else [],
         }
-        for name, sub in commands.choices.items()
+        for name, sub in commands.items()
     }

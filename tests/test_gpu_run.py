@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "gpu_run"
 
@@ -47,6 +49,16 @@ def test_it_carries_what_numba_cuda_bounds(tool: ModuleType) -> None:
     from rnnbench.impls.numba_cuda.device import BOUNDED
 
     assert set(BOUNDED) <= set(tool.PACKAGES)
+
+
+def test_it_carries_what_the_command_line_needs(tool: ModuleType) -> None:
+    """All of it: wheels are installed there without their dependencies."""
+    needed, seen = {"typer"}, set()
+    while new := needed - seen:
+        seen |= new
+        requirements = [Requirement(line) for name in new for line in metadata.requires(name) or ()]
+        needed |= {one.name.lower() for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert needed <= {name.lower() for name in tool.PACKAGES}
 
 
 @pytest.fixture

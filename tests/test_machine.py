@@ -13,8 +13,8 @@ import psutil
 import pytest
 from made_up_machine import some_roofs, tree, two_cores
 
-from rnnbench.cli.main import machine as command
-from rnnbench.cli.main import main
+from rnnbench.cli import machine as command
+from rnnbench.cli import main
 from rnnbench.errors import StoreError
 from rnnbench.machine import facts, health, topology
 from rnnbench.machine import roofs as roofs_module
@@ -208,11 +208,11 @@ def test_the_peaks_are_given_as_options_unless_something_held_the_threads_up():
     """A roof that is too low makes every result look better than it is."""
     roofs = some_roofs(2.5e11)
     measured = look("2026-01-02T03:04:05+00:00", msgspec.structs.replace(roofs, multiply_adds=roofs.multiply_adds[1:]))
-    assert "for rnnbench bars: --roof 2=250\n" in command.text(measured)
+    assert "for rnnbench versus: --roof 2=250\n" in command.text(measured)
     held_up = msgspec.structs.replace(
         look("2026-01-02T03:04:05+00:00", some_roofs()), findings=[health.all_threads(some_roofs(90.0))]
     )
-    assert "for rnnbench bars: --roof 1=1e-07\n" in command.text(held_up)
+    assert "for rnnbench versus: --roof 1=1e-07\n" in command.text(held_up)
 
 
 def test_rates_that_scatter_are_said_to_be_disturbed():

@@ -1,18 +1,18 @@
 """What a run will do: how many rounds, which cases, and what they take."""
 
 import pytest
-from runs import GOOD, NAMES, WIDE, measured, planned, planned_by
+from runs import GOOD, NAMES, WIDE, measured, planned, planned_by, planned_without_backends
 from stored_results import write
 
 import rnnbench
 from rnnbench.choose.choose import Measurements, stored
-from rnnbench.cli.main import _parser, main
-from rnnbench.cli.merge import merge_contents
-from rnnbench.cli.plan import plan_of, seconds
+from rnnbench.cli.common import seconds
+from rnnbench.cli.main import main
 from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS
 from rnnbench.measure import plan as plan_module
 from rnnbench.measure.budget import budget, fitting
 from rnnbench.measure.plan import Settings, quicker, rigorous, until_narrow
+from rnnbench.results.merging import merge_contents
 from rnnbench.suite.suite import load_suite
 
 SUITE = """
@@ -102,9 +102,7 @@ def test_a_time_to_fit_has_a_unit(given, expected):
 
 @pytest.mark.parametrize("given", ["10", "m", "-1m", "0s", "1d", "1m30s", ""])
 def test_a_time_without_a_unit_is_refused(capsys, given):
-    with pytest.raises(SystemExit) as caught:
-        main(["run", f"--fit={given}"])
-    assert caught.value.code == 2
+    assert main(["run", f"--fit={given}"]) == 2
     assert "is no time; expected a number and s, m or h, as in 10m" in capsys.readouterr().err
 
 
@@ -175,12 +173,6 @@ def test_runs_of_other_cases_of_one_suite_can_be_merged(workers, tmp_path):
 # who takes part
 
 NO_CUDA = next(entry.reason for entry in rnnbench.peers() if entry.name == "torch_cuda")
-
-
-def planned_without_backends(*given: str):
-    options = _parser().parse_args(["run", *given])
-    options.given = given
-    return plan_of(options)
 
 
 @pytest.mark.skipif(NO_CUDA is None, reason="torch_cuda can run here")

@@ -390,7 +390,7 @@ def test_charts_are_listed_and_those_without_data_named(tmp_path: Path, capsys: 
         (["--charts", "c", "-o", "x"], "-o is 'x' with --charts; expected none: the charts go into 'c'"),
         (["--charts", "c", "--history"], "--history and --charts were given; expected one of them"),
         (["again", "--format", "md"], "--format is given with 2 results files; expected one"),
-        (["--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
+        (["--format", "pdf"], "--format: invalid choice: 'pdf'; expected html, md, csv, json"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(

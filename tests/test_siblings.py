@@ -90,7 +90,7 @@ def test_the_ratio_of_a_pair_in_one_run_is_compared_with_that_of_runs_alone(caps
     name = backend_file(tmp_path / "spins.py", module=SPINS)
     monkeypatch.setattr(siblings, "CASES", [GOOD])
     monkeypatch.setattr(siblings, "BAR", float("inf"))
-    monkeypatch.setattr("rnnbench.cli.self_test.signal.signal", lambda *_: None)
+    monkeypatch.setattr("rnnbench.cli.common.signal.signal", lambda *_: None)
     monkeypatch.setattr(
         siblings, "Settings", lambda rounds: Settings(rounds=rounds, samples=2, shortest_sample=1e-4, vain_repeats=0)
     )

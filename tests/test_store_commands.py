@@ -19,10 +19,10 @@ import synthetic_results
 
 import rnnbench
 from rnnbench.cli.main import main
-from rnnbench.cli.merge import merge_contents
 from rnnbench.compare.intervals import median_interval
 from rnnbench.exports import asv
 from rnnbench.reports import read_asv, to_pandas
+from rnnbench.results.merging import merge_contents
 from rnnbench.results.reader import read
 from rnnbench.results.rows import SCHEMA, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
 from rnnbench.results.writer import Writer
@@ -570,7 +570,7 @@ def test_a_folder_of_another_asv_is_left_alone(command, tmp_path, results, conte
         ("show new.jsonl", 4, f"new.jsonl has schema {SCHEMA + 1}; this version reads schema {SCHEMA}"),
         ("merge run.jsonl new.jsonl -o m.jsonl", 4, f"new.jsonl has schema {SCHEMA + 1}; this version reads"),
         ("export csv new.jsonl", 4, f"new.jsonl has schema {SCHEMA + 1}; this version reads schema {SCHEMA}"),
-        ("merge run.jsonl empty.jsonl", 2, "required: -o/--output"),
+        ("merge run.jsonl empty.jsonl", 2, "missing option '--output' / '-o'"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith(("export", "show", "merge")) else "",
 )
@@ -589,7 +589,7 @@ def test_a_slip_is_one_line(command, tmp_path, monkeypatch, arguments, code, sai
 def test_help_names_the_commands(command):
     text = command("--help")[1]
     for verb in ("show", "merge", "export"):
-        assert f"  {verb} " in text
+        assert f"│ {verb} " in text
         assert command(verb, "--help")[0] == 0
 
 

@@ -1,16 +1,34 @@
 """``rnnbench best``: the fastest backend for a shape, and what it costs to trust that answer."""
 
-import argparse
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rnnbench.cli import terminal
+import typer
+
+from rnnbench.cli import completion, terminal
+from rnnbench.cli.common import (
+    CASES_FAILED,
+    COUNT,
+    OK,
+    Progress,
+    end_workers_on_sigterm,
+    listed,
+    lists_from,
+    names_from,
+    newest,
+    one_of,
+    refuse,
+)
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.networks.cells import CELLS
-from rnnbench.networks.spec import DTYPES
+from rnnbench.networks.names import DTYPES
 from rnnbench.text import duration, printable
+
+if TYPE_CHECKING:
+    from rnnbench.suite.case import Case
+
+PHASES = ("forward", "step")
+NONLINEARITIES = CELLS["elman"].nonlinearities
 
 REQUIRED = {"cell": "--cell", "T": "-T", "B": "-B", "H": "-H"}
 
@@ -20,70 +38,107 @@ NOT_WITH_REGRET = (
 )  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[type], Callable[[str], Any]]) -> None:
-    size = positive(int)
-    parser.add_argument("--cell", metavar="CELL", help=f"one of {', '.join(CELLS)}")
-    parser.add_argument("-T", type=size, metavar="N", help="time steps; of a window for truncated BPTT")
-    parser.add_argument("-B", type=size, metavar="N", help="batch")
-    parser.add_argument("-H", type=size, metavar="N", help="hidden size")
-    parser.add_argument("-I", type=size, metavar="N", help="input size (default: H)")
-    parser.add_argument("--phase", choices=["forward", "step"], help="inference, or a training step (default: step)")
-    parser.add_argument("--dtype", choices=DTYPES, help="of every array (default: float32)")
-    parser.add_argument("--threads", type=size, metavar="N", help="that a call may use (default: 1)")
-    parser.add_argument("--layers", type=size, metavar="N", help="default: 1")
-    parser.add_argument("--bidirectional", action="store_true", help="both directions")
-    nonlinearities = CELLS["elman"].nonlinearities
-    parser.add_argument("--nonlinearity", choices=nonlinearities, help="of elman and jordan (default: tanh)")
-    parser.add_argument("--no-bias", action="store_true", help="a network without biases")
-    parser.add_argument("--results", metavar="PATH", help="results of this machine, a folder or a file (default: results)")
-    parser.add_argument("--measure", action="store_true", help="measure this case now, with the settings of run --quick")
-    parser.add_argument("--backends", metavar="A,B", help="with --measure: only these; default: all that can run here")
-    parser.add_argument(
-        "--regret", metavar="RESULTS", help="judge choices instead: leave out each shape of a results file and choose for it"
-    )
+def best(
+    context: typer.Context,
+    cell: Annotated[
+        str | None,
+        typer.Option(metavar="CELL", help=f"One of {', '.join(CELLS)}.", autocompletion=names_from(completion.cells)),
+    ] = None,
+    T: Annotated[int | None, typer.Option("-T", parser=COUNT, metavar="N", help="Time steps.")] = None,  # noqa: N803
+    B: Annotated[int | None, typer.Option("-B", parser=COUNT, metavar="N", help="Batch size.")] = None,  # noqa: N803
+    H: Annotated[int | None, typer.Option("-H", parser=COUNT, metavar="N", help="Hidden size.")] = None,  # noqa: N803
+    I: Annotated[  # noqa: E741, N803
+        int | None, typer.Option("-I", parser=COUNT, metavar="N", help="Input size (default: H).")
+    ] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(
+            help="Inference, or a training step (default: step).",
+            **one_of(PHASES),
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of every array: {', '.join(DTYPES)} (default: float32).",
+            **one_of(DTYPES, "DTYPE"),
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That a call may use (default: 1).")] = None,
+    layers: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Layers (default: 1).")] = None,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Both directions.")] = False,
+    nonlinearity: Annotated[
+        str | None,
+        typer.Option(
+            help="Of elman and jordan (default: tanh).",
+            **one_of(NONLINEARITIES),
+        ),
+    ] = None,
+    no_bias: Annotated[bool, typer.Option("--no-bias", help="A network without biases.")] = False,
+    results: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Results of this machine, a folder or a file (default: results)."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure this case now, with the settings of run --quick.")
+    ] = False,
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="With --measure: only these; default: all that can run here.",
+            autocompletion=lists_from(completion.backends),
+        ),
+    ] = None,
+    regret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RESULTS",
+            help="Judge choices instead: leave out each shape of a results file and choose for it.",
+        ),
+    ] = None,
+) -> int:
+    """Name the fastest backend for a shape, as stored or measured now.
 
-
-def best(options: argparse.Namespace, progress: Any) -> int:
-    """Print the choice and all expected times, or with ``--regret`` what choices cost.
-
-    Raises StoreError where nothing is stored that serves, ArgumentError for options that do not go together.
+    Examples:
+    $ rnnbench best --cell lstm -T 100 -B 32 -H 256
+    $ rnnbench best --cell gru -T 50 -B 1 -H 64 --phase forward --measure
+    $ rnnbench best --regret results
     """
-    if options.regret:
-        return _regret(options)
-    if options.backends and not options.measure:
-        raise ArgumentError(f"--backends is {options.backends!r} without --measure; expected both")
-    case = _case(options)
-    complete = _measured(case, options, progress) if options.measure else True
-    terminal.show(_table(_stored(options, case).choose(case)))
-    return 0 if complete else 3
+    if regret:
+        refuse(context, NOT_WITH_REGRET, "with --regret", "none: it judges what is stored")
+        return _judge(newest(regret))
+    if backends and not measure:
+        raise ArgumentError(f"--backends is {backends!r} without --measure; expected both")
+    case = case_of(context.params)
+    folder = Path(results or "results")
+    complete = _measured(case, folder, listed(backends), context.obj) if measure else True
+    terminal.show(_table(_stored(folder, case).choose(case)))
+    return OK if complete else CASES_FAILED
 
 
-def _case(options: argparse.Namespace) -> Any:
-    """The case that was asked for; raises ArgumentError or SpecError."""
+def case_of(given: dict[str, Any]) -> "Case":
+    """The case that these parameters of the command ask for; raises ArgumentError or SpecError."""
     from rnnbench.suite.case import Case
 
-    missing = [shown for name, shown in REQUIRED.items() if getattr(options, name) is None]
+    missing = [shown for name, shown in REQUIRED.items() if given[name] is None]
     if missing:
         raise ArgumentError(f"{', '.join(missing)} missing; expected {', '.join(REQUIRED.values())}, or --regret RESULTS")
     names = ("dtype", "threads", "layers", "nonlinearity")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    given |= {"bidirectional": options.bidirectional, "bias": not options.no_bias}
-    case = Case(options.cell, options.phase or "step", options.T, options.B, options.I or options.H, options.H, **given)
+    fields = {name: given[name] for name in names if given[name] is not None}
+    fields |= {"bidirectional": given["bidirectional"], "bias": not given["no_bias"]}
+    sizes = given["T"], given["B"], given["I"] or given["H"], given["H"]
+    case = Case(given["cell"], given["phase"] or "step", *sizes, **fields)
     case.spec()
     return case
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return Path(options.results or "results")
-
-
-def _stored(options: argparse.Namespace, case: Any) -> Any:
+def _stored(folder: Path, case: "Case") -> Any:
     """This machine's results, some of which serve the case; raises StoreError."""
     from rnnbench.choose.choose import stored
     from rnnbench.machine.facts import machine_name
     from rnnbench.results.reader import results_files
 
-    folder = _folder(options)
     measurements = stored(results_files(folder) if folder.exists() else [], machine_name())
     _tell(measurements.problems)
     if not measurements.serve(case):
@@ -99,7 +154,7 @@ def _tell(problems: list[str]) -> None:
         terminal.tell(problem)
 
 
-def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
+def _measured(case: "Case", folder: Path, backends: list[str] | None, given: list[str]) -> bool:
     """Run this case over the backends; whether none of them failed."""
     from rnnbench.measure.plan import Settings, new_plan, quicker
     from rnnbench.measure.run import run_into_new_file
@@ -108,9 +163,9 @@ def _measured(case: Any, options: argparse.Namespace, progress: Any) -> bool:
     from rnnbench.suite.suite import Suite, SuiteSettings
 
     suite = Suite("best", f"One case: {case.label()}.", "rnnbench best --measure", SuiteSettings(), [case])
-    chosen = options.backends.split(",") if options.backends else None
-    plan = new_plan(suite, quicker(Settings()), chosen, _folder(options), ["rnnbench", *options.given])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers are ended with this process
+    plan = new_plan(suite, quicker(Settings()), backends, folder, ["rnnbench", *given])
+    progress = Progress("measuring")
+    end_workers_on_sigterm()
     run_into_new_file(plan, progress.unit)
     progress.clear()
     return not any(isinstance(row, Failure) and row.reason != "unsupported" for row in read(plan.path).rows)
@@ -129,20 +184,16 @@ def _table(choice: Any) -> str:
     return "\n".join(map(printable, [choice.case.label(), *lines, f"best: {choice.backend}", choice.why]))
 
 
-def _regret(options: argparse.Namespace) -> int:
+def _judge(file: Path) -> int:
+    """Print what choosing would have cost for the shapes of a results file."""
     from rnnbench.choose.choose import Measurements
     from rnnbench.choose.regret import regret
-    from rnnbench.results.reader import read, results_files
+    from rnnbench.results.reader import read
 
-    for name in NOT_WITH_REGRET:
-        value = getattr(options, name)
-        if value not in (None, False):
-            shown = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
-            raise ArgumentError(f"{shown} is {value!r} with --regret; expected none: it judges what is stored")
-    measurements = Measurements([read(results_files(Path(options.regret))[-1])])
+    measurements = Measurements([read(file)])
     _tell(measurements.problems)
     terminal.show(_judged(regret(measurements)))
-    return 0
+    return OK
 
 
 def _judged(found: Any) -> str:

@@ -1,97 +1,168 @@
-"""``rnnbench compare``: what it takes, and what it prints."""
+"""``rnnbench compare``: is it slower than before?"""
 
-import argparse
-import dataclasses
 import math
-import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
+import typer
 
-from rnnbench.cli import terminal
+from rnnbench.cli import completion, terminal
+from rnnbench.cli.common import (
+    CASES_FAILED,
+    CHECK_FAILED,
+    COUNT,
+    OK,
+    Progress,
+    end_workers_on_sigterm,
+    names_from,
+    newest,
+    one_of,
+    refuse,
+)
 from rnnbench.errors import ArgumentError
 from rnnbench.text import printable
 
 if TYPE_CHECKING:
     from rnnbench.compare.comparison import Comparison, Comparisons, Times
-
+    from rnnbench.measure.plan import Settings
+    from rnnbench.suite.suite import Suite
 
 MEASURING = ("backend", "quick", "rounds", "output")
 """Options of --commits alone."""
 
 
-def compare(options: argparse.Namespace, progress: Any) -> int:
-    """Print the comparison; returns the exit code."""
-    from rnnbench.cli.common import CASES_FAILED, CHECK_FAILED, OK
+def compare(
+    context: typer.Context,
+    results: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="A and B, two results files or folders (the newest of each); with --commits a suite.",
+            show_default=False,
+        ),
+    ] = None,
+    backends: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="X Y",
+            help="These two within one results file, round by round.",
+            autocompletion=names_from(completion.backends),
+        ),
+    ] = None,
+    fail_if: Annotated[
+        str | None,
+        typer.Option(
+            help="Exit with 1 where there is one, 3 where a case newly fails.",
+            **one_of(["regression"]),
+        ),
+    ] = None,
+    aa: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A file of self-test aa: what a backend differs from itself by is allowed."),
+    ] = None,
+    different_machines: Annotated[
+        bool, typer.Option("--different-machines", help="Compare files of different machines or versions.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of a table.")] = False,
+    commits: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="REV1 REV2", help="Measure two commits of this checkout in one run."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --commits: whose code (default: numba_cpu).",
+            autocompletion=names_from(completion.backends),
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="With --commits: few rounds and short samples.")] = False,
+    rounds: Annotated[
+        int | None,
+        typer.Option(parser=COUNT, metavar="N", help="With --commits: rounds of fresh processes (default: 12)."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="DIR", help="With --commits: where results go (default: results)."),
+    ] = None,
+) -> int:
+    """Compare two runs, backends or commits: what became slower?
+
+    Runs are results files; backends are those of one file; commits are measured now.
+
+    Examples:
+    $ rnnbench compare before.jsonl after.jsonl --fail-if regression
+    $ rnnbench compare results --backends numba_cpu torch_nn
+    $ rnnbench compare --commits HEAD~1 HEAD
+    """
     from rnnbench.compare.comparison import aa_noise, compare_backends, compare_runs
 
-    noise = aa_noise(_read(options.aa)) if options.aa else None
-    if options.commits:
-        files, backends = _measured(options, progress)
+    noise = aa_noise(_read(aa)) if aa else None
+    if commits:
+        for name, value in (("--backends", backends), ("--different-machines", different_machines)):
+            if value:
+                raise ArgumentError(f"{name} with --commits; expected one of both")
+        suite, settings = _to_measure(results or [], quick, rounds)
+        files, pair = _measured(commits, backend or "numba_cpu", suite, settings, Path(output or "results"), context.obj)
     else:
-        files, backends = _given(options)
+        refuse(context, MEASURING, "without --commits", "both, or neither")
+        files, pair = _given(results or [], backends, different_machines), backends
     for problem in (problem for one in files for problem in one.problems):
         terminal.tell(problem)
-    if backends:
-        outcome = compare_backends(files[0], backends[0], backends[1], noise)
+    if pair:
+        outcome = compare_backends(files[0], pair[0], pair[1], noise)
     else:
-        outcome = compare_runs(files[0], files[1], noise, different_machines=options.different_machines)
-    if options.json:
-        terminal.show_document(document(outcome, files, backends) + b"\n")
+        outcome = compare_runs(files[0], files[1], noise, different_machines=different_machines)
+    if as_json:
+        terminal.show_document(document(outcome, files, pair) + b"\n")
     else:
-        terminal.show(text(outcome, files, backends))
-    if options.fail_if and outcome.counts()["regression"]:
+        terminal.show(text(outcome, files, pair))
+    if fail_if and outcome.counts()["regression"]:
         return CHECK_FAILED
-    return CASES_FAILED if options.fail_if and outcome.newly_failed else OK
+    return CASES_FAILED if fail_if and outcome.newly_failed else OK
 
 
-def _given(options: argparse.Namespace) -> "tuple[list[Times], list[str] | None]":
-    """The results files, and the two backends to compare within one."""
-    for name in MEASURING:
-        value = getattr(options, name)
-        if value not in (None, False):
-            raise ArgumentError(f"--{name} is {value!r} without --commits; expected both, or neither")
-    expected = 1 if options.backends else 2
-    if len(options.results) != expected:
-        given = f"{len(options.results)} results file{'' if len(options.results) == 1 else 's'}"
+def _given(results: list[str], backends: tuple[str, str] | None, different_machines: bool) -> "list[Times]":
+    """The results files: two, or the one that both backends are in; raises ArgumentError for another number."""
+    expected = 1 if backends else 2
+    if len(results) != expected:
+        given = f"{len(results)} results file{'' if len(results) == 1 else 's'}"
         raise ArgumentError(f"{given} given; expected two, A and B, or one with --backends X Y")
-    if options.backends and options.different_machines:
+    if backends and different_machines:
         raise ArgumentError("--different-machines with --backends; expected one of both: a run has one machine")
-    return [_read(path) for path in options.results], options.backends
+    return [_read(path) for path in results]
 
 
-def _measured(options: argparse.Namespace, progress: Any) -> "tuple[list[Times], list[str]]":
-    """The results file of a run that measures two commits, and their names in it."""
-    from rnnbench.measure.commits import measure_commits
+def _to_measure(results: list[str], quick: bool, rounds: int | None) -> "tuple[Suite, Settings]":
+    """The suite that two commits run, and how."""
+    import dataclasses
+
     from rnnbench.measure.plan import Settings, quicker, with_suite_settings
     from rnnbench.suite.suite import load_suite
 
-    for name in ("backends", "different_machines"):
-        if getattr(options, name):
-            raise ArgumentError(f"--{name.replace('_', '-')} with --commits; expected one of both")
-    if len(options.results) > 1:
-        raise ArgumentError(f"{len(options.results)} suites given with --commits; expected one or none")
-    suite = load_suite(*options.results or ["quick"])
+    if len(results) > 1:
+        raise ArgumentError(f"{len(results)} suites given with --commits; expected one or none")
+    suite = load_suite(*results or ["quick"])
     settings = with_suite_settings(Settings(), suite)
-    settings = quicker(settings) if options.quick else settings
-    if options.rounds:
-        settings = dataclasses.replace(settings, rounds=options.rounds)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    path, names = measure_commits(
-        options.commits,
-        options.backend or "numba_cpu",
-        suite,
-        settings,
-        Path(options.output or "results"),
-        progress.unit,
-        ["rnnbench", *options.given],
-    )
+    settings = quicker(settings) if quick else settings
+    return suite, dataclasses.replace(settings, rounds=rounds) if rounds else settings
+
+
+def _measured(
+    commits: tuple[str, str], backend: str, suite: "Suite", settings: "Settings", folder: Path, given: list[str]
+) -> "tuple[list[Times], list[str]]":
+    """The results file of a run that measures two commits, and their names in it."""
+    from rnnbench.measure.commits import measure_commits
+
+    progress = Progress("measuring")
+    end_workers_on_sigterm()
+    path, names = measure_commits(commits, backend, suite, settings, folder, progress.unit, ["rnnbench", *given])
     progress.clear()
-    return [_read(str(path))], names
+    return [_read(path)], names
 
 
-def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> str:
+def text(outcome: "Comparisons", files: "list[Times]", backends: Sequence[str] | None) -> str:
     """The table, a line with counts, and what has to be known to read them."""
     from rnnbench.compare.comparison import too_few_rounds
     from rnnbench.compare.intervals import CONFIDENCE
@@ -126,8 +197,10 @@ def text(outcome: "Comparisons", files: "list[Times]", backends: list[str] | Non
     return "\n".join(map(printable, lines))
 
 
-def document(outcome: "Comparisons", files: "list[Times]", backends: list[str] | None) -> bytes:
+def document(outcome: "Comparisons", files: "list[Times]", backends: Sequence[str] | None) -> bytes:
     """The same as JSON."""
+    import msgspec
+
     rows = [{"label": row.case.label(), **row._asdict()} for row in outcome.rows]
     whole: dict[str, Any] = {
         "files": [{"path": str(one.path), "run": one.run.run, "commit": one.run.environment.get("commit")} for one in files],
@@ -140,14 +213,14 @@ def document(outcome: "Comparisons", files: "list[Times]", backends: list[str] |
     return msgspec.json.format(msgspec.json.encode(whole))
 
 
-def _read(path: str) -> "Times":
+def _read(path: str | Path) -> "Times":
     from rnnbench.compare.comparison import times
-    from rnnbench.results.reader import read, results_files
+    from rnnbench.results.reader import read
 
-    return times(read(results_files(Path(path))[-1]))
+    return times(read(newest(path)))
 
 
-def _with_devices(one: "Times", backends: list[str]) -> list[str]:
+def _with_devices(one: "Times", backends: Sequence[str]) -> Sequence[str]:
     """The names, with what each computes on where that differs."""
     from rnnbench.networks.contract import device_of
 

@@ -1,32 +1,61 @@
 """``rnnbench cuda-warm``: compile the CUDA kernels that a run needs before there is a GPU, and keep them on disk."""
 
-import argparse
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-from rnnbench.cli import terminal
+import typer
+
+from rnnbench.cli import completion, terminal
+from rnnbench.cli.common import OK, Progress, names_from
 from rnnbench.errors import ArgumentError
-from rnnbench.suite.case import Case
+
+if TYPE_CHECKING:
+    from rnnbench.suite.case import Case
 
 FIRST_RUN = "first-run"
 """What ``rnnbench gpu`` runs, which is no suite."""
 
 
-def cuda_warm(options: argparse.Namespace, progress: Any) -> int:
-    """Compile, and say where the kernels are and how large; returns the exit code."""
-    from rnnbench.cli.common import OK
+def _known() -> Iterable[str]:
+    return FIRST_RUN, *completion.suites()
+
+
+def cuda_warm(
+    wanted: Annotated[
+        list[str],
+        typer.Option(
+            "--for",
+            metavar="WHAT",
+            help="first-run (what rnnbench gpu runs), a suite or its file; may be given several times.",
+            autocompletion=names_from(_known),
+        ),
+    ],
+    capability: Annotated[
+        str, typer.Option(metavar="X.Y", help="Compute capability of the GPU; 9.0 is that of an H100.")
+    ] = "9.0",
+) -> int:
+    """Compile the CUDA kernels of a run before there is a GPU.
+
+    They are compiled in parallel and kept on disk.
+
+    Examples:
+    $ rnnbench cuda-warm --for first-run
+    $ rnnbench cuda-warm --for gpu-quick --capability 8.0
+    """
     from rnnbench.impls.numba_cuda import ahead, cubins
 
-    capability = _capability(options.capability)
-    cases = [case for name in options.wanted for case in _cases(name)]
-    ahead.compile_all(cases, capability, progress.count)
+    number = _capability(capability)
+    cases = [case for name in wanted for case in _cases(name)]
+    progress = Progress("compiling")
+    ahead.compile_all(cases, number, progress.count)
     progress.clear()
     kept = list(cubins.folder().glob("*.cubin"))
     terminal.show(f"{len(kept)} kernels, {sum(path.stat().st_size for path in kept) / 1e6:.1f} MB: {cubins.folder()}")
     return OK
 
 
-def _cases(name: str) -> list[Case]:
+def _cases(name: str) -> "list[Case]":
     if name == FIRST_RUN:
         from rnnbench.impls.numba_cuda.bringup import cases
 

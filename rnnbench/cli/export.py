@@ -1,16 +1,16 @@
 """``rnnbench export``: times in the formats of other tools."""
 
-import argparse
 import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from rnnbench.cli import terminal
+from rnnbench.cli.common import OK, one_of
 from rnnbench.errors import ArgumentError, MissingLibrary
-from rnnbench.results.disk import save
-from rnnbench.results.reader import found_files, read
 from rnnbench.text import spreadsheet_safe
 
 if TYPE_CHECKING:
@@ -19,38 +19,63 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "parquet", "asv", "pyperf", "bencher")
 
 
-def export(options: argparse.Namespace) -> int:
-    """Write times as CSV, Parquet, or files of asv, pyperf or Bencher."""
-    files, left_out = found_files(options.results)
-    output = _output(options, files)
-    if options.format not in ("csv", "parquet"):  # load_results tells of them
+def export(
+    form: Annotated[
+        str,
+        typer.Argument(
+            help="csv, parquet: all times; pyperf, bencher: one run; asv: a folder.",
+            **one_of(FORMATS, "FORMAT"),
+        ),
+    ],
+    results: Annotated[
+        str,
+        typer.Argument(
+            metavar="RESULTS", help="A results file, or a folder: all of it, for pyperf and bencher its newest one."
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: standard output; asv: its results folder."),
+    ] = None,
+) -> int:
+    """Write times as CSV, Parquet, or files of asv, pyperf or Bencher.
+
+    Examples:
+    $ rnnbench export csv results -o times.csv
+    $ rnnbench export pyperf results/run.jsonl > run.json
+    """
+    from rnnbench.results.reader import found_files
+
+    files, left_out = found_files(results)
+    path = _output(form, output, files)
+    if form not in ("csv", "parquet"):  # load_results tells of them
         _tell(left_out)
-    match options.format:
+    match form:
         case "csv":
-            _write(csv(_loaded(options.results)), output)
+            _write(csv(_loaded(results)), path)
         case "parquet":
-            _write(parquet(_loaded(options.results)), output)
+            _write(parquet(_loaded(results)), path)
         case "asv":
-            for path in _export_asv(files, Path(options.output)):
-                terminal.show(str(path))
-            return 0
+            for written in _export_asv(files, path or Path()):
+                terminal.show(str(written))
+            return OK
         case _:
-            _write(_one_run(options.format, files[-1]), output)
-    if output is not None:
-        terminal.show(str(output))
-    return 0
+            _write(_one_run(form, files[-1]), path)
+    if path is not None:
+        terminal.show(str(path))
+    return OK
 
 
-def _output(options: argparse.Namespace, files: list[Path]) -> Path | None:
-    if options.output is None:
-        if options.format in ("parquet", "asv"):
-            what = "a folder" if options.format == "asv" else "a file"
-            raise ArgumentError(f"-o is missing for {options.format}; expected {what} to write")
+def _output(form: str, output: str | None, files: list[Path]) -> Path | None:
+    """The file or folder to write, None for standard output; raises ArgumentError."""
+    if output is None:
+        if form in ("parquet", "asv"):
+            raise ArgumentError(f"-o is missing for {form}; expected {'a folder' if form == 'asv' else 'a file'} to write")
         return None
-    output = Path(options.output)
-    if output.resolve() in {file.resolve() for file in files}:
-        raise ArgumentError(f"-o is {options.output!r}, which holds the results; expected another file")
-    return output
+    path = Path(output)
+    if path.resolve() in {file.resolve() for file in files}:
+        raise ArgumentError(f"-o is {output!r}, which holds the results; expected another file")
+    return path
 
 
 def csv(frame: "pd.DataFrame") -> bytes:
@@ -88,6 +113,7 @@ def _loaded(path: str) -> "pd.DataFrame":
 
 def _one_run(kind: str, file: Path) -> bytes:
     from rnnbench import exports
+    from rnnbench.results.reader import read
 
     contents = read(file)
     document: dict[str, Any] = exports.pyperf(contents) if kind == "pyperf" else exports.bencher(contents)
@@ -97,6 +123,7 @@ def _one_run(kind: str, file: Path) -> bytes:
 
 def _export_asv(files: Iterable[Path], folder: Path) -> list[Path]:
     from rnnbench.exports.asv import write_asv
+    from rnnbench.results.reader import read
 
     runs = [read(file) for file in files]
     written = write_asv(runs, folder)
@@ -113,6 +140,8 @@ def _write(content: bytes, output: Path | None) -> None:
     if output is None:
         terminal.show_document(content)
     else:
+        from rnnbench.results.disk import save
+
         save(output, [content])
 
 

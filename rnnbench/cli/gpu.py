@@ -1,6 +1,5 @@
 """``rnnbench gpu``: everything that a new GPU is asked first, in one command, within a time limit."""
 
-import argparse
 import datetime
 import json
 import os
@@ -11,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from rnnbench.cli import terminal
+from rnnbench.cli.common import CASES_FAILED, CHECK_FAILED, NUMBER, OK
 from rnnbench.errors import BackendUnavailable, StoreError
-from rnnbench.results.disk import save
 
 SHARES = {"facts": 0.08, "latency": 0.08, "gates": 0.25, "timings": 0.2, "peers": 0.14, "graphs": 0.13, "sanitizer": 1.0}
 """What of the whole time a stage may take at most; the last takes what is left, at least an eighth."""
@@ -24,13 +25,18 @@ _ENDING_LIMIT = 5.0
 """Seconds that a stage that is asked to end has, before it is killed."""
 
 
-def gpu(options: argparse.Namespace) -> int:
-    """Run the stages one after the other, each in a process of its own; write the results and their page."""
-    from rnnbench.cli.common import CASES_FAILED, CHECK_FAILED, OK
+def gpu(
+    minutes: Annotated[float, typer.Option(parser=NUMBER, metavar="N", help="The time that all of it may take.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")] = "results",
+) -> int:
+    """Try a new GPU: facts, barriers, cuDNN, checks, sanitizer, times.
 
+    Examples:
+    $ rnnbench gpu --minutes 20
+    """
     _require_gpu()
-    path = _new_file(Path(options.output))
-    run_stages(path, options.minutes)
+    path = _new_file(Path(output))
+    run_stages(path, minutes)
     rows = _write_page(path)
     terminal.show(f"results: {path}\npage: {path.with_suffix('.md')}")
     if any(row.get("passed") is False for row in rows):
@@ -53,6 +59,8 @@ def run_stages(path: Path, minutes: float, stages: Sequence[str] = tuple(SHARES)
 
 def _write_page(path: Path) -> list[dict[str, Any]]:
     """The page of what was found so far, beside it; gives the findings."""
+    from rnnbench.results.disk import save
+
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     save(path.with_suffix(".md"), [text(rows).encode()])
     return rows

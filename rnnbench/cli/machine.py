@@ -1,14 +1,16 @@
-"""`rnnbench machine`: facts about this machine, what it reaches at most, and what is wrong with it for measuring."""
+"""``rnnbench machine``: facts about this machine, what it reaches at most, and what is wrong with it for measuring."""
 
-import argparse
 import datetime
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from rnnbench.cli import terminal
+from rnnbench.cli.common import OK
 
 if TYPE_CHECKING:
     from rnnbench.machine.snapshot import HealthCheck, Machine, Roof, Roofs
@@ -23,21 +25,30 @@ _WIDTH = 118
 _LABEL = 18
 
 
-def machine(options: argparse.Namespace) -> int:
-    """Describe this machine, measure what it reaches at most, and say what is wrong with it for measuring."""
+def machine(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of text.")] = False,
+    no_roofs: Annotated[bool, typer.Option("--no-roofs", help="Only facts and what is wrong; measure nothing.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where results go.")] = "results",
+) -> int:
+    """Describe this machine: facts, limits, and what disturbs timing.
+
+    Examples:
+    $ rnnbench machine
+    $ rnnbench machine --no-roofs
+    """
     from rnnbench.machine.facts import machine_name
     from rnnbench.machine.snapshot import document, results_folder, write_machine
 
-    folder = results_folder(Path(options.output), machine_name())  # before half a minute is spent
-    look = look_at_machine(roofs=not options.no_roofs)
+    folder = results_folder(Path(output), machine_name())  # before half a minute is spent
+    look = look_at_machine(roofs=not no_roofs)
     path = write_machine(look, folder)
-    if options.json:
+    if as_json:
         terminal.show_document(document(look))
         terminal.note(f"stored: {path}")
     else:
         terminal.show(text(look))
         terminal.show(f"stored: {path}")
-    return 0
+    return OK
 
 
 def look_at_machine(*, roofs: bool) -> "Machine":
@@ -75,7 +86,7 @@ def text(look: "Machine") -> str:
     moment = datetime.datetime.fromisoformat(look.recorded)
     lines = [f"{look.environment['machine']}, {moment:%Y-%m-%d %H:%M} UTC", "", *_facts(look), ""]
     if look.roofs:
-        lines += [*_roofs(look.roofs), _for_bars(look.roofs, look.findings)]
+        lines += [*_roofs(look.roofs), _for_versus(look.roofs, look.findings)]
     else:
         lines += ["roofs were not measured (--no-roofs)"]
     return "\n".join([*lines, "", *_findings(look)])
@@ -125,11 +136,11 @@ def _roofs(roofs: "Roofs") -> Iterator[str]:
         yield from textwrap.wrap(line, _WIDTH)
 
 
-def _for_bars(roofs: "Roofs", findings: "Sequence[HealthCheck]") -> str:
-    """The options that give the float32 peaks to `rnnbench bars`; all threads' not where something held them up."""
+def _for_versus(roofs: "Roofs", findings: "Sequence[HealthCheck]") -> str:
+    """The options that give the float32 peaks to `rnnbench versus`; all threads' not where something held them up."""
     alone = any(finding.check == "all threads" and finding.state == "wrong" for finding in findings)
     peaks = [roof for roof in roofs.multiply_adds if roof.name == "float32" and (roof.threads == 1 or not alone)]
-    return "for rnnbench bars: " + " ".join(f"--roof {roof.threads}={roof.best / 1e9:.4g}" for roof in peaks)
+    return "for rnnbench versus: " + " ".join(f"--roof {roof.threads}={roof.best / 1e9:.4g}" for roof in peaks)
 
 
 def _findings(look: "Machine") -> Iterator[str]:

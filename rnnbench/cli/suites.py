@@ -1,28 +1,55 @@
 """``rnnbench suites``: what can be run, where it is from, and how long it takes."""
 
-import argparse
 import textwrap
+from typing import Annotated
 
-from rnnbench.cli import terminal
+import typer
+
+from rnnbench.cli import completion, terminal
+from rnnbench.cli.common import OK, names_from
 
 WIDTH = 110
 
 
-def suites(options: argparse.Namespace) -> int:
-    """List the suites in the package, or the cases of one."""
-    from rnnbench.suite.suite import load_suite, suite_names
+def suites(
+    suite: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SUITE",
+            help="A suite's name, or the path of a .toml file.",
+            autocompletion=names_from(completion.suites),
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """List the suites in the package, or the cases of one.
 
-    if options.suite:
-        suite = load_suite(options.suite)
-        terminal.show(f"{suite.name}: {suite.description}\nsource: {suite.source}")
-        if suite.settings.backends:
-            terminal.show(f"backends: {', '.join(suite.settings.backends)}")
-        for case in suite.cases:
-            terminal.show(f"  {case.label()}")
-        return 0
+    Examples:
+    $ rnnbench suites
+    $ rnnbench suites deepbench-train
+    """
+    if suite is None:
+        _list()
+    else:
+        _show(suite)
+    return OK
 
+
+def _show(name: str) -> None:
+    from rnnbench.suite.suite import load_suite
+
+    suite = load_suite(name)
+    terminal.show(f"{suite.name}: {suite.description}\nsource: {suite.source}")
+    if suite.settings.backends:
+        terminal.show(f"backends: {', '.join(suite.settings.backends)}")
+    for case in suite.cases:
+        terminal.show(f"  {case.label()}")
+
+
+def _list() -> None:
     from rnnbench.measure.budget import RATE, alone, duration_of
     from rnnbench.measure.plan import Settings, with_suite_settings
+    from rnnbench.suite.suite import load_suite, suite_names
 
     names = suite_names()
     width = max(map(len, names))
@@ -41,4 +68,3 @@ def suites(options: argparse.Namespace) -> int:
         f"\nTimes are those of one backend at {RATE / 1e9:g} GFLOP/s in the fewest rounds; for the backends here: "
         "rnnbench run SUITE --dry-run"
     )
-    return 0

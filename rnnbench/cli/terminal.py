@@ -9,10 +9,10 @@ import contextlib
 import io
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from rnnbench.errors import LeftOut, OutputError
 from rnnbench.text import printable
@@ -20,7 +20,7 @@ from rnnbench.text import printable
 
 def show(text: str) -> None:
     """Lines of a result, to standard output; raises OutputError."""
-    with _told():
+    with writing():
         sys.stdout.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
 
 
@@ -29,7 +29,7 @@ def show_document(content: bytes) -> None:
     if sys.stdout.isatty():
         show(content.decode(errors="replace").removesuffix("\n"))
         return
-    with _told():
+    with writing():
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
 
@@ -72,7 +72,7 @@ def prepared() -> Iterator[None]:
 
 def flush() -> None:
     """Have all that was shown written; raises OutputError, and BrokenPipeError where the reader has gone."""
-    with _told():
+    with writing():
         sys.stdout.flush()
 
 
@@ -81,45 +81,56 @@ def discard() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Progress:
-    """One line on a terminal, rewritten in place; elsewhere a line at most every ten seconds."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb, self._start, self._last = verb, time.monotonic(), 0.0
-        self._terminal = sys.stderr.isatty()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def count(self, done: int, total: int) -> None:
-        self.unit(done, total, "")
-
-    def unit(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
-        if now - self._last < (0.1 if self._terminal else 10):
-            return
-        self._last = now
-        left = f", about {self.seconds / done * (total - done):.0f} s left" if done > total / 20 else ""
-        line = printable(f"{self._verb} {done}/{total}{left}  {what}")
-        _tell(f"\r\x1b[K{line[:110]}" if self._terminal else f"{line}\n")
-
-    def clear(self) -> None:
-        if self._terminal:
-            _tell("\r\x1b[K")
-
-
-def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads standard error, and there is no other place to say so
-        sys.stderr.write(text)
-        sys.stderr.flush()
+def rewrite(line: str) -> None:
+    """Put a line of ours, colours included, in the place of the last one of the terminal on standard error."""
+    _tell(f"\r\x1b[K{line}")
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def drawing() -> Iterator[None]:
+    """Let rich draw words of ours for standard output, in colours on a terminal and with lines that its encoding has."""
+    page = _Page(sys.stdout)
+    with contextlib.redirect_stdout(page):
+        yield
+    with writing():
+        sys.stdout.write(page.drawn())
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Have an output that cannot be written to raise OutputError, and BrokenPipeError where its reader has gone."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+class _Page(io.StringIO):
+    """What is drawn for a stream, kept so that writing it can fail in one place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def drawn(self) -> str:
+        """The text without blanks at the ends of lines, boxes of ASCII where the stream's encoding has no others."""
+        text = "".join(f"{line.rstrip()}\n" for line in self.getvalue().rstrip().split("\n"))
+        try:
+            text.encode(self._stream.encoding or "utf-8")
+        except UnicodeEncodeError:
+            return text.translate(_BOXES)
+        return text
+
+
+_BOXES = str.maketrans("╭╮╰╯─│", "++++-|")
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads standard error, and there is no other place to say so
+        sys.stderr.write(text)
+        sys.stderr.flush()

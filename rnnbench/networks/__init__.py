@@ -3,12 +3,16 @@
 Your own backend may build on ``CheckedNetwork``, ``StackedNetwork`` and ``checked_load``.
 """
 
-from rnnbench.networks.checked import CheckedNetwork, checked_load
-from rnnbench.networks.contract import Backend, Gradients, Network, State
-from rnnbench.networks.params import init_params
-from rnnbench.networks.spec import Spec
-from rnnbench.networks.stacked import StackedNetwork
-from rnnbench.networks.truncation import tbptt
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnbench.networks.checked import CheckedNetwork, checked_load
+    from rnnbench.networks.contract import Backend, Gradients, Network, State
+    from rnnbench.networks.params import init_params
+    from rnnbench.networks.spec import Spec
+    from rnnbench.networks.stacked import StackedNetwork
+    from rnnbench.networks.truncation import tbptt
 
 __all__ = [
     "Backend",
@@ -22,3 +26,20 @@ __all__ = [
     "init_params",
     "tbptt",
 ]
+
+_HOMES = {
+    "checked": ("CheckedNetwork", "checked_load"),
+    "contract": ("Backend", "Gradients", "Network", "State"),
+    "params": ("init_params",),
+    "spec": ("Spec",),
+    "stacked": ("StackedNetwork",),
+    "truncation": ("tbptt",),
+}
+"""The module of each name; they import NumPy, which a list of cells can do without."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return globals().setdefault(name, getattr(importlib.import_module(f"{__name__}.{home}"), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from rnnbench.errors import BackendBroken, BackendUnavailable, UnknownBackend
 from rnnbench.networks.contract import FILE_PREFIX, Backend, unavailable
-
-GROUP, PEERS, CHOOSERS = "rnnbench.backends", "rnnbench.peers", "rnnbench.choosers"
+from rnnbench.networks.names import CHOOSERS, GROUP, PEERS
 
 
 class Listing(NamedTuple):

@@ -9,10 +9,9 @@ import numpy as np
 
 from rnnbench.errors import SpecError
 from rnnbench.networks.cells import CELLS, Cell
+from rnnbench.networks.names import DTYPES
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 NARROW = ("bfloat16", "float16")
 """Storage dtypes whose products are accumulated in float32."""

@@ -30,7 +30,10 @@ MAX_BYTES = 60_000_000
 
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
-PACKAGES = ("array-api-compat", "cuda-bindings", "cuda-core", "cuda-pathfinder", "msgspec", "numba-cuda", "numpy")
+PACKAGES = (
+    *("array-api-compat", "cuda-bindings", "cuda-core", "cuda-pathfinder", "msgspec", "numba-cuda", "numpy"),
+    *("typer", "rich", "annotated-doc", "markdown-it-py", "mdurl", "Pygments", "shellingham"),  # the command line's
+)
 """Packages to bring, in the versions of constraints.txt; NumPy because numba-cuda does not support 2.5 (pyproject.toml)."""
 
 
