@@ -1,12 +1,13 @@
 # make bench: check and time all backends on small cases, and write a report.   make test: run all tests.
-# make asv-page: publish asv's results as a page that needs no network.   make test-oldest: try the oldest versions allowed.
+# make docs: build the pages of docs/ into build/docs.   make test-oldest: try the oldest versions allowed.
+# make asv-page: publish asv's results as a page that needs no network.
 # They create .venv and install what they need from the package registries.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test test-oldest lint types asv-page clean
+.PHONY: bench test test-oldest lint types docs asv-page clean
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -30,6 +31,10 @@ types: .venv/test
 	$(INSTALL) --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
 
+# warnings are errors; nothing is fetched, and tutorials run
+docs: .venv/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -E docs build/docs
+
 # asv's page loads its scripts from others' servers: npm brings them here
 asv-page: .venv/test
 	$(BIN)/asv publish
@@ -45,5 +50,10 @@ asv-page: .venv/test
 	$(INSTALL) -e '.[torch,report,peers,dev]'
 	@touch $@ .venv/bench
 
+.venv/docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/auto_examples *.egg-info .pytest_cache .ruff_cache .hypothesis
