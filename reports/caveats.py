@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from rnnbench.compare.verdicts import RANKING_MIN_ROUNDS
 from rnnbench.measure.disturbances import MAX_VAIN_REPEATS
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.intervals import MIN_ROUNDS
 from rnnbench.reports.text import Answer, count, listed, percent
 
 NOISY = 0.2
@@ -91,7 +91,7 @@ def _cut_short(data: Frames) -> list[tuple[str, str]]:
     if 0 < rounds < 6:
         worth = 100 * (1 - 2.0 ** (1 - rounds))
         detail = f"No interval reaches 95% below 6 rounds: each is the whole range, which holds the median with {worth:.1f}%."
-        detail += f" Below {MIN_ROUNDS} rounds every comparison is unclear." if rounds < MIN_ROUNDS else ""
+        detail += f" Below {RANKING_MIN_ROUNDS} rounds every comparison is unclear." if rounds < RANKING_MIN_ROUNDS else ""
         found.append((f"{count(rounds, 'round')} at most", detail))
     return found
 

@@ -28,6 +28,7 @@ WITH_KERNELS = {KERNELS, "test_auto.py", "test_cpu_threads.py", "test_network.py
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
+    parser.addoption("--misbehave-everywhere", action="store_true", help="all backends of test_misbehaving.py, each command")
     parser.addoption("--fuzz-files", type=int, default=200, metavar="N", help="mutated results files of test_fuzz.py")
     parser.addoption("--fuzz-commands", type=int, default=100, metavar="N", help="command lines of test_fuzz.py")
 

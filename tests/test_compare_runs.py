@@ -28,6 +28,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ROUNDS = "6"
 """The fewest whose interval holds 95%."""
 
+BEFORE_THE_MOVE = "1f7f254"
+"""A commit whose modules lie in one folder."""
+
 SUITE = """
 name = "one"
 description = "one small network"
@@ -97,6 +100,22 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("commit", "--quiet", "-a", "-m", "new")
     git("tag", "new")
     return folder
+
+
+def test_a_commit_from_before_the_modules_moved_is_measured_beside_this_one(tmp_path, monkeypatch, command) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    there = subprocess.run(["git", "cat-file", "-e", f"{BEFORE_THE_MOVE}^{{commit}}"], capture_output=True, check=False)
+    if there.returncode:
+        pytest.skip("this checkout lacks the history of the commit")
+    (tmp_path / "one.toml").write_text(SUITE)
+    given = ("compare", "--commits", BEFORE_THE_MOVE, "HEAD", tmp_path / "one.toml", "--backend", "numpy_ref", "--quick")
+    code, out, err = command(*given, "--rounds", 2, "-o", tmp_path / "results")
+    assert code == 0, out + err
+    (path,) = (tmp_path / "results").rglob("*.jsonl")
+    contents = read(path)
+    assert [row for row in contents.rows if isinstance(row, Failure)] == []
+    timed = {row.backend for row in contents.rows if isinstance(row, Time)}
+    assert timed == {f"numpy_ref@{git('rev-parse', name)[:10]}" for name in (BEFORE_THE_MOVE, "HEAD")}
 
 
 def test_each_commit_is_measured_with_its_own_code_in_one_run(checkout: Path, tmp_path: Path, command) -> None:

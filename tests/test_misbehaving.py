@@ -1,6 +1,7 @@
 """Whatever a third-party backend does on import, when it is asked or called: every command says so once, and goes on.
 
-Takes 40 s: every backend is a process, and two of them are waited for.
+Takes 40 s: every backend is a process, and two of them are waited for.  ``--misbehave-everywhere`` sends all of them through
+``best``, ``check`` and ``auto`` too, one after the other, which takes minutes.
 """
 
 import json
@@ -38,8 +39,8 @@ H = [3, 4]
 
 WAITS_LESS = """
 import sys
-from rnnbench.measure import asking
-asking.START_LIMIT = 10.0
+from rnnbench.measure import capabilities
+capabilities.START_LIMIT = 10.0
 from rnnbench.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -156,6 +157,36 @@ def test_best_measures_with_those_that_are_left(installed, tmp_path):
         assert len([line for line in done.stdout.splitlines() if line.startswith(name)]) == 1
 
 
+@pytest.fixture
+def everywhere(request):
+    if not request.config.getoption("--misbehave-everywhere"):
+        pytest.skip("takes minutes; pytest --misbehave-everywhere")
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_best_says_of_all_of_them_why_and_goes_on(installed, tmp_path):
+    shape = ["--cell", "elman", "-T", "3", "-B", "2", "-H", "3"]
+    options = ["--measure", "--backends", NAMES, "--results", str(tmp_path)]
+    done = command(installed, "best", *shape, *options)
+    assert done.returncode in (0, 3), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    best = next(line for line in done.stdout.splitlines() if line.startswith("best: "))
+    assert best.removeprefix("best: ") in ("right", "numpy_ref")
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", misbehaving.SOURCES)
+def test_a_check_of_each_is_one_report_or_one_line(installed, name):
+    done = command(installed, "check", name, "--level", "smoke", "--cell", "elman", "--time-limit", LIMIT)
+    assert done.returncode in (1, 4), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    if done.returncode == 4:
+        assert done.stdout == ""
+        assert len(own_lines(done.stderr)) == 1
+    else:
+        assert name in done.stdout
+
+
 EXAMINED = {
     "exits_0": "crashed: ended with exit code 0 on import",
     "garbage": "crashed: was ended: it answered",
@@ -185,20 +216,33 @@ def test_a_backend_that_does_not_even_load_is_one_line_of_a_check(installed):
         assert done.stderr.splitlines()[-1] == f"rnnbench: {SAID[name]}"
 
 
-def test_auto_passes_over_each_and_lives(installed, tmp_path):
+FASTEST = ["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself"]
+
+
+def test_auto_passes_over_those_that_are_broken_and_lives(installed, tmp_path):
     """Here each is the fastest that stored results know of."""
-    asks = """
+    assert picked_by_auto(installed, tmp_path, FASTEST) == ["numpy_ref", *sorted(FASTEST)]
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_auto_lives_with_all_of_them(installed, tmp_path):
+    names = [name for name in misbehaving.SOURCES if name not in misbehaving.IN_CALLS]  # whose calls are in this process
+    assert picked_by_auto(installed, tmp_path, names) == ["numpy_ref", *sorted(names)]
+
+
+def picked_by_auto(installed: Path, tmp_path: Path, names: list[str]) -> list[str]:
+    asks = f"""
 import os, stored_results
-from rnnbench.measure import asking
-asking.START_LIMIT = 10.0
+from rnnbench.measure import capabilities
+capabilities.START_LIMIT = 10.0
 from pathlib import Path
 import misbehaving, numpy as np, rnnbench
 from rnnbench.impls import auto
 from rnnbench.suite.case import Case
 case = Case("elman", "forward", 3, 2, 3, 3)
-names = ["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself", "numpy_ref"]
+names = [*{names!r}, "numpy_ref"]
 Path("results").mkdir()
-stored_results.write(Path("results/run.jsonl"), {(name, case): 1.0 + n for n, name in enumerate(names)})
+stored_results.write(Path("results/run.jsonl"), {{(name, case): 1.0 + n for n, name in enumerate(names)}})
 spec = rnnbench.Spec("elman", 3, 3)
 net = auto.load(spec, rnnbench.init_params(spec, 0), threads=1)
 net.forward(np.zeros((3, 2, 3), "float32"))
@@ -216,7 +260,4 @@ print(choice.backend, *sorted(choice.excluded))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        "numpy_ref",
-        *sorted(["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself"]),
-    ]
+    return done.stdout.split()
