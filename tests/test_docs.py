@@ -47,6 +47,7 @@ INSTEAD = {
     "rnnbench compare results --backends torch_nn numba_cpu --fail-if regression --json": (
         "rnnbench compare results/after --backends numba_cpu torch_nn --fail-if regression --json"
     ),
+    "rnnbench report results --charts charts --as png": "rnnbench report results/after --charts charts --as png",
     "rnnbench report --asv .asv/results -o asv.html": "rnnbench report --asv exported -o asv.html",
     "pytest --rnnbench-backend=mine.py --rnnbench-level=smoke": (
         "pytest --rnnbench-backend=mine.py --rnnbench-level=smoke --collect-only -q"
@@ -166,13 +167,13 @@ def folder(files, tmp_path, monkeypatch) -> Iterator[Path]:
 
 def said_by(line: str) -> tuple[int, str]:
     """The exit code and the output of a command line of ours, run in this process."""
-    output = io.StringIO()
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # documents are written as bytes
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             code = main(shlex.split(line)[1:])
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-    return code, output.getvalue()
+    return code, output.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 def plain(words: str) -> str:
