@@ -22,6 +22,12 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:class", r"(altair|collections|contextlib|numpy|pandas|pathlib|pd)\..*|dict\[.*"),  # their pages are elsewhere
+    ("py:class", r"rnnbench\.\w+\.\w+\..*"),  # in signatures: types that are not public
+]
+
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
@@ -49,3 +55,12 @@ html_theme_options = {
     "navigation_with_keys": False,
 }
 copyright = "the authors of rnnbench, BSD-3-Clause"  # noqa: A001  # Sphinx's name
+
+
+def is_field(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples: the signature has them, and Python's own docstrings say nothing."""
+    return skip or type(obj).__name__ == "_tuplegetter"
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", is_field)

@@ -2,7 +2,7 @@
 Measure a suite, and draw its times
 ===================================
 
-From a suite in six lines to a chart: two backends on four hidden sizes, in three rounds. Three rounds are enough for a
+From a suite to a chart: two backends on four hidden sizes, in three rounds. Three rounds are enough for a
 picture and too few for a verdict; leave out ``--rounds 3`` for one.
 """
 
@@ -33,7 +33,8 @@ H = [16, 32, 64, 128]
 
 def command(*arguments: str) -> None:
     """Run ``rnnbench`` and print what it prints."""
-    done = subprocess.run([sys.executable, "-m", "rnnbench", *arguments], cwd=folder, capture_output=True, text=True)
+    program = [sys.executable, "-m", "rnnbench", *arguments]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
     print(done.stdout)
 
 
@@ -55,14 +56,15 @@ times = rnnbench.load_results(folder / "results")
 times[["backend", "H", "round", "seconds"]].head()
 
 # %%
-# A point is the median of the rounds, a bar their range.
+# A point is the median of the rounds, a bar their range, with T = 32 steps to a call.
 
 figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
 for (backend, rows), marker in zip(times.groupby("backend", observed=True), "os", strict=True):
     by_size = rows.groupby("H")["seconds"].agg(["median", "min", "max"]) * 1e6 / 32
     reach = [by_size["median"] - by_size["min"], by_size["max"] - by_size["median"]]
     axes.errorbar(by_size.index, by_size["median"], reach, marker=marker, capsize=3, label=backend)
-axes.set(xscale="log", yscale="log", xlabel="hidden size H", ylabel="microseconds per time step", title="Elman, training step")
+axes.set(xscale="log", yscale="log", title="Elman, training step")
+axes.set(xlabel="hidden size H", ylabel="microseconds per time step")
 axes.set_xticks([16, 32, 64, 128], ["16", "32", "64", "128"], minor=False)
 axes.minorticks_off()
 axes.legend()
