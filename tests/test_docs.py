@@ -283,5 +283,14 @@ def test_the_pages_name_every_backend_and_every_suite():
     )
 
 
+def test_the_api_has_every_public_name():
+    errors = {name for name, value in vars(rnnbench.errors).items() if isinstance(value, type)}
+    modules = {name for name in rnnbench.__all__ if f"rnnbench.{name}" in sys.modules or name in rnnbench._ON_DEMAND}
+    documented = re.findall(r":: rnnbench\.(\w+)", TEXTS["docs/api/rnnbench.md"])
+    assert sorted(documented) == sorted(set(rnnbench.__all__) - errors - modules)
+    others = re.findall(r"automodule:: ([\w.]+)", "".join(TEXTS.values()))
+    assert set(others) == {f"rnnbench.{name}" for name in ("check", "errors", "networks", "networks.convert", "reports")}
+
+
 def test_the_readme_can_be_read_at_once():
     assert len(README.splitlines()) <= 120
