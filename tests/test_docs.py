@@ -208,6 +208,33 @@ def test_a_command_of_a_page_does_what_it_says(line, folder):
         assert [words for words in fixed if words not in said_lines] == []
 
 
+INLINE = set(re.findall(r"`(rnnbench [a-z][^`]*)`", "".join(TEXTS.values())))
+
+INCLUDED = [*ROOT.glob("impls/*/README.md")]
+"""Pages include these, whose programs need a GPU: of their commands only the options are looked up."""
+for _page in INCLUDED:
+    INLINE |= set(re.findall(r"^ {4}(rnnbench [a-z].*?)(?: +#.*)?$", _page.read_text("utf-8"), re.MULTILINE))
+
+
+def test_every_page_that_is_included_is_looked_at():
+    included = {
+        (ROOT / page).parent.joinpath(target).resolve()
+        for page, text in TEXTS.items()
+        for target in re.findall(r"^```{include} (.*)$", text, re.MULTILINE)
+    }
+    assert included == {ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *INCLUDED}
+
+
+@pytest.mark.parametrize("line", sorted(INLINE))
+def test_a_command_within_a_sentence_has_its_options(line, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # of the terminal that help is laid out for
+    words = line.replace("rnnbench versus", "rnnbench bars").split()[1:]
+    command = words[: 2 if words[0] == "self-test" and len(words) > 1 else 1]
+    code, said = said_by(f"rnnbench {' '.join(command)} --help")
+    assert code == 0, said
+    assert [word for word in words if word.startswith("--") and not re.search(rf"{word}\b", said)] == []
+
+
 @pytest.mark.parametrize("line", [line for line in TRIED if not line.startswith("rnnbench ")])
 def test_a_command_for_other_tools_names_what_is_there(line, folder):
     program, *words = shlex.split(TRIED[line])

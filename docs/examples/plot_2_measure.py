@@ -56,7 +56,8 @@ times = rnnbench.load_results(folder / "results")
 times[["backend", "H", "round", "seconds"]].head()
 
 # %%
-# A point is the median of the rounds, a bar their range, with T = 32 steps to a call.
+# A point is the median of the rounds, a bar their range, with T = 32 steps to a call. Where other programs run at the same
+# time, as on the machine that builds these pages, bars are long.
 
 figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
 for (backend, rows), marker in zip(times.groupby("backend", observed=True), "os", strict=True):
