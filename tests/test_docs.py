@@ -302,6 +302,13 @@ def test_links_lead_to_files(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/layout.md", "docs/files.md", "docs/checking.md", "docs/contract.md"])
+def test_the_files_that_a_page_names_are_there(page):
+    named = re.findall(r"`([\w.]+/[\w./-]*)`", TEXTS[page])
+    made = ("results/", "build/")
+    assert [name for name in named if not name.startswith(made) and "NAME" not in name and not list(ROOT.glob(name))] == []
+
+
 def test_the_pages_name_every_backend_and_every_suite():
     names = {entry.name for entry in rnnbench.backends() + rnnbench.peers() + rnnbench.choosers()}
     assert set(re.findall(r"^\| `(\w+)` \|", TEXTS["docs/backends.md"], re.MULTILINE)) == names
