@@ -16,7 +16,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import stored_results
@@ -26,8 +26,9 @@ from markdown_it import MarkdownIt
 import rnnbench
 import rnnbench.networks
 from rnnbench.cli.main import main
+from rnnbench.results.rows import AnyRow
 from rnnbench.suite.case import Case
-from rnnbench.suite.suite import load_suite, suite_names
+from rnnbench.suite.suite import _KEYS, load_suite, suite_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -320,6 +321,18 @@ def test_the_pages_name_every_backend_and_every_suite():
     assert set(re.findall(r"^\| `([\w-]+)` \|", TEXTS["docs/workloads.md"].partition("## Run a part")[0], re.MULTILINE)) == set(
         suite_names()
     )
+
+
+def test_the_page_of_file_formats_has_every_field_of_a_row():
+    for row in get_args(AnyRow):
+        found = re.search(rf"^\| `{row.__name__.lower()}` \|[^|]*\|([^|;]*)", TEXTS["docs/files.md"], re.MULTILINE)
+        assert found, row
+        assert set(re.findall(r"`(\w+)`", found[1])) == set(row.__struct_fields__) - {"case", "backend"}
+
+
+def test_the_page_of_workloads_has_every_key_of_a_grid():
+    table = TEXTS["docs/workloads.md"].partition("| key of a grid |")[2]
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE)))) == set(_KEYS)
 
 
 def test_the_api_has_every_public_name():
