@@ -43,6 +43,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "rnnbench"
 html_show_sourcelink = False
+html_sidebars = {"getting-started": []}  # it has no pages below it
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {
