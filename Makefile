@@ -1,13 +1,13 @@
 # make bench: check and time all backends on small cases, and write a report.
 # make test: run all tests.   make test-oldest: try the oldest allowed versions of dependencies.
-# make asv-page: publish asv's results as a page that works offline.
+# make docs: build the documentation into build/docs.   make asv-page: publish asv's results as a page that works offline.
 # All create .venv and install what they need from package registries.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test test-oldest lint types asv-page clean FORCE
+.PHONY: bench test test-oldest lint types docs asv-page clean FORCE
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -35,6 +35,10 @@ build/types: .venv/test FORCE
 	$(INSTALL) --no-deps --target build/types .
 FORCE:
 
+# warnings are errors; nothing is fetched; tutorials run
+docs: .venv/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -E docs build/docs
+
 # asv's page loads scripts from other servers; npm downloads them
 asv-page: .venv/test
 	$(BIN)/asv publish
@@ -50,5 +54,10 @@ asv-page: .venv/test
 	$(INSTALL) -e '.[torch,report,peers,dev]'
 	@touch $@ .venv/bench
 
+.venv/docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/auto_examples *.egg-info .pytest_cache .ruff_cache .hypothesis
