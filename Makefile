@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: bench test test-oldest lint types asv-page clean
+.PHONY: bench test test-oldest lint types asv-page clean FORCE
 
 bench: .venv/bench
 	$(BIN)/rnnbench run quick --quick || [ $$? -eq 3 ]
@@ -20,15 +20,19 @@ test: .venv/test
 test-oldest:
 	folder=$$(mktemp -d) && $(PYTHON) tools/oldest/oldest.py "$$folder"; code=$$?; rm -rf "$$folder"; exit $$code
 
-lint: .venv/test
+lint: build/types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	cd build/types && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
 
-# pyright does not know of package-dir: it reads the package as it is installed
-types: .venv/test
+types: build/types
+	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+
+# the package as it is installed: pyright and import-linter do not know of package-dir
+build/types: .venv/test FORCE
 	rm -rf build/types
 	$(INSTALL) --no-deps --target build/types .
-	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
+FORCE:
 
 # asv's page loads its scripts from others' servers: npm brings them here
 asv-page: .venv/test

@@ -14,7 +14,7 @@ from rnnbench.check.mutants import MUTANTS, Mutant, MutantNetwork
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import examine
 from rnnbench.check.tolerance import Expected, expected
-from rnnbench.networks.registry import load_backend
+from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.truncation import tbptt
 
 KILLED_AT = 10
@@ -110,7 +110,7 @@ class Harness:
 
     def unmutated(self, cells: Iterable[str]) -> list[Result]:
         """What is found on trials of the backend that no bug was planted in."""
-        right = Mutant("no bug", "", tuple(cells), load_backend("numpy_ref"))
+        right = Mutant("no bug", "", tuple(cells), reference_backend())
         concerned = [trial for trial in self.trials if trial.problem.case.cell in right.cells]
         results = [self._examined(right, trial.problem, trial.promises) for trial in concerned]
         return [result for result in results if result.ratio > 1]

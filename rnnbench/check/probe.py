@@ -9,7 +9,7 @@ from rnnbench.check.comparing import Finding, compared
 from rnnbench.check.problem import Outputs, Prepared, Problem, named
 from rnnbench.check.tolerance import Expected
 from rnnbench.networks.params import Params
-from rnnbench.networks.registry import load_backend
+from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.spec import Spec
 from rnnbench.suite.inputs import Inputs
 
@@ -89,7 +89,7 @@ def reference_with(problem: Problem, inputs: Inputs | None = None, params: Param
     given = exact.distinct_inputs() if inputs is None else inputs
     cast = in_float64(given)
     weights = exact.params() if params is None else {name: value.astype("float64") for name, value in params.items()}
-    return {name: np.asarray(value) for name, value in Prepared(load_backend("numpy_ref"), exact, cast, weights).call().items()}
+    return {name: np.asarray(value) for name, value in Prepared(reference_backend(), exact, cast, weights).call().items()}
 
 
 def in_float64(inputs: Inputs) -> Inputs:

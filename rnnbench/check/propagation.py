@@ -34,7 +34,7 @@ import numpy.typing as npt
 from rnnbench.check.noise import OfWeights, summed_variance
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.cells import Activations, Cell, Equations
-from rnnbench.networks.registry import load_backend
+from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import StackedNetwork
 
@@ -193,7 +193,7 @@ class WithVariances:
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
         arithmetic = FirstOrder(self._repeats, self._accumulation, self._smallest)
-        layer = load_backend("numpy_ref").Layer(spec, arithmetic)
+        layer = reference_backend().Layer(spec, arithmetic)
         return _Network(spec, params, layer, _Arrays(arithmetic), np.ndarray)
 
     def asarray(self, array: np.ndarray) -> Pairs:

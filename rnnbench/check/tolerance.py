@@ -26,7 +26,7 @@ import numpy as np
 from rnnbench.check.noise import WithArithmetic, noisy
 from rnnbench.check.problem import Outputs, Problem, Rows, distinct_outputs, truncation_error
 from rnnbench.check.propagation import WithVariances, median_largest
-from rnnbench.networks.registry import load_backend
+from rnnbench.networks.registry import reference_backend
 from rnnbench.suite.case import Case
 from rnnbench.suite.inputs import Inputs
 
@@ -75,7 +75,7 @@ def expected(problem: Problem, inputs: Inputs | None = None) -> Expected:
 
 def noisy_runs(problem: Problem, inputs: Inputs | None = None) -> Expected:
     """Run the reference on a problem, exactly and with noise."""
-    reference = load_backend("numpy_ref")
+    reference = reference_backend()
     exact = distinct_outputs(reference, problem.in_float64(), inputs)
     deviations = {name: np.zeros(gates(problem.case, name)) for name in exact}
     unit, finer, smallest = NOISE[problem.case.dtype], ACCUMULATION[problem.case.dtype], _smallest(problem)
@@ -129,4 +129,4 @@ def _largest(array: np.ndarray, parts: int) -> np.ndarray:
 
 def window_cost(problem: Problem) -> dict[str, float]:
     """Relative error of the truncated gradients against full BPTT, by tensor and for ``all`` parameters, in float64."""
-    return truncation_error(load_backend("numpy_ref"), problem.in_float64())
+    return truncation_error(reference_backend(), problem.in_float64())

@@ -167,7 +167,7 @@ def checked_load(load: Load) -> Load:
     def checked(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, **options: Any) -> Any:
         check_spec(spec)
         options["threads"] = check_threads(threads)
-        network = load(spec, params, **options)
+        network: Any = load(spec, params, **options)
         network._load_again = functools.partial(checked, **options)
         return network
 

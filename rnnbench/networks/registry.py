@@ -70,6 +70,11 @@ def load_backend(name: str) -> Backend:
     return _complete(module, name)
 
 
+def reference_backend() -> Any:
+    """The module of the reference, which offers its ``Layer`` and ``Arithmetic`` besides the contract."""
+    return load_backend("numpy_ref")
+
+
 def registered(*groups: str) -> dict[str, EntryPoint]:
     """Who is registered in these groups, by name, without importing any; raises UnknownBackend for two of one name."""
     found: dict[str, EntryPoint] = {}

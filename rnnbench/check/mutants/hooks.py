@@ -14,12 +14,12 @@ import numpy as np
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.contract import Gradients, State
 from rnnbench.networks.params import Params
-from rnnbench.networks.registry import load_backend
+from rnnbench.networks.registry import reference_backend
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import StackedNetwork
 from rnnbench.networks.threads import blas_limits
 
-reference = load_backend("numpy_ref")
+reference = reference_backend()
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
