@@ -1,11 +1,10 @@
 """ONNX Runtime on the CPU: the operators RNN, LSTM and GRU, for inference.
 
-Arrays are numpy.ndarray in host memory.  The model has one operator for each layer, made by ``rnnbench.networks.convert``.
-Weights are constants, which ONNX Runtime packs when ``load`` or ``update`` makes a session.  It has no operator for BPTT, so
-``supports_phase`` allows the phase forward alone, and ``record`` and ``backward`` raise ArgumentError.
+Arrays are numpy.ndarray in host memory.  The model has one operator per layer, made by ``rnnbench.networks.convert``.  Weights
+are constants, which ONNX Runtime packs when ``load`` or ``update`` creates a session.  It has no operator for BPTT, so
+``supports_phase`` allows only the phase forward, and ``record`` and ``backward`` raise ArgumentError.
 
-``threads=None`` means OMP_NUM_THREADS, else as many threads as processors that the process may use: ONNX Runtime has no
-setting of its own for the process.
+``threads=None`` means OMP_NUM_THREADS, or else one thread per available processor: ONNX Runtime has no process-wide setting.
 """
 
 from collections.abc import Mapping
@@ -32,9 +31,9 @@ except ModuleNotFoundError as error:
 
 __all__ = ["asarray", "info", "load", "supports", "supports_phase", "synchronize", "to_numpy"]
 
-OPSET, IR_VERSION = 17, 8  # of ONNX 1.12: every ONNX Runtime that the extra admits reads them
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12, which every ONNX Runtime allowed by the extra reads
 
-_ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs the phase forward alone."
+_ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs only the phase forward."
 
 
 class SessionNetwork(CheckedNetwork):
@@ -153,7 +152,7 @@ def supports(spec: Spec) -> str | None:
     if spec.kind.feeds_back_output:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":
-        return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute in float32 alone."
+        return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute only in float32."
     return None
 
 
@@ -162,5 +161,5 @@ def supports_phase(spec: Spec, phase: str) -> str | None:
 
 
 def info() -> dict[str, Any]:
-    """``threads`` is what ``load(threads=None)`` gives a session."""
+    """Version and device; ``threads`` is the number that ``load(threads=None)`` gives a session."""
     return {"onnxruntime": onnxruntime.__version__, "device": "cpu", "threads": process_threads("OMP_NUM_THREADS")}
