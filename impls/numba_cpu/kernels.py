@@ -1,21 +1,19 @@
-"""The loops of one layer in one direction, for some rows of the batch and some hidden units; ``compile`` fills in the names
-that belong to a cell.
+"""Loops over time of one layer in one direction, for a share of the batch rows and hidden units.
 
-G gates, of which OUTER read the recurrent product; S saved values for each unit; R all hidden units, or O for jordan; B and
-H are the numbers of rows and units at hand, those from ``first_row`` and ``first_unit`` on.  A row of gates is (G * H,),
-gate after gate.  Arrays that products write have rows of whole vectors, the sizes with an apostrophe; what lies beyond the
-size itself is never read.  Time-indexed arrays have T rows when the tape is kept and fewer when it is not (``recurrent`` and
-``memory`` T + 1 or 2, the others T or 1); rows are taken modulo their number.
+``compile`` binds the free names below to one cell.  Sizes: G gates, of which OUTER read the recurrent product; S saved values
+per unit; R hidden units in all, or O for jordan.  B and H count the rows and units of this share, which start at ``first_row``
+and ``first_unit``.  A row of gates is (G * H,), gate after gate.
 
     x (T, B, I)  y (T, all rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
 
-x, y, dy and dx are as they are stored, bfloat16 as its bits; all else is in what is computed in.  ``room`` is for operands of
-products (``products.Products``).
+Sizes with an apostrophe are padded to whole vectors, because products write whole vectors; the padding is never read.
+Without a tape, arrays indexed by time have fewer rows (``recurrent`` and ``memory`` 2, the others 1), and rows are taken modulo
+their number.  Row t of ``recurrent`` is the state before step t, or row t + 1 in reverse.
 
-Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``, or for BPTT
-``weights.BackWeights``.  Threads
-that share the units of the same rows, and so ``recurrent``, are a ``team`` and meet after every step.
+x, y, dy and dx have the stored dtype (bfloat16 as its bits); all other arrays have the computed dtype.  ``buffer`` is for the
+operands of products (``products.Products``).  ``weights`` are ``weights.Weights``, or ``weights.BackWeights`` in BPTT.  Threads
+that divide the units of the same rows share ``recurrent``; they form a ``team`` and meet after every step.
 """
 
 from collections.abc import Callable
@@ -57,7 +55,7 @@ SEPARATE_COTANGENTS: bool
 
 
 def units_inner(a, b_outer, carried, operand):
-    """The operand of the second recurrent product, for all units of one batch row."""
+    """Compute the operand of the second recurrent product for all units of one batch row."""
     size = operand.size
     for u in range(size):
         value = inner_forward(load_gates(a, size, u), load_outer(b_outer, size, u), load_carried(carried, size, u))
@@ -65,7 +63,7 @@ def units_inner(a, b_outer, carried, operand):
 
 
 def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
-    """The cell's equations for all units of one batch row; ``memory`` receives the new c of lstm."""
+    """Apply the cell's equations to all units of one batch row; ``memory`` receives the new c of lstm."""
     size = hidden.size
     for u in range(size):
         b = no_gates if SUMS else load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
@@ -77,7 +75,7 @@ def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
 
 
 def units_inner_backward(saved, carried, dhidden, db_inner):
-    """The cotangents of the second recurrent product's results, for all units of one batch row."""
+    """Compute the cotangents of the second recurrent product for all units of one batch row."""
     size = dhidden.size
     for u in range(size):
         kept = load_saved(saved, size, u)
@@ -85,7 +83,7 @@ def units_inner_backward(saved, carried, dhidden, db_inner):
 
 
 def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dcarried):
-    """The derivatives of the cell's equations for all units of one batch row; ``dmemory`` is dc of lstm."""
+    """Apply the derivatives of the cell's equations to all units of one batch row; ``dmemory`` is dc of lstm."""
     size = dhidden.size
     for u in range(size):
         dnew = (load(dhidden, u), load(dmemory, u)) if HAS_MEMORY else (load(dhidden, u),)
@@ -100,9 +98,9 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(
-    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, room, team
+    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, buffer, team
 ):
-    """Run all steps, as many per input product as ``a`` has room for; fills y and all rows after the initial ones."""
+    """Run all steps; fills y and all rows after the initial ones.  One input product covers as many steps as fit in ``a``."""
     steps, batch, input_size = x.shape
     size, recurrent_size = hidden.shape[2], y.shape[2]
     own = slice(first_unit, first_unit + size)
@@ -112,22 +110,22 @@ def forward(
         count = min(block, steps - first)
         lowest = steps - first - count if reverse else first
         block_of_x, block_of_a = rows_of_x[lowest * batch : (lowest + count) * batch], a[: count * batch]
-        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
+        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, buffer)
         for step in range(first, first + count):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
             z = a[(t - lowest) * batch : (t - lowest + 1) * batch]
             if SUMS:
-                added(recurrent[old], weights.outer, z, recurrent_size, room)
+                added(recurrent[old], weights.outer, z, recurrent_size, buffer)
             else:
-                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
+                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, buffer)
             if HAS_INNER:
                 operand = operands[t % operands.shape[0]]
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner(z[i], b_outer[i], carried, operand[i])
-                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, room)
+                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, buffer)
             kept = saved[t % saved.shape[0]]
             for i in range(batch):
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
@@ -135,7 +133,7 @@ def forward(
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
-                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, room)
+                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, buffer)
                 for i in range(batch):
                     _copy(recurrent[new, i, :recurrent_size], y[t, first_row + i])
             else:
@@ -148,20 +146,19 @@ def backward(
     x, weights, recurrent, memory, saved, operands, hidden, dy, dx, first_row, first_unit, reverse, drecurrent, dmemory, work,
     sums, place, team,
 ):  # fmt: skip
-    """BPTT over all steps: fills dx and ``sums`` (``layer.Sums``; what is in biases is added to), and turns the final state's
-    cotangents into the initial state's.  ``work`` (``layer.Work``) has room for a block of steps, after which their weight
-    gradients are added.
+    """Run BPTT over all steps, from the cotangents of the final state to those of the initial state.
 
-    ``drecurrent`` (2, team's size, B, R') holds what each thread adds to the cotangent of the state before and after a
-    step, in turns; ``place`` is this thread's.  The cotangents of the final state are in drecurrent[0], those of the initial
-    one end up in drecurrent[T % 2].
+    Fills dx and ``sums`` (``layer.Sums``); adds to the biases.  ``work`` (``layer.Work``) holds a block of steps, after which
+    their weight gradients are added.  ``drecurrent`` (2, team size, B, R') holds each thread's contribution to the cotangent
+    of the state, alternating between steps; ``place`` is this thread's index.  The cotangents of the final state are in
+    drecurrent[0]; those of the initial state end up in drecurrent[T % 2].
     """
     steps, batch, input_size = x.shape
     size, recurrent_size = hidden.shape[2], dy.shape[2]
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
-    dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
-    nothing = work.nothing
+    dhidden, doperand, dcarried, packed, buffer = work.dhidden, work.doperand, work.dcarried, work.packed, work.buffer
+    zeros = work.zeros
     own = slice(first_unit, first_unit + size)
     block = da.shape[0]
     rows_of_x = x.reshape(steps * batch, input_size)
@@ -176,7 +173,7 @@ def backward(
             if FEEDS_BACK_OUTPUT:
                 for i in range(batch):
                     _sum_of(given, i, slice(0, recurrent_size), dy[t, first_row + i], doutput[at, i])
-                plus_row(doutput[at], weights.ho, nothing, dhidden, recurrent_size, room)
+                plus_row(doutput[at], weights.ho, zeros, dhidden, recurrent_size, buffer)
             else:
                 for i in range(batch):
                     _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
@@ -184,7 +181,7 @@ def backward(
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
-                plus_row(db_inner[at], weights.inner, nothing, doperand, inner, room)
+                plus_row(db_inner[at], weights.inner, zeros, doperand, inner, buffer)
             for i in range(batch):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
@@ -193,15 +190,15 @@ def backward(
             if CARRIES_HIDDEN:
                 passed_on[:] = 0
                 passed_on[:, own] = dcarried
-                added(db_outer[at], weights.outer, passed_on, outer, room)
+                added(db_outer[at], weights.outer, passed_on, outer, buffer)
             else:
-                plus_row(db_outer[at], weights.outer, nothing, passed_on, outer, room)
+                plus_row(db_outer[at], weights.outer, zeros, passed_on, outer, buffer)
             if HAS_MEMORY:
                 dmemory[:] = dcarried
             meet(team)
         rows = count * batch
         cotangents = _flat(da)[:rows]
-        plus_row(cotangents, weights.ih, nothing, work.dx[:rows], gates, room)
+        plus_row(cotangents, weights.ih, zeros, work.dx[:rows], gates, buffer)
         for at in range(count):
             for i in range(batch):
                 _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
@@ -209,32 +206,34 @@ def backward(
         outer_cotangents = _flat(db_outer)[:rows]
         _add_rows(cotangents, gates, sums.bias_ih)
         pack(rows_of_x[lowest * batch : (lowest + count) * batch], input_size, packed)
-        weights_gradient(first, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
+        weights_gradient(first, cotangents, size, packed, zeros, sums.ih, first_unit, rows, buffer)
         if SEPARATE_COTANGENTS:
             _add_rows(outer_cotangents, outer, sums.bias_outer)
         pack(_flat(recurrent[before : before + count]), recurrent_size, packed)
-        weights_gradient(first, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
+        weights_gradient(first, outer_cotangents, size, packed, zeros, sums.hh[:OUTER], first_unit, rows, buffer)
         if HAS_INNER:
             inner_cotangents = _flat(db_inner)[:rows]
             _add_rows(inner_cotangents, inner, sums.bias_inner)
             pack(_flat(operands[lowest : lowest + count]), size, packed)
-            weights_gradient(first, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
+            weights_gradient(first, inner_cotangents, size, packed, zeros, sums.hh[OUTER:], first_unit, rows, buffer)
         if FEEDS_BACK_OUTPUT:
             output_cotangents = _flat(doutput)[:rows]
             _add_rows(output_cotangents, recurrent_size, sums.bias_ho)
             pack(_flat(hidden[lowest : lowest + count]), size, packed)
-            weights_gradient(first, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
+            weights_gradient(first, output_cotangents, recurrent_size, packed, zeros, sums.ho, 0, rows, buffer)
 
 
-def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, rows, room):
-    """Add cotangents' products with packed operands to out (gates, all units, operand's columns'), for some units of each
-    gate; the first block's are stored, so that nothing need be cleared or read."""
+def weights_gradient(first, cotangents, size, packed, zeros, out, first_unit, rows, buffer):
+    """Add products of cotangents and packed operands to out (gates, all units, columns'), for this share's units.
+
+    The first block is stored rather than added, so ``out`` needs no clearing.
+    """
     for gate in range(out.shape[0]):
         part = out[gate, first_unit : first_unit + size]
         if first == 0:
-            plus_row_transposed(cotangents, gate * size, packed, nothing, part, rows, room)
+            plus_row_transposed(cotangents, gate * size, packed, zeros, part, rows, buffer)
         else:
-            added_transposed(cotangents, gate * size, packed, part, rows, room)
+            added_transposed(cotangents, gate * size, packed, part, rows, buffer)
 
 
 def copied(source, out):
@@ -245,15 +244,15 @@ def copied(source, out):
 
 @register_jitable
 def _copy(source, out):
-    """out = source, one or the other of which may be bfloat16."""
+    """out = source; either may be bfloat16."""
     for u in range(out.size):
         store_first(out, u, load(source, u))
 
 
 @register_jitable
 def _sum_of(parts, row, columns, last, out):
-    """out = parts[:, row, columns] and ``last`` added up."""
-    first = parts[0, row, columns]  # rows one by one: Numba knows that they are contiguous, and LLVM can use vectors
+    """out = sum of parts[:, row, columns] + last."""
+    first = parts[0, row, columns]  # single rows: Numba knows that they are contiguous, so LLVM can vectorise
     for u in range(out.size):
         out[u] = first[u] + load(last, u)
     for part in range(1, parts.shape[0]):
@@ -270,7 +269,7 @@ def _flat(array):
 
 @register_jitable
 def _add_rows(rows, size, total):
-    """Eight at a time, which rounds the total less often, and reads and writes it less often."""
+    """total += sum of the rows, eight at a time: fewer roundings, loads and stores of the total."""
     count = rows.shape[0]
     whole = count // 8 * 8
     for i in range(0, whole, 8):

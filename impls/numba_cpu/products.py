@@ -1,8 +1,8 @@
 """Matrix products with a packed operand.
 
-Packed K x N elements lie in panels of a tile's width, one panel after the other, the rows of a panel one after the
-other; N is rounded up to whole vectors by zeros, and the last panel may be narrower.  The other operand has any strides.
-Of bfloat16 two rows make one: an element is a pair, and K is rounded up to pairs by zeros (``bfloat16``).
+A packed K x N matrix consists of panels as wide as a tile, each stored row by row.  N is padded with zeros to whole vectors,
+and the last panel may be narrower.  The other operand may have any strides.  For bfloat16, two rows become one: an element is
+a pair, and K is padded with zeros to whole pairs (``bfloat16``).
 """
 
 import functools
@@ -24,14 +24,14 @@ _Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Cal
 class Products(NamedTuple):
     """Functions for compiled code, for one dtype and target; matrices are two-dimensional arrays with contiguous rows.
 
-    ``plus_row(a, packed, row, out, terms, room)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
-    ``added(a, packed, out, terms, room)``: out += a[:, :terms] @ packed
-    ``plus_row_transposed(a, first, packed, row, out, terms, room)``: out = row + a[:, first : first + len(out)].T @ packed,
-    where a has so many rows
-    ``added_transposed(a, first, packed, out, terms, room)``: out += the same
+    ``plus_row(a, packed, row, out, terms, buffer)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
+    ``added(a, packed, out, terms, buffer)``: out += a[:, :terms] @ packed
+    ``plus_row_transposed(a, first, packed, row, out, terms, buffer)``: out = row + part.T @ packed, where part is
+    a[:terms, first : first + len(out)]
+    ``added_transposed(a, first, packed, out, terms, buffer)``: out += part.T @ packed
     ``pack(source, columns, packed)``: pack source[:, :columns]; rows of source are the K axis
 
-    ``room``: for the operand of a product of bfloat16, as many elements as ``room_for`` says; no other product uses it.
+    ``buffer``: scratch memory of ``buffer_size`` elements for the operand of a bfloat16 product; unused for other dtypes.
     """
 
     plus_row: Callable[..., None]
@@ -49,7 +49,7 @@ def products(dtype: np.dtype, target: Target) -> Products:
 
 
 def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
-    """out (height, total) = c + a @ packed; addresses and strides in bytes, ``total`` a multiple of the lanes."""
+    """out (height, total) = c + a @ packed; addresses and strides are in bytes, ``total`` is a multiple of the lanes."""
     real = computed(dtype)
     lanes, size = target.lanes(real), real.itemsize
     width = target.vectors * lanes
@@ -66,7 +66,7 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
             panel, offset = packed + first * terms * size, first * size
             row = 0
             for tile in range(count):
-                rows = (height - row + count - tile - 1) // (count - tile)  # as even as they can be
+                rows = (height - row + count - tile - 1) // (count - tile)  # tiles of nearly equal height
                 run_tile(
                     rows, columns // lanes, a + row * a_row, a_row, a_k, panel, columns * size,
                     c + row * c_row + offset, c_row, out + row * out_row + offset, out_row, terms,
@@ -80,28 +80,28 @@ def _of_elements(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = dtype.itemsize
 
     @register_jitable
-    def plus_row(a, packed, row, out, terms, room):
+    def plus_row(a, packed, row, out, terms, buffer):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added(a, packed, out, terms, room):
+    def added(a, packed, out, terms, buffer):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def plus_row_transposed(a, first, packed, row, out, terms, room):
+    def plus_row_transposed(a, first, packed, row, out, terms, buffer):
         product(
             a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, first, packed, out, terms, room):
+    def added_transposed(a, first, packed, out, terms, buffer):
         product(
             a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
@@ -114,36 +114,36 @@ def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = 2 * dtype.itemsize
 
     @register_jitable
-    def plus_row(a, packed, row, out, terms, room):
-        rows_in_pairs(a, terms, room)
+    def plus_row(a, packed, row, out, terms, buffer):
+        rows_in_pairs(a, terms, buffer)
         pairs = (terms + 1) // 2
         product(
-            room.ctypes.data, pairs * size, size, packed.ctypes.data, row.ctypes.data, 0,
+            buffer.ctypes.data, pairs * size, size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
         )  # fmt: skip
 
     @register_jitable
-    def added(a, packed, out, terms, room):
-        rows_in_pairs(a, terms, room)
+    def added(a, packed, out, terms, buffer):
+        rows_in_pairs(a, terms, buffer)
         pairs = (terms + 1) // 2
         product(
-            room.ctypes.data, pairs * size, size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            buffer.ctypes.data, pairs * size, size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
         )  # fmt: skip
 
     @register_jitable
-    def plus_row_transposed(a, first, packed, row, out, terms, room):
-        pairs_of_rows(a, terms, first, out.shape[0], room)
+    def plus_row_transposed(a, first, packed, row, out, terms, buffer):
+        pairs_of_rows(a, terms, first, out.shape[0], buffer)
         product(
-            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, row.ctypes.data, 0,
+            buffer.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, first, packed, out, terms, room):
-        pairs_of_rows(a, terms, first, out.shape[0], room)
+    def added_transposed(a, first, packed, out, terms, buffer):
+        pairs_of_rows(a, terms, first, out.shape[0], buffer)
         product(
-            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            buffer.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
@@ -175,29 +175,29 @@ def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
 
 
 def _side(dtype: np.dtype) -> int:
-    """How many rows lie side by side in a packed one."""
+    """Number of rows joined into one packed row."""
     return 2 if dtype == BFLOAT16 else 1
 
 
 def rounded_up(size: int, lanes: int) -> int:
-    """The smallest whole number of vectors that holds ``size`` elements, in elements."""
+    """``size`` rounded up to whole vectors of ``lanes`` elements."""
     return -(-size // lanes) * lanes
 
 
 def packed_size(dtype: np.dtype, target: Target, rows: int, columns: int) -> int:
-    """How many elements of ``storage(dtype)`` a packed matrix has."""
+    """Number of elements of ``storage(dtype)`` in a packed matrix."""
     return rounded_up(rows, _side(dtype)) * rounded_up(columns, target.lanes(computed(dtype)))
 
 
-def room_for(dtype: np.dtype, *operands: tuple[int, int]) -> int:
-    """How many elements the largest of some products needs beside its operands: each is (rows of out, terms)."""
+def buffer_size(dtype: np.dtype, *operands: tuple[int, int]) -> int:
+    """Number of buffer elements that the largest of some products needs; each is given as (rows of out, terms)."""
     if dtype != BFLOAT16:
         return 0
     return max(rows * rounded_up(terms, 2) for rows, terms in operands)
 
 
 def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
-    """``Products.pack`` of a (K, N) matrix, in NumPy: what is done once for each set of weights."""
+    """``Products.pack`` of a (K, N) matrix in NumPy, for weights, which are packed once."""
     (rows, columns), side = matrix.shape, _side(matrix.dtype)
     width, lanes = target.vectors * target.lanes(computed(matrix.dtype)), target.lanes(computed(matrix.dtype))
     source = matrix.view(STORED) if side > 1 else matrix
