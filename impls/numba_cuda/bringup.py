@@ -26,7 +26,7 @@ from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.suite.case import Case
 
-MEETINGS = 1000
+EXCHANGES = 1000
 """Number of exchanges in one launch."""
 
 STEPS = 256
@@ -83,7 +83,7 @@ def latency() -> Iterator[dict[str, Any]]:
         kernel = exchanges(shape)
         mail = allocate((max(1, kernel.mail_of(1)),), np.dtype("float32"))
         how = "grid" if shape.grid else shape.exchange if shape.blocks > 1 else "block"
-        found = times_of(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0), MEETINGS)
+        found = times_of(lambda run=kernel, mail=mail: run(1, mail, EXCHANGES, 1, 0), EXCHANGES)
         yield {"what": f"exchange: {how}", "blocks": shape.blocks, **found}
 
 
@@ -255,12 +255,12 @@ def exchanges(shape: Shape) -> Any:
     from numba.cuda.types import float32, int64
 
     from rnnbench.impls.numba_cuda.launching import TeamKernel
-    from rnnbench.impls.numba_cuda.sharing import meeting, sharing
+    from rnnbench.impls.numba_cuda.sharing import barriers, sharing
 
     units, lanes = shape.units, shape.lanes
     products = (Product(shape.blocks * units, shape.blocks * units, 1),)
     ((place,), _) = places(products, shape)
-    rank, begin, ready, arrive, wait, end = meeting(shape, place)
+    rank, begin, ready, arrive, wait, end = barriers(shape, place)
     _, _, sending, collect = sharing(place, shape, 0)
     send, value = sending(1), (np.float32(1),)
 

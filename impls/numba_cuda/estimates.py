@@ -9,7 +9,7 @@ from rnnbench.impls.numba_cuda.layout import Place, Shape, Tiles, backward_produ
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, SMALL, TENSOR_GRID, Limits, Regime, with_rows
 from rnnbench.networks.spec import Spec
 
-MEETING = {SMALL: 0.4, CLUSTER: 0.9, GRID: 2.0, TENSOR_GRID: 2.0}
+BARRIER_TIME = {SMALL: 0.4, CLUSTER: 0.9, GRID: 2.0, TENSOR_GRID: 2.0}
 """Microseconds of a step without products, mostly the barrier (published latencies of DSMEM, cluster and grid barriers)."""
 
 CYCLES = 1700.0
@@ -49,8 +49,8 @@ def persistent_step(spec: Spec, regime: Regime, batch: int, limits: Limits) -> f
         filled = with_rows(shape, products, batch, limits)
         teams = -(-batch // filled.rows)
         waves = teams if filled.grid else -(-teams // limits.clusters(filled.blocks))
-        meetings = MEETING[regime.name] * len(products)
-        total += waves * (meetings + sum(_cycles(place, filled) for place in places(products, filled)[0]) / CYCLES)
+        exchanges = BARRIER_TIME[regime.name] * len(products)
+        total += waves * (exchanges + sum(_cycles(place, filled) for place in places(products, filled)[0]) / CYCLES)
     return total
 
 

@@ -20,7 +20,7 @@ from numba.cuda.types import float32, int64
 from rnnbench.impls.numba_cuda.intrinsics import read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, places
 from rnnbench.impls.numba_cuda.persistent_forward import reading_states, writing_states
-from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.impls.numba_cuda.sharing import barriers, clearing, sharing
 from rnnbench.networks.cells import Equations
 from rnnbench.networks.spec import Spec
 
@@ -38,7 +38,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     products = backward_products(spec)
     (place,), _ = places(products, shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place)
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
@@ -86,7 +86,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
             # the cotangent of h comes with dy in every step; that of c comes from outside only at the end
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received(read_final(dfinal, dfinal_carried, row * units + unit), entering)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -118,7 +118,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(backward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
@@ -147,7 +147,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         if active_2:
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received((float32(dfinal[row * size + unit]),), entering)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)

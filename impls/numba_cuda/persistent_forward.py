@@ -19,7 +19,7 @@ from numba.cuda.types import float32, int64
 
 from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Place, Shape, Tiles, forward_products, places
-from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.impls.numba_cuda.sharing import barriers, clearing, sharing
 from rnnbench.impls.numba_cuda.tensor_cores import beginning
 from rnnbench.networks.cells import Equations
 from rnnbench.networks.spec import Spec
@@ -37,7 +37,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     cell, units = spec.kind, spec.hidden_size
     (place,), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place)
     send = sending(1)
     gates, saved_values = len(cell.gates), cell.saved
     read_gates = read_values(gates)
@@ -85,7 +85,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         carried = next_carried(started)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = multiply(weights, shared, mail, buffer)
@@ -115,7 +115,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
@@ -153,7 +153,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             write_state(states, (reverse * steps * batch + row) * size + unit, 0, started)
             biases_2 = read_one(bias_2, unit, 0)
         carried = next_carried(started)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = added(multiply(weights, shared, mail, buffer), biases)

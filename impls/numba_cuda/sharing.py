@@ -37,7 +37,7 @@ TOGETHER = 4
 """Number of batch rows multiplied at a time, with a single read of the weights in shared memory."""
 
 
-class Meeting(NamedTuple):
+class Barriers(NamedTuple):
     """Device functions that synchronise the blocks of a team; exchange n of operands counts from 0.
 
     ``rank()``: number of this block in its team.
@@ -72,13 +72,13 @@ class Sharing(NamedTuple):
     collect: DeviceFunction
 
 
-def meeting(shape: Shape, *places: Place | Tiles) -> Meeting:
+def barriers(shape: Shape, *places: Place | Tiles) -> Barriers:
     """Synchronisation of a team; ``places`` are the operands of a step's exchanges, in order."""
     if shape.grid:
-        return _meeting_of_grid(shape.blocks)
+        return _grid_barrier(shape.blocks)
     if shape.blocks == 1:
-        return _meeting_of_block()
-    return _meeting_by_messages(shape, places) if shape.sends_messages else _meeting_of_cluster()
+        return _block_barrier()
+    return _message_barrier(shape, places) if shape.sends_messages else _cluster_barrier()
 
 
 def sharing(place: Place | Tiles, shape: Shape, stride: int) -> Sharing:
@@ -255,7 +255,7 @@ def _rank_in_cluster():
     return int64(cluster_rank())
 
 
-def _meeting_of_block() -> Meeting:
+def _block_barrier() -> Barriers:
     """One barrier suffices: an operand has two buffers, or the other product's exchange lies between its two uses."""
 
     @cuda.jit(device=True, forceinline=True)
@@ -274,10 +274,10 @@ def _meeting_of_block() -> Meeting:
     def wait(shared, mail, number):
         cuda.syncthreads()
 
-    return Meeting(rank, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(rank, begin, _nothing, arrive, wait, _nothing)
 
 
-def _meeting_of_cluster() -> Meeting:
+def _cluster_barrier() -> Barriers:
     @cuda.jit(device=True, forceinline=True)
     def begin(shared, mail):
         cluster_arrive()
@@ -291,10 +291,10 @@ def _meeting_of_cluster() -> Meeting:
     def wait(shared, mail, number):
         cluster_wait()
 
-    return Meeting(_rank_in_cluster, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(_rank_in_cluster, begin, _nothing, arrive, wait, _nothing)
 
 
-def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
+def _message_barrier(shape: Shape, places: Any) -> Barriers:
     """Synchronisation by messages: two mbarriers per block, for even and odd exchanges, count the bytes that arrive.
 
     Why nothing is overwritten or counted too early: a block sends for exchange n + 1 only after all its threads have read the
@@ -335,10 +335,10 @@ def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
         cluster_arrive()
         cluster_wait()
 
-    return Meeting(_rank_in_cluster, begin, ready, arrive, wait, end)
+    return Barriers(_rank_in_cluster, begin, ready, arrive, wait, end)
 
 
-def _meeting_of_grid(blocks: int) -> Meeting:
+def _grid_barrier(blocks: int) -> Barriers:
     """Synchronisation of a grid: one thread per block counts the arrival and waits for the other blocks.
 
     Stores of a block come before its count; reads come after the block's barrier that follows the wait.  ``begin`` is an
@@ -366,7 +366,7 @@ def _meeting_of_grid(blocks: int) -> Meeting:
         arrive(shared, mail, -1)
         wait(shared, mail, -1)
 
-    return Meeting(rank, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(rank, begin, _nothing, arrive, wait, _nothing)
 
 
 def _send(one: DeviceFunction, stride: int) -> Any:
