@@ -58,8 +58,8 @@ def unavailable() -> str | None:
     try:
         device()
     except RuntimeError as error:
-        said = " ".join(str(error).split())
-        return f"JAX finds no CUDA device ({said}); one is needed, and {how_to_install('cuda-peers')}"
+        message = " ".join(str(error).split())
+        return f"JAX finds no CUDA device ({message}); one is needed, and {how_to_install('cuda-peers')}"
     return None
 
 

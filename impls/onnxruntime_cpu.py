@@ -52,8 +52,8 @@ class SessionNetwork(CheckedNetwork):
         self._session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
 
     def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        given = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
-        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in given.items()})
+        inputs = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
+        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
         y, *final = map(np.asarray, results)
         return y, tuple(final)
 
@@ -80,7 +80,7 @@ def _model(spec: Spec, params: Params) -> ModelProto:
 
 
 class _Graph:
-    """The nodes and constants of a model; a tensor is its name."""
+    """Nodes and constants of a model; tensors are represented by their names."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec, self._operator = spec, convert.onnx_operator(spec)
@@ -97,17 +97,17 @@ class _Graph:
             names.append(final)
         outputs = [f"operator y {layer}", *finals]
         self._add(self._operator.op_type, inputs, outputs, **self._operator.attributes)
-        return self._joined(outputs[0], f"y {layer}")
+        return self._merge_directions(outputs[0], f"y {layer}")
 
-    def _joined(self, y: str, joined: str) -> str:
-        """(T, D, B, H) to (T, B, D*H)"""
+    def _merge_directions(self, y: str, joined: str) -> str:
+        """(T, D, B, H) to (T, B, D*H)."""
         if self._spec.directions == 1:
             return self._add("Squeeze", [y, self._constant(np.array([1]))], [joined])
         self._add("Transpose", [y], [f"{y} transposed"], perm=[0, 2, 1, 3])
         return self._add("Reshape", [f"{y} transposed", self._constant(np.array([0, 0, -1]))], [joined])
 
     def _split(self, state: str) -> list[str]:
-        """The parts (D, B, H) of an initial state, one a layer."""
+        """Split an initial state into parts (D, B, H), one per layer."""
         layers = self._spec.num_layers
         parts = [f"{state} {layer}" for layer in range(layers)] if layers > 1 else [state]
         if layers > 1:
@@ -141,7 +141,7 @@ def _tensor(name: str, shape: list[Any]) -> Any:
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Make a session with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
+    """Create a session with copies of ``params``; raises ArgumentError for networks that ``supports`` rejects."""
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"onnxruntime cannot run this network: {reason}")

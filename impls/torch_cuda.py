@@ -97,12 +97,12 @@ def unavailable() -> str | None:
         return f"this PyTorch, {torch.__version__}, is built without CUDA: install one that has it"
     if not hasattr(torch.backends.cudnn.rnn, "fp32_precision"):
         return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('cuda-peers')}"
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
             return None
-    why = f" ({' '.join(str(said[-1].message).split())})" if said else ""
-    return f"PyTorch finds no CUDA device{why}"
+    reason = f" ({' '.join(str(caught[-1].message).split())})" if caught else ""
+    return f"PyTorch finds no CUDA device{reason}"
 
 
 def info() -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _disturbed(data: Frames) -> list[tuple[str, str]]:
     wrong = [finding for finding in data.look.findings if finding.state == "wrong"] if data.look else []
     if wrong:
         claim = f"rnnbench machine found {count(len(wrong), 'problem')} for measuring"
-        found.append((claim, f"{listed(finding.check for finding in wrong)}: see how it was measured."))
+        found.append((claim, f"How it was measured has the details: {listed(finding.check for finding in wrong)}."))
     return found
 
 
