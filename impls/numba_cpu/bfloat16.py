@@ -57,11 +57,11 @@ def _bits(typing_context: Any, value: Any) -> Any:
 
 
 @njit(nogil=True, error_model="numpy")
-def rows_in_pairs(a, terms, buffer):
-    """Write a[:, :terms], rounded, to ``buffer``, with rows padded to an even number of elements."""
+def rows_in_pairs(a, terms, room):
+    """Write a[:, :terms], rounded, to ``room``, with rows padded to an even number of elements."""
     width = (terms + 1) // 2 * 2
     for i in range(a.shape[0]):
-        line, out = a[i], buffer[i * width : (i + 1) * width]
+        line, out = a[i], room[i * width : (i + 1) * width]
         for k in range(terms):
             out[k] = _bits(line[k])  # pyright: ignore[reportCallIssue]  # an intrinsic has no context to be given
         if terms < width:
@@ -80,9 +80,9 @@ def _pair(typing_context: Any, first: Any, second: Any) -> Any:
 
 
 @njit(nogil=True, error_model="numpy")
-def pairs_of_rows(a, rows, first, columns, buffer):
-    """Write a[:rows, first : first + columns], rounded, to ``buffer``; each two rows become one row of pairs."""
-    pairs = buffer.view(np.uint32)
+def pairs_of_rows(a, rows, first, columns, room):
+    """Write a[:rows, first : first + columns], rounded, to ``room``; each two rows become one row of pairs."""
+    pairs = room.view(np.uint32)
     for k in range((rows + 1) // 2):
         _join(a, 2 * k, rows, first, columns, pairs[k * columns : (k + 1) * columns])
 

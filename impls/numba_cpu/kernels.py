@@ -11,7 +11,7 @@ Sizes with an apostrophe are padded to whole vectors, because products write who
 Without a tape, arrays indexed by time have fewer rows (``recurrent`` and ``memory`` 2, the others 1), and rows are taken modulo
 their number.  Row t of ``recurrent`` is the state before step t, or row t + 1 in reverse.
 
-x, y, dy and dx have the stored dtype (bfloat16 as its bits); all other arrays have the computed dtype.  ``buffer`` is for the
+x, y, dy and dx have the stored dtype (bfloat16 as its bits); all other arrays have the computed dtype.  ``room`` is for the
 operands of products (``products.Products``).  ``weights`` are ``weights.Weights``, or ``weights.BackWeights`` in BPTT.  Threads
 that divide the units of the same rows share ``recurrent``; they form a ``team`` and meet after every step.
 """
@@ -98,7 +98,7 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(
-    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, buffer, team
+    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, room, team
 ):
     """Run all steps; fills y and all rows after the initial ones.  One input product covers as many steps as fit in ``a``."""
     steps, batch, input_size = x.shape
@@ -110,22 +110,22 @@ def forward(
         count = min(block, steps - first)
         lowest = steps - first - count if reverse else first
         block_of_x, block_of_a = rows_of_x[lowest * batch : (lowest + count) * batch], a[: count * batch]
-        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, buffer)
+        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
         for step in range(first, first + count):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
             z = a[(t - lowest) * batch : (t - lowest + 1) * batch]
             if SUMS:
-                added(recurrent[old], weights.outer, z, recurrent_size, buffer)
+                added(recurrent[old], weights.outer, z, recurrent_size, room)
             else:
-                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, buffer)
+                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
             if HAS_INNER:
                 operand = operands[t % operands.shape[0]]
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner(z[i], b_outer[i], carried, operand[i])
-                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, buffer)
+                plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, room)
             kept = saved[t % saved.shape[0]]
             for i in range(batch):
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
@@ -133,7 +133,7 @@ def forward(
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
-                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, buffer)
+                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, room)
                 for i in range(batch):
                     _copy(recurrent[new, i, :recurrent_size], y[t, first_row + i])
             else:
@@ -157,8 +157,8 @@ def backward(
     size, recurrent_size = hidden.shape[2], dy.shape[2]
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
-    dhidden, doperand, dcarried, packed, buffer = work.dhidden, work.doperand, work.dcarried, work.packed, work.buffer
-    zeros = work.zeros
+    dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
+    nothing = work.nothing
     own = slice(first_unit, first_unit + size)
     block = da.shape[0]
     rows_of_x = x.reshape(steps * batch, input_size)
@@ -173,7 +173,7 @@ def backward(
             if FEEDS_BACK_OUTPUT:
                 for i in range(batch):
                     _sum_of(given, i, slice(0, recurrent_size), dy[t, first_row + i], doutput[at, i])
-                plus_row(doutput[at], weights.ho, zeros, dhidden, recurrent_size, buffer)
+                plus_row(doutput[at], weights.ho, nothing, dhidden, recurrent_size, room)
             else:
                 for i in range(batch):
                     _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
@@ -181,7 +181,7 @@ def backward(
                 for i in range(batch):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
-                plus_row(db_inner[at], weights.inner, zeros, doperand, inner, buffer)
+                plus_row(db_inner[at], weights.inner, nothing, doperand, inner, room)
             for i in range(batch):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
@@ -190,15 +190,15 @@ def backward(
             if CARRIES_HIDDEN:
                 passed_on[:] = 0
                 passed_on[:, own] = dcarried
-                added(db_outer[at], weights.outer, passed_on, outer, buffer)
+                added(db_outer[at], weights.outer, passed_on, outer, room)
             else:
-                plus_row(db_outer[at], weights.outer, zeros, passed_on, outer, buffer)
+                plus_row(db_outer[at], weights.outer, nothing, passed_on, outer, room)
             if HAS_MEMORY:
                 dmemory[:] = dcarried
             meet(team)
         rows = count * batch
         cotangents = _flat(da)[:rows]
-        plus_row(cotangents, weights.ih, zeros, work.dx[:rows], gates, buffer)
+        plus_row(cotangents, weights.ih, nothing, work.dx[:rows], gates, room)
         for at in range(count):
             for i in range(batch):
                 _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
@@ -206,24 +206,24 @@ def backward(
         outer_cotangents = _flat(db_outer)[:rows]
         _add_rows(cotangents, gates, sums.bias_ih)
         pack(rows_of_x[lowest * batch : (lowest + count) * batch], input_size, packed)
-        weights_gradient(first, cotangents, size, packed, zeros, sums.ih, first_unit, rows, buffer)
+        weights_gradient(first, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
         if SEPARATE_COTANGENTS:
             _add_rows(outer_cotangents, outer, sums.bias_outer)
         pack(_flat(recurrent[before : before + count]), recurrent_size, packed)
-        weights_gradient(first, outer_cotangents, size, packed, zeros, sums.hh[:OUTER], first_unit, rows, buffer)
+        weights_gradient(first, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
         if HAS_INNER:
             inner_cotangents = _flat(db_inner)[:rows]
             _add_rows(inner_cotangents, inner, sums.bias_inner)
             pack(_flat(operands[lowest : lowest + count]), size, packed)
-            weights_gradient(first, inner_cotangents, size, packed, zeros, sums.hh[OUTER:], first_unit, rows, buffer)
+            weights_gradient(first, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
         if FEEDS_BACK_OUTPUT:
             output_cotangents = _flat(doutput)[:rows]
             _add_rows(output_cotangents, recurrent_size, sums.bias_ho)
             pack(_flat(hidden[lowest : lowest + count]), size, packed)
-            weights_gradient(first, output_cotangents, recurrent_size, packed, zeros, sums.ho, 0, rows, buffer)
+            weights_gradient(first, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
 
 
-def weights_gradient(first, cotangents, size, packed, zeros, out, first_unit, rows, buffer):
+def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, rows, room):
     """Add products of cotangents and packed operands to out (gates, all units, columns'), for this share's units.
 
     The first block is stored rather than added, so ``out`` needs no clearing.
@@ -231,9 +231,9 @@ def weights_gradient(first, cotangents, size, packed, zeros, out, first_unit, ro
     for gate in range(out.shape[0]):
         part = out[gate, first_unit : first_unit + size]
         if first == 0:
-            plus_row_transposed(cotangents, gate * size, packed, zeros, part, rows, buffer)
+            plus_row_transposed(cotangents, gate * size, packed, nothing, part, rows, room)
         else:
-            added_transposed(cotangents, gate * size, packed, part, rows, buffer)
+            added_transposed(cotangents, gate * size, packed, part, rows, room)
 
 
 def copied(source, out):

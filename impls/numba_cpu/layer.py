@@ -53,8 +53,8 @@ class Work(NamedTuple):
     dcarried: np.ndarray
     dx: np.ndarray
     packed: np.ndarray
-    zeros: np.ndarray
-    buffer: np.ndarray
+    nothing: np.ndarray
+    room: np.ndarray
 
 
 class Kept(NamedTuple):

@@ -24,14 +24,14 @@ _Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Cal
 class Products(NamedTuple):
     """Functions for compiled code, for one dtype and target; matrices are two-dimensional arrays with contiguous rows.
 
-    ``plus_row(a, packed, row, out, terms, buffer)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
-    ``added(a, packed, out, terms, buffer)``: out += a[:, :terms] @ packed
-    ``plus_row_transposed(a, first, packed, row, out, terms, buffer)``: out = row + part.T @ packed, where part is
+    ``plus_row(a, packed, row, out, terms, room)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
+    ``added(a, packed, out, terms, room)``: out += a[:, :terms] @ packed
+    ``plus_row_transposed(a, first, packed, row, out, terms, room)``: out = row + part.T @ packed, where part is
     a[:terms, first : first + len(out)]
-    ``added_transposed(a, first, packed, out, terms, buffer)``: out += part.T @ packed
+    ``added_transposed(a, first, packed, out, terms, room)``: out += part.T @ packed
     ``pack(source, columns, packed)``: pack source[:, :columns]; rows of source are the K axis
 
-    ``buffer``: scratch memory of ``buffer_size`` elements for the operand of a bfloat16 product; unused for other dtypes.
+    ``room``: scratch memory of ``buffer_size`` elements for the operand of a bfloat16 product; unused for other dtypes.
     """
 
     plus_row: Callable[..., None]
@@ -80,28 +80,28 @@ def _of_elements(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = dtype.itemsize
 
     @register_jitable
-    def plus_row(a, packed, row, out, terms, buffer):
+    def plus_row(a, packed, row, out, terms, room):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added(a, packed, out, terms, buffer):
+    def added(a, packed, out, terms, room):
         product(
             a.ctypes.data, a.strides[0], size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def plus_row_transposed(a, first, packed, row, out, terms, buffer):
+    def plus_row_transposed(a, first, packed, row, out, terms, room):
         product(
             a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, first, packed, out, terms, buffer):
+    def added_transposed(a, first, packed, out, terms, room):
         product(
             a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
@@ -114,36 +114,36 @@ def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> _Four:
     size = 2 * dtype.itemsize
 
     @register_jitable
-    def plus_row(a, packed, row, out, terms, buffer):
-        rows_in_pairs(a, terms, buffer)
+    def plus_row(a, packed, row, out, terms, room):
+        rows_in_pairs(a, terms, room)
         pairs = (terms + 1) // 2
         product(
-            buffer.ctypes.data, pairs * size, size, packed.ctypes.data, row.ctypes.data, 0,
+            room.ctypes.data, pairs * size, size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
         )  # fmt: skip
 
     @register_jitable
-    def added(a, packed, out, terms, buffer):
-        rows_in_pairs(a, terms, buffer)
+    def added(a, packed, out, terms, room):
+        rows_in_pairs(a, terms, room)
         pairs = (terms + 1) // 2
         product(
-            buffer.ctypes.data, pairs * size, size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            room.ctypes.data, pairs * size, size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], pairs,
         )  # fmt: skip
 
     @register_jitable
-    def plus_row_transposed(a, first, packed, row, out, terms, buffer):
-        pairs_of_rows(a, terms, first, out.shape[0], buffer)
+    def plus_row_transposed(a, first, packed, row, out, terms, room):
+        pairs_of_rows(a, terms, first, out.shape[0], room)
         product(
-            buffer.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, row.ctypes.data, 0,
+            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, row.ctypes.data, 0,
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
     @register_jitable
-    def added_transposed(a, first, packed, out, terms, buffer):
-        pairs_of_rows(a, terms, first, out.shape[0], buffer)
+    def added_transposed(a, first, packed, out, terms, room):
+        pairs_of_rows(a, terms, first, out.shape[0], room)
         product(
-            buffer.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
+            room.ctypes.data, size, out.shape[0] * size, packed.ctypes.data, out.ctypes.data, out.strides[0],
             out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], (terms + 1) // 2,
         )  # fmt: skip
 
@@ -190,7 +190,7 @@ def packed_size(dtype: np.dtype, target: Target, rows: int, columns: int) -> int
 
 
 def buffer_size(dtype: np.dtype, *operands: tuple[int, int]) -> int:
-    """Number of buffer elements that the largest of some products needs; each is given as (rows of out, terms)."""
+    """Number of elements of ``room`` that the largest of some products needs; each is given as (rows of out, terms)."""
     if dtype != BFLOAT16:
         return 0
     return max(rows * rounded_up(terms, 2) for rows, terms in operands)
