@@ -1,4 +1,4 @@
-"""The rounding operations of the reference, exact or in a narrow dtype, and the sums of its weight gradients."""
+"""Rounding operations of the reference, in its own or a narrow dtype, and sums of its weight gradients."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from rnnbench.networks.cells import Activations, Cell, Equations
 from rnnbench.networks.params import Params
 
 BLOCK = 64
-"""Time steps whose weight gradients are added up by one product."""
+"""Number of time steps whose weight gradients are summed in one matrix product."""
 
 
 class Arithmetic:
-    """The rounding operations of the loop.  Another class with these methods gives other arithmetic: the gate's tolerances."""
+    """All operations of the loop that round.  The tolerances come from another class with the same methods."""
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
         return cell.equations(Activations(self.tanh, self.sigmoid, self.relu, self.relu_slope), nonlinearity)
@@ -30,28 +30,28 @@ class Arithmetic:
         return np.sign(h)
 
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        """v @ w.T + bias, where w is a part of the network's weights"""
+        """v @ w.T + bias, where w is part of the network's weights."""
         return v @ w.T if bias is None else v @ w.T + bias
 
     def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
-        """cotangents.T @ operands: the gradient of weights that read ``operands``, (rows, size) each"""
+        """cotangents.T @ operands, both (rows, size): the gradient of weights that read ``operands``."""
         return cotangents.T @ operands
 
     def accumulated(self, total: np.ndarray, term: np.ndarray) -> np.ndarray:
-        """total + term"""
+        """total + term."""
         return total + term
 
     def summed(self, total: np.ndarray, term: np.ndarray, rows: int, steps: int) -> np.ndarray:
-        """total + term, where the term is itself a sum over so many rows, of so many time steps"""
+        """total + term, where term is itself a sum over ``rows`` rows of ``steps`` time steps."""
         return total + term
 
     def rounded(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """Values that an elementwise equation has just computed."""
+        """Results of an elementwise equation, rounded."""
         return values
 
 
 class Narrow(Arithmetic):
-    """On float32 arrays that hold numbers of a narrow dtype: each result is rounded to one, a product after its sums."""
+    """Arithmetic in a narrow dtype on float32 arrays: every result is rounded to it, products after summation."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
@@ -82,7 +82,7 @@ class Narrow(Arithmetic):
 
 
 class WeightGradients:
-    """Sums over time of what each step adds to the gradients of the weights and biases, a block of steps at a time."""
+    """Gradients of weights and biases, summed over time in blocks of steps."""
 
     def __init__(self, arithmetic: Arithmetic, weights: Params, dtype: np.dtype) -> None:
         self._arithmetic = arithmetic
@@ -90,7 +90,7 @@ class WeightGradients:
         self._pending: dict[tuple[str, int | None, int | None], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def add(self, layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
-        """One step's cotangents (B, rows) of weights that read ``operand`` (B, size)."""
+        """Add one step: cotangents (B, rows) of weights that read ``operand`` (B, size)."""
         key = (layer, rows.start, rows.stop)
         steps = self._pending.setdefault(key, [])
         steps.append((cotangent, operand))
@@ -107,15 +107,15 @@ class WeightGradients:
         steps = self._pending.pop(key)
         cotangents, operands = (np.concatenate(parts) for parts in zip(*steps, strict=True))
         ones = np.ones((len(cotangents), 1), cotangents.dtype)
-        for name, what in (("weight", operands), ("bias", ones)):
+        for name, factor in (("weight", operands), ("bias", ones)):
             if f"{name}_{layer}" in self._sums:
                 total = self._sums[f"{name}_{layer}"][start:stop]
-                term = self._arithmetic.outer(cotangents, what).reshape(total.shape)
+                term = self._arithmetic.outer(cotangents, factor).reshape(total.shape)
                 total[...] = self._arithmetic.summed(total, term, len(cotangents), len(steps))
 
 
 class ArithmeticArrays(NumpyArrays):
-    """Arrays whose sums are the arithmetic's."""
+    """NumPy arrays whose additions use the given arithmetic."""
 
     def __init__(self, dtype: np.dtype, arithmetic: Arithmetic) -> None:
         super().__init__(dtype)

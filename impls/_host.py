@@ -1,5 +1,4 @@
-"""What implementations on the CPU share: the contract for NumPy arrays in host memory,
-and narrow arrays around what computes in float32."""
+"""Shared by the CPU backends: the contract for NumPy arrays, and narrow dtypes around layers that compute in float32."""
 
 from typing import Any
 
@@ -22,7 +21,7 @@ def to_numpy(array: np.ndarray) -> np.ndarray:
 
 
 def synchronize() -> None:
-    """Calls return when they are done."""
+    """Does nothing: calls return when they are done."""
 
 
 def supports(spec: Spec) -> str | None:
@@ -30,9 +29,9 @@ def supports(spec: Spec) -> str | None:
 
 
 class InFloat32:
-    """A layer of arrays of a narrow dtype around one that computes with float32 arrays; results are rounded once.
+    """A layer with arrays of a narrow dtype around one that computes in float32; results are rounded once.
 
-    ``rnnbench.networks.stacked.LayerFunctions``.  NumPy warns where a result is too large for float16 and becomes infinite.
+    Implements ``rnnbench.networks.stacked.LayerFunctions``.  NumPy warns where a result overflows float16 to infinity.
     """
 
     def __init__(self, layer: LayerFunctions, dtype: np.dtype) -> None:

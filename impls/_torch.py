@@ -1,8 +1,8 @@
-"""What the PyTorch backends share: conversion, the thread setting, and BPTT by autograd, on whatever device.
+"""Shared by the PyTorch backends: conversion, the thread setting, and BPTT by autograd, on any device.
 
-Both conversions copy: no NumPy array shares memory with a tensor, so changing one never reaches an autograd graph.
-Changing y, x or a state in place by torch before their tape is used is harmless where the graph did not keep the tensor,
-and makes ``backward`` raise torch's RuntimeError where it did.
+Both conversions copy, so changing a NumPy array never affects an autograd graph.  If a caller changes y, x or a state in
+place with torch before using the tape, ``backward`` either is unaffected, because the graph did not keep the tensor, or raises
+torch's RuntimeError.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from rnnbench.networks.threads import Limits
 CPU = torch.device("cpu")
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-"""Classes of tensors that say nothing beside their values."""
+"""Tensor classes that carry nothing but their values."""
 
 
 class Recorded(NamedTuple):
-    """One forward pass as autograd sees it: its results and the leaves to differentiate by."""
+    """One forward pass as autograd sees it: its results, and the leaves to differentiate with respect to."""
 
     y: torch.Tensor
     final: State
@@ -39,10 +39,10 @@ class Recorded(NamedTuple):
 
 
 class AutogradNetwork(CheckedNetwork):
-    """A network of torch operations; a subclass turns weights into ``_run`` and leaves the gradients to autograd.
+    """A network of torch operations; subclasses implement ``_run``, and autograd computes the gradients.
 
-    Tensors of any strides on ``device`` are taken; results are plain tensors without history, also for a caller inside
-    torch.no_grad or torch.inference_mode.  ``limits`` holds while a call runs.
+    Takes tensors on ``device`` with any strides.  Results are plain tensors without history, even inside torch.no_grad or
+    torch.inference_mode.  ``limits`` applies while a call runs.
     """
 
     array_type = torch.Tensor
@@ -54,20 +54,20 @@ class AutogradNetwork(CheckedNetwork):
         super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
-        # new leaves, never a change in place: the graphs of older tapes keep theirs
+        # new leaves, never changed in place: older tapes keep theirs
         with torch.inference_mode(False):
             self._set_weights({name: asarray(value, self._device) for name, value in params.items()})
 
     @abstractmethod
     def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take over new tensors and set ``_weights``, the leaves that ``_run`` reads."""
+        """Store new tensors and set ``_weights``, the leaves that ``_run`` reads."""
 
     @abstractmethod
     def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """y and the final state, by operations that autograd knows."""
+        """Compute y and the final state with differentiable operations."""
 
     def _forward(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        # not inference mode: what it makes is of no use to a caller's autograd
+        # not inference mode: the caller's autograd cannot use inference tensors
         with undisturbed(), torch.no_grad():
             return self._run(x, state)
 
@@ -97,12 +97,12 @@ class AutogradNetwork(CheckedNetwork):
 
 _MKLDNN: Any = torch.backends.mkldnn
 _PRECISIONS = [getattr(_MKLDNN, name) for name in ("matmul", "rnn") if hasattr(_MKLDNN, name)]
-"""What decides how float32 is multiplied on the CPU, its own setting or one that it inherits; PyTorch before 2.9 has none."""
+"""Settings of the float32 precision of products on the CPU; PyTorch before 2.9 has none."""
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Gradients as the network needs them, arithmetic of the dtype at hand and no checks that raise, whatever is set."""
+    """Enable gradients, compute in the tensors' own dtype and turn off anomaly checks, whatever the caller has set."""
     with torch.inference_mode(False), contextlib.ExitStack() as changed:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
@@ -117,7 +117,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class _Arrays(StandardArrays):
-    """Operations that nothing disturbs either."""
+    """Array operations, shielded from the caller's settings too."""
 
     def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
         with undisturbed():
@@ -133,18 +133,18 @@ class _Arrays(StandardArrays):
 
 
 def _leaf(array: torch.Tensor) -> torch.Tensor:
-    """The same values as a leaf that autograd differentiates by; shares memory unless made in inference mode."""
+    """The same values as a leaf tensor; shares memory unless the tensor was made in inference mode."""
     return (array.clone() if array.is_inference() else array).detach().requires_grad_()
 
 
 def thread_limits(threads: int | None) -> Limits:
-    """torch's intra-op setting while a call runs; None: the process's."""
+    """A context that sets torch's intra-op threads; None leaves the process's setting."""
     return contextlib.nullcontext if threads is None else functools.partial(limited, threads)
 
 
 @contextlib.contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Set torch's intra-op threads for a while."""
+    """Set torch's intra-op threads, then restore them."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -157,7 +157,7 @@ def asarray(array: np.ndarray, device: torch.device = CPU) -> torch.Tensor:
     """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
     check_plain("the array", array)
     copy = np.array(array, order="C")
-    if copy.dtype == BFLOAT16:  # which torch takes from no NumPy array, and gives to none
+    if copy.dtype == BFLOAT16:  # torch does not convert NumPy arrays of bfloat16
         return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(device)
     return torch.from_numpy(copy).to(device)
 
@@ -170,12 +170,12 @@ def to_numpy(array: torch.Tensor) -> np.ndarray:
 
 
 def synchronize() -> None:
-    """On the CPU torch returns when it is done."""
+    """Does nothing: on the CPU torch returns when it is done."""
 
 
 def info() -> dict[str, Any]:
     return {
-        "torch": str(torch.__version__),  # a TorchVersion, which JSON does not know
+        "torch": str(torch.__version__),  # JSON cannot encode a TorchVersion
         "onednn": torch.backends.mkldnn.is_available(),
         "simd": torch.backends.cpu.get_cpu_capability(),
         "device": str(CPU),

@@ -1,14 +1,13 @@
-"""The backend that this machine's stored results expect to be fastest, picked for each call by its shape.
+"""Picks the backend for each call by its shape: the one expected to be fastest from results stored on this machine.
 
 Results are read once, when a network is loaded, from the folder in RNNBENCH_RESULTS or else from ./results; nothing is
-measured here.  ``forward`` is picked for by (T, B) from results of the phase forward, ``record`` and its ``backward``
-from those of step; cell, layers and dtype have to be those of the network.  So has the number of threads; where there are
-results of another number alone, the backend that is fastest with that one is picked, and a warning says once how to measure
-with the network's.  Where no result serves, the default is numba_cpu.  ``AutoNetwork.picked`` says for each what was picked
-and why, the default included.
+measured here.  ``forward`` uses results of the phase forward, ``record`` and its ``backward`` those of step, both by (T, B).
+Cell, layers, dtype and number of threads must match the network.  If there are results only for another number of threads,
+the backend that is fastest with that number is picked, and a warning says once how to measure with the network's own.  If no
+result applies, the default is numba_cpu.  ``AutoNetwork.picked`` gives each choice with its reason.
 
-Arrays are numpy.ndarray, and only backends whose arrays are the same are picked: the times of others leave out what it takes
-to convert at each call.  torch_nn_numpy is torch_nn with that in its times; it is picked where it was measured.
+Arrays are numpy.ndarray, and only backends that use numpy.ndarray are picked: the times of others leave out the conversion
+at each call.  torch_nn_numpy is torch_nn with the conversion included.
 """
 
 import functools
@@ -43,21 +42,20 @@ DEFAULT = "numba_cpu"
 VARIABLE = "RNNBENCH_RESULTS"
 
 _WARNED: set[tuple[int, int]] = set()
-"""The numbers of threads, of results and of networks, that have been told once."""
+"""Pairs (threads of the results, threads of the network) already warned about."""
 
 
 class Source(NamedTuple):
-    """Where results are looked for, and what was found: ``measurements``, or ``nothing``, why there are none; and a sentence
-    for each file there that holds no run."""
+    """The folder of results and its ``measurements``; ``reason`` says why there are none, ``left_out`` names unusable files."""
 
     folder: str
     measurements: Measurements | None
-    nothing: str
+    reason: str
     left_out: Sequence[str] = ()
 
 
 class AutoNetwork(CheckedNetwork):
-    """One network for each backend that was picked; tapes belong to the one that recorded."""
+    """One network per picked backend; a tape belongs to the backend that recorded it."""
 
     array_type = np.ndarray
 
@@ -71,11 +69,11 @@ class AutoNetwork(CheckedNetwork):
 
     @property
     def picked(self) -> Mapping[tuple[str, int, int], Choice]:
-        """The choice for each (phase, T, B) so far; phase is "forward" or "step"."""
+        """Choices so far, by (phase, T, B); phase is "forward" or "step"."""
         return MappingProxyType(self._picked)
 
     def info(self) -> dict[str, Any]:
-        """Where results come from, files that did not read, and a sentence for each choice so far."""
+        """The folder of results, the files that could not be read, and a sentence for each choice so far."""
         read = self._source.measurements.problems if self._source.measurements else []
         return {
             "results": self._source.folder,
@@ -126,7 +124,7 @@ class AutoNetwork(CheckedNetwork):
             threads=self._threads,
         )
         if self._source.measurements is None:
-            return Choice(case, DEFAULT, _default(self._source.nothing))
+            return Choice(case, DEFAULT, _default(self._source.reason))
         measured = self._source.measurements.threads(case)
         asked = case if measured is None else msgspec.structs.replace(case, threads=measured)
         try:
@@ -141,26 +139,26 @@ def _default(reason: object) -> str:
 
 
 def _with_other_threads(choice: Choice, case: Case) -> Choice:
-    """What was picked by results of another number of threads than the case's, which say nothing of its seconds."""
+    """A choice based on results with another number of threads, which predict no time for this case."""
     number = choice.case.threads
-    said = (
+    reason = (
         f"{choice.backend} is fastest with {count(number, 'thread')}; "
         f"with {count(case.threads, 'thread')} nothing is measured: {measuring_command(case)}"
     )
     if (number, case.threads) not in _WARNED:
         _WARNED.add((number, case.threads))
-        warnings.warn(f"auto: {said}", stacklevel=2)
-    return Choice(case, choice.backend, f"{said}.", shapes=choice.shapes, excluded=choice.excluded)
+        warnings.warn(f"auto: {reason}", stacklevel=2)
+    return Choice(case, choice.backend, f"{reason}.", shapes=choice.shapes, excluded=choice.excluded)
 
 
 def _refused(case: Case, name: str) -> str | None:
     """Why a backend cannot be picked for a case, or None.
 
-    One that is not this package's is imported in a process of its own first: one that ends it shall not end this one.
+    Backends from other packages are first imported in a separate process, in case the import ends the process.
     """
-    trouble = None if shipped(name) else _trouble(name)
-    if trouble:
-        return trouble
+    import_error = None if shipped(name) else _import_error(name)
+    if import_error:
+        return import_error
     spec = case.spec()
     try:
         module = load_backend(name)
@@ -174,8 +172,8 @@ def _refused(case: Case, name: str) -> str | None:
 
 
 @functools.cache
-def _trouble(name: str) -> str | None:
-    """Why a backend cannot be imported here, asked once in a process of its own; None where it can."""
+def _import_error(name: str) -> str | None:
+    """Why a backend cannot be imported here, found out once in a separate process; None where it can."""
     from rnnbench.measure.capabilities import ask, error_name, failure_text
 
     found = ask([name])[name]
@@ -185,7 +183,7 @@ def _trouble(name: str) -> str | None:
 
 
 def _source() -> Source:
-    """The results of this machine; raises StoreError where RNNBENCH_RESULTS names none."""
+    """Results of this machine; raises StoreError where RNNBENCH_RESULTS is set and holds none."""
     asked = os.environ.get(VARIABLE)
     folder = asked or "results"
     try:
@@ -200,21 +198,21 @@ def _source() -> Source:
 
 @functools.lru_cache(maxsize=4)
 def _read(files: tuple[tuple[Path, int, int], ...]) -> Measurements:
-    """Read once, and again where a file has changed."""
+    """Read results files; cached until one of them changes."""
     return stored([file for file, *_ in files], machine_name())
 
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> AutoNetwork:
-    """Build the network; picks and loads backends when they are first needed.  ``threads=None``: as many as numba_cpu uses.
+    """Build the network; backends are picked and loaded on first use.  ``threads=None``: the number that numba_cpu uses.
 
-    Raises StoreError where RNNBENCH_RESULTS is set and no results are there.
+    Raises StoreError where RNNBENCH_RESULTS is set and holds no results.
     """
     return AutoNetwork(spec, params, threads)
 
 
 def info() -> dict[str, Any]:
-    """Holds no path: it is stored with results."""
+    """The default and where results come from, without paths, because it is stored with results."""
     return {"default": DEFAULT, "results": VARIABLE if os.environ.get(VARIABLE) else "./results", "device": "cpu"} | {
         "threads": numba.get_num_threads()
     }

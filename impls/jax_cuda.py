@@ -1,8 +1,8 @@
 """The networks of ``jax_scan`` on a GPU, compiled by XLA for CUDA.
 
 Arrays are jax.Array on the first CUDA device; ``asarray`` and ``to_numpy`` copy.  Calls return before XLA is done;
-``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.  Products of float32 are of float32:
-JAX's precision is the highest while a network runs, in its thread, so that there is no TF32.
+``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.  Products of float32 use float32, not
+TF32: JAX's matmul precision is set to the highest in the calling thread while a network runs.
 """
 
 import contextlib
@@ -37,33 +37,33 @@ def device() -> Device:
 
 @contextlib.contextmanager
 def highest_precision(dtype: Any) -> Iterator[None]:
-    """Arrays and products of a dtype as they are; of this thread alone."""
+    """Keep arrays and products in their dtype, for this thread only."""
     with as_it_is(dtype), jax.default_matmul_precision("highest"):
         yield
 
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
+    """Put the weights on the device; ``threads`` has no effect on a GPU."""
     return ScanNetwork(spec, params, device(), highest_precision)
 
 
 def asarray(array: np.ndarray) -> jax.Array:
-    """Copy a NumPy array into one of the same dtype on the device."""
+    """Copy a NumPy array to the device, in the same dtype."""
     return placed(array, device())
 
 
 def unavailable() -> str | None:
-    """Why there is no CUDA through JAX here, in one sentence, or None."""
+    """Why JAX cannot use CUDA here, in one sentence, or None."""
     try:
         device()
     except RuntimeError as error:
-        said = " ".join(str(error).split())
-        return f"JAX finds no CUDA device ({said}); one is needed, and {how_to_install('cuda-peers')}"
+        message = " ".join(str(error).split())
+        return f"JAX finds no CUDA device ({message}); one is needed, and {how_to_install('cuda-peers')}"
     return None
 
 
 def info() -> dict[str, Any]:
-    """``threads`` is the size of XLA's pool on the host."""
+    """Versions and device; ``threads`` is the size of XLA's thread pool on the host."""
     facts = {"jax": jax.__version__, "jaxlib": version("jaxlib"), "tf32": "off"}
     return facts | {"device": device().device_kind, "threads": THREADS}

@@ -1,12 +1,12 @@
-"""JAX on the CPU: the loop over time is jax.lax.scan, the gradients are jax.vjp's, all of it compiled by XLA.
+"""JAX on the CPU: jax.lax.scan over time, gradients by jax.vjp, all compiled by XLA.
 
 Arrays are jax.Array on the CPU; ``asarray`` and ``to_numpy`` copy.  The forward equations are those of
-``rnnbench.networks.cells``; no derivative is written by hand.  One product computes the inputs of all time steps before the
+``rnnbench.networks.cells``; no derivative is handwritten.  One product computes the inputs of all time steps before the
 loop.  Calls return before XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.
 
-float64 needs jax_enable_x64; it holds while a network runs, in its thread, and nowhere else.  XLA makes one pool of threads
-when it starts: as many as NPROC says, else as processors that the process may use.  A process cannot change that later,
-so ``load`` refuses any other number.
+float64 needs jax_enable_x64, which is set in the calling thread only while a network runs.  XLA creates one thread pool at
+start-up, with NPROC threads or else one per available processor.  Its size is fixed from then on, so ``load`` rejects any
+other number.
 """
 
 import contextlib
@@ -38,13 +38,13 @@ __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 Weights = dict[str, jax.Array]
 
 Device = Any
-"""jax.Device, which pyright takes for a variable."""
+"""jax.Device, which pyright mistakes for a variable."""
 
 
-THREADS = process_threads("NPROC")  # XLA's own rule, read where it is applied
-DEVICE = jax.devices("cpu")[0]  # starts XLA, whose pool of threads has its size from here on
+THREADS = process_threads("NPROC")  # XLA's own rule, evaluated just before XLA applies it
+DEVICE = jax.devices("cpu")[0]  # starts XLA, which fixes the size of its thread pool
 
-# the slope serves the written derivatives, of which none runs here
+# the slope is for handwritten derivatives, which are not used here
 _ACTIVATIONS = Activations(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, relu=jax.nn.relu, relu_slope=jnp.sign)
 
 
@@ -63,7 +63,7 @@ def _step(spec: Spec, w: Weights, a: jax.Array, state: State) -> State:
 
 
 def _affine(v: jax.Array, weight: jax.Array, w: Weights, bias: str, rows: slice = slice(None)) -> jax.Array:
-    """v W^T + bias, over the last axis of v"""
+    """v W^T + bias, over the last axis of v."""
     product = v @ weight.T
     return product + w[bias][rows] if bias in w else product
 
@@ -98,7 +98,7 @@ _forward = functools.partial(jax.jit, static_argnums=0)(_network)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _record(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[tuple[jax.Array, State], Any]:
-    """The results, and the function that BPTT calls: a pytree of the residuals that JAX chose to keep."""
+    """The results, and the function for BPTT: a pytree of the residuals that JAX chose to keep."""
     return jax.vjp(functools.partial(_network, spec), weights, x, state)
 
 
@@ -108,7 +108,7 @@ def _backward(pullback: Any, dy: jax.Array, dstate: State) -> tuple[Weights, jax
 
 
 class ScanNetwork(CheckedNetwork):
-    """A network on ``device`` of one jitted function per phase; ``precision(dtype)`` holds while a call runs."""
+    """A network on ``device`` with one jitted function per phase; calls run within ``precision(dtype)``."""
 
     array_type = jax.Array
 
@@ -136,7 +136,7 @@ class ScanNetwork(CheckedNetwork):
 
 
 class _Arrays:
-    """Operations on arrays of one dtype, as ``rnnbench.networks.arrays.Arrays`` asks for them."""
+    """Array operations for one dtype (``rnnbench.networks.arrays.Arrays``)."""
 
     def __init__(self, dtype: np.dtype, device: Device) -> None:
         self._dtype, self._device = dtype, device
@@ -155,7 +155,7 @@ class _Arrays:
 
 
 class _Setting(NamedTuple):
-    """One of JAX's: its name, its values that do no harm, and the context that makes it one of them in this thread."""
+    """A setting of JAX: its name, its harmless values, and a context that sets one of them in this thread."""
 
     name: str
     harmless: tuple[Any, ...]
@@ -179,7 +179,7 @@ _SETTINGS = [
 
 @contextlib.contextmanager
 def as_it_is(dtype: Any) -> Iterator[None]:
-    """In which JAX keeps arrays of a dtype as they are and computes in it, whatever a caller has set; of this thread alone."""
+    """Make JAX keep and compute in a dtype, whatever the caller has set; for this thread only."""
     with jax.enable_x64(np.dtype(dtype).itemsize == 8), contextlib.ExitStack() as changed:
         for setting in _SETTINGS:
             if getattr(jax.config, setting.name) not in setting.harmless:
@@ -191,14 +191,14 @@ _unfinished: list[jax.Array] = []
 
 
 def _submitted(results: Any) -> Any:
-    """Remember what ``synchronize`` has to wait for: of each call one small result, which is ready when all are."""
+    """Register one small result of a call for ``synchronize``; it is ready when all results of the call are."""
     _unfinished[:] = [array for array in _unfinished if not array.is_ready()]  # type: ignore[attr-defined]  # not declared
     _unfinished.append(min(jax.tree.leaves(results), key=lambda array: array.nbytes))
     return results
 
 
 def synchronize() -> None:
-    """Wait for every call since the last time."""
+    """Wait for all submitted calls."""
     jax.block_until_ready(_unfinished)
     _unfinished.clear()
 
@@ -208,26 +208,26 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
     """Build the network; raises ArgumentError for ``threads`` other than None or the size of XLA's pool."""
     if threads not in (None, THREADS):
         raise ArgumentError(
-            f"threads is {threads}; expected None or {THREADS}: XLA's pool of threads has the size that it started with "
+            f"threads is {threads}; expected None or {THREADS}: the size of XLA's thread pool is fixed at start-up "
             f"(set NPROC={threads} before Python starts)"
         )
     return ScanNetwork(spec, params, DEVICE, as_it_is)
 
 
 def asarray(array: np.ndarray) -> jax.Array:
-    """Copy a NumPy array into one of the same dtype on the CPU."""
+    """Copy a NumPy array into a JAX array of the same dtype on the CPU."""
     return placed(array, DEVICE)
 
 
 def placed(array: np.ndarray, device: Device) -> jax.Array:
-    """Copy a NumPy array into one of the same dtype on a device."""
+    """Copy a NumPy array into a JAX array of the same dtype on a device."""
     check_plain("the array", array)
     with as_it_is(array.dtype):
         return jnp.array(array, device=device)
 
 
 def to_numpy(array: jax.Array) -> np.ndarray:
-    """Copy an array, once it is computed, into a NumPy array of the same dtype."""
+    """Wait for an array, and copy it into a NumPy array of the same dtype."""
     with as_it_is(array.dtype):
         return np.array(array)
 
@@ -237,5 +237,5 @@ def supports(spec: Spec) -> str | None:
 
 
 def info() -> dict[str, Any]:
-    """``threads`` is the size of XLA's pool, for all networks of the process."""
+    """Versions and device; ``threads`` is the size of XLA's thread pool, shared by all networks of the process."""
     return {"jax": jax.__version__, "jaxlib": version("jaxlib"), "device": str(DEVICE.platform), "threads": THREADS}

@@ -1,8 +1,8 @@
 """The reference implementation: read this one first.  A plain loop over time steps, in NumPy.
 
-Arrays are numpy.ndarray of any memory order.  The equations come from ``rnnbench.networks.cells``; layers and directions from
-``rnnbench.networks.stacked``.  What stands here is one layer in one direction: the matrix products around the elementwise
-equations, forward in time and, for the gradients, back.  Speed is no aim.
+Arrays are numpy.ndarray in any memory order.  The equations come from ``rnnbench.networks.cells``, layers and directions from
+``rnnbench.networks.stacked``.  This module implements one layer in one direction: the matrix products around the elementwise
+equations, forward in time and, for the gradients, backward.  It is not written for speed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ _NO_VALUES: tuple[np.ndarray, ...] = ()
 
 
 class Step(NamedTuple):
-    """What one time step keeps for BPTT; all (B, size).  ``operand`` is the second product's, ``hidden`` jordan's h."""
+    """What one time step keeps for BPTT, all (B, size); ``operand`` of the second product, ``hidden`` is h of jordan."""
 
     t: int
     recurrent: np.ndarray
@@ -48,7 +48,7 @@ class Layer:
 
     def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
         y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
-        x = np.ascontiguousarray(x)  # NumPy may sum a row of negative strides in another order
+        x = np.ascontiguousarray(x)  # NumPy may sum rows with negative strides in a different order
         for t in _times(len(x), reverse):
             state, _ = self._step(w, t, x[t], state)
             y[t] = state[0]
@@ -126,7 +126,7 @@ def _times(steps: int, reverse: bool) -> Iterator[int]:
 def load(
     spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None, arithmetic: Arithmetic | None = None
 ) -> Network:
-    """Build the network; ``arithmetic`` replaces the rounding operations (the gate uses it)."""
+    """Build the network; ``arithmetic`` replaces the rounding operations (used to derive tolerances)."""
     dtype, narrow = spec.numpy_dtype, spec.dtype in NARROW
     arithmetic = arithmetic or (Narrow(dtype) if narrow else Arithmetic())
     layer = Layer(spec, arithmetic)

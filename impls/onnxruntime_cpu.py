@@ -1,11 +1,10 @@
 """ONNX Runtime on the CPU: the operators RNN, LSTM and GRU, for inference.
 
-Arrays are numpy.ndarray in host memory.  The model has one operator for each layer, made by ``rnnbench.networks.convert``.
-Weights are constants, which ONNX Runtime packs when ``load`` or ``update`` makes a session.  It has no operator for BPTT, so
-``supports_phase`` allows the phase forward alone, and ``record`` and ``backward`` raise ArgumentError.
+Arrays are numpy.ndarray in host memory.  The model has one operator per layer, made by ``rnnbench.networks.convert``.  Weights
+are constants, which ONNX Runtime packs when ``load`` or ``update`` creates a session.  It has no operator for BPTT, so
+``supports_phase`` allows only the phase forward, and ``record`` and ``backward`` raise ArgumentError.
 
-``threads=None`` means OMP_NUM_THREADS, else as many threads as processors that the process may use: ONNX Runtime has no
-setting of its own for the process.
+``threads=None`` means OMP_NUM_THREADS, or else one thread per available processor: ONNX Runtime has no process-wide setting.
 """
 
 from collections.abc import Mapping
@@ -32,9 +31,9 @@ except ModuleNotFoundError as error:
 
 __all__ = ["asarray", "info", "load", "supports", "supports_phase", "synchronize", "to_numpy"]
 
-OPSET, IR_VERSION = 17, 8  # of ONNX 1.12: every ONNX Runtime that the extra admits reads them
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12, which every ONNX Runtime allowed by the extra reads
 
-_ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs the phase forward alone."
+_ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs only the phase forward."
 
 
 class SessionNetwork(CheckedNetwork):
@@ -53,8 +52,8 @@ class SessionNetwork(CheckedNetwork):
         self._session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
 
     def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        given = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
-        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in given.items()})
+        inputs = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
+        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
         y, *final = map(np.asarray, results)
         return y, tuple(final)
 
@@ -81,7 +80,7 @@ def _model(spec: Spec, params: Params) -> ModelProto:
 
 
 class _Graph:
-    """The nodes and constants of a model; a tensor is its name."""
+    """Nodes and constants of a model; tensors are represented by their names."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec, self._operator = spec, convert.onnx_operator(spec)
@@ -98,17 +97,17 @@ class _Graph:
             names.append(final)
         outputs = [f"operator y {layer}", *finals]
         self._add(self._operator.op_type, inputs, outputs, **self._operator.attributes)
-        return self._joined(outputs[0], f"y {layer}")
+        return self._merge_directions(outputs[0], f"y {layer}")
 
-    def _joined(self, y: str, joined: str) -> str:
-        """(T, D, B, H) to (T, B, D*H)"""
+    def _merge_directions(self, y: str, joined: str) -> str:
+        """(T, D, B, H) to (T, B, D*H)."""
         if self._spec.directions == 1:
             return self._add("Squeeze", [y, self._constant(np.array([1]))], [joined])
         self._add("Transpose", [y], [f"{y} transposed"], perm=[0, 2, 1, 3])
         return self._add("Reshape", [f"{y} transposed", self._constant(np.array([0, 0, -1]))], [joined])
 
     def _split(self, state: str) -> list[str]:
-        """The parts (D, B, H) of an initial state, one a layer."""
+        """Split an initial state into parts (D, B, H), one per layer."""
         layers = self._spec.num_layers
         parts = [f"{state} {layer}" for layer in range(layers)] if layers > 1 else [state]
         if layers > 1:
@@ -142,7 +141,7 @@ def _tensor(name: str, shape: list[Any]) -> Any:
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Make a session with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
+    """Create a session with copies of ``params``; raises ArgumentError for networks that ``supports`` rejects."""
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"onnxruntime cannot run this network: {reason}")
@@ -153,7 +152,7 @@ def supports(spec: Spec) -> str | None:
     if spec.kind.feeds_back_output:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":
-        return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute in float32 alone."
+        return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute only in float32."
     return None
 
 
@@ -162,5 +161,5 @@ def supports_phase(spec: Spec, phase: str) -> str | None:
 
 
 def info() -> dict[str, Any]:
-    """``threads`` is what ``load(threads=None)`` gives a session."""
+    """Version and device; ``threads`` is the number that ``load(threads=None)`` gives a session."""
     return {"onnxruntime": onnxruntime.__version__, "device": "cpu", "threads": process_threads("OMP_NUM_THREADS")}

@@ -1,13 +1,12 @@
-"""The cells of ``torch_eager`` under torch.compile: what a PyTorch user gets for a network of their own on the CPU.
+"""The cells of ``torch_eager`` under torch.compile: what PyTorch users get for their own networks on the CPU.
 
-The input product is one for all time steps; the loop behind it is compiled by TorchInductor, forward and BPTT, in chunks
-of ``CHUNK`` steps, with what is left over as one shorter chunk.  Chosen by measurement (PyTorch 2.13, one thread, lstm):
-compiled step by step the loop is no faster than eager, as every call goes through guards and autograd; unrolled over 32 steps
-it is hardly faster than in chunks of 8, takes 40 s to compile instead of 10, and more for longer sequences; PyTorch's
-prototype of a scan does not lower on the CPU.
+One product computes the input of all time steps.  TorchInductor compiles the loop, forward and BPTT, in chunks of ``CHUNK``
+steps plus one shorter chunk for the rest.  The chunk size was measured (PyTorch 2.13, one thread, lstm).  Compiled step by
+step, the loop is no faster than eager, because every call passes guards and autograd.  Unrolled over 32 steps it is hardly
+faster than in chunks of 8, but compiles in 40 s instead of 10.  PyTorch's prototype of a scan does not lower on the CPU.
 
-Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  The first call with a new shape, dtype,
-number of threads or phase compiles (seconds), which needs a C++ compiler; TorchInductor keeps what it made on disk.
+Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy`` copy.  The first call with a new shape,
+dtype, number of threads or phase compiles for seconds and needs a C++ compiler; TorchInductor caches the result on disk.
 """
 
 import functools
@@ -38,15 +37,15 @@ from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, su
 __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
 
 CHUNK = 8
-"""Time steps in one compiled graph."""
+"""Number of time steps in one compiled graph."""
 
 
 class CompiledNetwork(EagerNetwork):
-    """Layers and directions as in ``EagerNetwork``, each layer's loop compiled."""
+    """``EagerNetwork`` with the loop of each layer compiled."""
 
     @functools.cached_property
     def _recurrence(self) -> Spec:
-        """What the loop over time depends on."""
+        """The part of the spec that the loop over time depends on."""
         return replace(self.spec, input_size=1, num_layers=1, bidirectional=False)
 
     def _forward_in_time(self, layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -60,19 +59,18 @@ class CompiledNetwork(EagerNetwork):
 
 
 def _given(product: Tensor) -> Tensor:
-    """In the place of a layer's input map: its product is computed before the loop."""
+    """Replaces a layer's input map, whose product is computed before the loop."""
     return product
 
 
 @functools.cache
 def _compiled(*graph: Any) -> Callable[..., tuple[Tensor, State]]:
-    """The compiled loop of one ``graph``: with one each, the guards of others are not looked through at every call.
+    """The compiled loop of one ``graph``; separate functions save checking the guards of all others at every call.
 
-    ``fullgraph``: what cannot be compiled is an error and does not run uncompiled.  ``isolate_recompiles``: so that there may
-    be any number of them.
+    ``fullgraph`` turns code that cannot be compiled into an error.  ``isolate_recompiles`` allows any number of graphs.
     """
-    compiling: Any = torch.compile  # whose declared overloads lack the last option
-    return compiling(over_time, fullgraph=True, dynamic=False, isolate_recompiles=True)
+    compile_function: Any = torch.compile  # the declared overloads lack the last option
+    return compile_function(over_time, fullgraph=True, dynamic=False, isolate_recompiles=True)
 
 
 @checked_load
@@ -81,7 +79,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 
 def unavailable() -> str | None:
-    """Why nothing can be compiled here, by TorchInductor's own search for a compiler."""
+    """Why torch.compile cannot work here, or None; uses TorchInductor's own search for a compiler."""
     if torch._dynamo.config.disable:
         return "torch.compile is turned off in this process: unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE"
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:

@@ -1,8 +1,8 @@
-"""torch.nn.RNN, LSTM and GRU on a GPU: cuDNN, wherever PyTorch takes it for them.
+"""torch.nn.RNN, LSTM and GRU on a GPU, through cuDNN wherever PyTorch uses it for them.
 
-Arrays are torch.Tensor on the first CUDA device, of any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from
-autograd.  Work goes to PyTorch's current stream.  Products of float32 are of float32: TF32 is off while a network runs, and
-then as it was.  PyTorch keeps that flag for the whole process, so what other threads start meanwhile goes without it too.
+Arrays are torch.Tensor on the first CUDA device, with any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from
+autograd.  Work goes to PyTorch's current stream.  Products of float32 use float32: TF32 is off while a network runs, and is
+restored afterwards.  The flag belongs to the process, so work that other threads submit meanwhile runs without TF32 too.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ DEVICE = torch.device("cuda", 0)
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Build the module with copies of ``params``; ``threads`` is about the host and changes nothing here.
+    """Build the module with copies of ``params``; ``threads`` has no effect on a GPU.
 
-    Raises ArgumentError for what ``supports`` gives a reason against.
+    Raises ArgumentError for networks that ``supports`` rejects.
     """
     reason = supports(spec)
     if reason:
@@ -46,8 +46,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 @contextlib.contextmanager
 def without_tf32() -> Iterator[None]:
-    """Products of float32 as they are, in cuDNN's networks and in cuBLAS."""
-    # not the older allow_tf32, which raises where a process has used both
+    """Turn off TF32 in cuDNN's networks and in cuBLAS, then restore it."""
+    # not the older allow_tf32, which raises once a process has used both
     flags: tuple[Any, Any] = (torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
     before = [flag.fp32_precision for flag in flags]
     for flag in flags:
@@ -60,7 +60,7 @@ def without_tf32() -> Iterator[None]:
 
 
 def asarray(array: np.ndarray) -> torch.Tensor:
-    """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype on the device."""
+    """Copy a NumPy array of any strides into a contiguous tensor of the same dtype on the device."""
     return _torch.asarray(array, DEVICE)
 
 
@@ -75,7 +75,7 @@ def device_timer() -> DeviceTimer:
 
 
 class EventTimer:
-    """Two events on the stream that is PyTorch's current one when they are recorded."""
+    """Two events, each recorded on PyTorch's current stream."""
 
     def __init__(self) -> None:
         self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -92,22 +92,22 @@ class EventTimer:
 
 
 def unavailable() -> str | None:
-    """Why there is no CUDA through PyTorch here, in one sentence, or None."""
+    """Why PyTorch cannot use CUDA here, in one sentence, or None."""
     if not torch.backends.cuda.is_built():
         return f"this PyTorch, {torch.__version__}, is built without CUDA: install one that has it"
     if not hasattr(torch.backends.cudnn.rnn, "fp32_precision"):
         return f"this PyTorch, {torch.__version__}, is too old: {how_to_install('cuda-peers')}"
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
             return None
-    why = f" ({' '.join(str(said[-1].message).split())})" if said else ""
-    return f"PyTorch finds no CUDA device{why}"
+    reason = f" ({' '.join(str(caught[-1].message).split())})" if caught else ""
+    return f"PyTorch finds no CUDA device{reason}"
 
 
 def info() -> dict[str, Any]:
     return {
-        "torch": str(torch.__version__),  # a TorchVersion, which JSON does not know
+        "torch": str(torch.__version__),  # JSON cannot encode a TorchVersion
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "tf32": "off",

@@ -1,7 +1,7 @@
-"""Every cell written by hand in torch operations, one time step after the other, with gradients from autograd.
+"""Every cell written in plain torch operations, step by step, with gradients from autograd.
 
-An oracle: it shares neither equations nor loops with the other implementations, and no derivative is written down.
-Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  Speed is no aim.
+An independent oracle: it shares neither equations nor loops with the other implementations and has no handwritten derivatives.
+Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy`` copy.  It is not written for speed.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,13 +36,13 @@ class Affine(NamedTuple):
         return torch.nn.functional.linear(v, self.weight, self.bias)
 
     def gates(self, count: int) -> list["Affine"]:
-        """One map per gate, whose rows are stacked."""
+        """Split the stacked rows into one map per gate."""
         biases = [None] * count if self.bias is None else self.bias.chunk(count)
         return [Affine(weight, bias) for weight, bias in zip(self.weight.chunk(count), biases, strict=True)]
 
 
 class Layer(NamedTuple):
-    """One layer in one direction: its maps from input to hidden, recurrent to hidden and, for jordan, hidden to output."""
+    """Affine maps of one layer and direction: input to hidden, recurrent to hidden and, for jordan, hidden to output."""
 
     nonlinearity: Callable[[Tensor], Tensor]
     ih: Callable[[Tensor], Tensor]
@@ -84,7 +84,7 @@ def gru_reset_before(layer: Layer, x: Tensor, h: Tensor) -> State:
     return ((1 - z) * n + z * h,)
 
 
-# (layer, x_t, *state) -> state; the first part of a state is the layer's output
+# (layer, x_t, *state) -> state, whose first part is the layer's output
 STEPS: dict[str, Callable[..., State]] = {
     "elman": elman,
     "jordan": jordan,
@@ -97,7 +97,7 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh, "relu": r
 
 
 def over_time(step: Callable[..., State], layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """y (T, B, H) and the final state, each part (B, H), of x (T, B, I), one step after the other."""
+    """Run x (T, B, I) step by step; returns y (T, B, H) and the final state, each part (B, H)."""
     outputs = []
     for x_t in x.unbind():
         state = step(layer, x_t, *state)
@@ -106,7 +106,7 @@ def over_time(step: Callable[..., State], layer: Layer, x: Tensor, state: State)
 
 
 class EagerNetwork(AutogradNetwork):
-    """Layers and directions over ``STEPS``."""
+    """Stacked layers and directions around ``STEPS``."""
 
     def _set_weights(self, weights: dict[str, Tensor]) -> None:
         self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
@@ -124,7 +124,7 @@ class EagerNetwork(AutogradNetwork):
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _layer(self, suffix: str, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """y and the final state of one layer in the direction that its suffix names, as ``over_time`` gives them."""
+        """Run one layer in the direction named by its suffix; returns the results of ``over_time``."""
         reverse = suffix.endswith("_reverse")
         y, state = self._forward_in_time(self._maps(suffix), x.flip(0) if reverse else x, state)
         return y.flip(0) if reverse else y, state

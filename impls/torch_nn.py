@@ -1,6 +1,6 @@
-"""torch.nn.RNN, LSTM and GRU: what most people use, as it comes.
+"""torch.nn.RNN, LSTM and GRU as shipped: what most people use.
 
-Arrays are torch.Tensor on the CPU, of any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from autograd.
+Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from autograd.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ __all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
 
 
 class ModuleNetwork(AutogradNetwork):
-    """A torch.nn module behind the contract; in its evaluation mode unless gradients are wanted, as its users have it."""
+    """A torch.nn module behind the contract, in training mode only where gradients are wanted, as in common use."""
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits, device: torch.device = CPU) -> None:
         self._module = _module(spec)
@@ -33,7 +33,7 @@ class ModuleNetwork(AutogradNetwork):
 
     def _set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         self._module.load_state_dict(weights, assign=True)
-        self._module.flatten_parameters()  # into one piece for cuDNN, which would else copy them at every call
+        self._module.flatten_parameters()  # one contiguous piece, or cuDNN would copy the weights at every call
         self._weights = dict(self._module.named_parameters())
 
     def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
@@ -45,7 +45,7 @@ class ModuleNetwork(AutogradNetwork):
 
 
 def _module(spec: Spec) -> torch.nn.RNNBase:
-    """The module of a supported spec, without weights: on the meta device it draws none from torch's generator."""
+    """The module of a supported spec, without weights: on the meta device it does not advance torch's random generator."""
     sizes = {"input_size": spec.input_size, "hidden_size": spec.hidden_size, "num_layers": spec.num_layers}
     options = {"bias": spec.bias, "bidirectional": spec.bidirectional, "dtype": getattr(torch, spec.dtype), "device": "meta"}
     if spec.cell == "lstm":
@@ -57,7 +57,7 @@ def _module(spec: Spec) -> torch.nn.RNNBase:
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Build the module with copies of ``params``; raises ArgumentError for what ``supports`` gives a reason against."""
+    """Build the module with copies of ``params``; raises ArgumentError for networks that ``supports`` rejects."""
     reason = supports(spec)
     if reason:
         raise ArgumentError(f"torch_nn cannot run this network: {reason}")

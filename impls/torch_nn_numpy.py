@@ -1,7 +1,6 @@
-"""torch_nn for a caller with NumPy arrays: every call converts its arguments and its results, and is timed with that.
+"""torch_nn for callers with NumPy arrays: every call converts its arguments and results, and its time includes that.
 
-Arrays are numpy.ndarray.  ``auto`` may pick it where it was measured, as it may not pick torch_nn, whose times leave the
-conversion out.
+Arrays are numpy.ndarray.  ``auto`` picks this backend rather than torch_nn, whose times leave out the conversion.
 """
 
 from collections.abc import Mapping
@@ -58,5 +57,5 @@ def _converted(state: State) -> State:
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Build torch_nn's network; raises ArgumentError for what ``supports`` gives a reason against."""
+    """Build torch_nn's network; raises ArgumentError for networks that ``supports`` rejects."""
     return ConvertingNetwork(spec, params, threads)

@@ -1,7 +1,7 @@
-"""From results to tables, charts and pages that open from disk with no network: what notebooks import.
+"""Tables, charts and self-contained HTML pages from results files, for notebooks and the command line.
 
-``to_pandas`` reads a results file into ``Frames``, pandas frames that everything else here takes.  A name is loaded when it
-is first used, with the libraries that it needs; where one is absent it raises MissingLibrary, which says what to install.
+``to_pandas`` reads a results file into ``Frames``, the pandas frames that all other functions take.  Each name is imported on
+first use together with the libraries it needs; MissingLibrary says what to install where one is absent.
 """
 
 import sys
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from rnnbench.reports.versus import bar_points, bar_table, bar_text
 
 _HOMES = {
-    "summary": ("summary_text",),
     "asv": ("read_asv", "write_asv_html"),
-    "versus": ("bar_points", "bar_table", "bar_text"),
     "devices": ("by_device", "of_device"),
     "formats": ("to_csv", "to_json", "to_markdown", "write_charts"),
     "frames": ("Frames", "to_pandas"),
@@ -59,9 +57,11 @@ _HOMES = {
     "page": ("write_html",),
     "published": ("beside_published", "published_figures"),
     "side_by_side": ("write_side_by_side",),
+    "summary": ("summary_text",),
     "tables": ("fastest", "scaling_exponents"),
+    "versus": ("bar_points", "bar_table", "bar_text"),
 }
-"""The module of each public name."""
+"""Public names by module."""
 
 __all__ = [
     "Frames",

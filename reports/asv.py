@@ -1,4 +1,4 @@
-"""asv's stored results as a frame and as a page: asv's own page needs a server, this one is a file."""
+"""asv's stored results as a frame and as a page; unlike asv's own page, this one is a single file without a server."""
 
 import itertools
 import json
@@ -12,12 +12,12 @@ import pandas as pd
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page
-from rnnbench.reports.encodings import Picture
+from rnnbench.reports.chart import Picture
 from rnnbench.reports.rows import records
 from rnnbench.text import count
 
 VERSION = 2
-"""The format of asv 0.6, of results and of benchmarks.json."""
+"""Format version of results and benchmarks.json in asv 0.6."""
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
 _COLUMNS = [
@@ -28,13 +28,14 @@ _SERIES = ["machine", "environment", "benchmark", "params"]
 
 
 def read_asv(directory: Path | str) -> pd.DataFrame:
-    """All values below an asv results directory: ``DIR/<machine>/<commit>-<environment>.json``.
+    """Read all values below an asv results directory: ``DIR/<machine>/<commit>-<environment>.json``.
 
     Columns: ``machine``, ``commit``, ``date`` (of the commit), ``environment``, ``benchmark``, ``params`` (``a, b`` as asv
     writes them), ``arguments`` (the same as a tuple), ``names`` (of the parameters, as a tuple; empty if unknown), ``state``
     ("measured", "failed", "n/a"), ``value`` (NaN unless measured), ``low``, ``high`` (asv's 99% interval), ``unit``
     (seconds for time benchmarks, bytes for memory, else the benchmark's own; empty if unknown).
-    Raises StoreError where there is none or where a file is not of asv's format 2.
+
+    Raises StoreError where there are no results, or where a file is not of asv's format 2.
     """
     directory = Path(directory)
     files = sorted(path for path in directory.glob("*/*.json") if path.name not in _NOT_RESULTS)
@@ -49,24 +50,23 @@ def read_asv(directory: Path | str) -> pd.DataFrame:
 
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each value of a ``read_asv`` frame beside that of the commit before it, of the same machine and environment.
+    """Compare each value of a ``read_asv`` frame with the previous commit's, on the same machine and environment.
 
-    Adds ``ratio`` (over the value before; NaN where there is none) and ``change``: "worse" or "better" where the two 99%
-    intervals do not meet, "unclear" where they do, None where one has none, as with ``asv run --quick``.  asv takes lower
-    as better.
+    Adds ``ratio`` (value / previous value; NaN without one) and ``change``: "worse" or "better" where the two 99% intervals
+    do not overlap, "unclear" where they do, None where one is missing, as after ``asv run --quick``.  Lower is better.
     """
     measured = frame[frame["state"] == "measured"].sort_values("date", kind="stable")
     before = measured.groupby(_SERIES, sort=False)[["value", "low", "high"]].shift()
     edges = pd.concat([measured[["low", "high"]], before[["low", "high"]]], axis=1)
     known = edges.replace([math.inf, -math.inf], math.nan).notna().all(axis=1)
-    words = np.select([measured["low"] > before["high"], measured["high"] < before["low"]], ["worse", "better"], "unclear")
-    found = {place: word for place, word, has in zip(measured.index, words, known, strict=True) if has}
-    change = pd.Series([found.get(place) for place in frame.index], frame.index, dtype=object)
+    verdicts = np.select([measured["low"] > before["high"], measured["high"] < before["low"]], ["worse", "better"], "unclear")
+    found = {index: verdict for index, verdict, has in zip(measured.index, verdicts, known, strict=True) if has}
+    change = pd.Series([found.get(index) for index in frame.index], frame.index, dtype=object)
     return frame.assign(ratio=measured["value"] / before["value"], change=change)
 
 
 def write_asv_html(directory: Path | str, output: Path | str) -> Path:
-    """Write asv results as one HTML page that needs no network: what changed, charts and a table; raises StoreError."""
+    """Write asv results as one HTML page that works offline: changes, charts and a table; raises StoreError."""
     frame = changes(read_asv(directory))
     commits = list(frame.sort_values("date", kind="stable")["commit"].drop_duplicates())
     names = list(dict.fromkeys(frame["benchmark"]))
@@ -122,7 +122,7 @@ def _rows(path: Path) -> list[tuple]:
 
 
 def _described(path: Path) -> dict[str, tuple[tuple[str, ...], str]]:
-    """The names of the parameters and the unit of each benchmark that a results directory describes."""
+    """Parameter names and unit of each benchmark that a results directory describes."""
     if not path.exists():
         return {}
     try:
@@ -144,7 +144,7 @@ def _with_names(names: tuple[str, ...], values: tuple[str, ...]) -> str:
 
 
 def _title(benchmark: str, unit: str) -> str:
-    """A benchmark without its module."""
+    """Name of a benchmark without its module, with its unit."""
     name = benchmark.partition(".")[2] or benchmark
     return f"{name}, {unit}" if unit else name
 
@@ -157,7 +157,7 @@ def _number(value: str) -> float | None:
 
 
 def _across(frame: pd.DataFrame) -> dict[str, Any]:
-    """Where a benchmark has one parameter of numbers that varies: that number as ``x``, the other values as ``series``."""
+    """The parameter to draw over: ``x`` is the one numeric parameter that varies, if any; ``series`` are the other values."""
     axis: dict[str, int | None] = {}
     for benchmark, values in frame.groupby("benchmark", sort=False)["arguments"]:
         columns = [set(column) for column in zip(*values, strict=True)]
@@ -181,16 +181,14 @@ def _across(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _counts(frame: pd.DataFrame, commits: list[str]) -> str:
-    """``90 values of 2 commits, 18 n/a, 0 failed``, in words."""
+    """``90 values of 2 commits, 1 failed, 18 not available here``."""
     states = frame["state"].value_counts()
-    rest = [
-        f"{states[name]} {words}" for name, words in (("failed", "failed"), ("n/a", "not available here")) if name in states
-    ]
+    rest = [f"{states[name]} {text}" for name, text in (("failed", "failed"), ("n/a", "not available here")) if name in states]
     return ", ".join([f"{count(len(frame), 'value')} of {count(len(commits), 'commit')}", *rest])
 
 
 def _changed(frame: pd.DataFrame, commits: list[str]) -> str | None:
-    """What the newest commit changed, in words; None for the first one."""
+    """A sentence on what the newest commit changed; None for the first commit."""
     newest = frame[(frame["commit"] == commits[-1]) & frame["ratio"].notna()]
     if newest.empty:
         return None
@@ -199,7 +197,7 @@ def _changed(frame: pd.DataFrame, commits: list[str]) -> str | None:
     if not known:
         return (
             f"Commit {commits[-1][:8]}: {count(len(newest), 'value')} to compare with the commit before, none of them with an "
-            "interval, so whether they changed is not known: asv run without --quick measures intervals."
+            "interval, so changes cannot be judged; asv run without --quick measures intervals."
         )
     return (
         f"Commit {commits[-1][:8]}, of {count(known, 'value')} with intervals: {found.get('worse', 0)} worse than at the "
@@ -208,7 +206,7 @@ def _changed(frame: pd.DataFrame, commits: list[str]) -> str | None:
 
 
 def _panels(base: alt.Chart | alt.LayerChart, titles: list[str], *parameters: alt.Parameter) -> alt.FacetChart:
-    """One panel per benchmark, each with scales of its own."""
+    """One panel per benchmark, with independent scales."""
     header = alt.Header(title=None, labelExpr="benchmarks[datum.value]", labelLimit=320)
     return (
         base.facet(alt.Facet("benchmark_order:O", header=header), columns=3)
@@ -241,23 +239,22 @@ def _lines(base: alt.Chart, series: list[str], dataset: str) -> alt.LayerChart:
 
 
 def _over_parameter(titles: list[str], series: list[str], ticks: list[float]) -> Picture:
-    """The newest value over the parameter that varies, one line for each of the others."""
+    """Newest values over the varying parameter, one line per combination of the other parameters."""
     axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
     base = alt.Chart().encode(x=alt.X("x:Q", title=None, scale=alt.Scale(type="log", nice=False, padding=8), axis=axis), y=_y())
     chart = _panels(_lines(base, series, "newest"), titles)
     caption = (
-        "The newest value of each benchmark over the parameter that gives it its name, such as T or threads; both axes are "
-        "logarithmic."
+        "Newest value of each benchmark over the parameter it is named after, such as T or threads. Both axes are logarithmic."
     )
-    return Picture("asv_parameter", "Over what varies", caption, "newest", chart)
+    return Picture("asv_parameter", "Over the varying parameter", caption, "newest", chart)
 
 
 def _over_commits(titles: list[str], series: list[str], commits: list[str]) -> Picture:
-    """One line per parameter combination over the commits."""
+    """One line per combination of parameters over the commits."""
     axis = alt.Axis(labelExpr="commits[datum.value]", labelAngle=-45, labelOverlap=True)
     base = alt.Chart().encode(
         x=alt.X("commit_order:O", title=None, axis=axis), y=_y(), detail=["params:N", "machine:N", "environment:N"]
     )
     chart = _panels(_lines(base, series, "asv"), titles, alt.param(name="commits", value=commits))
-    caption = "One line for each combination of parameters; the vertical axis is logarithmic."
+    caption = "One line per combination of parameters. The vertical axis is logarithmic."
     return Picture("asv", "Over commits", caption, "asv", chart)

@@ -1,7 +1,7 @@
 "use strict";
-// The dialog of one case and backend: its numbers, its samples, and the Python that reproduces it.
+// The dialog of one case and backend: its numbers, its samples, and the Python code that runs it.
 
-const dialog = document.getElementById("case"), code = dialog.querySelector("code"), said = dialog.querySelector("[role=status]");
+const dialog = document.getElementById("case"), code = dialog.querySelector("code"), copyStatus = dialog.querySelector("[role=status]");
 
 function duration(seconds) {
   if (seconds === null) return "";
@@ -12,7 +12,7 @@ function duration(seconds) {
 const short = value => value === null || value === undefined ? "" : value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 const percent = value => value === null ? "" : `${value >= 0.0995 ? (100 * value).toFixed(0) : (100 * value).toPrecision(2)}%`;
 
-// with how much the interval of so many rounds holds the median: the sign test reaches 95% from 6 rounds on
+// coverage of the median's interval for a number of rounds: the sign test reaches 95% from 6 rounds on
 const held = rounds => `${rounds >= 6 ? 95 : Math.floor(100 * (1 - 2 ** (1 - Math.max(rounds, 1))))}%`;
 
 function python(row) {
@@ -37,7 +37,7 @@ const svg = (name, attributes, parent) => {
   return element;
 };
 
-// one column of dots per round, and the median of all as a line
+// one column of dots per round, and a line at the median over rounds
 function samplesChart(row, rounds) {
   const width = clamp(window.innerWidth - 70, 240, 460), height = 130, left = 62, bottom = 22, all = rounds.flat(), seconds = value => row.seconds * (1 + value / 1e4);
   const low = Math.min(...all, 0), high = Math.max(...all, 0), spread = high - low || 1;
@@ -55,12 +55,12 @@ function samplesChart(row, rounds) {
 function facts(row) {
   const found = [];
   if (row.status === "measured") {
-    if (row.device_seconds) found.push(["device time", `${duration(row.device_seconds)} per call, submitted without waiting`]);
-    found.push(["per time step", duration(row.step)], ["time steps a second", short(row.T * row.B / row.seconds)]);
+    if (row.device_seconds) found.push(["device time", `${duration(row.device_seconds)} per call, calls submitted back to back`]);
+    found.push(["per time step", duration(row.step)], ["time steps per second", short(row.T * row.B / row.seconds)]);
     if (row.gflops !== null) found.push(["GFLOP/s", short(row.gflops) + (peakPart(row) ? ` (${percent(peakPart(row))} of the multiply-add peak)` : "")]);
   }
   if (row.peak_bytes !== null) found.push(["peak memory", `${short(row.peak_bytes / 1e6)} MB above the loaded network`]);
-  if (row.relative_error !== null) found.push(["gradient error", `${percent(row.relative_error)} of full BPTT's, by the window`]);
+  if (row.relative_error !== null) found.push(["gradient error", `${percent(row.relative_error)} of the full gradient, due to the window`]);
   if (row.noisy) found.push(["noisy", "the machine disturbed more than 20% of this case's rounds; they were measured again"]);
   return found;
 }
@@ -77,21 +77,21 @@ function showCase(row) {
   samples.hidden = !rounds;
   if (rounds) {
     const caption = document.createElement("figcaption");
-    caption.textContent = data.samples.whole ? "Every sample, by round; the line is the median over rounds."
-      : "The median of each round (this run has too many samples for a page); the line is the median over rounds.";
+    caption.textContent = data.samples.whole ? "Every sample, by round. The line is the median over rounds."
+      : "Median of each round; this run has too many samples for a page. The line is the median over rounds.";
     samples.append(samplesChart(row, rounds), caption);
   }
   code.textContent = python(row);
-  said.textContent = "";
+  copyStatus.textContent = "";
   if (!dialog.open) dialog.showModal();
 }
 
 document.getElementById("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(code.textContent);
-    said.textContent = "Copied.";
+    copyStatus.textContent = "Copied.";
   } catch (error) {
     window.getSelection().selectAllChildren(code);
-    said.textContent = "The browser keeps the clipboard closed here; the text is selected: copy it with the keyboard.";
+    copyStatus.textContent = "The browser does not allow access to the clipboard. The code is selected: copy it with the keyboard.";
   }
 });

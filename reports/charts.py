@@ -1,84 +1,87 @@
-"""All charts of a report, as Vega-Lite over named datasets: the page fills them by script, ``static`` for a file."""
+"""The charts of the report page, and their Vega-Lite: rows are named datasets on the page, inline in files."""
 
 import re
 from typing import Any, NamedTuple
 
-from rnnbench.networks.contract import CPU
-from rnnbench.reports import theme
-from rnnbench.reports.curves import HIDDEN, LENGTH, WINDOW_MEMORY, WINDOW_TIME, curves, window_error
-from rnnbench.reports.dotplots import gates, startup
-from rnnbench.reports.encodings import Picture
+from rnnbench.reports import curves, dotplots, heatmap, roofline, theme
+from rnnbench.reports.chart import Chart, Inputs, Picture
 from rnnbench.reports.frames import Frames
-from rnnbench.reports.heatmap import heatmap
-from rnnbench.reports.roofline import roofline
-from rnnbench.reports.rows import Rows, chart_rows, intensities, joined, shown_backends
+from rnnbench.reports.rows import Rows, chart_rows, joined, shown_backends
 
-NO_ROOFS = (
-    "Roofline: this machine's roofs are not stored beside these results; rnnbench machine measures and stores them, and the "
-    "next report has them."
+CHARTS: tuple[Chart, ...] = (
+    heatmap.OVER_LENGTH,
+    heatmap.OVER_BATCH,
+    curves.LENGTH,
+    curves.HIDDEN,
+    curves.WINDOW_TIME,
+    curves.WINDOW_ERROR,
+    curves.WINDOW_MEMORY,
+    roofline.ROOFLINE,
+    dotplots.STARTUP,
+    dotplots.ERRORS,
+)
+"""All charts in the order of the page.  To add a chart, write its record in its own file and list it here."""
+
+
+class Section(NamedTuple):
+    """A section of the page that shows the charts naming its id."""
+
+    id: str
+    title: str
+    lead: str = ""
+
+    @property
+    def charts(self) -> list[str]:
+        return [chart.name for chart in CHARTS if chart.section == self.id]
+
+
+SECTIONS = (
+    Section("where", "Who wins where", "Speed of each backend relative to the baseline picked above."),
+    Section("length", "Sequence length"),
+    Section("hidden", "Hidden size"),
+    Section("window", "Truncation window", "What truncated BPTT saves in time and memory, and what it costs in accuracy."),
+    Section("roofline", "Roofline"),
+    Section(
+        "startup", "Start-up", "Time until the first result. JIT compilers compile once; later runs only load their cache."
+    ),
 )
 
 
-NO_CPU = "Roofline: no backend of this run computes on the CPU, whose roofs rnnbench machine measures."
-
-
 class Pictures(NamedTuple):
-    """The charts that have data, and for each one left out a sentence with the suite that would fill it."""
+    """The charts that have data, by name, and a sentence for each one that is left out."""
 
     drawn: dict[str, Picture]
     left_out: dict[str, str]
 
 
 def pictures(data: Frames, cases: Rows) -> Pictures:
-    """Build every chart for which ``cases`` (``rows.case_rows``) and the frames hold data."""
-    names = shown_backends(data)
-    measured = data.summary[data.summary["status"] == "measured"]
+    """Draw every chart for which ``cases`` (``rows.case_rows``) and the frames hold data."""
+    inputs = Inputs(data, cases, shown_backends(data))
     drawn: dict[str, Picture] = {}
     left_out: dict[str, str] = {}
-
-    def add(picture: Picture, present: bool, suite: str) -> None:
-        if present and names:  # without a backend a chart has no height
-            drawn[picture.name] = picture
-        else:
-            left_out[picture.name] = f"{picture.title}: nothing to draw in this run; the suite {suite} would fill it."
-
-    def swept(sweep: str) -> bool:
-        return any(case[f"sweep_{sweep}"] is not None for case in cases)
-
-    pair = len(names) > 1 and not data.pairs.empty
-    add(heatmap(data, names, "T"), pair and swept("map_T"), "sequence-length or hidden-size")
-    if swept("map_B"):
-        add(heatmap(data, names, "B"), pair, "batch")
-    timed = not measured.empty
-    add(curves(data, names, LENGTH), timed and swept("T"), "sequence-length")
-    add(curves(data, names, HIDDEN), timed and swept("H"), "hidden-size")
-    add(curves(data, names, WINDOW_TIME), timed and swept("window"), "truncation")
-    add(window_error(data), swept("window") and bool(data.truncation["relative_error"].notna().any()), "truncation")
-    add(curves(data, names, WINDOW_MEMORY), swept("window") and bool(data.truncation["peak_bytes"].notna().any()), "truncation")
-    under = intensities(cases)
-    if under and bool(measured["gflops"].notna().any()):
-        drawn["roofline"] = roofline(data, names, under)
-    else:
-        left_out["roofline"] = NO_ROOFS if CPU in data.devices.values() or not data.devices else NO_CPU
-    add(startup(data, names), not data.startup.empty, "startup")
-    add(gates(data, names), not data.gates.empty, "quick")
+    for chart in CHARTS:
+        if inputs.backends and chart.applies(inputs):  # without a backend a chart has no height
+            drawn[chart.name] = chart.picture(inputs)
+        elif reason := chart.missing(inputs):
+            left_out[chart.name] = f"{chart.title}: {reason}"
     return Pictures(drawn, left_out)
 
 
 def static(data: Frames, cases: Rows, picture: Picture, sweep: int = 0) -> dict[str, Any]:
-    """A picture with its rows inside and one of its sweeps shown, ``drawable``."""
+    """The Vega-Lite specification of a picture with its rows inline, showing one sweep; safe to render (``drawable``)."""
     rows = chart_rows(data, cases)
-    names = [name for name in (picture.dataset, picture.beside) if name]
-    sets = {name: joined(data, cases, rows[name]) for name in names}
+    names = [name for name in (picture.dataset, picture.overlay) if name]
+    datasets = {name: joined(data, cases, rows[name]) for name in names}
     if picture.sweep:
-        sets = {name: [row for row in of_set if row[f"sweep_{picture.sweep}"] == sweep] for name, of_set in sets.items()}
+        field = f"sweep_{picture.sweep}"
+        datasets = {name: [row for row in full if row[field] == sweep] for name, full in datasets.items()}
     if picture.phase:
-        sets[picture.dataset] = [row for row in sets[picture.dataset] if row["phase"] == picture.phase]
-    return drawable(picture.chart.to_dict() | {"datasets": sets, "config": theme.config("light")})
+        datasets[picture.dataset] = [row for row in datasets[picture.dataset] if row["phase"] == picture.phase]
+    return drawable(picture.chart.to_dict() | {"datasets": datasets, "config": theme.config("light")})
 
 
 def drawable(value: Any) -> Any:
-    """Without characters that XML cannot hold: vl-convert, Altair's ``save`` too, ends the process where a text has one."""
+    """The value with characters that XML forbids replaced: vl-convert ends the whole process on one of them."""
     if isinstance(value, str):
         return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", value)
     if isinstance(value, dict):

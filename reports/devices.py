@@ -1,4 +1,4 @@
-"""Backends by the device that they compute on: only those of one device are compared, ranked and drawn together."""
+"""Backends grouped by device: only backends on the same device are compared, ranked and drawn together."""
 
 import re
 
@@ -11,13 +11,13 @@ from rnnbench.reports.text import Answer, clipped, listed
 
 
 def by_device(data: Frames) -> dict[str, Frames]:
-    """The frames of each device by its name; of a run with one device its own, with what could not run."""
+    """Frames of each device by its name; with a single device they also keep the backends that could not run."""
     names = list(dict.fromkeys(data.devices.values())) or [CPU]
     return {name: of_device(data, name) for name in names} if len(names) > 1 else {names[0]: data}
 
 
 def of_device(data: Frames, device: str) -> Frames:
-    """The same without the backends of other devices, against the baseline of this one; raises ArgumentError."""
+    """Frames with the backends of one device, compared with its baseline; raises ArgumentError for an unknown device."""
     names = [name for name, where in data.devices.items() if where == device]
     if not names:
         found = ", ".join(dict.fromkeys(data.devices.values())) or "none"
@@ -44,7 +44,7 @@ def of_device(data: Frames, device: str) -> Frames:
 
 
 def refuse_several(data: Frames) -> None:
-    """Raise ArgumentError for a run on several devices, where the frames of one are wanted."""
+    """Raise ArgumentError for frames that hold several devices."""
     names = list(dict.fromkeys(data.devices.values()))
     if len(names) > 1:
         raise ArgumentError(
@@ -53,17 +53,18 @@ def refuse_several(data: Frames) -> None:
         )
 
 
-def in_words(device: str) -> str:
+def device_text(device: str) -> str:
+    """The device in a sentence."""
     return "the CPU" if device == CPU else clipped(device)
 
 
-def in_a_name(device: str) -> str:
-    """The device as a part of a file's name."""
+def slug(device: str) -> str:
+    """The device as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")[:40] or "device"
 
 
 def on_device(answer: Answer, device: str, backends: list[str]) -> Answer:
-    """The same answer, said of one device."""
+    """The answer, prefixed with its device."""
     first = answer.text.split(maxsplit=1)[0]
     text = answer.text if first in backends else answer.text[:1].lower() + answer.text[1:]
-    return Answer(f"On {in_words(device)}: {text}", answer.details, answer.topic)
+    return Answer(f"On {device_text(device)}: {text}", answer.details, answer.topic)

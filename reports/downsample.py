@@ -1,4 +1,4 @@
-"""Which cases a page holds where a run has more results than a browser should be asked to open."""
+"""Selection of cases for the page of a run that has more results than a browser opens comfortably."""
 
 import pandas as pd
 
@@ -6,22 +6,22 @@ from rnnbench.reports.frames import Frames
 from rnnbench.reports.sweeps import Sweeps
 
 MAX_POINTS = 40_000
-"""Results and comparisons of two backends in one page, of some 35 bytes each."""
+"""Maximum number of results and pairwise comparisons on one page, about 35 bytes each."""
 
 WORST = 100
-"""So many cases with the largest errors over tolerance stay in any case."""
+"""Number of cases with the largest errors over tolerance that are always kept."""
 
 
-def thinned(data: Frames, groups: Sweeps, most: int = MAX_POINTS) -> Frames:
-    """The same frames where they hold no more than ``most`` results and comparisons, else those of a part of the cases.
+def downsampled(data: Frames, groups: Sweeps, most: int = MAX_POINTS) -> Frames:
+    """Frames with at most ``most`` results and comparisons; unchanged where they already fit.
 
-    Kept are the cases with the largest errors, then whole sweeps: the largest one of each picture, then the next ones.
+    Keeps the cases with the largest errors, then whole sweeps: the largest sweep of each chart first, then the next.
     """
     size = len(data.summary) + len(data.pairs)
     if size <= most:
         return data
     number = most * len(data.cases) // size
-    kept = set(_in_order(data, groups)[:number])
+    kept = set(_by_priority(data, groups)[:number])
 
     def part(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["case"].isin(kept)].reset_index(drop=True)
@@ -38,8 +38,8 @@ def thinned(data: Frames, groups: Sweeps, most: int = MAX_POINTS) -> Frames:
     )
 
 
-def _in_order(data: Frames, groups: Sweeps) -> list[str]:
-    """All cases, those to keep first."""
+def _by_priority(data: Frames, groups: Sweeps) -> list[str]:
+    """All cases, most important first."""
     errors = data.gates.sort_values("error_over_tolerance", ascending=False, na_position="first", kind="stable")
     ordered = dict.fromkeys(errors["case"].drop_duplicates()[:WORST])
     members: dict[tuple[int, str], list[str]] = {}

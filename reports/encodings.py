@@ -1,13 +1,13 @@
-"""What the charts share: the Picture, scales of the backends, axes and the names behind numbers.
+"""What the charts share: scales of the backends, axes, and lookups of names.
 
-Nothing from outside enters a Vega expression: names reach a chart as data, in a scale's domain or as the value of a
-parameter.  Facets and rows stand for ``_order`` numbers, looked up in such a parameter: a list of names to sort by would
-become an expression, and Vega-Lite mixes up the headers of a grid that is sorted by a field.
+Nothing from outside enters a Vega expression: names reach a chart as data, as a scale's domain or as the value of a
+parameter.  Facets and rows use ``_order`` numbers, looked up in such a parameter.  Sorting by a list of names instead would
+put the names into an expression, and Vega-Lite mixes up the headers of a grid that is sorted by a field.
 """
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 
@@ -21,25 +21,10 @@ BY_CELL = alt.Facet("cell_order:O", header=CELL_HEADER)
 OFFSET = alt.YOffset("backend_order:O")
 
 
-class Picture(NamedTuple):
-    """A chart with its words.  ``dataset`` is the set of rows that it reads, and ``beside`` a second one that is not of cases;
-    ``sweep`` names the sweeps of which it shows one at a time (``sweeps.AXES``, or "roofline"); ``phase`` is the only phase
-    that it is about."""
-
-    name: str
-    title: str
-    caption: str
-    dataset: str
-    chart: alt.FacetChart | alt.LayerChart
-    sweep: str | None = None
-    phase: str | None = None
-    beside: str | None = None
-
-
-def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
-    """Colour, shape and dash of the backends, with one legend for colour and shape: of those in the parameter ``picked``."""
+def backend_scales(data: Frames, backends: list[str]) -> dict[str, Any]:
+    """Colour, shape and dash of each backend; colour and shape share a legend of the backends in parameter ``picked``."""
     several = len(set(data.devices.values())) > 1
-    only: dict[str, Any] = {"values": alt.ExprRef("picked")} if several else {}  # else the scale's domain says it
+    only: dict[str, Any] = {"values": alt.ExprRef("picked")} if several else {}  # on one device the domain is enough
     legend = alt.Legend(orient="top", labelExpr="backends[datum.value]", **only)
     scale = alt.Scale(domain=[data.backends.index(name) for name in backends])
     dashes = alt.Scale(domain=backends, range=[theme.DASHES[i % len(theme.DASHES)] for i in range(len(backends))])
@@ -50,26 +35,26 @@ def scales(data: Frames, backends: list[str]) -> dict[str, Any]:
     }
 
 
-def values_of(data: Frames, field: str) -> list[int]:
+def backend_params(data: Frames, backends: list[str]) -> tuple[alt.Parameter, alt.Parameter]:
+    """Parameters of a chart with ``backend_scales``: all backend names, and the indices of those in its legend."""
+    return lookup("backends", data.backends), alt.param(name="picked", value=[data.backends.index(name) for name in backends])
+
+
+def distinct_values(data: Frames, field: str) -> list[int]:
     return sorted({int(value) for value in data.cases[field].dropna()})
 
 
 def lookup(name: str, values: Iterable[str]) -> alt.Parameter:
-    """The names behind a field of numbers."""
+    """A parameter that maps the numbers of a field to names."""
     return alt.param(name=name, value=list(dict.fromkeys(values)))
 
 
-def of_backends(data: Frames, backends: list[str]) -> tuple[alt.Parameter, alt.Parameter]:
-    """What a chart with ``scales`` looks up: the names of all backends, and the places of those that its legend shows."""
-    return lookup("backends", data.backends), alt.param(name="picked", value=[data.backends.index(name) for name in backends])
-
-
-def rows_of(size: int) -> alt.Step:
+def row_height(size: int) -> alt.Step:
     return alt.Step(**{"step": size, "for": "position"})
 
 
-def decades(low: float, high: float) -> list[float]:
-    """Ticks 1, 2, 5 in each decade, the powers of ten alone where there are many, and more of them within about one decade."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks at 1, 2 and 5 of each decade; powers of ten alone over many decades, and more ticks within about one."""
     if not (0 < low <= high < math.inf):
         return []
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))

@@ -1,4 +1,4 @@
-"""Where a run falls short, for the page: what the baseline loses, what failed or was noisy, and the largest errors."""
+"""Tables of losses and failures for the page: where the baseline loses, what failed, what was noisy, the largest errors."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from rnnbench.reports.rows import Rows, records
 from rnnbench.reports.text import cut
 
 MAX_ROWS = 200
-"""Rows of one table; the page says how many it leaves out."""
+"""Maximum number of rows of one table; the page states how many are left out."""
 
 WORST_ERRORS = 20
+"""Number of rows in the table of the largest errors."""
 
 
-def shortfalls(data: Frames) -> dict[str, Any]:
-    """The tables of what went wrong, each with how many rows it leaves out."""
+def failure_tables(data: Frames) -> dict[str, Any]:
+    """The tables of losses and failures, each with the number of rows it leaves out."""
     labels = data.cases[["case", "label"]]
     failures = data.failures.merge(labels, on="case")
     failures["message"] = failures["message"].map(cut)
@@ -39,7 +40,7 @@ def shortfalls(data: Frames) -> dict[str, Any]:
 
 
 def losses(data: Frames) -> Rows:
-    """The cases in which a device's baseline is not the fastest, the largest loss first: its best rival there, by how much."""
+    """Cases in which the baseline of a device is clearly beaten, largest loss first, with the fastest rival."""
     measured = data.summary[data.summary["status"] == "measured"]
     standing = measured.loc[measured["backend"] == measured["baseline"], ["case", "baseline"]]
     rivals = measured[measured["verdict"] == "faster"].merge(standing, on=["case", "baseline"])

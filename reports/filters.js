@@ -1,7 +1,7 @@
 "use strict";
-// The selects of a page's form of filters, filled from rows; one with a single value is hidden.
+// The filters of a page: selects filled from rows.  A select with a single value is hidden.
 
-// as the filters are when this is called; a browser would reset a select that was filled by script to its first option
+// resets to the values at the time of this call; a browser resets a select filled by script to its first option
 function onReset(form, changed) {
   const first = [...form.elements].filter(element => element.name).map(select => [select, select.value]);
   form.addEventListener("reset", event => {

@@ -1,4 +1,4 @@
-"""A run in formats for other programs and documents: CSV, JSON, Markdown, and its charts as SVG or PNG files."""
+"""A run in other formats: CSV, JSON and Markdown, and its charts as SVG or PNG files."""
 
 import html
 import re
@@ -13,12 +13,12 @@ import vl_convert
 from pandas.api.types import is_numeric_dtype
 
 from rnnbench.errors import ArgumentError
-from rnnbench.reports.devices import by_device, in_words
+from rnnbench.reports.devices import by_device, device_text
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.gallery import gallery
 from rnnbench.reports.published import beside_published, published_rows
-from rnnbench.reports.summary import answers
-from rnnbench.reports.text import duration, printable, times
+from rnnbench.reports.summary import summary
+from rnnbench.reports.text import duration, factor, printable
 from rnnbench.reports.winners import winners
 from rnnbench.results.disk import save
 from rnnbench.text import spreadsheet_safe
@@ -29,12 +29,12 @@ MARKS = {"same": " ≈", "unclear": " ?"}
 
 
 def to_csv(data: Frames) -> str:
-    """One row per case and backend as CSV: ``Frames.summary`` and what else is known of the pair.
+    """CSV with one row per case and backend: ``Frames.summary`` and further columns.
 
-    Further columns: ``label``, ``flops`` and ``disturbed`` of the case, ``error_over_tolerance`` (the largest over the
+    Further columns: ``label``, ``flops`` and ``disturbed`` of the case, ``error_over_tolerance`` (largest over the
     tensors), ``relative_error`` of a truncated gradient, and ``message`` of the first failure.  Seconds, bytes and ratios
-    are plain numbers with all their digits; what is missing is empty.  Control characters in texts are escaped, and a text
-    that a spreadsheet would run as a formula has a quote before it.
+    have all their digits; missing values are empty.  Control characters are escaped, and text that a spreadsheet would run
+    as a formula is prefixed with a quote.
     """
     pair = ["case", "backend"]
     worst = data.gates.groupby(pair, sort=False)["error_over_tolerance"].max().reset_index()
@@ -50,7 +50,7 @@ def to_csv(data: Frames) -> str:
 
 
 def to_json(data: Frames) -> str:
-    """Everything that the page is made from as one JSON document; what has no number (NaN, infinite) is null.
+    """All data behind the page as one JSON document; NaN and infinite values are null.
 
     ``cases`` holds the fields of each case; the rows of ``times``, ``summary``, ``pairs``, ``gates``, ``failures``,
     ``truncation``, ``startup`` (``Frames``) and ``published`` (``beside_published``) name theirs by its key in ``case``.
@@ -63,7 +63,7 @@ def to_json(data: Frames) -> str:
         "baseline": data.baseline,
         "devices": data.devices,
         "baselines": data.baselines,
-        "answers": [answer._asdict() for answer in answers(data)],
+        "answers": [answer._asdict() for answer in summary(data)],
         "cases": _rows(data.cases),
         **{name: _rows(getattr(data, name).drop(columns=[*CASE_FIELDS])) for name in frames},
         "published": _rows(beside_published(data)),
@@ -78,7 +78,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def to_markdown(data: Frames) -> str:
-    """The answers, a table of times with the speed against the baseline, failures and provenance, as Markdown with tables."""
+    """Markdown with the summary, a table of times and speeds relative to the baseline, failures and provenance."""
     environment = data.run.environment
     machine = [str(environment[name]) for name in ("machine", "cpu", "os") if name in environment]
     lines = [
@@ -86,15 +86,15 @@ def to_markdown(data: Frames) -> str:
         "",
         escaped(", ".join([data.run.started, *machine])),
         "",
-        "## The answer",
+        "## Summary",
         "",
     ]
-    for answer in answers(data):
+    for answer in summary(data):
         lines += [f"- {escaped(answer.text)}", *(f"  - {escaped(detail)}" for detail in answer.details)]
     lines += ["", "## Times"]
-    parts = by_device(data)
-    for device, part in parts.items():
-        head = ["", f"### On {escaped(in_words(device))}"] if len(parts) > 1 else []
+    frames = by_device(data)
+    for device, part in frames.items():
+        head = ["", f"### On {escaped(device_text(device))}"] if len(frames) > 1 else []
         lines += [*head, "", _legend(part), "", *_times_table(part)]
     lines += ["", "## Failures", "", *_failures_table(data)]
     lines += ["", *_published(data), "## How it was measured", "", *_provenance(data)]
@@ -102,9 +102,9 @@ def to_markdown(data: Frames) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text that Markdown shows as it is, letter by letter: no markup, no HTML, no link, also in a table's cell.
+    """Text that Markdown shows literally, also in a table cell: no markup, HTML or link takes effect.
 
-    Spaces become single ones, as HTML shows them; at the start of a line they would make a block of code.
+    Runs of spaces become one, as HTML shows them; at the start of a line they would make a code block.
     """
     text = html.escape(" ".join(printable(text).split()), quote=False)
     text = re.sub(r"[\\`*_{}\[\]|~$#]", r"\\\g<0>", text)
@@ -116,8 +116,8 @@ def escaped(text: str) -> str:
 def _legend(data: Frames) -> str:
     if data.baseline is None:
         return "No backend completed a case."
-    signs = "≈: the same; ?: unclear; in bold: clearly the fastest"
-    return f"Time of a call, the median over rounds, and how many times as fast as {escaped(data.baseline)} that is ({signs})."
+    signs = "≈: the same; ?: unclear; bold: clearly the fastest"
+    return f"Time of a call (median over rounds) and speed relative to {escaped(data.baseline)} ({signs})."
 
 
 def _times_table(data: Frames) -> list[str]:
@@ -138,7 +138,7 @@ def _cell(row: dict[Any, Any], best: dict[Any, Any]) -> str:
         return str(row["status"])
     text = duration(row["seconds"])
     if row["backend"] != row["baseline"] and pd.notna(row["speedup"]):
-        text += f", {times(row['speedup'])}{MARKS.get(row['verdict'], '')}"
+        text += f", {factor(row['speedup'])}{MARKS.get(row['verdict'], '')}"
     return f"**{text}**" if best.get(row["case"]) == row["backend"] else text
 
 
@@ -154,14 +154,14 @@ def _failures_table(data: Frames) -> list[str]:
         for row in data.failures.to_dict("records")
     ]
     if rows:
-        lines += ["", *_table(["Case", "Backend", "Reason", "While", "Message"], rows)]
+        lines += ["", *_table(["Case", "Backend", "Reason", "Stage", "Message"], rows)]
     return lines or ["None."]
 
 
 def _published(data: Frames) -> list[str]:
     names = ("label", "own", "time", "library", "hardware", "dtype", "source", "note")
     rows = [[*(escaped(str(row[name])) for name in names), f"<{row['url']}>"] for row in published_rows(data)]
-    heads = ["Case", "Least time here", "Published", "Library", "Hardware", "dtype", "Source", "Note", "Link"]
+    heads = ["Case", "Fastest here", "Published", "Library", "Hardware", "dtype", "Source", "Note", "Link"]
     return ["## Published figures", "", *_table(heads, rows), ""] if rows else []
 
 
@@ -180,7 +180,7 @@ def _provenance(data: Frames) -> list[str]:
     command = printable(shlex.join(data.run.command))  # one line, in which no backticks stand alone: they are quoted
     lines = [f"- {name}: {escaped(str(value))}" for name, value in facts.items() if value is not None]
     lines += [f"- {escaped(problem)}" for problem in data.problems]
-    return [*lines, "", "Repeat it:", "", "```", command, "```"]
+    return [*lines, "", "Repeat this run:", "", "```", command, "```"]
 
 
 def _table(heads: list[str], rows: Iterable[list[str]], *, numbers: bool = False) -> list[str]:
@@ -189,7 +189,7 @@ def _table(heads: list[str], rows: Iterable[list[str]], *, numbers: bool = False
 
 
 class ChartFiles(NamedTuple):
-    """The files that were written, and a sentence for each chart that has nothing to draw."""
+    """The files written, and a sentence for each chart that has nothing to draw."""
 
     written: list[Path]
     left_out: list[str]
@@ -198,8 +198,8 @@ class ChartFiles(NamedTuple):
 def write_charts(data: Frames, folder: Path | str, kind: str = "svg") -> ChartFiles:
     """Write every chart of the page as ``FOLDER/NAME.svg`` or ``.png``, without a browser.
 
-    A chart that the page draws for one of several sweeps becomes a file for each.  PNG files have two pixels to a point and
-    a white ground.  Raises ArgumentError for another kind, and StoreError.
+    A chart with several sweeps becomes one file per sweep.  PNG files have a white background and two pixels per point.
+    Raises ArgumentError for another kind, and StoreError.
     """
     if kind not in CHART_FILES:
         raise ArgumentError(f"kind is {kind!r}; expected {' or '.join(CHART_FILES)}")

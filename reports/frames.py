@@ -1,4 +1,4 @@
-"""Tidy pandas frames from a results file: what notebooks read, and what the report's charts and sentences are made from."""
+"""Tidy pandas frames from a results file, for notebooks and for the report's charts and sentences."""
 
 import math
 import statistics
@@ -29,50 +29,48 @@ _Samples = dict[tuple[str, str], dict[int, list[float]]]
 
 
 class Frames(NamedTuple):
-    """All frames of one results file.  Every row begins with ``case`` (the key) and the fields of ``store.Case``.
+    """All frames of one results file.  Every row starts with ``case`` (the key) and the fields of ``suite.Case``.
 
-    ``cases``: one row per case; ``label`` is its readable name, ``flops`` the counted operations of one call (NaN where
-    the case is no valid network, or where a stride shorter than the window computes steps more than once).
+    ``cases``: one row per case; ``label`` (readable name), ``flops`` (operations of one call; NaN where the case is no
+    valid network, or where a stride shorter than the window computes steps more than once), ``disturbed`` (fraction of
+    its rounds that the machine disturbed; they were measured again).
 
-    ``disturbed`` (of ``cases``): the part of the case's rounds that the machine disturbed; they were measured once more.
+    ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``device_seconds`` (by
+    the clock of the backend's device; NaN where it offers none), ``samples`` (their number), ``loops``, ``position``.
 
-    ``times``: one row per case, backend and round: ``seconds`` (per call, median of the samples), ``device_seconds`` (the
-    same by the clock of the backend's device, NaN where it offers none), ``samples`` (their number), ``loops``,
-    ``position``.
-
-    ``summary``: one row per case and backend, also where there is no number.  ``device`` (of the backend; None where it
-    could not run); ``status``: measured, or why not: unavailable, unsupported, wrong, error, crashed, timeout, missing;
+    ``summary``: one row per case and backend, also without a time.  ``device`` (of the backend; None where it could not
+    run); ``status`` (measured, or why not: unavailable, unsupported, wrong, error, crashed, timeout, missing);
     ``rounds``; ``seconds`` (per call, median over rounds), ``seconds_low``, ``seconds_high`` (sign-test interval),
-    ``step_seconds`` (seconds / T), ``device_seconds`` (per call, median over rounds, by the clock of the backend's device),
-    ``gflops`` (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network), and against
-    ``baseline``, that of the backend's device: ``speedup`` = baseline's time / backend's time (above 1 the backend is
-    faster; median over rounds of the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (what that
-    interval really holds) and ``verdict``: faster, slower, same or unclear (``compare.verdicts``).
+    ``step_seconds`` (seconds / T), ``device_seconds`` (per call, median over rounds, by the device's clock), ``gflops``
+    (10^9 operations per second), ``peak_bytes`` (memory of one call above the loaded network).  Relative to ``baseline``,
+    that of the backend's device: ``speedup`` = baseline's time / backend's time (above 1 the backend is faster; median
+    over rounds of the within-round log ratio), ``speedup_low``, ``speedup_high``, ``coverage`` (actual coverage of that
+    interval) and ``verdict``: faster, slower, same or unclear (``compare.verdicts``).
 
-    ``pairs``: the same comparison for every two backends of one device timed in one case: ``backend`` against ``other``.
+    ``pairs``: the same comparison for every two backends on one device that were timed in one case: ``backend`` against
+    ``other``.
 
-    ``gates``: one row per case, backend and tensor: ``passed`` (the whole gate), ``error``, ``tolerance``,
-    ``error_over_tolerance`` (NaN: the error has no number).
+    ``gates``: one row per case, backend and tensor: ``passed`` (the whole check), ``error``, ``tolerance``,
+    ``error_over_tolerance`` (NaN where the error has no number).
 
     ``failures``: ``backend``, ``stage``, ``reason``, ``message``, ``round``.
 
-    ``truncation``: one row per tbptt case and backend: ``relative_error`` of the gradient against full BPTT, with
-    ``seconds``, ``step_seconds``, their intervals and ``peak_bytes`` where they were measured.
+    ``truncation``: one row per tbptt case and backend: ``relative_error`` of the gradient against full BPTT, and
+    ``seconds``, ``step_seconds``, their intervals and ``peak_bytes`` where measured.
 
-    ``startup``: one row per case, backend, round and ``cold`` (the JIT cache was empty): ``import_s``, ``load_s``,
+    ``startup``: one row per case, backend, round and ``cold`` (whether the JIT cache was empty): ``import_s``, ``load_s``,
     ``first_call_s``, in seconds.
 
-    ``run`` and ``end``: the file's first row, and its last ``End`` (a run that went on after an interruption has
-    several; None where it was cut off).
-    ``problems``: a sentence for every line or row of the file that could not be used.
+    ``run`` and ``end``: the first row of the file and its last ``End`` (a resumed run has several; None where the run was
+    cut off).  ``problems``: a sentence for every line or row that could not be used.
 
-    ``devices``: the device of each backend that could run.  ``baselines``: by device; ``baseline``: the one that was asked
-    for, or that of the first device.
+    ``devices``: device of each backend that could run.  ``baselines``: baseline of each device.  ``baseline``: the one
+    asked for, else that of the first device.
 
     ``samples``: by case and backend, the samples of each round by its number, in seconds per call.
 
-    ``look`` and ``roofs``: the newest that ``rnnbench machine`` stored of the run's machine, beside its results; None
-    where there is none.  Roofs are of the CPU, and None where no backend is.
+    ``look`` and ``roofs``: the newest findings of ``rnnbench machine`` on the run's machine, stored beside its results;
+    None where there are none.  Roofs describe the CPU and are None where no backend computes on it.
     """
 
     run: Run
@@ -96,7 +94,10 @@ class Frames(NamedTuple):
 
 
 def to_pandas(results: Path | str, baseline: str | None = None) -> Frames:
-    """The frames of a results file, or of a folder that holds one; raises StoreError, or ArgumentError for the baseline."""
+    """Read a results file, or a folder that holds one, into frames.
+
+    Raises StoreError, and ArgumentError for an unknown baseline.
+    """
     return frames(read(one_file(results)), baseline)
 
 
@@ -110,7 +111,7 @@ def one_file(results: Path | str) -> Path:
 
 
 def frames(contents: Contents, baseline: str | None = None) -> Frames:
-    """The frames of what was read; ``baseline`` defaults to the backend that is fastest in most cases on its device."""
+    """Frames of a file's contents; ``baseline`` defaults to the backend that is fastest in the most cases on its device."""
     cases = _all_cases(contents)
     backends = list(dict.fromkeys([*contents.run.backends, *(name for row in contents.rows if (name := _backend(row)))]))
     times, samples, problems = _times(contents)
@@ -151,7 +152,7 @@ def frames(contents: Contents, baseline: str | None = None) -> Frames:
 
 
 def _machine(contents: Contents) -> tuple[Machine | None, Roofs | None]:
-    """What was stored beside the results, where that is of the machine that they come from."""
+    """Findings and roofs stored beside the results, if they belong to the machine of the run."""
     folder = contents.path.parent
     look = load_machine(folder)
     if look is None or look.environment.get("machine") != contents.run.environment.get("machine"):
@@ -160,9 +161,9 @@ def _machine(contents: Contents) -> tuple[Machine | None, Roofs | None]:
 
 
 def _devices(contents: Contents, backends: list[str]) -> dict[str, str]:
-    """What each backend says that it computes on, of those that could run."""
-    said = {name: contents.run.backends.get(name, {}) for name in backends}
-    return {name: device_of(facts) for name, facts in said.items() if "unavailable" not in facts}
+    """Device of each backend that could run, as the backend reports it."""
+    reported = {name: contents.run.backends.get(name, {}) for name in backends}
+    return {name: device_of(facts) for name, facts in reported.items() if "unavailable" not in facts}
 
 
 def _rows(contents: Contents, kind: type[AnyKind]) -> Iterator[AnyKind]:
@@ -179,7 +180,7 @@ def _all_cases(contents: Contents) -> dict[str, Case]:
 
 
 class _Fields:
-    """Puts the fields of each row's case behind its key."""
+    """Inserts the fields of each row's case after its key."""
 
     def __init__(self, cases: dict[str, Case]) -> None:
         values = {name: [getattr(case, name) for case in cases.values()] for name in CASE_FIELDS}
@@ -193,7 +194,7 @@ class _Fields:
 
 
 def _frame(rows: Iterable[tuple], columns: dict[str, str]) -> pd.DataFrame:
-    """A frame whose columns have their types also when it has no rows."""
+    """A frame with typed columns, even without rows."""
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
@@ -203,7 +204,7 @@ def _case_frame(cases: dict[str, Case], disturbed: dict[str, float]) -> pd.DataF
 
 
 def _disturbed(contents: Contents) -> dict[str, float]:
-    """The part of each case's rounds that the machine disturbed, also where they were then measured once more."""
+    """Fraction of each case's rounds that the machine disturbed, including those measured again."""
     rounds: dict[str, dict[int, bool]] = {}
     for row in _rows(contents, Time):
         seen = rounds.setdefault(row.case.key(), {})
@@ -240,8 +241,8 @@ def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:
         samples[key] = row.samples
     types = {"case": "object", "backend": "object", "round": "int64", "position": "int64", "loops": "int64"}
     by_pair: _Samples = {}
-    for (case, backend, number), of_round in sorted(samples.items()):
-        by_pair.setdefault((case, backend), {})[number] = of_round
+    for (case, backend, number), values in sorted(samples.items()):
+        by_pair.setdefault((case, backend), {})[number] = values
     return (
         _frame(rows.values(), types | {"samples": "int64", "seconds": "float64", "device_seconds": "float64"}),
         by_pair,
@@ -268,7 +269,7 @@ def _pairs(times: pd.DataFrame, samples: _Samples, devices: dict[str, str]) -> p
     found = _frame(rows, types | dict.fromkeys([*numbers, "coverage"], "float64"))
     found[numbers] = np.exp(found[numbers])
     bounds = zip(found["speedup_low"], found["speedup_high"], found["rounds"], strict=True)
-    return found.assign(verdict=pd.Series([ranking(*of) for of in bounds], dtype="object"))
+    return found.assign(verdict=pd.Series([ranking(*bound) for bound in bounds], dtype="object"))
 
 
 def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], times: pd.DataFrame) -> pd.DataFrame:
@@ -296,7 +297,7 @@ def _summary(contents: Contents, cases: dict[str, Case], backends: list[str], ti
 
 
 def _statuses(contents: Contents) -> dict[tuple[str, str], str]:
-    """Why a backend's numbers on a case do not count; a failure to measure memory leaves the times alone."""
+    """Why a backend's times on a case do not count; a failure to measure memory does not affect them."""
     found = {(row.case.key(), row.backend): "wrong" for row in _rows(contents, Gate) if not row.passed}
     for row in _rows(contents, Failure):
         if row.stage != "memory":
@@ -305,7 +306,7 @@ def _statuses(contents: Contents) -> dict[tuple[str, str], str]:
 
 
 def _default_baselines(summary: pd.DataFrame, backends: list[str]) -> dict[str, str]:
-    """On each device with a time the backend that is fastest in most cases."""
+    """For each device with a time, the backend that is fastest in the most cases."""
     found = {}
     for device in summary["device"].dropna().unique():
         measured = summary[(summary["status"] == "measured") & (summary["device"] == device)]
@@ -318,14 +319,14 @@ def _default_baselines(summary: pd.DataFrame, backends: list[str]) -> dict[str, 
 
 def oriented(pairs: pd.DataFrame) -> pd.DataFrame:
     """Every pair in both directions, so that each backend can be the baseline (``other``)."""
-    turned = pairs.rename(columns={"backend": "other", "other": "backend"})
-    turned["speedup"], turned["speedup_low"], turned["speedup_high"] = (
+    swapped = pairs.rename(columns={"backend": "other", "other": "backend"})
+    swapped["speedup"], swapped["speedup_low"], swapped["speedup_high"] = (
         1 / pairs["speedup"],
         1 / pairs["speedup_high"],
         1 / pairs["speedup_low"],
     )
-    turned["verdict"] = pairs["verdict"].replace({FASTER: SLOWER, SLOWER: FASTER})
-    return pd.concat([pairs, turned], ignore_index=True)
+    swapped["verdict"] = pairs["verdict"].replace({FASTER: SLOWER, SLOWER: FASTER})
+    return pd.concat([pairs, swapped], ignore_index=True)
 
 
 def _compared(summary: pd.DataFrame, pairs: pd.DataFrame, baselines: dict[str, str]) -> pd.DataFrame:
@@ -360,7 +361,7 @@ def _failures(contents: Contents) -> pd.DataFrame:
 
 
 def _truncation(contents: Contents, summary: pd.DataFrame) -> pd.DataFrame:
-    """Joined on what the mathematics depends on: the error is computed once, for all dtypes and threads."""
+    """Gradient errors joined to results; one error serves all dtypes and threads, since it is a property of the mathematics."""
     errors = {tuple(getattr(r.case, name) for name in _MATHEMATICS): r.relative_error for r in _rows(contents, Truncation)}
     tbptt = summary[summary["phase"] == "tbptt"]
     keys = (

@@ -1,13 +1,13 @@
-"""Every chart of the page by itself, with its rows inside: Altair charts for notebooks, specifications for files."""
+"""Every chart of the page on its own, with its rows inline: Altair charts for notebooks, specifications for files."""
 
 from typing import Any, NamedTuple
 
 import altair as alt
 
 from rnnbench.errors import ArgumentError
+from rnnbench.reports.chart import Picture
 from rnnbench.reports.charts import drawable, pictures, static
-from rnnbench.reports.devices import by_device, in_a_name, in_words, refuse_several
-from rnnbench.reports.encodings import Picture
+from rnnbench.reports.devices import by_device, device_text, refuse_several, slug
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.roofline import kind_labels
 from rnnbench.reports.rows import Rows, case_rows
@@ -16,7 +16,7 @@ from rnnbench.reports.text import clipped
 
 
 class Drawn(NamedTuple):
-    """One chart: ``name`` is safe as a file's name; ``specification`` is Vega-Lite with its rows, on light."""
+    """One chart: ``name`` is safe as a file name; ``specification`` is Vega-Lite with its rows, in the light theme."""
 
     name: str
     title: str
@@ -25,33 +25,33 @@ class Drawn(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """The charts of a run in the page's order, and a sentence for each one that has nothing to draw."""
+    """The charts of a run in page order, and a sentence for each chart that has nothing to draw."""
 
     drawn: list[Drawn]
     left_out: list[str]
 
 
 def gallery(data: Frames) -> Gallery:
-    """Every chart of the page, once for each sweep that the page lets its reader pick: ``length``, ``length-2`` and so on.
+    """Every chart of the page, once for each sweep the page offers: ``length``, ``length-2`` and so on.
 
-    Of a run on several devices once for each of them: ``length-on-cpu`` and so on.
+    For a run on several devices, once for each device: ``length-on-cpu`` and so on.
     """
-    parts = by_device(data)
-    if len(parts) == 1:
+    frames = by_device(data)
+    if len(frames) == 1:
         return _gallery(data)
     drawn, left_out = [], []
-    for device, part in parts.items():
-        own, where = _gallery(part), in_words(device)
-        drawn += [_named(one, where, in_a_name(device)) for one in own.drawn]
-        left_out += [f"On {where}: {sentence}" for sentence in own.left_out]
+    for device, part in frames.items():
+        own, text = _gallery(part), device_text(device)
+        drawn += [_named(one, text, slug(device)) for one in own.drawn]
+        left_out += [f"On {text}: {sentence}" for sentence in own.left_out]
     return Gallery(drawn, left_out)
 
 
-def _named(one: Drawn, where: str, in_name: str) -> Drawn:
-    """The same chart under a name and a title that tell its device."""
-    title = f"{one.title}, on {where}"
+def _named(one: Drawn, device: str, suffix: str) -> Drawn:
+    """The chart with its device in name and title."""
+    title = f"{one.title}, on {device}"
     specification = one.specification | {"title": one.specification["title"] | {"text": drawable(title)}}
-    return one._replace(name=f"{one.name}-on-{in_name}", title=title, specification=specification)
+    return one._replace(name=f"{one.name}-on-{suffix}", title=title, specification=specification)
 
 
 def _gallery(data: Frames) -> Gallery:
@@ -67,15 +67,15 @@ def _gallery(data: Frames) -> Gallery:
 
 
 def all_charts(data: Frames) -> dict[str, alt.TopLevelMixin]:
-    """Every chart of the page that has something to draw, by name, as Altair charts that stand alone."""
+    """Every chart of the page that has something to draw, by name, as self-contained Altair charts."""
     return {one.name: _chart(one) for one in gallery(data).drawn}
 
 
 def speed_map(data: Frames, across: str = "T", sweep: int = 0) -> alt.TopLevelMixin:
-    """Speed of every backend against ``data.baseline`` over H and ``across`` ("T" or "B"), one map per backend and cell.
+    """Speed of every backend relative to ``data.baseline`` over H and ``across`` ("T" or "B"), one map per backend and cell.
 
-    ``sweep`` numbers the groups of cases that differ in nothing else, most cases first.  Raises ArgumentError, as all
-    functions for one chart do, where the run has nothing to draw, no sweep of that number or several devices.
+    ``sweep`` numbers the groups of cases that share all other fields, largest group first.  Like all functions for one
+    chart, it raises ArgumentError where the run has nothing to draw, no sweep of that number, or several devices.
     """
     if across not in ("T", "B"):
         raise ArgumentError(f"across is {across!r}; expected 'T' or 'B'")
@@ -83,27 +83,27 @@ def speed_map(data: Frames, across: str = "T", sweep: int = 0) -> alt.TopLevelMi
 
 
 def time_over_length(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the sequence length T, a line per backend, a panel per cell, with intervals."""
+    """Microseconds per time step over the sequence length T: a line per backend, a panel per cell, with intervals."""
     return _one(data, "length", sweep)
 
 
 def time_over_hidden_size(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the hidden size H, a line per backend, a panel per cell, with intervals."""
+    """Microseconds per time step over the hidden size H: a line per backend, a panel per cell, with intervals."""
     return _one(data, "hidden", sweep)
 
 
 def time_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Microseconds per time step over the truncation window, a line per backend, a panel per cell, with intervals."""
+    """Microseconds per time step over the truncation window: a line per backend, a panel per cell, with intervals."""
     return _one(data, "window_time", sweep)
 
 
 def error_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """The gradient's relative error against full BPTT over the truncation window, a panel per cell."""
+    """Relative error of the gradient against full BPTT over the truncation window: a panel per cell."""
     return _one(data, "window_error", sweep)
 
 
 def memory_over_window(data: Frames, sweep: int = 0) -> alt.TopLevelMixin:
-    """Peak memory of one call in MB over the truncation window, a line per backend, a panel per cell."""
+    """Peak memory of one call in MB over the truncation window: a line per backend, a panel per cell."""
     return _one(data, "window_memory", sweep)
 
 
@@ -118,7 +118,7 @@ def startup_times(data: Frames) -> alt.TopLevelMixin:
 
 
 def errors_over_tolerances(data: Frames) -> alt.TopLevelMixin:
-    """The largest error over its tolerance, per tensor and backend, worst tensor first."""
+    """Largest error as a multiple of its tolerance, per tensor and backend, worst tensor first."""
     return _one(data, "gates", 0)
 
 
@@ -144,7 +144,7 @@ def _chart(drawn: Drawn) -> alt.TopLevelMixin:
 
 
 def _drawn(data: Frames, cases: Rows, picture: Picture, groups: Sweeps, number: int) -> Drawn:
-    fixed = [f"baseline {data.baseline}"] if picture.dataset == "pairs" else []
+    fixed = [f"baseline {data.baseline}"] if picture.tiles else []
     if picture.sweep:
         fixed += [_labels(data, picture.sweep, groups)[number], groups.common.get(picture.sweep, "")]
     subtitle = clipped(", ".join(part for part in fixed if part))
@@ -154,7 +154,7 @@ def _drawn(data: Frames, cases: Rows, picture: Picture, groups: Sweeps, number: 
 
 
 def _labels(data: Frames, sweep: str, groups: Sweeps) -> list[str]:
-    """What is held fixed in each sweep of a picture."""
+    """What each sweep of a picture holds fixed."""
     return kind_labels(data) if sweep == "roofline" else groups.labels[sweep]
 
 

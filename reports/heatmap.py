@@ -1,22 +1,31 @@
-"""The map of who wins where: the speed of every backend against the baseline, over cell, H and T or B."""
+"""Heat maps of who wins where: speed of every backend relative to the baseline, over cell, H and T or B."""
+
+import functools
 
 import altair as alt
 
 from rnnbench.compare.verdicts import RANKING_BAND, RANKING_MIN_ROUNDS
 from rnnbench.reports import theme
 from rnnbench.reports.caveats import NOISY
-from rnnbench.reports.encodings import BACKEND_HEADER, CELL_HEADER, Picture, lookup
-from rnnbench.reports.frames import Frames
+from rnnbench.reports.chart import AltairChart, Chart, Inputs, filled_by
+from rnnbench.reports.encodings import BACKEND_HEADER, CELL_HEADER, lookup
 
 TILE = 46
+"""Width of a tile in pixels, before the page resizes it."""
+
 TIE_HATCH = "M-1.5,-0.2L0.3,1M-0.3,-1L1.5,0.2M-1.5,0.5L-0.75,1M0.75,-1L1.5,-0.5"
 UNCLEAR_HATCH = "".join(f"M{x / 10},{y}h0.05" for y in (-1, 1) for x in range(-14, 15, 7))
-"""SVG paths of a tile's pattern, drawn as a mark: strokes for the same, rows of dots for an unclear case.  Both
-leave the middle to the text."""
+"""SVG paths of tile patterns, drawn as marks: strokes for "same", rows of dots for "unclear".  Both leave the middle free for
+text."""
 
 
-def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
-    """Speed of each backend over the baseline; the baseline is the parameter of that name."""
+def _comparable(inputs: Inputs) -> bool:
+    return len(inputs.backends) > 1 and not inputs.data.pairs.empty
+
+
+def _draw(across: str, inputs: Inputs) -> AltairChart:
+    """Speed of each backend relative to the one in the parameter ``baseline``."""
+    data = inputs.data
     axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelOverlap=True)
     x = alt.X(f"{across}:O", title=across, axis=axis)
     y = alt.Y("H:O", title="H", sort="descending", axis=axis)
@@ -54,7 +63,7 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         dx=alt.expr("tile * 0.42"),
         dy=alt.expr("-tile * 0.18"),
     )
-    chart = (
+    return (
         alt.layer(tiles, *hatches, text, noisy, width=alt.Step(TILE), height=alt.Step(TILE * 0.66), data=alt.NamedData("pairs"))
         .facet(
             row=alt.Row("backend_order:O", header=BACKEND_HEADER),
@@ -73,7 +82,7 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
         )
         .transform_calculate(
             state="datum.status !== 'measured' ? datum.status : datum.base_status !== 'measured' ? 'no baseline'"
-            # two backends that were timed, but in no round both
+            # both backends were timed, but never in the same round
             " : !isValid(datum.verdict) ? 'unclear'"
             " : datum.verdict === 'same' || datum.verdict === 'unclear' ? datum.verdict"
             " : datum.speed > 1 ? 'faster' : 'slower'",
@@ -97,16 +106,6 @@ def heatmap(data: Frames, backends: list[str], across: str) -> Picture:
             *(alt.param(name=name, value=value) for name, value in theme.TILE_INK["light"].items()),
         )
     )
-    caption = (
-        "Each tile is one case; its number says how many times as fast as the baseline the backend is (2.0: half the time; "
-        "0.5: double). Blue is faster than the baseline, orange slower. Hatched with ≈: the same (the interval lies within "
-        f"{RANKING_BAND:.0%} of 1). Dotted with a grey number and ?: unclear (the interval contains 1 but reaches further, or "
-        f"there were fewer than {RANKING_MIN_ROUNDS} rounds). ! in the corner: noisy, the machine disturbed over "
-        f"{NOISY:.0%} of the rounds. ✕ failed, n/a not supported, · the baseline has no time there."
-    )
-    return Picture(
-        f"map_{across}", f"Speed against the baseline over H and {across}", caption, "pairs", chart, sweep=f"map_{across}"
-    )
 
 
 _TOOLTIP = [
@@ -117,3 +116,32 @@ _TOOLTIP = [
     alt.Tooltip("speed_low:Q", title="interval from", format=".3f"),
     alt.Tooltip("speed_high:Q", title="to", format=".3f"),
 ]
+
+
+_CAPTION = (
+    "Each tile is one case. Its number is the backend's speed relative to the baseline (2.0: half the time; 0.5: double the "
+    "time). Blue is faster than the baseline, orange is slower. Hatched with ≈: the same (the interval lies within "
+    f"{RANKING_BAND:.0%} of 1). Dotted, with a grey number and ?: unclear (the interval contains 1 and reaches further, or "
+    f"there were fewer than {RANKING_MIN_ROUNDS} rounds). ! in the corner: noisy (the machine disturbed more than {NOISY:.0%} "
+    "of the rounds). ✕: failed. n/a: not supported. ·: the baseline has no time."
+)
+
+
+def _map(across: str, suite: str, *, always_expected: bool) -> Chart:
+    sweep, missing = f"map_{across}", filled_by(suite)
+    return Chart(
+        name=sweep,
+        title=f"Speed against the baseline over H and {across}",
+        caption=_CAPTION,
+        section="where",
+        dataset="pairs",
+        draw=functools.partial(_draw, across),
+        applies=lambda inputs: _comparable(inputs) and inputs.swept(sweep),
+        missing=lambda inputs: missing(inputs) if always_expected or inputs.swept(sweep) else None,
+        sweep=sweep,
+        tiles=across,
+    )
+
+
+OVER_LENGTH = _map("T", "sequence-length or hidden-size", always_expected=True)
+OVER_BATCH = _map("B", "batch", always_expected=False)

@@ -9,7 +9,7 @@ const place = row => `${row.label}, ${row.machine}`, machines = new Set(rows.tim
 const layers = data.charts.timeline.spec.layer;
 let picked = null;
 
-// all backends of one case on one machine; the first of those that pass unless one is picked
+// all backends of one case on one machine: the picked case, or else the first one that passes the filters
 rowsOf = chart => {
   const list = rows.timelines.filter(passes), cases = new Map(list.map(row => [place(row), row]));
   if (!cases.has(picked)) picked = cases.keys().next().value ?? null;
@@ -25,7 +25,7 @@ rowsOf = chart => {
   figure.querySelector(".fixed").textContent = picked === null ? "" : machines > 1 ? picked : cases.get(picked).label;
   const lines = new Set(list.filter(row => place(row) === picked).map(row => row.line));
   const shown = rows[chart.dataset].filter(row => lines.has(row.line));
-  // the last layer draws the levels between steps: without any, Vega warns of a scale that is empty
+  // the last layer draws the levels between steps; without levels Vega warns of an empty scale
   chart.spec.layer = shown.some(row => row.end !== null) ? layers : layers.slice(0, -1);
   return shown;
 };
@@ -54,7 +54,7 @@ const showTable = makeTable([
   {title: "failed", value: row => row.failed, number: true},
   {title: "newest, s", value: row => row.seconds, text: row => row.seconds.toPrecision(3), number: true},
   {title: "newest / first", value: row => row.whole, text: row => three(row.whole), number: true},
-  {title: "found", value: row => row.said},
+  {title: "found", value: row => row.finding},
   {title: "steps", value: row => row.steps},
 ]);
 showTable(rows.timelines);

@@ -1,4 +1,4 @@
-"""The page of a history: steps in the time of each backend on each case, by commit, and the timelines themselves."""
+"""The history page: steps in the time of each backend on each case, by commit, and the timelines."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ import altair as alt
 from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
-from rnnbench.reports.encodings import Picture, lookup
+from rnnbench.reports.chart import Picture
+from rnnbench.reports.encodings import lookup
 from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.steps import MAX_STEPS, MIN_POINTS, Step
 from rnnbench.reports.text import clipped, count, listed
@@ -20,7 +21,7 @@ from rnnbench.reports.timelines import History, Timeline, changes, commits_betwe
 from rnnbench.results.reader import results_files
 
 MAX_LISTED = 5
-"""Steps of one run that are listed at once; the others unfold."""
+"""Maximum number of steps of one run listed at once; the others unfold."""
 
 DURATION = (
     "datum.value < 9.99e-4 ? format(datum.value * 1e6, '~r') + ' µs'"
@@ -29,22 +30,24 @@ DURATION = (
 
 
 class CommitSteps(NamedTuple):
-    """The steps that begin at one run: its code, the subject of its commit, a link to it, a sentence, one sentence for each
-    step, and what else changed there."""
+    """The steps that begin at one run.
+
+    Short commit name, subject and link of its commit; a summary, a sentence per step, and sentences on possible causes.
+    """
 
     code: str
     subject: str
     link: str | None
     text: str
     details: list[str]
-    besides: list[str]
+    causes: list[str]
 
 
 def write_history(paths: Sequence[Path | str], output: Path | str, repository: str | None = None) -> Path:
-    """Write the history of results files, or of all below folders, as a page that needs no network.
+    """Write the history of results files, or of all below folders, as a page that works offline.
 
-    ``repository``: the address at which its commits are found as ``ADDRESS/commit/HASH``.
-    Raises StoreError, ArgumentError where there are not two commits or the address is none, MissingLibrary without ruptures.
+    ``repository``: base address of links to commits, ``ADDRESS/commit/HASH``.
+    Raises StoreError, ArgumentError for fewer than two commits or an invalid address, and MissingLibrary without ruptures.
     """
     if repository is not None and urlsplit(repository).scheme not in ("http", "https"):
         raise ArgumentError(f"repository is {repository!r}; expected an address that begins with https:// or http://")
@@ -86,7 +89,7 @@ def render(found: History, repository: str | None = None) -> str:
 
 
 def commit_steps(found: History, repository: str | None = None) -> list[CommitSteps]:
-    """The steps by the run at which they begin, newest first; within a run what became slowest first."""
+    """Steps grouped by the run at which they begin, newest run first, largest slowdown first within a run."""
     at: dict[int, list[tuple[Timeline, Step]]] = {}
     for timeline in found.timelines:
         for step in timeline.steps:
@@ -102,15 +105,15 @@ def commit_steps(found: History, repository: str | None = None) -> list[CommitSt
         judged = sum(timeline.judged and timeline.series in series for timeline in found.timelines)
         text = f"{listed(parts)} of {count(judged, 'timeline')}, {_extent(pairs)}"
         earlier = dict.fromkeys(_before(*pair) for pair in pairs)
-        besides = list(dict.fromkeys(said for before in earlier for said in cause_sentences(found, before, place)))
+        causes = list(dict.fromkeys(cause for before in earlier for cause in cause_sentences(found, before, place)))
         link = f"{repository.rstrip('/')}/commit/{own.commit}" if repository and own.named else None
         details = [clipped(step_sentence(found, *pair)) for pair in pairs]
-        result.append(CommitSteps(own.code, found.subjects.get(own.commit, ""), link, text, details, besides))
+        result.append(CommitSteps(own.code, found.subjects.get(own.commit, ""), link, text, details, causes))
     return result
 
 
 def _extent(pairs: list[tuple[Timeline, Step]]) -> str:
-    """Of whom, and by how much: ``all of numba_cpu, 1.07 to 1.12 times the time before``."""
+    """Backends and sizes of the steps: ``of numba_cpu, 1.07 to 1.12 times the time before``."""
     backends = dict.fromkeys(timeline.backend for timeline, _ in pairs)
     ratios = sorted(f"{step.ratio:.2f}" for _, step in pairs)
     span = ratios[0] if ratios[0] == ratios[-1] else f"{ratios[0]} to {ratios[-1]}"
@@ -118,7 +121,7 @@ def _extent(pairs: list[tuple[Timeline, Step]]) -> str:
 
 
 def step_sentence(found: History, timeline: Timeline, step: Step) -> str:
-    """Size and interval of a step, in words."""
+    """Size and interval of a step, as a sentence."""
     word = "slower" if step.ratio > 1 else "faster"
     where = f" on {found.series[timeline.series]}" if len(found.series) > 1 else ""
     runs = sum(point.place >= step.place for point in timeline.points)
@@ -130,18 +133,19 @@ def step_sentence(found: History, timeline: Timeline, step: Step) -> str:
 
 
 def cause_sentences(found: History, before: int, after: int) -> list[str]:
-    """What lies between the two runs around a step: commits, versions, settings."""
+    """What changed between the two runs around a step: commits, versions, settings."""
     one, other = found.places[before], found.places[after]
     if one.commit == other.commit:
         changed = one.dirty or other.dirty
-        said = "The run before it is of the same commit" + (", with changes that are in no commit." if changed else ".")
+        sentence = "The run before it is of the same commit" + (", with uncommitted changes." if changed else ".")
     else:
         number = commits_between(one.commit, other.commit)
-        said = f"The run before it is of {one.code}" + (
+        sentence = f"The run before it is of {one.code}" + (
             f": any of the {number} commits since may be the cause." if number and number > 1 else "."
         )
-    moved = changes(one, other)
-    return [clipped(text) for text in ([said, f"Also changed there: {'; '.join(moved)}."] if moved else [said])]
+    changed_facts = changes(one, other)
+    also = [f"Also changed there: {'; '.join(changed_facts)}."] if changed_facts else []
+    return [clipped(text) for text in [sentence, *also]]
 
 
 def _before(timeline: Timeline, step: Step) -> int:
@@ -150,30 +154,30 @@ def _before(timeline: Timeline, step: Step) -> int:
 
 
 def short_sentence(found: History) -> str | None:
-    """A sentence where timelines have too few points to be judged."""
+    """A sentence on timelines with too few points to be judged, or None."""
     short = [timeline for timeline in found.timelines if not timeline.judged]
     if not short:
         return None
     most = max(len(timeline.points) for timeline in short)
     return (
         f"{len(short)} of {count(len(found.timelines), 'timeline')} {'has' if len(short) == 1 else 'have'} too few runs to "
-        f"judge: at most {most}; a step can be told from noise from {MIN_POINTS} on."
+        f"judge: at most {most}; telling a step from noise takes {MIN_POINTS}."
     )
 
 
 def order_sentence(found: History) -> str:
-    """How the runs are ordered, and what has timelines of its own."""
+    """How the runs are ordered, and which runs form separate timelines."""
     order = (
-        "Commits stand in the order of the git repository in this folder."
+        "Commits are in the order of the git repository in this folder."
         if found.by_commit
-        else "Runs stand in the order in which they were made: the git repository in this folder has not all of their commits."
+        else "Runs are ordered by date: the git repository in this folder does not have all of their commits."
     )
-    apart = " What was measured on another machine or with another input has timelines of its own."
-    return order + (apart if len(found.series) > 1 else "")
+    separate = " Runs on different machines, or with different inputs, form separate timelines."
+    return order + (separate if len(found.series) > 1 else "")
 
 
 def failing_sentences(found: History) -> list[str]:
-    """The timelines that have times, and whose newest run failed."""
+    """A sentence for each timeline that has times, but whose newest run failed."""
     return [
         clipped(f"{one.case.label()}, {one.backend}: {one.failed[max(one.failed)]} in {found.places[max(one.failed)].code}.")
         for one in found.timelines
@@ -204,7 +208,7 @@ def _points(found: History) -> Rows:
 
 
 def _levels(found: History) -> Rows:
-    """The level between two steps, from its first place to its last: rows of the chart with an ``end``."""
+    """Levels between steps, each from its first place to its last: rows of the chart with an ``end``."""
     rows = []
     for number, timeline in enumerate(found.timelines):
         if not timeline.steps:
@@ -243,7 +247,7 @@ def _timelines(found: History) -> Rows:
             "seconds": plain(one.points[-1].seconds),
             "whole": plain(one.points[-1].seconds / one.points[0].seconds),
             "steps": ", ".join(f"{step.ratio:.3f} at {found.places[step.place].code}" for step in one.steps),
-            "said": "step" if one.steps else "no step" if one.judged else "too few runs",
+            "finding": "step" if one.steps else "no step" if one.judged else "too few runs",
             "failed": len(one.failed),
         }
         for number, one in enumerate(found.timelines)
@@ -254,7 +258,7 @@ def _timelines(found: History) -> Rows:
 
 
 def _chart(found: History, backends: list[str]) -> Picture:
-    """The backends of one case and machine over the places; the page picks the case."""
+    """Times of the backends on one case and machine over the runs; the page picks the case."""
     axis = alt.Axis(labelExpr="places[datum.value]", labelAngle=-45, labelOverlap=True, labelLimit=110)
     x = alt.X("place:O", title=None, axis=axis)
     scale = alt.Scale(type="log", nice=False, padding=12)
@@ -278,8 +282,8 @@ def _chart(found: History, backends: list[str]) -> Picture:
         data=alt.NamedData("points"),
     ).add_params(alt.param(name="places", value=[place.code for place in found.places]), lookup("backends", backends))
     caption = (
-        "One point for each run, with the interval that its rounds give; thick lines are the levels between two steps. "
-        f"{'Commits in the order of the repository' if found.by_commit else 'Runs in the order in which they were made'}; "
-        "the time is logarithmic."
+        "Each point is one run, with the interval over its rounds. Thick lines are the levels between steps. "
+        f"{'Commits are in the order of the repository' if found.by_commit else 'Runs are ordered by date'}; "
+        "the time axis is logarithmic."
     )
     return Picture("timeline", "Time over commits", caption, "points", chart)

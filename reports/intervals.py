@@ -1,4 +1,4 @@
-"""The interval of a scaling exponent."""
+"""Confidence interval of a scaling exponent."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from rnnbench.compare.inference import CONFIDENCE
 
 
 class Exponent(NamedTuple):
-    """The slope e of y ~ x**e with its interval; ``points`` is the number of distinct x."""
+    """Exponent e of y ~ x**e with its interval; ``points`` is the number of distinct x."""
 
     value: float
     low: float
@@ -32,5 +32,5 @@ def scaling_exponent(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE)
 
 @lru_cache
 def _student(degrees: int, confidence: float) -> float:
-    """How many standard errors reach to each side; SciPy takes a millisecond for it, and lines are of a few lengths."""
+    """Half-width in standard errors; cached, since SciPy takes a millisecond and few distinct lengths occur."""
     return float(stats.t.ppf((1 + confidence) / 2, degrees))

@@ -1,4 +1,4 @@
-"""What truncation costs and buys, and what start-up costs until it is paid back, in sentences."""
+"""Sentences on truncation (error against time and memory) and on start-up (time until a slower start pays off)."""
 
 import numpy as np
 import pandas as pd
@@ -7,11 +7,13 @@ from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
 from rnnbench.reports.text import Answer, count, duration, listed, percent
 
 SMALL_ERROR = 0.1
+"""Relative error up to which a truncated gradient counts as close to the full one."""
+
 STARTUP = ["import_s", "load_s", "first_call_s"]
 
 
 def truncation_answers(data: Frames) -> list[Answer]:
-    """From which window on the gradient is close to that of full BPTT, and what the baseline saves with it."""
+    """The smallest window whose gradient is close to that of full BPTT, and what the baseline saves with it."""
     frame = data.truncation.dropna(subset=["relative_error"])
     details, smallest, named = [], [], []
     same = [name for name in CASE_FIELDS if name not in ("window", "stride")]
@@ -24,7 +26,7 @@ def truncation_answers(data: Frames) -> list[Answer]:
         if len(small):
             window = int(small.index[0])
             text = f"{name}: a window of {window} keeps the gradient within {percent(small.iloc[0])} of full BPTT"
-            details.append(f"{text}{_bought(data, group, window)}.")
+            details.append(f"{text}{_savings(data, group, window)}.")
             smallest.append(window)
             named.append(name)
         elif len(errors):
@@ -34,7 +36,7 @@ def truncation_answers(data: Frames) -> list[Answer]:
             )
         if len(errors):
             every = [f"{percent(error)} at {window}" for window, error in errors.items()]
-            details.append(f"{name}: the gradient is off from that of full BPTT by {listed(every)} steps of window.")
+            details.append(f"{name}: relative gradient error by window: {listed(every)} steps.")
     if not details:
         return []
     near = f"within {SMALL_ERROR:.0%} of full BPTT"
@@ -42,13 +44,13 @@ def truncation_answers(data: Frames) -> list[Answer]:
         return [Answer(f"No measured truncation window below T keeps the gradient {near}.", details, "Cost of truncation")]
     sizes = f"{min(smallest)}" if min(smallest) == max(smallest) else f"{min(smallest)} to {max(smallest)}"
     of = f"of {named[0]} " if len(named) == 1 else ""
-    details.append("The weights are those at the start of training: after it, another window may do.")
+    details.append("The weights are those at the start of training; a trained network may need a different window.")
     text = f"Truncated BPTT keeps the gradient {of}{near} from a window of {sizes} steps on."
     return [Answer(text, details, "Cost of truncation")]
 
 
-def _bought(data: Frames, group: pd.DataFrame, window: int) -> str:
-    """What the baseline saves with this window against the whole sequence, if both were measured."""
+def _savings(data: Frames, group: pd.DataFrame, window: int) -> str:
+    """What the baseline saves with this window compared with the whole sequence, if both were measured."""
     lines = group[(group["backend"] == data.baseline) & (group["status"] == "measured")].set_index("window")
     full = lines.index[lines.index >= group["T"].iloc[0]]
     if window not in lines.index or full.empty:
@@ -61,29 +63,29 @@ def _bought(data: Frames, group: pd.DataFrame, window: int) -> str:
 
 
 def startup_answers(data: Frames) -> list[Answer]:
-    """How long each backend takes to its first result, and when a late starter has caught up."""
+    """Time of each backend until its first result, and when a slower start pays off."""
     if data.startup.empty:
         return []
     frame = data.startup.assign(total=data.startup[STARTUP].sum(axis=1))
-    words = {True: "an empty JIT cache", False: "a warm one"}
-    middle = {
+    cache_text = {True: "an empty JIT cache", False: "a warm one"}
+    medians = {
         cold: frame[frame["cold"] == cold].groupby("backend", sort=False)["total"].median()
-        for cold in words
+        for cold in cache_text
         if (frame["cold"] == cold).any()
     }
     details = []
     for backend in frame["backend"].drop_duplicates():
-        parts = [f"{duration(of[backend])} with {words[cold]}" for cold, of in middle.items() if backend in of]
+        parts = [f"{duration(by[backend])} with {cache_text[cold]}" for cold, by in medians.items() if backend in by]
         details.append(f"{backend}: {', '.join(parts)}.")
-    cold, first = next(iter(middle.items()))
+    cold, first = next(iter(medians.items()))
     claim = ", ".join(f"{duration(value)} for {backend}" for backend, value in first.sort_values().items())
-    details.append("Import, load and first call together; the median over cases.")
+    details.append("Sum of import, load and first call; median over cases.")
     cache = "an empty" if cold else "a warm"
     return [Answer(f"The first result with {cache} JIT cache takes {claim}.", details + break_even(data), "Start-up")]
 
 
 def break_even(data: Frames) -> list[str]:
-    """After how many calls a backend that starts later, but is clearly faster, has caught up (empty JIT cache)."""
+    """After how many calls a backend with a slower start, but clearly faster calls, has caught up (empty JIT cache)."""
     cold = data.startup[data.startup["cold"]]
     total = cold.assign(start=cold[STARTUP].sum(axis=1))
     start = total.groupby(["case", "backend"], sort=False, as_index=False)["start"].median()
@@ -93,7 +95,7 @@ def break_even(data: Frames) -> list[str]:
     both = each.merge(each.rename(columns={"backend": "other"}), on="case", suffixes=("", "_other"))
     both = both.merge(verdicts, on=["case", "backend", "other"])
     both = both[(both["verdict"] == "faster") & (both["start"] > both["start_other"])]
-    # a median may say otherwise than the rounds do one by one
+    # the medians may disagree with the ratios within rounds
     both = both[both["seconds"] < both["seconds_other"]]
     both = both.assign(calls=1 + np.ceil((both["start"] - both["start_other"]) / (both["seconds_other"] - both["seconds"])))
     sentences = []

@@ -1,14 +1,14 @@
 "use strict";
-// Shared by all pages: rows, theme and charts.  A page sets `rowsOf`, and what else it needs, before it calls `drawAll`.
+// Shared by all pages: rows, theme and charts.  A page overrides the hooks below as needed, then calls `drawAll`.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const MANY_MARKS = 5000;
 const views = new Map();
 let rowsOf = chart => rows[chart.dataset];
-let signalsOf = () => ({});
-let besideOf = () => ({});
+let paramValues = () => ({});
+let overlayOf = () => ({});
 let afterDraw = () => {};
-let emptyWords = () => "Nothing was measured under these filters.";
+let emptyText = () => "Nothing was measured with these filters.";
 
 // the inverse of page.columns
 function expand(set) {
@@ -24,7 +24,7 @@ function expand(set) {
 const cases = data.cases ? expand(data.cases) : [];
 const rows = Object.fromEntries(Object.entries(data.rows).map(([name, set]) => [name, expand(set).map(join)]));
 
-// a row with the fields of its case and the places of its backends
+// a row with the fields of its case and the indices of its backends
 function join(row) {
   const joined = {...cases[row.case], ...row};
   for (const name of ["backend", "a", "b"]) if (name in row) joined[`${name}_order`] = data.backends.indexOf(row[name]);
@@ -36,7 +36,7 @@ const prefersDark = window.matchMedia("(prefers-color-scheme: dark)"), onPaper =
 const currentTheme = () => document.documentElement.dataset.theme;
 let chosenTheme = prefersDark.matches ? "dark" : "light";
 
-// on a screen the chosen theme; paper is light, whatever was chosen
+// the chosen theme on a screen, always light on paper
 function setTheme(printing = onPaper.matches) {
   document.documentElement.dataset.theme = printing ? "light" : chosenTheme;
   themeButton.textContent = chosenTheme === "dark" ? "Light" : "Dark";
@@ -54,7 +54,7 @@ themeButton.addEventListener("click", () => { chosenTheme = chosenTheme === "dar
 onPaper.addEventListener("change", event => changeTheme(event.matches));
 window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details:not(.vega-embed *)")) element.open = true;
-  changeTheme(true);  // drawing waits for promises alone, all of them kept before the browser lays out its paper
+  changeTheme(true);  // drawing awaits only promises, and all of them resolve before the browser lays out the print
 });
 window.addEventListener("afterprint", () => changeTheme(false));
 
@@ -62,10 +62,10 @@ const distinct = (list, field) => new Set(list.map(row => row[field])).size;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
 // panels as wide as the page allows
-function fitted(chart, name, width, list) {
+function sized(chart, width, list) {
   const spec = structuredClone(chart.spec);
-  if (name.startsWith("map_")) {
-    const tiles = distinct(list, "cell_order") * distinct(list, name.slice(4));
+  if (chart.tiles) {
+    const tiles = distinct(list, "cell_order") * distinct(list, chart.tiles);
     const tile = clamp(Math.floor((width - 190) / Math.max(tiles, 1)), 22, 58);
     spec.spec.width = {step: tile};
     spec.spec.height = {step: Math.max(18, Math.round(tile * 0.66))};
@@ -75,7 +75,7 @@ function fitted(chart, name, width, list) {
     spec.columns = clamp(Math.floor(width / 330), 1, panels);
     spec.spec.width = clamp((width - 70) / spec.columns - 25, 190, 420);
   } else {
-    spec.width = clamp(width - (chart.beside ? 90 : 190), 180, 760);
+    spec.width = clamp(width - (chart.overlay ? 90 : 190), 180, 760);
   }
   return spec;
 }
@@ -85,30 +85,30 @@ async function draw(name) {
   const chart = data.charts[name], list = rowsOf(chart, name);
   const empty = figure.querySelector(".empty");
   empty.hidden = list.length > 0;
-  empty.querySelector("span").textContent = list.length ? "" : emptyWords(chart);
+  empty.querySelector("span").textContent = list.length ? "" : emptyText(chart);
   holder.hidden = list.length === 0;
   views.get(name)?.finalize();
   views.delete(name);
   holder.textContent = "";
   if (!list.length) return;
-  const theme = currentTheme(), spec = fitted(chart, name, figure.clientWidth, list);
-  const signals = {...data.ink[theme], ...signalsOf()};
-  for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
-  spec.datasets = {[chart.dataset]: list, ...besideOf(chart)};
+  const theme = currentTheme(), spec = sized(chart, figure.clientWidth, list);
+  const params = {...data.ink[theme], ...paramValues()};
+  for (const param of spec.params ?? []) if (param.name in params) param.value = params[param.name];
+  spec.datasets = {[chart.dataset]: list, ...overlayOf(chart)};
   const config = structuredClone(data.themes[theme]);
-  const besideLabels = spec.facet || chart.beside ? 0 : 130;  // a legend begins where the axis does
-  config.legend.columns = clamp(Math.floor((figure.clientWidth - besideLabels) / 170), 1, 6);
+  const labelWidth = spec.facet || chart.overlay ? 0 : 130;  // a legend begins where the axis does
+  config.legend.columns = clamp(Math.floor((figure.clientWidth - labelWidth) / 170), 1, 6);
   const result = await vegaEmbed(holder, spec, {
     ast: true, actions: {export: true, source: false, compiled: false, editor: false}, config,
     renderer: list.length > MANY_MARKS ? "canvas" : "svg", tooltip: {theme},
   });
   views.set(name, result);
-  holder.querySelector(".marks").setAttribute("aria-hidden", "true");  // the figure is named, and its points by keyboard
+  holder.querySelector(".marks").setAttribute("aria-hidden", "true");  // the figure has a name, its points a keyboard interface
   holder.querySelector("summary").setAttribute("aria-label", "Save this chart");
   afterDraw(name, result, figure, holder);
 }
 
-// one after the other, the latest call wins: a redraw that was overtaken stops
+// draws one chart after the other; a later call stops an earlier one
 let turn = 0;
 async function drawAll() {
   const mine = ++turn;

@@ -1,9 +1,9 @@
 "use strict";
-// Points of charts: a click, or the arrow keys and Enter, opens the case that a point stands for.
+// Points of charts: a click, or the arrow keys and Enter, opens the case of a point.
 
-const HINT = "Arrow keys go from point to point, Enter opens the case.";
+const HINT = "Arrow keys move between points, Enter opens the case.";
 
-// the items of a drawn chart that stand for a case, from left to right, each with its box in the chart
+// the marks of a drawn chart that belong to a case, from left to right, each with its position and size in the chart
 function pointsOf(view) {
   const found = new Map(), padding = view.padding(), [left, top] = view.origin();
   (function walk(item, x, y) {
@@ -43,7 +43,7 @@ function makePoints(figure, holder, view, open) {
     ring.style.left = `${origin.left - box.left + holder.scrollLeft + x - size[0] / 2}px`;
     ring.style.top = `${origin.top - box.top + holder.scrollTop + y - size[1] / 2}px`;
     ring.scrollIntoView({block: "nearest", inline: "nearest"});
-    status.textContent = `${place + 1} of ${points.length}: ${describe(datum)}. Enter opens it.`;
+    status.textContent = `${place + 1} of ${points.length}: ${describe(datum)}. Press Enter to open.`;
   }
 
   holder.onkeydown = event => {

@@ -1,4 +1,4 @@
-"""How a run was measured, for the end of the page: protocol, commands that repeat it, machine, versions and settings."""
+"""How a run was measured, for the end of the page: protocol, command, machine, versions and settings."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from rnnbench.reports.text import count
 MAX_PROBLEMS = 50
 
 PROTOCOL = (
-    "A case is a network, a phase and sizes. In each round every backend gets a fresh process of its own, and the backends "
-    "take turns within a case, a sample each, in an order that changes from turn to turn. Compiling and warming up lie outside "
-    "the timed calls. The time of a case is the median over rounds of the median of a round's samples; a speed against the "
-    "baseline is the median over rounds of the ratio within a round, the median of its turns' ratios, with the exact interval "
-    "of the sign test: of 95% from 6 rounds on, below that the whole range. Two times are the same where that interval lies "
-    f"within {RANKING_BAND:.0%} of 1; which is faster is unclear where it contains 1 but reaches further, or where there are "
-    f"fewer than {RANKING_MIN_ROUNDS} rounds: the run was too noisy or too short to say. Each interval holds by itself: over "
-    "many cases about one in twenty misses. The baseline is at first the backend with the least median time in the most "
+    "A case is a network, a phase and sizes. In each round every backend runs in a fresh process. Within a case the backends "
+    "take turns, one sample each, in an order that changes from turn to turn. Compiling and warming up are not timed. The time "
+    "of a case is the median over rounds of the median of the samples in a round. A speed relative to the baseline is the "
+    "median over rounds of the ratio within a round, which is the median of the ratios of its turns. Its interval is the exact "
+    "one of the sign test: 95% from 6 rounds on, the whole range below. Two times are the same if the interval lies "
+    f"within {RANKING_BAND:.0%} of 1. The result is unclear if the interval contains 1 and reaches further, or if there are "
+    f"fewer than {RANKING_MIN_ROUNDS} rounds: the run was too noisy or too short to tell. Each interval holds on its own; over "
+    "many cases about one in twenty misses. The initial baseline is the backend with the smallest median time in the most "
     "cases. "
 )
-CHECKED = "Results were checked against the reference; what failed the check counts as wrong, not as fast."
+CHECKED = "Results were checked against the reference; a result that failed the check counts as wrong and is not ranked."
 
 
 def provenance(data: Frames) -> dict[str, Any]:
-    """What the template needs to tell it."""
+    """Template variables of the provenance section."""
     return {
         "protocol": PROTOCOL + (CHECKED if len(data.gates) else "No result was checked against the reference."),
         "band": f"{RANKING_BAND:.0%}",
@@ -45,7 +45,7 @@ def provenance(data: Frames) -> dict[str, Any]:
 
 
 def _roofs(data: Frames) -> dict[str, str]:
-    """The measured roofs by name, with the number of threads."""
+    """Measured roofs as text, by name and number of threads."""
     if data.roofs is None:
         return {}
     arithmetic = [(f"{roof.name} multiply-adds", roof, "GFLOP/s") for roof in data.roofs.multiply_adds]
@@ -59,21 +59,21 @@ def _nested(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_word(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
     if value is None:
         return "none"
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and text."""
+    """Nested settings flattened to dotted names with text values."""
     found: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{name}.")
         else:
             parts = value if isinstance(value, list | tuple) else [value]
-            found[prefix + name] = "; ".join(map(_word, parts)) if any(map(_nested, parts)) else ", ".join(map(_word, parts))
+            found[prefix + name] = "; ".join(map(_text, parts)) if any(map(_nested, parts)) else ", ".join(map(_text, parts))
     return found

@@ -1,4 +1,4 @@
-"""Published figures: what others measured on the same shapes, with its source; beside own results, never in a ratio."""
+"""Published figures: times that others measured on the same shapes, shown beside own results, never used in a ratio."""
 
 import io
 from importlib import resources
@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from rnnbench.reports.devices import in_words
+from rnnbench.reports.devices import device_text
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.text import duration
 
 SHAPE = ["cell", "nonlinearity", "phase", "T", "B", "I", "H", "layers", "bidirectional"]
-"""What has to be the same for a figure to stand beside a case; dtype, threads and machine are told, and may differ."""
+"""Fields in which a figure must match a case; dtype, threads and machine may differ and are shown."""
 
 _TYPES = (
     dict.fromkeys(
@@ -23,21 +23,21 @@ _TYPES = (
 
 
 def published_figures() -> pd.DataFrame:
-    """Every published figure in the package, a row each.
+    """Every published figure in the package, one per row.
 
-    ``source`` (who and where), ``url``, ``hardware``, ``library``, ``version`` (empty: not told), the fields of a case in
-    ``SHAPE``, ``dtype``, ``seconds`` of one call for the whole batch, and ``note``: how the figure was converted, and in
-    what its work differs from the case's.
+    ``source`` (who and where), ``url``, ``hardware``, ``library``, ``version`` (empty where not stated), the fields of a case
+    in ``SHAPE``, ``dtype``, ``seconds`` of one call for the whole batch, and ``note``: how the figure was converted, and how
+    its work differs from the case's.
     """
     text = (resources.files("rnnbench.reports") / "published.csv").read_text(encoding="utf-8")
     return pd.read_csv(io.StringIO(text), keep_default_na=False).astype(_TYPES)
 
 
 def beside_published(data: Frames) -> pd.DataFrame:
-    """The published figures whose shape is that of a timed case with biases; a row per case and figure.
+    """Published figures that match a timed case with biases; one row per case and figure.
 
-    ``case``, ``label``, ``own_backend`` (the least median time, on whatever device), ``own_device``, ``own_seconds``, and
-    the columns of ``published_figures`` that are not the case's.
+    ``case``, ``label``, ``own_backend`` (smallest median time on any device), ``own_device``, ``own_seconds``, and the
+    columns of ``published_figures`` that are not in ``SHAPE``.
     """
     measured = data.summary[(data.summary["status"] == "measured") & data.summary["bias"] & (data.summary["phase"] != "tbptt")]
     own = measured.sort_values("seconds", kind="stable").drop_duplicates("case")
@@ -48,7 +48,7 @@ def beside_published(data: Frames) -> pd.DataFrame:
 
 
 def published_rows(data: Frames) -> list[dict[str, Any]]:
-    """The same in words, for the page."""
+    """``beside_published`` as text, for the page."""
     return [
         {
             **{str(name): value for name, value in row.items()},
@@ -61,4 +61,4 @@ def published_rows(data: Frames) -> list[dict[str, Any]]:
 
 
 def _on(data: Frames, device: str) -> str:
-    return f" on {in_words(device)}" if len(set(data.devices.values())) > 1 else ""
+    return f" on {device_text(device)}" if len(set(data.devices.values())) > 1 else ""

@@ -3,7 +3,7 @@
 
 const form = document.getElementById("filters");
 const FILTERS = ["phase", "cell", "T", "B", "H", "dtype", "threads"];
-const COARSE = new Set(["T", "B", "H"]);  // the worst errors are stored for all sizes together
+const COARSE = new Set(["T", "B", "H"]);  // the largest errors are not stored per size
 const ALL = "";
 
 function option(select, value, text) {
@@ -25,13 +25,13 @@ data.devices.forEach((name, number) => option(form.elements.device, number, name
 form.elements.device.parentElement.hidden = data.devices.length < 2;
 
 const device = () => Number(form.elements.device.value);
-const here = () => data.shown.filter(name => data.device_of[data.backends.indexOf(name)] === device());
-// rows of no backend, such as roofs, belong to no device
+const deviceBackends = () => data.shown.filter(name => data.device_of[data.backends.indexOf(name)] === device());
+// rows without a backend, such as roofs, pass on every device
 const onDevice = row => [row.backend_order ?? row.a_order].every(place => place === undefined || data.device_of[place] === device());
 
-// the backends of the picked device; where they change, its own baseline is picked
+// offers the backends of the picked device; picks the device's baseline when the device changes
 function offerBaselines() {
-  const select = form.elements.baseline, names = here();
+  const select = form.elements.baseline, names = deviceBackends();
   if (names.length === select.options.length && names.every((name, i) => select.options[i].value === name)) return;
   select.textContent = "";
   for (const name of names) option(select, name, name);
@@ -40,7 +40,7 @@ function offerBaselines() {
 }
 offerBaselines();
 
-// `phase`: the only phase that a chart is about, in place of the one that is picked
+// `phase`: the only phase of a chart, which overrides the picked one
 const passes = (row, phase = null, coarse = false) => onDevice(row) && FILTERS.every(name => {
   if (coarse && COARSE.has(name)) return true;
   const wanted = name === "phase" && phase ? phase : form.elements[name].value;
@@ -53,37 +53,37 @@ rowsOf = (chart, name) => {
   let list = rows[chart.dataset].filter(row => passes(row, chart.phase, chart.dataset === "gates"));
   if (chart.sweep) {
     const field = `sweep_${chart.sweep}`;
-    const number = pickSweep(name, chart.sweep, new Set(list.map(row => row[field]).filter(value => value !== null)));
+    const number = pickSweep(chart, name, new Set(list.map(row => row[field]).filter(value => value !== null)));
     list = list.filter(row => row[field] === number);
-    fits(name, chart.sweep, number, list);
-    if (chart.beside && device() !== data.roofed) list = [];
-    if (chart.beside) besides[chart.beside] = rows[chart.beside].filter(row => row[field] === number);
+    if (chart.fitted) showFits(name, chart.sweep, number, list);
+    if (chart.overlay && device() !== data.roofed) list = [];
+    if (chart.overlay) overlays[chart.overlay] = rows[chart.overlay].filter(row => row[field] === number);
   }
   if (name === "window_time") showWindows(list, form.elements.baseline.value);
-  return name.startsWith("map_") ? compared(list) : list;
+  return chart.tiles ? compared(list) : list;
 };
-// the filters that leave a chart nothing, each with what it has rows for
-emptyWords = chart => {
-  if (chart.beside && device() !== data.roofed) return "The roofs are of the CPU.";
+// names the filters that leave a chart empty, each with the values that have rows
+emptyText = chart => {
+  if (chart.overlay && device() !== data.roofed) return "Roofs are measured for the CPU only.";
   const there = rows[chart.dataset].filter(row => onDevice(row) && (!chart.phase || row.phase === chart.phase) && (!chart.sweep || row[`sweep_${chart.sweep}`] !== null));
   const parts = FILTERS.filter(name => !(name === "phase" && chart.phase)).flatMap(name => {
     const wanted = form.elements[name].value, values = [...new Set(there.map(row => row[name]))];
     return wanted === ALL || values.some(value => String(value) === wanted) ? [] : [`${name} = ${listed(values.map(value => clip(String(value))))}`];
   });
-  return `Nothing was measured under these filters${parts.length ? `, but there is something for ${parts.join(", ")}` : ""}.`;
+  return `Nothing was measured with these filters${parts.length ? `, but there are results for ${parts.join(", ")}` : ""}.`;
 };
-const besides = {};
-besideOf = chart => chart.beside ? {[chart.beside]: besides[chart.beside]} : {};
-signalsOf = () => ({baseline: form.elements.baseline.value, picked: here().map(name => data.backends.indexOf(name))});
+const overlays = {};
+overlayOf = chart => chart.overlay ? {[chart.overlay]: overlays[chart.overlay]} : {};
+paramValues = () => ({baseline: form.elements.baseline.value, picked: deviceBackends().map(name => data.backends.indexOf(name))});
 
 const compared = list => {
   const baseline = form.elements.baseline.value;
   return list.filter(row => row.a === baseline || row.b === baseline);
 };
 
-// offers the sweeps that have rows, keeps the picked one if it is among them
-function pickSweep(name, sweep, present) {
-  const figure = document.querySelector(`[data-chart="${name}"]`), label = figure.querySelector(".sweep");
+// offers the sweeps that have rows and keeps the picked one if it is among them
+function pickSweep(chart, name, present) {
+  const {sweep} = chart, figure = document.querySelector(`[data-chart="${name}"]`), label = figure.querySelector(".sweep");
   const select = label.querySelector("select"), {labels, common} = data.sweeps[sweep];
   const numbers = [...present].sort((a, b) => a - b);
   const number = numbers.includes(chosen[sweep]) ? chosen[sweep] : numbers[0];
@@ -93,24 +93,23 @@ function pickSweep(name, sweep, present) {
   label.hidden = numbers.length < 2;
   select.onchange = () => { chosen[sweep] = Number(select.value); drawAll(); };
   const one = numbers.length === 1 ? labels[number] : "";
-  const against = name.startsWith("map_") ? `Baseline: ${form.elements.baseline.value}. ` : "";
+  const baseline = chart.tiles ? `Baseline: ${form.elements.baseline.value}. ` : "";
   const fixed = [one, common].filter(Boolean).join(", ");
-  figure.querySelector(".fixed").textContent = number === undefined ? "" : `${against}Held fixed: ${fixed}.`;
+  figure.querySelector(".fixed").textContent = number === undefined ? "" : `${baseline}Held fixed: ${fixed}.`;
   return number;
 }
 
 const signed = value => value.toFixed(2).replace(/^-(0\.00)$/, "$1").replace("-", "−");
 
 // time per step ~ size^exponent, one row per backend and one column per cell
-function fits(name, sweep, number, list) {
+function showFits(name, sweep, number, list) {
   const figure = document.querySelector(`[data-chart="${name}"]`), holder = figure.querySelector(".fits");
   holder.textContent = "";
-  if (!["length", "hidden", "window_time"].includes(name)) return;
   const found = scaling.filter(row => row.picture === sweep && row.sweep === number && row.exponent !== null);
-  const cells = [...new Set(list.map(row => row.cell))], backends = here().filter(b => found.some(row => row.backend === b));
+  const cells = [...new Set(list.map(row => row.cell))], backends = deviceBackends().filter(b => found.some(row => row.backend === b));
   if (!backends.length) return;
   const table = document.createElement("table"), caption = table.createCaption(), head = table.createTHead().insertRow();
-  caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e, with its 95% interval where three points or more, of 6 rounds or more each, carry one`;
+  caption.textContent = `Fitted exponent e of time per step ~ ${sweep}^e. The 95% interval needs three points with 6 rounds each.`;
   for (const text of ["backend", ...cells]) {
     const cell = document.createElement("th");
     cell.scope = "col";
@@ -160,8 +159,8 @@ const showTable = makeTable([
   {title: "samples, Python", button: openButton},
 ]);
 
-// what a pair says about the backend that is not the baseline
-function turned(pair, baseline) {
+// the result of a pair for the backend that is not the baseline
+function againstBaseline(pair, baseline) {
   if (!pair || pair.speedup === null) return {speed: null, speedLow: null, speedHigh: null, verdict: null};
   if (pair.b === baseline) return {speed: pair.speedup, speedLow: pair.low, speedHigh: pair.high, verdict: pair.verdict};
   const verdict = {faster: "slower", slower: "faster"}[pair.verdict] ?? pair.verdict;
@@ -172,7 +171,7 @@ function tableRows() {
   const baseline = form.elements.baseline.value;
   const pairs = new Map(compared(rows.pairs).map(pair => [`${pair.case} ${pair.a === baseline ? pair.b_order : pair.a_order}`, pair]));
   return rows.times.map((row, number) => {
-    const against = turned(pairs.get(`${row.case} ${row.backend_order}`), baseline);
+    const against = againstBaseline(pairs.get(`${row.case} ${row.backend_order}`), baseline);
     const result = row.status !== "measured" ? row.status : row.backend === baseline ? "baseline" : against.verdict;
     const found = {...row, ...against, result, baseline, number, step: row.seconds === null ? null : row.seconds / row.T};
     rowOf.set(`${row.case} ${row.backend}`, found);
@@ -206,18 +205,19 @@ afterDraw = (name, result, figure, holder) => {
   if (data.charts[name].dataset !== "startup") makePoints(figure, holder, result.view, openRow);
 };
 
-function pickedWords() {
-  const place = data.devices.length > 1 ? [data.devices[device()] === "cpu" ? "on the CPU" : `on ${clip(data.devices[device()])}`] : [];
-  const words = FILTERS.filter(name => form.elements[name].value !== ALL && form.elements[name].options.length > 1)
+// the filters as text: "step, lstm, H = 64"
+function filterText() {
+  const where = data.devices.length > 1 ? [data.devices[device()] === "cpu" ? "on the CPU" : `on ${clip(data.devices[device()])}`] : [];
+  const picked = FILTERS.filter(name => form.elements[name].value !== ALL && form.elements[name].options.length > 1)
     .map(name => COARSE.has(name) ? `${name} = ${form.elements[name].value}` : name === "threads" ? counted(Number(form.elements[name].value), "thread") : form.elements[name].value);
-  return [...(words.length ? words : ["All cases"]), ...place].join(", ");
+  return [...(picked.length ? picked : ["All cases"]), ...where].join(", ");
 }
 
 function showAll() {
   offerBaselines();
   const list = tableRows();
   showTable(list.filter(row => passes(row)));
-  showLeaders(pickedWords(), list.filter(row => passes(row)), form.elements.baseline.value);
+  showLeaders(filterText(), list.filter(row => passes(row)), form.elements.baseline.value);
   drawAll();
 }
 

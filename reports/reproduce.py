@@ -1,4 +1,4 @@
-"""Any row as the Python that reproduces its case."""
+"""Python code that runs the case of a row."""
 
 import re
 from dataclasses import fields
@@ -59,11 +59,11 @@ def call():
 """
     + _END,
 }
-"""Source per phase; ``{name}`` stands for Python source: a repr, never text as it came."""
+"""Source per phase; each ``{name}`` is replaced by Python source (a repr), never by raw text."""
 
 
 def spec_source(case: Case) -> str:
-    """The case's network as a Spec expression; what has its usual value is left out."""
+    """The case's network as a Spec expression, without default values."""
     sizes = {"input_size": case.I, "hidden_size": case.H, "num_layers": case.layers}
     values = {f.name: sizes.get(f.name, getattr(case, f.name, None)) for f in fields(Spec) if f.name != "_"}
     parts = [repr(values.pop("cell")), *(f"{name}={values.pop(name)}" for name in ("input_size", "hidden_size"))]
@@ -73,7 +73,7 @@ def spec_source(case: Case) -> str:
 
 
 def source(case: Case, backend: str, seed: int = 0) -> str:
-    """The Python that runs a case once to warm up and once by the clock."""
+    """Python code that runs a case once to warm up and once with timing."""
     values = {name: repr(getattr(case, name)) for name in ("T", "B", "I", "window", "stride", "threads")}
     values |= {"backend": repr(backend), "spec": spec_source(case), "seed": repr(seed)}
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], TEMPLATES[case.phase])

@@ -1,4 +1,4 @@
-"""The roofline: operations per second over operations per byte, under what ``rnnbench machine`` measured of this machine.
+"""The roofline: operations per second over operations per byte, under the roofs that ``rnnbench machine`` measured.
 
 Williams, Waterman and Patterson 2009, "Roofline: an insightful visual performance model for multicore architectures".
 """
@@ -10,29 +10,36 @@ import altair as alt
 import pandas as pd
 
 from rnnbench.machine.snapshot import Roofs
-from rnnbench.reports.encodings import NUMBER, Picture, decades, of_backends, scales
+from rnnbench.networks.contract import CPU
+from rnnbench.reports.chart import AltairChart, Chart, Inputs
+from rnnbench.reports.encodings import NUMBER, backend_params, backend_scales, log_ticks
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.text import Answer, count, listed, percent
 from rnnbench.suite.case import Case
 
 KIND = ("dtype", "threads")
-"""What a roof is measured for; one kind is shown at a time."""
+"""Fields that a roof belongs to; the chart shows one combination at a time."""
 
 MIN_RIDGE = 1.5
-"""A slope that spans less than this in the picture has no room for its name and is left out."""
+"""Minimum ratio of a slope's ends on the x axis; a shorter slope has no room for its label and is left out."""
 
 BEYOND = 1.02
-"""A result that reaches this part of a roof shows that the roof was measured too low."""
+"""Part of the peak above which a result shows that the roof was measured too low."""
 
 
 def intensity(case: Case, flops: float) -> float:
-    """Operations per byte of a case with ``flops`` operations: the bytes are ``Spec``'s, each of them moved once."""
+    """Operations per byte of a case with ``flops`` operations; ``Spec`` counts the bytes, each moved once."""
     spec = case.spec()
     return flops / (spec.forward_bytes(case.T, case.B) if case.phase == "forward" else spec.step_bytes(case.T, case.B))
 
 
+def intensities(cases: list[dict[str, Any]]) -> list[float]:
+    """Operations per byte of the cases that have a roof."""
+    return [case["intensity"] for case in cases if case["sweep_roofline"] is not None and case["intensity"] is not None]
+
+
 def kinds(data: Frames) -> list[tuple[str, int]]:
-    """The dtypes and numbers of threads of the cases for which there is a roof, most cases first."""
+    """(dtype, threads) of the cases that have a roof, most cases first."""
     if data.roofs is None:
         return []
     counts = data.cases.groupby(list(KIND), sort=False).size().sort_values(ascending=False, kind="stable")
@@ -41,19 +48,19 @@ def kinds(data: Frames) -> list[tuple[str, int]]:
 
 
 def kind_labels(data: Frames) -> list[str]:
-    """The names of ``kinds``."""
+    """Labels of ``kinds``."""
     return [f"{dtype}, {count(threads, 'thread')}" for dtype, threads in kinds(data)]
 
 
 def peaks(data: Frames) -> pd.Series:
-    """The measured peak of each row of ``data.summary``, in 10^9 operations per second; NaN without a roof."""
+    """Measured peak for each row of ``data.summary``, in 10^9 operations per second; NaN without a roof."""
     found = {kind: (data.roofs.peak(*kind) or math.nan) / 1e9 for kind in kinds(data)} if data.roofs else {}
     every = zip(data.summary["dtype"], data.summary["threads"], strict=True)
     return pd.Series([found.get(kind, math.nan) for kind in every], index=data.summary.index, dtype="float64")
 
 
 def roof_rows(data: Frames, least: float, most: float) -> list[dict[str, Any]]:
-    """The lines of the roofs from ``least`` to ``most`` operations per byte: one per level of memory, and the peak."""
+    """Lines of the roofs from ``least`` to ``most`` operations per byte: one per memory level, and the peak."""
     return [
         {"sweep_roofline": number, "dtype": kind[0], "threads": kind[1], **line}
         for number, kind in enumerate(kinds(data))
@@ -77,7 +84,7 @@ def _lines(roofs: Roofs, kind: tuple[str, int], least: float, most: float) -> li
 
 
 def span(data: Frames, intensities: list[float]) -> tuple[float, float]:
-    """From left of the first point, or of the slowest memory's ridge where that lies further left, to behind the last one."""
+    """Range of operations per byte that holds all points and the ridge of the slowest memory, with a margin."""
     reads = [(roof.threads, roof.best) for roof in data.roofs.reads] if data.roofs else []
     ridges = []
     for dtype, threads in kinds(data):
@@ -86,19 +93,20 @@ def span(data: Frames, intensities: list[float]) -> tuple[float, float]:
     return min([*intensities, *ridges]) / 3, max([*intensities, *ridges]) * 1.5
 
 
-def roofline(data: Frames, backends: list[str], intensities: list[float]) -> Picture:
+def _draw(inputs: Inputs) -> AltairChart:
     """All cases of one dtype and number of threads under their roofs."""
-    least, most = span(data, intensities)
-    measured = data.summary.loc[data.summary["status"] == "measured", "gflops"].dropna()
-    of_backend = scales(data, backends)
+    data, backends = inputs.data, inputs.backends
+    least, most = span(data, intensities(inputs.cases))
+    measured = inputs.measured["gflops"].dropna()
+    scales = backend_scales(data, backends)
     x_scale = alt.Scale(type="log", domain=[least, most], nice=False)
-    x_axis = alt.Axis(values=decades(least, most), labelExpr=NUMBER, labelOverlap="greedy")
+    x_axis = alt.Axis(values=log_ticks(least, most), labelExpr=NUMBER, labelOverlap="greedy")
     title = "operations per byte, each byte moved once (FLOP/B)"
     x = alt.X("intensity:Q", title=title, scale=x_scale, axis=x_axis)
     highest = max([(data.roofs.peak(*kind) or 0) / 1e9 for kind in kinds(data) if data.roofs] + [measured.max()])
     lowest = measured.min() / 1.5
     y_scale = alt.Scale(type="log", domain=[lowest, highest * 2], nice=False)
-    y_axis = alt.Axis(values=decades(lowest, highest * 2), labelExpr=NUMBER, labelOverlap="greedy")
+    y_axis = alt.Axis(values=log_ticks(lowest, highest * 2), labelExpr=NUMBER, labelOverlap="greedy")
     y = alt.Y("gflops:Q", title="GFLOP/s", scale=y_scale, axis=y_axis)
     points = (
         alt.Chart(alt.NamedData("times"))
@@ -108,13 +116,13 @@ def roofline(data: Frames, backends: list[str], intensities: list[float]) -> Pic
         .encode(
             x=x,
             y=y,
-            color=of_backend["color"],
-            shape=of_backend["shape"],
+            color=scales["color"],
+            shape=scales["shape"],
             tooltip=[
                 alt.Tooltip("label:N", title="case"),
                 alt.Tooltip("backend:N"),
                 alt.Tooltip("gflops:Q", title="GFLOP/s", format=".3~g"),
-                alt.Tooltip("of_peak:Q", title="of the multiply-add peak", format=".0%"),
+                alt.Tooltip("of_peak:Q", title="part of the multiply-add peak", format=".0%"),
                 alt.Tooltip("intensity:Q", title="FLOP/B", format=".3~g"),
             ],
         )
@@ -136,18 +144,44 @@ def roofline(data: Frames, backends: list[str], intensities: list[float]) -> Pic
             x=alt.X("at:Q", scale=x_scale, axis=x_axis, title=title), y="height:Q", text="name:N"
         )
     )
-    chart = alt.layer(lines, *labels, points, width=640, height=360).add_params(*of_backends(data, backends))
-    caption = (
-        "Each point is one case: how many operations of its matrix products a second it reaches, over how many it has for each "
-        "byte. The lines are what this machine was measured to reach: the flat one is arithmetic, a slope is reading from "
-        "that level of memory. The bytes are the least there can be, each parameter, x, y and gradient moved once; weights "
-        "that do not stay in a cache are read again in every time step, which moves a case to the left of its point."
-    )
-    return Picture("roofline", "GFLOP/s under this machine's roofs", caption, "times", chart, sweep="roofline", beside="roofs")
+    return alt.layer(lines, *labels, points, width=640, height=360).add_params(*backend_params(data, backends))
+
+
+def _applies(inputs: Inputs) -> bool:
+    return bool(intensities(inputs.cases)) and bool(inputs.measured["gflops"].notna().any())
+
+
+def _missing(inputs: Inputs) -> str:
+    devices = inputs.data.devices.values()
+    if CPU in devices or not devices:
+        return (
+            "no roofs are stored beside these results; rnnbench machine measures and stores them, and the next report then has "
+            "this chart."
+        )
+    return "no backend of this run computes on the CPU, and rnnbench machine measures the CPU's roofs only."
+
+
+ROOFLINE = Chart(
+    name="roofline",
+    title="GFLOP/s under this machine's roofs",
+    caption=(
+        "Each point is one case: operations per second of its matrix products, over operations per byte. The lines are limits "
+        "measured on this machine: the flat line is arithmetic, each slope is reading from that level of memory. Bytes are "
+        "the minimum: each parameter, x, y and gradient moves once. Weights that do not stay in a cache are read again in "
+        "every time step; the true position of such a case lies to the left of its point."
+    ),
+    section="roofline",
+    dataset="times",
+    draw=_draw,
+    applies=_applies,
+    missing=_missing,
+    sweep="roofline",
+    overlay="roofs",
+)
 
 
 def roof_answers(data: Frames) -> list[Answer]:
-    """How much of the multiply-add peak each backend reaches at best, and where a roof is too low to be one."""
+    """The largest part of the multiply-add peak that each backend reaches, and any roof that was measured too low."""
     part = data.summary.assign(part=data.summary["gflops"] / peaks(data), peak=peaks(data))
     part = part[(part["status"] == "measured") & part["part"].notna()]
     details, beyond = [], []

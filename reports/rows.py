@@ -1,4 +1,4 @@
-"""The rows behind the charts and the table: plain JSON values, each fact once, the same for the page and for static SVG."""
+"""Rows behind charts and table: plain JSON values, each fact stored once, shared by the page and static files."""
 
 import statistics
 from typing import Any
@@ -10,7 +10,7 @@ from rnnbench.networks.contract import CPU
 from rnnbench.reports.caveats import NOISY
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.reproduce import spec_source
-from rnnbench.reports.roofline import intensity, kinds, roof_rows, span
+from rnnbench.reports.roofline import intensities, intensity, kinds, roof_rows, span
 from rnnbench.reports.sweeps import Sweeps
 from rnnbench.reports.text import cut
 from rnnbench.reports.winners import winners
@@ -22,7 +22,7 @@ STAGES = ("import", "load", "first call, empty cache", "first call, warm cache",
 
 
 def plain(value: Any) -> Any:
-    """A JSON value: floats with four significant digits, and None for what is missing, NaN or infinite."""
+    """A JSON value: floats with four significant digits, None for missing, NaN and infinite values."""
     if value is None or value is pd.NA:
         return None
     if isinstance(value, float | np.floating):
@@ -38,8 +38,11 @@ def records(frame: pd.DataFrame) -> Rows:
 
 
 def case_rows(data: Frames, groups: Sweeps) -> Rows:
-    """One row per case: its fields, its label, its Spec as source, its sweeps, the window's gradient error, its operations
-    per byte, the peak of its dtype and threads in 10^9 operations per second, and who is fastest on each device."""
+    """One row per case, with everything the charts and the table need to know about it.
+
+    Its fields and label, its Spec as source, its sweeps, the gradient error of its window, operations per byte, the peak for
+    its dtype and threads in 10^9 operations per second, and who is fastest on each device.
+    """
     roofs = {kind: (number, data.roofs.peak(*kind)) for number, kind in enumerate(kinds(data))} if data.roofs else {}
     best = winners(data)
     found = zip(best["backend"], best["tied"], best["outcome"], strict=True)
@@ -64,76 +67,70 @@ def case_rows(data: Frames, groups: Sweeps) -> Rows:
 
 
 def device_names(data: Frames) -> list[str]:
-    """The devices of the run, the CPU where no backend could run."""
+    """The devices of the run; the CPU where no backend could run."""
     return list(dict.fromkeys(data.devices.values())) or [CPU]
 
 
 def _leaders(data: Frames, device: int, winner: tuple[str, tuple[str, ...], str] | None) -> dict[str, str | None]:
-    """The places of the fastest backend of a device and of those that tie with it, and whether that is clear, a tie,
-    unclear or alone."""
+    """Indices of the fastest backend of a device and of those tied with it, and the outcome: clear, same, unclear or alone."""
     names = (f"leaders_{device}", f"outcome_{device}")
     if winner is None:
         return dict.fromkeys(names)
     backend, tied, outcome = winner
-    places = [str(data.backends.index(name)) for name in (backend, *tied)]
-    return dict(zip(names, (" ".join(places), "clear" if outcome == backend else outcome), strict=True))
-
-
-def intensities(cases: Rows) -> list[float]:
-    """The operations per byte of the cases that have a roof."""
-    return [case["intensity"] for case in cases if case["sweep_roofline"] is not None and case["intensity"] is not None]
+    indices = [str(data.backends.index(name)) for name in (backend, *tied)]
+    return dict(zip(names, (" ".join(indices), "clear" if outcome == backend else outcome), strict=True))
 
 
 def chart_rows(data: Frames, cases: Rows) -> dict[str, Rows]:
-    """The datasets of the charts; ``case`` is an index into ``cases`` (``case_rows``), whose fields belong to each row too."""
+    """Datasets of the charts by name; ``case`` is an index into ``cases`` (``case_rows``), whose fields extend each row."""
     number = {key: index for index, key in enumerate(data.cases["case"])}
     sets = {"pairs": _pairs(data), "times": _times(data), "startup": _startup(data), "gates": _gates(data)}
     for frame in sets.values():
         if "case" in frame:
             frame["case"] = frame["case"].map(number)
-    under = intensities(cases)
-    roofs = {"roofs": roof_rows(data, *span(data, under)) if under else []}
+    values = intensities(cases)
+    roofs = {"roofs": roof_rows(data, *span(data, values)) if values else []}
     return {name: records(frame) for name, frame in sets.items()} | roofs
 
 
 MAX_SAMPLES = 60_000
-"""A page with more samples would grow by more than 300 kB; it holds the median of each round instead."""
+"""Maximum number of samples on a page (about 300 kB); beyond it the page holds the median of each round."""
 
 
 def samples(data: Frames, times: Rows) -> tuple[list[list[list[int]] | None], bool]:
-    """The samples of each row of ``times``, round by round, and whether each round's are there or their median alone.
+    """Samples of each row of ``times``, by round, and whether all are included rather than the median of each round.
 
-    Each is its difference from the row's ``seconds`` in ten-thousandths of them: short to write, and finer than a clock.
+    A sample is stored as its relative difference from the row's ``seconds``, in units of 1e-4: short, and finer than a clock.
     """
     keys = list(data.cases["case"])
     found = [list(data.samples.get((keys[row["case"]], row["backend"]), {}).values()) for row in times]
-    whole = sum(len(of_round) for rounds in found for of_round in rounds) <= MAX_SAMPLES
+    whole = sum(len(values) for rounds in found for values in rounds) <= MAX_SAMPLES
     drawn: list[list[list[int]] | None] = []
     for row, rounds in zip(times, found, strict=True):
         if not rounds or row["seconds"] is None:
             drawn.append(None)
             continue
-        kept = rounds if whole else [[statistics.median(of_round)] for of_round in rounds]
-        drawn.append([[round(1e4 * (seconds / row["seconds"] - 1)) for seconds in of_round] for of_round in kept])
+        kept = rounds if whole else [[statistics.median(values)] for values in rounds]
+        drawn.append([[round(1e4 * (seconds / row["seconds"] - 1)) for seconds in values] for values in kept])
     return drawn, whole
 
 
 def reasons(data: Frames, times: Rows) -> dict[int, str]:
-    """The message of the failure behind a row of ``times``, by its place; the longest are cut."""
+    """Message of the failure behind a row of ``times``, by row number; long messages are cut."""
     keys = list(data.cases["case"])
     first = data.failures.drop_duplicates(["case", "backend"])
     pairs = zip(first["case"], first["backend"], strict=True)
-    said = dict(zip(pairs, map(cut, first["message"]), strict=True))
-    found = ((place, said.get((keys[row["case"]], row["backend"]))) for place, row in enumerate(times))
-    return {place: message for place, message in found if message}
+    messages = dict(zip(pairs, map(cut, first["message"]), strict=True))
+    found = ((number, messages.get((keys[row["case"]], row["backend"]))) for number, row in enumerate(times))
+    return {number: message for number, message in found if message}
 
 
 def joined(data: Frames, cases: Rows, rows: Rows) -> Rows:
-    """Rows with the fields of their cases and the places of their backends, as the page's script joins them."""
-    place = {name: number for number, name in enumerate(data.backends)}
+    """Rows with the fields of their cases and the indices of their backends, as the page's script joins them."""
+    index = {name: number for number, name in enumerate(data.backends)}
     orders = ("backend", "a", "b")
     return [
-        (cases[row["case"]] if "case" in row else {}) | row | {f"{n}_order": place[row[n]] for n in orders if n in row}
+        (cases[row["case"]] if "case" in row else {}) | row | {f"{n}_order": index[row[n]] for n in orders if n in row}
         for row in rows
     ]
 
@@ -145,7 +142,7 @@ def shown_backends(data: Frames) -> list[str]:
 
 
 def tensor_order(data: Frames) -> list[str]:
-    """All checked tensors, the one with the worst error over tolerance first."""
+    """All checked tensors, largest error over tolerance first."""
     rank = data.gates.assign(rank=data.gates["error_over_tolerance"].fillna(np.inf))
     return list(rank.sort_values("rank", ascending=False, kind="stable")["tensor"].drop_duplicates())
 
@@ -159,7 +156,7 @@ def _times(data: Frames) -> pd.DataFrame:
 
 
 def _pairs(data: Frames) -> pd.DataFrame:
-    """Every two backends of one device in every case, timed or not: speed of ``a`` over ``b``, and the state of both."""
+    """Every pair of backends on one device in every case, timed or not: speed of ``a`` over ``b``, and the status of both."""
     order = {name: place for place, name in enumerate(shown_backends(data))}
     states = data.summary.loc[data.summary["backend"].isin(order), ["case", "backend", "status"]]
     every = states.rename(columns={"backend": "a", "status": "status_a"}).merge(
@@ -193,7 +190,7 @@ def _startup(data: Frames) -> pd.DataFrame:
 
 
 def _gates(data: Frames) -> pd.DataFrame:
-    """Per backend and tensor the worst error over tolerance in each kind of case; an error without a number is worst."""
+    """Largest error over tolerance per backend, tensor and kind of case; an error without a number counts as largest."""
     by = ["phase", "cell", "dtype", "threads", "backend", "tensor"]
     gates = data.gates.copy()
     gates["number"] = gates["error_over_tolerance"].replace(np.inf, np.nan)

@@ -10,7 +10,7 @@ rowsOf = chart => {
   const list = rows[chart.dataset].filter(passes), lines = [...new Set(list.map(row => row.line))].sort((a, b) => a - b);
   const shown = new Set(lines.slice(0, MAX_LINES));
   document.querySelector("[data-chart=ratios] .fixed").textContent = lines.length > MAX_LINES
-    ? `The first ${MAX_LINES} of ${lines.length}; the table has all.` : "";
+    ? `The first ${MAX_LINES} of ${lines.length}; the table has them all.` : "";
   return list.filter(row => shown.has(row.line));
 };
 

@@ -1,7 +1,7 @@
-"""Two or more results files side by side: what differs between the runs, and what of that the times show.
+"""Two or more results files side by side: how the runs differ, and how their times compare.
 
-The comparisons are those of ``rnnbench compare``, each run against the first.  A run on another machine, with other
-packages or another number of threads is compared as well, but no difference to it is called a regression.
+The comparisons are those of ``rnnbench compare``, each run against the first.  A run on a different machine, or with
+different packages or threads, is compared as well, but its differences are not called regressions.
 """
 
 import math
@@ -20,26 +20,31 @@ from rnnbench.compare.intervals import CONFIDENCE, MIN_ROUNDS
 from rnnbench.compare.verdicts import CHANGE_BAND
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import page
-from rnnbench.reports.encodings import NUMBER, Picture, lookup, rows_of
+from rnnbench.reports.chart import Picture
+from rnnbench.reports.encodings import NUMBER, lookup, row_height
 from rnnbench.reports.provenance import flat
 from rnnbench.reports.rows import Rows, plain
 from rnnbench.reports.text import Answer, clipped, count, listed
 from rnnbench.results.reader import read
 
 MAX_FILES = 8
-"""Runs on one page: as many as there are colours."""
+"""Maximum number of runs on one page: the number of colours."""
 
 NEUTRAL = {"regression": "slower", "improvement": "faster"}
-"""What a difference is called between runs that were not measured alike."""
+"""Verdicts between runs whose machine, packages or threads differ."""
 
 MAX_NAMED = 10
+"""Maximum number of changed cases listed per run; the table has them all."""
 
 ABSENT = "not in this run"
 
 
 class Side(NamedTuple):
-    """A run with its letter and its comparisons with the first; ``differing`` are the facts in which it was not measured
-    alike.  Where each has one number of threads, and not the same, ``times`` has its cases with the first run's number."""
+    """A run with its letter and its comparisons with the first run.
+
+    ``differing``: facts of the measurement in which it differs from the first run.  If each run used one number of threads,
+    and not the same, the cases in ``times`` carry the number of the first run.
+    """
 
     letter: str
     times: Times
@@ -48,15 +53,17 @@ class Side(NamedTuple):
 
 
 def write_side_by_side(files: Sequence[Path | str], output: Path | str) -> Path:
-    """Write a page that compares results files with the first of them; raises StoreError, or ArgumentError where two have
-    nothing in common."""
+    """Write a page that compares results files with the first of them.
+
+    Raises StoreError, and ArgumentError where a file has nothing in common with the first.
+    """
     return page.save(render(sides([Path(file) for file in files])), output)
 
 
 def sides(files: Sequence[Path]) -> list[Side]:
     """The runs, each compared with the first; raises StoreError and ArgumentError."""
     if not 2 <= len(files) <= MAX_FILES:
-        raise ArgumentError(f"{count(len(files), 'results file')} given to lay side by side; expected 2 to {MAX_FILES}")
+        raise ArgumentError(f"{count(len(files), 'results file')} given to compare side by side; expected 2 to {MAX_FILES}")
     again = [file for file, number in Counter(file.resolve() for file in files).items() if number > 1]
     if again:
         raise ArgumentError(f"{again[0].name} is given twice; expected different results files")
@@ -90,7 +97,7 @@ def render(found: list[Side]) -> str:
         sides=found,
         pictures=drawn,
         differences=difference_sentences(found),
-        answers=answers(found),
+        answers=summary(found),
         facts=fact_table([side.times for side in found]),
         states=states(found),
         threads=[side.letter for side in found if "threads" in side.differing],
@@ -105,14 +112,14 @@ def render(found: list[Side]) -> str:
 
 
 def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
-    """Every fact of the runs as (name, values, whether they differ) by subject, those that differ first."""
+    """Every fact of the runs by subject, as (name, values, whether they differ), differing facts first."""
     subjects: dict[str, list[dict[str, str]]] = {}
     for one in runs:
         environment = dict(one.run.environment)
         versions = environment.pop("versions", {})
         commit, dirty = (environment.pop(name, None) for name in ("commit", "dirty"))
         changed = "unknown" if dirty is None else "yes" if dirty else "no"
-        code = {"commit": commit, "changes in no commit": changed, "rnnbench": versions.get("rnnbench")}
+        code = {"commit": commit, "uncommitted changes": changed, "rnnbench": versions.get("rnnbench")}
         cases = {"threads": sorted({case.threads for case in one.run.cases})}
         run = {
             "results file": one.path.name,
@@ -140,7 +147,7 @@ def fact_table(runs: Sequence[Times]) -> dict[str, list[tuple]]:
 
 
 def difference_sentences(found: list[Side]) -> list[str]:
-    """For each run a sentence on how it differs from the first one, and what that allows to be said."""
+    """A sentence for each run on how it differs from the first, and what that means for the verdicts."""
     first = found[0].times.run
     sentences = []
     for side in found[1:]:
@@ -148,16 +155,16 @@ def difference_sentences(found: list[Side]) -> list[str]:
         machine = [name for name in MACHINE if name in side.differing and name not in ("os", "python", "implementation")]
         if machine:
             one, other = (run.environment.get("machine") or "an unnamed machine" for run in (first, own))
-            where = f"{other} against {one}" if one != other else f"other {listed(machine)}"
-            said = f"{side.letter} was measured on a different machine than A ({where})"
+            where = f"{other} against {one}" if one != other else f"different {listed(machine)}"
+            text = f"{side.letter} was measured on a different machine than A ({where})"
         elif side.differing:
-            said = f"{side.letter} was measured on the same machine as A, but not alike: other {listed(side.differing)}"
+            text = f"{side.letter} was measured on the same machine as A, but with different {listed(side.differing)}"
         else:
-            said = (
+            text = (
                 f"{side.letter} was measured on the same machine as A, with the same packages; {_code_difference(first, own)}"
             )
         consequence = "" if not side.differing else ": no difference between them is called a regression"
-        sentences.append(clipped(f"{said}{consequence}."))
+        sentences.append(clipped(f"{text}{consequence}."))
     return sentences
 
 
@@ -165,8 +172,8 @@ def _code_difference(first: Any, own: Any) -> str:
     one, other = (run.environment.get("commit") for run in (first, own))
     if one == other:
         changed = any(run.environment.get("dirty") for run in (first, own))
-        same = f"the code is the same commit ({one[:10]})" if one else "neither names the commit of its code"
-        return same + (", but with changes that are in no commit" if one and changed else "")
+        same = f"the code is the same commit ({one[:10]})" if one else "neither run names the commit of its code"
+        return same + (", but with uncommitted changes" if one and changed else "")
     names = [
         f"{(run.environment.get('commit') or 'unknown')[:10]}{' with changes' if run.environment.get('dirty') else ''}"
         for run in (own, first)
@@ -174,19 +181,19 @@ def _code_difference(first: Any, own: Any) -> str:
     return f"the code differs: commit {names[0]} against {names[1]}"
 
 
-# what it did
+# how the times compare
 
 
-def answers(found: list[Side]) -> list[Answer]:
-    """One answer for each run but the first: how many cases are slower, faster and the same, and which."""
+def summary(found: list[Side]) -> list[Answer]:
+    """One answer per run after the first: how many cases are slower, faster and the same, and which."""
     result = []
     for side in found[1:]:
-        words = Counter(verdict_word(side, row) for row in side.rows)
+        verdicts = Counter(verdict_text(side, row) for row in side.rows)
         order = [NEUTRAL.get(name, name) if side.differing else name for name in ("regression", "improvement", "same")]
         counts = ", ".join(
-            count(words[name], name) if name in NEUTRAL else f"{words[name]} {name}"
+            count(verdicts[name], name) if name in NEUTRAL else f"{verdicts[name]} {name}"
             for name in [*order, "unclear"]
-            if words[name]
+            if verdicts[name]
         )
         text = f"{side.letter} against A, {count(len(side.rows), 'comparison')}: {counts}."
         details = [
@@ -201,12 +208,12 @@ def answers(found: list[Side]) -> list[Answer]:
     return result
 
 
-def verdict_word(side: Side, row: Comparison) -> str:
+def verdict_text(side: Side, row: Comparison) -> str:
     return NEUTRAL.get(row.verdict, row.verdict) if side.differing else row.verdict
 
 
 def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
-    """(case, backend, its state in each run) where a run has no time that counts and another has one, or it failed."""
+    """(case, backend, state in each run) of all that failed in a run, or that only some runs measured."""
     keys = dict.fromkeys(key for side in found for key in [*side.times.samples, *side.times.failed])
     result = []
     for case, backend in keys:
@@ -220,7 +227,7 @@ def states(found: list[Side]) -> list[tuple[str, str, list[str]]]:
 
 
 def _rows(found: list[Side]) -> Rows:
-    """The comparisons for chart and table; ``line`` numbers the rows of the chart, what differs most first."""
+    """Comparisons for chart and table; ``line`` numbers the rows of the chart, largest difference first."""
     pairs = [(side, row) for side in found[1:] for row in side.rows]
     order = [*NEUTRAL, "unclear", "same"]
     furthest = sorted(pairs, key=lambda pair: (order.index(pair[1].verdict), -abs(math.log(pair[1].ratio))))
@@ -235,14 +242,14 @@ def _rows(found: list[Side]) -> Rows:
             "run": side.letter,
             **{name: plain(getattr(row, name)) for name in ("ratio", "low", "high", "coverage", "threshold")},
             "rounds": f"{row.rounds[0]} and {row.rounds[1]}",
-            "verdict": verdict_word(side, row),
+            "verdict": verdict_text(side, row),
         }
         for side, row in furthest
     ]
 
 
 def _forest(found: list[Side], rows: Rows) -> Picture:
-    """One line for each case and backend, a point with its interval for each run."""
+    """Forest plot: a line per case and backend, with a point and interval per run."""
     letters = [side.letter for side in found[1:]]
     scale = alt.Scale(domain=letters)
     colour = alt.Color("run:N", title="against A", scale=scale, legend=alt.Legend(orient="top"))
@@ -264,36 +271,37 @@ def _forest(found: list[Side], rows: Rows) -> Picture:
             tooltip=tooltip,
         ),
         width=560,
-        height=rows_of(max(20, 12 * len(letters))),
+        height=row_height(max(20, 12 * len(letters))),
         data=alt.NamedData("ratios"),
     ).add_params(lookup("lines", labels))
     caption = (
-        "Right of the dashed line slower than A, left of it faster; the bar is the interval of the ratio. What became slower "
-        f"stands on top, then what became faster; logarithmic.{f' All have {shared}.' if shared else ''}"
+        "Points right of the dashed line are slower than A, points left of it faster; bars are intervals of the ratio. "
+        "Regressions are on top, then improvements; the axis is logarithmic."
+        f"{f' All cases share {shared}.' if shared else ''}"
     )
     return Picture("ratios", "Time as a ratio to A's", caption, "ratios", chart)
 
 
 def short_labels(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
-    """Labels of cases and their backends without the words that all of them share, and those words."""
-    words = [[*label.split(" "), f"with {backend}"] for label, backend in pairs]
-    shared = [word for word in words[0] if all(word in one for one in words)] if len(words) > 1 else []
-    return [" ".join(word for word in one if word not in shared) for one in words], " ".join(shared)
+    """Labels of cases and backends without the terms that all of them share, and those terms."""
+    labels = [[*label.split(" "), f"with {backend}"] for label, backend in pairs]
+    shared = [term for term in labels[0] if all(term in label for label in labels)] if len(labels) > 1 else []
+    return [" ".join(term for term in label if term not in shared) for label in labels], " ".join(shared)
 
 
 # threads
 
 
 def _one_thread_count(one: Times) -> int | None:
-    """The number of threads of all cases of a run, None where they have several."""
+    """The number of threads of all cases of a run; None where it varies."""
     counts = {case.threads for case, _ in [*one.samples, *one.failed]}
     return counts.pop() if len(counts) == 1 else None
 
 
 def _with_threads(one: Times, threads: int | None) -> Times:
-    """The same times under cases with another number of threads, to be laid beside a run that has that number."""
+    """The same times, with cases that carry another number of threads, to match those of a run with that number."""
 
-    def moved(of: dict[Any, Any]) -> dict[Any, Any]:
-        return {(msgspec.structs.replace(case, threads=threads), backend): value for (case, backend), value in of.items()}
+    def moved(values: dict[Any, Any]) -> dict[Any, Any]:
+        return {(msgspec.structs.replace(case, threads=threads), backend): value for (case, backend), value in values.items()}
 
     return one._replace(samples=moved(one.samples), failed=moved(one.failed))

@@ -1,11 +1,10 @@
-"""Steps in a timeline: where the times of a series of runs change their level, by how much and how surely.
+"""Steps in a timeline: where the times of successive runs change level, by how much, and with what certainty.
 
-The places come from ruptures: of all ways to cut a timeline into pieces of one level each, the one with the least squares
-for each number of pieces.  How many pieces there are is chosen by n log(sum of squares / n) + 6 log(n) for each step, the
-criterion of Yao (1988, "Estimating the number of change-points via Schwarz' criterion") with a larger penalty, since it
-is tried on many timelines of few points: of 100 without a step about one shows one (``tests/test_history.py`` tries it).
-A step counts where the comparison of separate runs (``measure.statistics``) finds the points after it beyond 2% of those
-before it.
+ruptures finds the least-squares segmentation for each number of segments.  The number of segments minimises
+n log(sum of squares / n) + 6 log(n) per step, the criterion of Yao (1988, "Estimating the number of change-points via
+Schwarz' criterion") with a larger penalty, because it is applied to many short timelines: about 1 in 100 timelines without a
+step shows one (``tests/test_history.py`` checks it).  A step counts only if the comparison of separate runs
+(``compare.inference``) finds the points after it more than 2% away from those before it.
 """
 
 import math
@@ -20,7 +19,7 @@ from rnnbench.errors import MissingLibrary
 from rnnbench.installing import how_to_install
 
 MIN_SEGMENT = 3
-"""So many points have one level: of fewer a step cannot be told from a noisy run."""
+"""Minimum number of points per level; with fewer, a step cannot be told from a noisy run."""
 
 MIN_POINTS = 2 * MIN_SEGMENT
 
@@ -29,15 +28,14 @@ MAX_STEPS = 10
 PENALTY = 6.0
 
 NEAREST = 20
-"""So many points to each side are compared: beyond it what else changed since counts for more than their number."""
+"""Maximum number of points compared on each side of a step; further points reflect other changes more than this one."""
 
 RESOLUTION = 1e-3
-"""Of a time: a sample lasts at least 1,000 ticks of the clock.  Spreads below it are none."""
+"""Relative resolution of a time (a sample lasts at least 1,000 clock ticks); smaller spreads count as zero."""
 
 
 class Step(NamedTuple):
-    """``place`` is the first point after the step; ``ratio`` is time after over time before, with its interval and what
-    that really holds."""
+    """``place``: index of the first point after the step.  ``ratio``: time after / time before, with interval and coverage."""
 
     place: int
     ratio: float
@@ -47,7 +45,7 @@ class Step(NamedTuple):
 
 
 def find_steps(seconds: Sequence[float]) -> list[Step]:
-    """The steps of a timeline, one positive time for each run, in order; none for fewer than ``MIN_POINTS``.
+    """Find the steps of a timeline of positive times, one per run, in order; none below ``MIN_POINTS``.
 
     Raises MissingLibrary without ruptures.
     """
@@ -60,7 +58,7 @@ def find_steps(seconds: Sequence[float]) -> list[Step]:
         doubtful = [step for step, counts in steps if not counts]
         if not doubtful:
             return [step for step, _ in steps]
-        cuts.remove(min(doubtful, key=lambda step: abs(math.log(step.ratio))).place)  # and judge its neighbours anew
+        cuts.remove(min(doubtful, key=lambda step: abs(math.log(step.ratio))).place)  # then judge its neighbours again
     return []
 
 
@@ -73,7 +71,7 @@ def require_ruptures() -> None:
 
 
 def _cuts(values: np.ndarray) -> list[int]:
-    """The places at which pieces of one level begin, by the criterion."""
+    """Indices at which levels begin, by the criterion."""
     require_ruptures()
     import ruptures
 
@@ -81,7 +79,8 @@ def _cuts(values: np.ndarray) -> list[int]:
     search = ruptures.KernelCPD(kernel="linear", min_size=MIN_SEGMENT)
     search.fit(values.reshape(-1, 1))
     found: dict[tuple[int, ...], float] = {}
-    for steps in reversed(range(min(MAX_STEPS, n // MIN_SEGMENT - 1) + 1)):  # what the most takes holds all others
+    # most steps first: the search for them covers all smaller numbers
+    for steps in reversed(range(min(MAX_STEPS, n // MIN_SEGMENT - 1) + 1)):
         cuts = tuple(cast("list[int]", search.predict(n_bkps=steps))[:-1]) if steps else ()
         squares = sum(float(np.var(values[a:b])) * (b - a) for a, b in pairwise([0, *cuts, n]))
         found[cuts] = n * math.log(squares / n + RESOLUTION**2) + PENALTY * steps * math.log(n)

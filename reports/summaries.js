@@ -1,5 +1,5 @@
 "use strict";
-// What the filters leave, in a sentence and a table: who is fastest, and what each truncation window costs and buys.
+// Summaries of the filtered cases: who is fastest, and the cost and benefit of each truncation window.
 
 function fill(table, heads, lines, caption) {
   table.textContent = "";
@@ -42,12 +42,12 @@ function leaders(list) {
   return `${sentence.join("; ")}.`;
 }
 
-// `picked`: the filters in words; `list`: the rows of the table of cases
+// `picked`: the filters as text; `list`: the rows of the table of cases
 function showLeaders(picked, list, baseline) {
   const shown = cases.filter(row => passes(row));
   const single = shown.length === 1, lines = [];
-  document.querySelector("#here p").textContent = `${picked}${single ? ` (one case: ${clip(shown[0].label)})` : ""}: ${leaders(shown)}`;
-  for (const name of here()) {
+  document.querySelector("#selection p").textContent = `${picked}${single ? ` (one case: ${clip(shown[0].label)})` : ""}: ${leaders(shown)}`;
+  for (const name of deviceBackends()) {
     const own = list.filter(row => row.backend === name && row.status === "measured"), compared = own.filter(row => row.speed !== null);
     const speeds = name === baseline ? [1] : compared.map(row => row.speed), spread = speeds.length ? [Math.min(...speeds), Math.max(...speeds)] : [];
     const first = compared[0], range = name === baseline || !speeds.length ? "" : single ? `${short(first.speedLow)} to ${short(first.speedHigh)}` : `${short(spread[0])} to ${short(spread[1])}`;
@@ -58,11 +58,11 @@ function showLeaders(picked, list, baseline) {
       line: [name, result, speeds.length ? `${short(median(speeds))}×` : "", range, ...time, `${own.length} of ${shown.length}`]});
   }
   lines.sort((a, b) => b.rank - a.rank);
-  const heads = ["backend", "result", `speed against ${baseline}`, single ? `${held(Math.min(...list.filter(row => row.status === "measured").map(row => row.rounds)))} interval` : "least to most", ...(single ? ["per call"] : []), "completed"];
-  fill(document.querySelector("#here table"), heads, lines.map(entry => entry.line));
+  const heads = ["backend", "result", `speed relative to ${baseline}`, single ? `${held(Math.min(...list.filter(row => row.status === "measured").map(row => row.rounds)))} interval` : "range", ...(single ? ["per call"] : []), "completed"];
+  fill(document.querySelector("#selection table"), heads, lines.map(entry => entry.line));
 }
 
-// `list`: the rows of the sweep over windows that is shown
+// `list`: the rows of the shown sweep over windows
 function showWindows(list, baseline) {
   const holder = document.getElementById("windows");
   const own = list.filter(row => row.backend === baseline).sort((a, b) => a.cell_order - b.cell_order || a.window - b.window);
@@ -75,6 +75,6 @@ function showWindows(list, baseline) {
       row.status === "measured" ? duration(row.seconds) : row.status, row.status === "measured" ? of("seconds") : "",
       row.peak_bytes === null ? "" : `${short(row.peak_bytes / 1e6)} MB`, of("peak_bytes")];
   });
-  const heads = ["cell", "window", "gradient error", "time", "of full BPTT's", "peak memory", "of full BPTT's"];
-  fill(holder.querySelector("table"), heads, lines, `What each window costs and buys, with ${baseline} (the baseline)`);
+  const heads = ["cell", "window", "gradient error", "time", "of full BPTT", "peak memory", "of full BPTT"];
+  fill(holder.querySelector("table"), heads, lines, `Cost and benefit of each window, with ${baseline} (the baseline)`);
 }

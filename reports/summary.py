@@ -1,8 +1,8 @@
-"""The answer in sentences, made from the data: for the top of the page and for a terminal."""
+"""Summary of a run in sentences, for the top of the page and for a terminal."""
 
 from pathlib import Path
 
-from rnnbench.reports.caveats import trust
+from rnnbench.reports.caveats import caveats_answer
 from rnnbench.reports.devices import by_device, on_device
 from rnnbench.reports.frames import Frames, to_pandas
 from rnnbench.reports.overheads import startup_answers, truncation_answers
@@ -10,7 +10,7 @@ from rnnbench.reports.roofline import roof_answers
 from rnnbench.reports.text import Answer, clipped, count, listed, printable
 from rnnbench.reports.winners import speed_answers
 
-REASONS = {
+STATUS_TEXT = {
     "wrong": "gave wrong results on",
     "error": "failed with an error on",
     "crashed": "crashed on",
@@ -20,27 +20,29 @@ REASONS = {
 }
 
 MAX_NAMED = 3
-"""With more backends and reasons, what failed is a number; the details name each."""
+"""Maximum number of kinds of failure spelled out in the sentence; with more it gives counts, and the details name each."""
 
 
 def summary_text(results: Path | str) -> str:
-    """The answer of a results file for a terminal, with control characters of names escaped; raises StoreError."""
+    """The summary of a results file as lines of text, with control characters escaped; raises StoreError."""
     lines = []
-    for answer in answers(to_pandas(results)):
+    for answer in summary(to_pandas(results)):
         lines.append(answer.text)
         lines += [f"  - {detail}" for detail in answer.details]
     return "".join(printable(line) + "\n" for line in lines)
 
 
-def answers(data: Frames) -> list[Answer]:
-    """One answer per question: who is fastest in each phase, what truncation costs and buys, start-up, the roofs, checks,
-    failures, and whether the numbers can be trusted.  Of a run on several devices, what compares backends is said of each."""
+def summary(data: Frames) -> list[Answer]:
+    """One answer per question: speed by phase, truncation, start-up, roofs, checks, failures and caveats.
+
+    For a run on several devices, the answers that compare backends are given per device.
+    """
     found: list[Answer] = []
-    parts = by_device(data)
-    for device, part in parts.items():
-        said = [*speed_answers(part), *truncation_answers(part), *startup_answers(part), *roof_answers(part)]
-        found += [on_device(answer, device, part.backends) for answer in said] if len(parts) > 1 else said
-    found += [*_correctness(data), *_failures(data), trust(data)]
+    frames = by_device(data)
+    for device, part in frames.items():
+        own = [*speed_answers(part), *truncation_answers(part), *startup_answers(part), *roof_answers(part)]
+        found += [on_device(answer, device, part.backends) for answer in own] if len(frames) > 1 else own
+    found += [*_correctness(data), *_failures(data), caveats_answer(data)]
     return [Answer(clipped(text), [clipped(detail) for detail in details], topic) for text, details, topic in found]
 
 
@@ -72,7 +74,7 @@ def _failures(data: Frames) -> list[Answer]:
             details.append(f"{name} could not run on this machine: {reason}")
     failed = data.summary[~data.summary["status"].isin(["measured", "unavailable"])]
     groups = failed.groupby(["backend", "status"], sort=False)
-    lacking = [f"{backend} {REASONS[str(status)]} {count(len(group), 'case')}" for (backend, status), group in groups]
+    lacking = [f"{backend} {STATUS_TEXT[str(status)]} {count(len(group), 'case')}" for (backend, status), group in groups]
     details += [f"{claim}." for claim in lacking]
     if not details:
         return [Answer("Every backend completed every case.", [], "Failures")]

@@ -1,4 +1,4 @@
-"""Sweeps: which cases belong on one line or map because they differ in nothing but what its axes show."""
+"""Sweeps: groups of cases that belong on one line or map, because they differ only in what its axes show."""
 
 import math
 from typing import NamedTuple
@@ -16,17 +16,20 @@ AXES = {
     "H": ("cell", "H"),
     "window": ("cell", "window"),
 }
-"""What each picture shows; all other fields of the cases in it are equal."""
+"""Fields shown by each kind of sweep; all other fields of its cases are equal."""
 
 VARIES = {"map_T": ("H", "T"), "map_B": ("B",), "T": ("T",), "H": ("H",), "window": ("window",)}
-"""What must take two or more values (one of them) for a picture to be worth drawing."""
+"""Fields of which at least one must take two or more values in a sweep."""
 
 UNITS = {"layers": "layers", "threads": "threads", "stride": "stride", "window": "window", "output_size": "O"}
 
 
 class Sweeps(NamedTuple):
-    """Per picture: ``index`` the sweep's number by case key (absent: the case is in no sweep), ``labels`` what is held
-    fixed in each, most cases first; ``common`` what is fixed in all of them."""
+    """Sweeps by kind.
+
+    ``index``: number of the sweep by case key (absent where the case is in none).  ``labels``: what each sweep holds fixed,
+    largest sweep first.  ``common``: what all of them hold fixed.
+    """
 
     index: dict[str, dict[str, int]]
     labels: dict[str, list[str]]
@@ -34,9 +37,9 @@ class Sweeps(NamedTuple):
 
 
 def sweeps(cases: pd.DataFrame) -> Sweeps:
-    """Group the cases of ``Frames.cases`` for each picture.
+    """Group the cases of ``Frames.cases`` into sweeps of each kind.
 
-    Where H varies, I is held fixed or, where that gives more sizes, follows H (I = H).
+    Where H varies, I is either fixed or equal to H, whichever gives more sizes.
     """
     index, labels, common = {}, {}, {}
     for name, axes in AXES.items():
@@ -50,7 +53,7 @@ def sweeps(cases: pd.DataFrame) -> Sweeps:
 
 
 def shared(cases: pd.DataFrame) -> str:
-    """What all cases have in common, in words; ``I = H`` where that holds."""
+    """What all cases have in common, as text; ``I = H`` where that holds."""
     same = {name: str(cases[name].iloc[0]) for name in CASE_FIELDS if cases[name].notna().all() and cases[name].nunique() == 1}
     if "I" not in same and (cases["I"] == cases["H"]).all():
         same["I"] = "H"
@@ -79,7 +82,7 @@ def _fixed(group: pd.DataFrame, axes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _label(fixed: dict[str, str]) -> str:
-    """Sizes as ``B = 16``, flags by name, the rest by value."""
+    """Fixed fields as text: sizes as ``B = 16``, flags by name, the rest by value."""
     parts = []
     for name, value in fixed.items():
         if name in ("bidirectional", "bias"):
@@ -92,10 +95,10 @@ def _label(fixed: dict[str, str]) -> str:
 
 
 def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
-    """The fitted exponent of time per step on each line of the pictures over T, H and window.
+    """Fit the exponent of the time per step on each line over T, H and window.
 
-    Columns: ``picture``, ``sweep``, ``cell``, ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN where not all
-    points have 6 rounds, or there are fewer than three), ``points``.
+    Columns: ``picture``, ``sweep``, ``cell``, ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN below three points, or
+    where a point has fewer than 6 rounds), ``points``.
     """
     measured = summary[summary["status"] == "measured"]
     rows = []
@@ -112,7 +115,7 @@ def scaling(summary: pd.DataFrame, groups: Sweeps) -> pd.DataFrame:
             rounds.append(int(number))
         for line, (xs, ys, rounds) in lines.items():
             fit = scaling_exponent(xs, ys)
-            if order_statistic(min(rounds))[1] < CONFIDENCE:  # points without an interval of their own carry none
+            if order_statistic(min(rounds))[1] < CONFIDENCE:  # without intervals of the points there is none of the fit
                 fit = fit._replace(low=math.nan, high=math.nan)
             rows.append((picture, *line, *fit))
     return pd.DataFrame(rows, columns=["picture", "sweep", "cell", "backend", "exponent", "low", "high", "points"])

@@ -1,5 +1,5 @@
 "use strict";
-// A table that sorts by its headings and filters by words.  `columns`: {title, value, text?, number?, button?}.
+// A table that sorts by its headings and filters by search terms.  `columns`: {title, value, text?, number?, button?}.
 
 const FIRST_ROWS = 200;
 
@@ -30,7 +30,7 @@ function makeTable(columns) {
     head.append(cell);
   }
 
-  // what has no value stands last in both directions
+  // blank values sort last in both directions
   function order(a, b) {
     const x = sorted.column.value(a), y = sorted.column.value(b);
     const blankX = x === null || x === undefined, blankY = y === null || y === undefined;
@@ -40,8 +40,8 @@ function makeTable(columns) {
   }
 
   function show() {
-    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let found = list.filter(row => words.every(word => row.searched.includes(word)));
+    const terms = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let found = list.filter(row => terms.every(term => row.searched.includes(term)));
     if (sorted.column) found = found.toSorted(order);
     const visible = all ? found : found.slice(0, FIRST_ROWS);
     const body = document.createElement("tbody");

@@ -1,4 +1,4 @@
-"""What the page says in sentences and captions, as frames for notebooks."""
+"""Winners and scaling exponents as frames, for notebooks."""
 
 import pandas as pd
 
@@ -8,16 +8,16 @@ from rnnbench.reports.winners import winners
 
 
 def fastest(data: Frames) -> pd.DataFrame:
-    """One row per case and device that have a time: who is fastest there, and whether that is clear.
+    """The fastest backend of each case and device, and whether the lead is clear.
 
-    ``case``, ``backend`` (the least median time), ``tied`` (those that tie with it), ``outcome`` (its name, or why no name
-    is given: "same", "unclear" or "alone"), ``device``, and the columns of ``Frames.cases``.
+    ``case``, ``backend`` (smallest median time), ``tied`` (backends tied with it), ``outcome`` (its name where the lead is
+    clear, else "same", "unclear" or "alone"), ``device``, and the columns of ``Frames.cases``.
     """
     return winners(data)
 
 
 def scaling_exponents(data: Frames) -> pd.DataFrame:
-    """The fitted exponent of the time per step over T, H and window, of each line that the page draws.
+    """Fitted exponent of the time per step over T, H and window, for each line that the page draws.
 
     ``picture`` ("T", "H" or "window"), ``sweep`` (its number), ``fixed`` (what all cases of the sweep share), ``cell``,
     ``backend``, ``exponent``, ``low``, ``high`` (95%; NaN below three points, or below 6 rounds of one), ``points``.

@@ -1,4 +1,4 @@
-"""The parts of sentences: numbers, counts and lists as words."""
+"""Text helpers of the reports: numbers, counts and lists in sentences."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from rnnbench.text import count, duration, printable
 
-__all__ = ["Answer", "clipped", "count", "cut", "duration", "listed", "percent", "printable", "share", "times"]
+__all__ = ["Answer", "clipped", "count", "cut", "duration", "factor", "listed", "percent", "printable", "share"]
 
 MAX_WORD_LENGTH = 60
 MAX_MESSAGE_LENGTH = 600
 
 
 class Answer(NamedTuple):
-    """A sentence, the sentences that carry it out, and what it is about in a word or two."""
+    """A claim in one sentence, sentences with its details, and its topic."""
 
     text: str
     details: list[str]
@@ -21,12 +21,12 @@ class Answer(NamedTuple):
 
 
 def clipped(text: str) -> str:
-    """Without the tails of words that are too long for a sentence; the tables have them whole."""
+    """Text with very long words shortened; the tables have them in full."""
     return re.sub(rf"\S{{{MAX_WORD_LENGTH + 1},}}", lambda match: match[0][:MAX_WORD_LENGTH] + "…", text)
 
 
 def cut(message: str) -> str:
-    """A message without the end of one that is too long for a page."""
+    """A message, shortened where it is too long for a page."""
     return message if len(message) <= MAX_MESSAGE_LENGTH else f"{message[:MAX_MESSAGE_LENGTH]}… ({len(message)} characters)"
 
 
@@ -36,7 +36,7 @@ def share(number: int, total: int) -> str:
     return f"all {total} cases" if number == total else f"{number} of {total} cases"
 
 
-def times(ratio: float) -> str:
+def factor(ratio: float) -> str:
     return f"{ratio:.2g}×" if ratio < 9.95 else f"{ratio:.0f}×"  # noqa: RUF001  # the multiplication sign
 
 

@@ -1,4 +1,4 @@
-"""Colours and shapes of all charts: Okabe-Ito, each always with a shape and a dash, on light and on dark."""
+"""Colours, shapes and dashes of all charts, in a light and a dark theme (Okabe-Ito)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ OKABE_ITO = {
     "light": ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6b6b6b", "#9a8700"],
     "dark": ["#56B4E9", "#F07C2B", "#1fc598", "#e29bc2", "#E69F00", "#8fb8ff", "#b5b5b5", "#F0E442"],
 }
-"""Okabe and Ito 2008, order chosen for contrast; black, yellow and blue shifted where they vanish on the background."""
+"""Okabe and Ito 2008, ordered for contrast; black, yellow and blue are shifted where the background would hide them."""
 
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [10, 4], [3, 1, 1, 1], [1, 3]]
@@ -15,8 +15,8 @@ TILE_INK = {
     "light": {"ink": "#1b1f24", "muted": "#5b6470", "strong": "#ffffff", "strong_from": 2.5},
     "dark": {"ink": "#e8eaed", "muted": "#a5adb8", "strong": "#101418", "strong_from": 2.1},
 }
-"""Text on the map's tiles: ``strong`` where the speed is 2**strong_from times the baseline's or its inverse,
-``muted`` where the case is unclear."""
+"""Text colours on the map's tiles: ``muted`` where the case is unclear, ``strong`` where the speed is at least 2**strong_from
+times the baseline's, or at most its inverse."""
 
 _INK = {"light": ("#1b1f24", "#5b6470", "#e3e6ea"), "dark": ("#e8eaed", "#a5adb8", "#343a42")}
 _DIVERGING = {
@@ -30,7 +30,7 @@ def config(theme: str) -> dict[str, Any]:
     ink, faint, grid = _INK[theme]
     text = {"labelColor": ink, "titleColor": ink}
     return {
-        "aria": False,  # a page names the whole chart, and its points one by one by keyboard
+        "aria": False,  # the page labels the chart, and its points through a keyboard interface
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},

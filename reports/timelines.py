@@ -1,6 +1,6 @@
-"""Timelines: the time of one backend on one case over the commits that were measured, one point for each run.
+"""Timelines: the time of one backend on one case over the measured commits, one point per run.
 
-What was measured on another processor, or read another input, has a timeline of its own.
+Runs on a different processor, or with a different input, form separate timelines.
 """
 
 import math
@@ -21,19 +21,19 @@ from rnnbench.results.reader import read
 from rnnbench.suite.case import Case
 
 PROCESSOR = ("machine", "cpu", "architecture", "cores")
-"""What parts timelines.  Other facts, such as versions, may change within one, and are told where a step is."""
+"""Facts that separate timelines.  Other facts, such as versions, may change within one and are reported at its steps."""
 
 WORK = ("input", "text_file")
-"""Settings by which two runs do not measure the same."""
+"""Settings that change what a run measures."""
 
 HOW_MUCH = ("rounds", "most_rounds", "time_limit")
-"""Settings that do not change what a round measures."""
+"""Settings that change how much a run measures, but not what a round measures."""
 
 _HASH = re.compile(r"[0-9a-f]{7,64}")
 
 
 class Place(NamedTuple):
-    """One run of one commit: where its times stand on a timeline."""
+    """One run of one commit: a position on the timelines."""
 
     times: Times
     commit: str
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
     @property
     def named(self) -> bool:
-        """Whether the commit is a hash and no other text."""
+        """Whether the commit is a hash rather than other text."""
         return _HASH.fullmatch(self.commit) is not None
 
     @property
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The median time of a run, in seconds per call, with the interval that its rounds give; ``place`` is its place."""
+    """Median time of a run in seconds per call, with the interval over its rounds; ``place`` is an index into the runs."""
 
     place: int
     seconds: float
@@ -60,8 +60,10 @@ class Point(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """The points of a case and backend, in order; ``series`` names machine and input; the ``place`` of a step is that of
-    the first point after it."""
+    """The points of a case and backend, in order.
+
+    ``series``: index of machine and input.  The ``place`` of a step is that of the first point after it.
+    """
 
     series: int
     case: Case
@@ -77,10 +79,10 @@ class Timeline(NamedTuple):
 
 
 class History(NamedTuple):
-    """All timelines, those with the largest steps first.
+    """All timelines, largest steps first.
 
-    ``places`` in order; ``series``: the names of what was measured apart; ``subjects``: the subject lines of the commits
-    that the repository here has; ``by_commit``: whether places stand in its order, or by date of the runs.
+    ``places``: the runs in order.  ``series``: names of the separate machines and inputs.  ``subjects``: subject lines of
+    commits found in the local repository.  ``by_commit``: whether runs follow the order of its commits, or else their dates.
     """
 
     places: list[Place]
@@ -92,7 +94,7 @@ class History(NamedTuple):
 
 
 def history(files: Sequence[Path]) -> History:
-    """Read results files of two commits or more; raises StoreError, ArgumentError and MissingLibrary."""
+    """Read results files of at least two commits; raises StoreError, ArgumentError and MissingLibrary."""
     require_ruptures()
     places, left_out = _places([times(read(file)) for file in files])
     commits = list(dict.fromkeys(place.commit for place in places))
@@ -120,7 +122,7 @@ def history(files: Sequence[Path]) -> History:
 
 
 def changes(before: Place, after: Place) -> list[str]:
-    """A clause for every fact besides the code of rnnbench in which two runs were not measured alike."""
+    """A clause for every fact, other than rnnbench's own code, that differs between two runs."""
     common = {name for _, name in before.times.samples} & {name for _, name in after.times.samples}
     one, other = (
         facts_of(place.times.run, common)
@@ -135,25 +137,25 @@ def changes(before: Place, after: Place) -> list[str]:
 
 
 def commits_between(before: str, after: str) -> int | None:
-    """How many commits the git checkout here has after the one, up to the other; None where it has not both."""
+    """Number of commits after one and up to the other in the local git checkout; None where it lacks either."""
     if not (_HASH.fullmatch(before) and _HASH.fullmatch(after)):
         return None
-    answer = _git("rev-list", "--count", f"{before}..{after}", "--")
-    return None if answer is None else int(answer)
+    output = _git("rev-list", "--count", f"{before}..{after}", "--")
+    return None if output is None else int(output)
 
 
 def commit_subjects(commits: Iterable[str]) -> dict[str, str]:
-    """The first line of each commit's message, older commits first; only of those that the git checkout here has."""
+    """Subject line of each commit that the local git checkout has, oldest commit first."""
     known = [commit for commit in commits if _HASH.fullmatch(commit)]
     if not known:
         return {}
-    answer = _git("log", "--ignore-missing", "--topo-order", "--reverse", "--format=%H %s", *known, "--")
-    lines = (line.partition(" ") for line in (answer or "").splitlines())
+    output = _git("log", "--ignore-missing", "--topo-order", "--reverse", "--format=%H %s", *known, "--")
+    lines = (line.partition(" ") for line in (output or "").splitlines())
     return {commit: subject for commit, _, subject in lines if commit in known}
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says; None without git, without a repository in this folder, or where it lacks what it was asked for."""
+    """Output of git; None without git, without a repository in this folder, or where git fails."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout.decode(errors="replace")
     except (FileNotFoundError, subprocess.CalledProcessError):
@@ -161,7 +163,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _places(files: Iterable[Times]) -> tuple[list[Place], list[str]]:
-    """Every run by commit; one that measured several commits stands once for each of them."""
+    """Every run by commit; a run that measured several commits appears once for each."""
     places, left_out = [], []
     for one in files:
         by_code: dict[tuple[str | None, bool], list[tuple[str, str]]] = {}
@@ -182,10 +184,10 @@ def _places(files: Iterable[Times]) -> tuple[list[Place], list[str]]:
 
 
 def _renamed(one: Times, names: dict[str, str]) -> Times:
-    """The times of some backends under other names."""
+    """The times of some backends, under new names."""
 
-    def kept(of: dict[tuple[Case, str], Any]) -> dict[tuple[Case, str], Any]:
-        return {(case, names[backend]): value for (case, backend), value in of.items() if backend in names}
+    def kept(values: dict[tuple[Case, str], Any]) -> dict[tuple[Case, str], Any]:
+        return {(case, names[backend]): value for (case, backend), value in values.items() if backend in names}
 
     own = {names[name]: facts for name, facts in one.run.backends.items() if name in names}
     run = msgspec.structs.replace(one.run, backends=own)
@@ -202,7 +204,7 @@ def _series(place: Place) -> tuple:
 
 
 def _series_names(series: list[tuple]) -> list[str]:
-    """The machine of each series, with what else tells it from the others of that machine."""
+    """The machine of each series, with whatever else distinguishes it from other series of that machine."""
     names = []
     for one in series:
         twins = [other for other in series if other[0] == one[0]]

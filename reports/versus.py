@@ -1,4 +1,4 @@
-"""One backend against the best of the others at every point of a grid: the frame behind ``rnnbench bars``, and its text."""
+"""One backend against its best rival in every case, as a frame and as text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from rnnbench.text import printable
 GROUP = ["cell", "phase", "dtype", "threads"]
 
 Roofs = Mapping[tuple[str, int], float]
-"""The measured peak in 10^9 operations per second, by dtype and number of threads."""
+"""Measured peak in 10^9 operations per second, by dtype and number of threads."""
 
 LARGE = {"B": 32, "H": 256}
-"""From these sizes on the products are large enough to be limited by arithmetic alone."""
+"""Minimum sizes at which products are limited by arithmetic alone."""
 
 _COLUMNS = {
     "points": "int64",
@@ -35,30 +35,31 @@ _COLUMNS = {
 
 
 def bar_points(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Roofs | None = None) -> pd.DataFrame:
-    """One row per case of the run: ``backend`` against the peer that it does worst against.
+    """Compare ``backend`` with the fastest of its peers; one row per case of the run.
 
-    ``peers``: default all other backends of its device.  After the fields of the case: ``label``; ``peer``; ``ratio`` (peer's
-    time / backend's time, above 1 the backend is faster; median over rounds of the within-round ratio) and ``verdict``
-    (``intervals.verdict``), NaN and None where the backend or every peer has no result that counts; ``peers``, how many have
-    one; ``peak``, the part of the roof that the case's operations reach (``Spec``'s counts: matrix products alone), NaN
-    without a roof.
+    ``peers`` defaults to all other backends on its device.  Columns after the fields of the case: ``label``; ``peer``;
+    ``ratio`` (peer's time / backend's time, above 1 the backend is faster; median over rounds of the within-round ratio) and
+    ``verdict`` (``compare.verdicts``), NaN and None where the backend or every peer lacks a valid result; ``peers``, the
+    number of peers with a valid result; ``peak``, the part of the roof that the case reaches (operations of matrix products
+    only, as ``Spec`` counts them), NaN without a roof.
+
     Raises ArgumentError for an unknown name, and for a peer on another device.
     """
-    chosen = _beside(data, backend) if peers is None else list(peers)
+    chosen = _peers_of(data, backend) if peers is None else list(peers)
     for name in (backend, *chosen):
         if name not in data.backends:
             raise ArgumentError(f"backend is {name!r}; this run has {', '.join(data.backends)}")
-        if (where := data.devices.get(name)) != (here := data.devices.get(backend)) and where and here:
-            raise ArgumentError(f"{name} is on {where}; expected peers of {backend} on {here}")
+        if (device := data.devices.get(name)) != (own_device := data.devices.get(backend)) and device and own_device:
+            raise ArgumentError(f"{name} is on {device}; expected peers of {backend} on {own_device}")
     if backend in chosen or not chosen:
         raise ArgumentError(f"peers are {', '.join(chosen) or 'none'}; expected one or more backends other than {backend}")
     measured = data.summary[data.summary["status"] == "measured"]
     own = measured[measured["backend"] == backend]
-    counts = set(zip(measured["case"], measured["backend"], strict=True))
+    timed = set(zip(measured["case"], measured["backend"], strict=True))
     pairs = oriented(data.pairs)
     pairs = pairs[(pairs["backend"] == backend) & pairs["other"].isin(chosen)]
     both = [
-        (case, backend) in counts and (case, peer) in counts for case, peer in zip(pairs["case"], pairs["other"], strict=True)
+        (case, backend) in timed and (case, peer) in timed for case, peer in zip(pairs["case"], pairs["other"], strict=True)
     ]
     pairs = pairs[pd.Series(both, index=pairs.index, dtype="bool")]
     worst = pairs.loc[pairs.groupby("case")["speedup"].idxmin(), ["case", "other", "speedup", "verdict"]]
@@ -71,12 +72,12 @@ def bar_points(data: Frames, backend: str, peers: Sequence[str] | None = None, r
 
 
 def bar_table(points: pd.DataFrame) -> pd.DataFrame:
-    """What ``bar_points`` gave, one row per cell, phase, dtype and number of threads, in the run's order.
+    """Summarise ``bar_points``: one row per cell, phase, dtype and number of threads, in the run's order.
 
-    ``points``: cases compared; ``missing``: cases without a ratio; ``fewest_peers``: the least number of peers
-    that one of the ratios was the worst of; ``below``: ratios under 1, of which ``slower`` are so
-    by their interval; ``worst`` ratio, its ``worst_peer`` and ``worst_at``; ``geometric_mean`` of the ratios;
-    ``peak_best``: the largest part of the roof; ``peak_large``: the smallest one over the ``LARGE`` cases, and where.
+    ``points``: cases compared; ``missing``: cases without a ratio; ``fewest_peers``: smallest number of peers behind one
+    ratio; ``below``: number of ratios below 1; ``slower``: those of them that are clear by their interval; ``worst``: smallest
+    ratio, with its ``worst_peer`` and ``worst_at``; ``geometric_mean`` of the ratios; ``peak_best``: largest part of the roof;
+    ``peak_large``: smallest part over the ``LARGE`` cases, with ``peak_large_at``.
     """
     rows = []
     for names, group in points.groupby(GROUP, sort=False):
@@ -86,24 +87,24 @@ def bar_table(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def bar_text(data: Frames, backend: str, peers: Sequence[str] | None = None, roofs: Roofs | None = None) -> str:
-    """``bar_table`` as lines of text, with a sentence on what it compares; the part of the roof only where one is given."""
+    """``bar_table`` as text, under a line that says what it compares; parts of the roof only where roofs are given."""
     table = bar_table(bar_points(data, backend, peers, roofs))
     shown = table if roofs else table.drop(columns=[name for name in _COLUMNS if name.startswith("peak")])
     formats = {"worst": _ratio, "geometric_mean": _ratio, "peak_best": _percent, "peak_large": _percent}
-    words = {name: [_word(value, formats.get(name, str)) for value in shown[name]] for name in shown.columns}
-    lines = pd.DataFrame(words).rename(columns=lambda name: name.replace("_", " ")).to_string(index=False)
+    text = {name: [_text(value, formats.get(name, str)) for value in shown[name]] for name in shown.columns}
+    lines = pd.DataFrame(text).rename(columns=lambda name: name.replace("_", " ")).to_string(index=False)
     measured = data.summary.loc[data.summary["status"] == "measured", "backend"].unique()
-    against = ", ".join(peers or (name for name in measured if name in _beside(data, backend)))
+    against = ", ".join(peers or (name for name in measured if name in _peers_of(data, backend)))
     return (
         f"{backend} against the best of {printable(against)} at each point: "
         f"peer's time / {backend}'s, above 1 {backend} is faster\n{lines}"
     )
 
 
-def _beside(data: Frames, backend: str) -> list[str]:
-    """The other backends of its device, and those that could not run."""
-    here = data.devices.get(backend)
-    return [name for name in data.backends if name != backend and data.devices.get(name, here) == here]
+def _peers_of(data: Frames, backend: str) -> list[str]:
+    """The other backends on its device, and those that could not run."""
+    device = data.devices.get(backend)
+    return [name for name in data.backends if name != backend and data.devices.get(name, device) == device]
 
 
 def _row(group: pd.DataFrame) -> tuple:
@@ -118,26 +119,26 @@ def _row(group: pd.DataFrame) -> tuple:
         int((compared["verdict"] == "slower").sum()),
         worst.get("ratio"),
         worst.get("peer"),
-        _place(worst.get("label")),
+        _sizes(worst.get("label")),
         float(np.exp(np.log(compared["ratio"]).mean())),
         group["peak"].max(),
         large.get("peak"),
-        _place(large.get("label")),
+        _sizes(large.get("label")),
     )
 
 
 def _least(frame: pd.DataFrame, column: str) -> dict[Any, Any]:
-    """The row with the least value, or an empty one."""
+    """The row with the smallest value, or an empty one."""
     rows = frame.dropna(subset=[column]).sort_values(column, kind="stable").to_dict("records")
     return rows[0] if rows else {}
 
 
-def _place(label: str | None) -> str | None:
+def _sizes(label: str | None) -> str | None:
     """A case's label without its cell and phase."""
     return label.split(" ", 2)[2] if label else None
 
 
-def _word(value: Any, write: Callable[[Any], str]) -> str:
+def _text(value: Any, write: Callable[[Any], str]) -> str:
     return "-" if pd.isna(value) else write(value)
 
 

@@ -1,4 +1,4 @@
-"""Who is fastest in which cases, as a frame and in sentences."""
+"""The fastest backend of each case, as a frame and in sentences."""
 
 from typing import Any, NamedTuple
 
@@ -7,10 +7,10 @@ import pandas as pd
 
 from rnnbench.reports.devices import by_device
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
-from rnnbench.reports.text import Answer, count, listed, share, times
+from rnnbench.reports.text import Answer, count, factor, listed, share
 from rnnbench.suite.case import PHASES, Case
 
-PHASE_WORDS = {
+PHASE_TEXT = {
     "forward": "inference (forward)",
     "step": "a training step (forward and BPTT)",
     "tbptt": "truncated BPTT over a whole sequence",
@@ -22,8 +22,11 @@ USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if 
 
 
 class Winner(NamedTuple):
-    """Who is fastest in a case on a device: ``backend`` has the least median time, ``tied`` are those that tie with it, and
-    ``outcome`` is its name, or why no name is given: "same", "unclear" or "alone" (no other backend completed the case)."""
+    """The fastest backend of a case on a device.
+
+    ``backend`` has the smallest median time, ``tied`` are the backends tied with it.  ``outcome`` is its name where the lead
+    is clear, else "same", "unclear" or "alone" (no other backend completed the case).
+    """
 
     case: str
     backend: str
@@ -33,7 +36,7 @@ class Winner(NamedTuple):
 
 
 def winners(data: Frames) -> pd.DataFrame:
-    """One row per case and device that have a time: the fields of ``Winner`` and of the case."""
+    """One row per case and device with a time: the fields of ``Winner`` and of the case."""
     return pd.concat([_winners(part, device) for device, part in by_device(data).items()], ignore_index=True)
 
 
@@ -50,19 +53,19 @@ def _winners(data: Frames, device: str) -> pd.DataFrame:
 
 
 def _winner(case: str, ordered: list[str], verdicts: dict[tuple[str, str, str], str], device: str) -> Winner:
-    """``ordered``: the names by their median time.  Unclear against any rival is unclear, whoever else ties."""
+    """``ordered``: backends by median time.  An unclear result against any rival makes the case unclear."""
     best, *rivals = ordered
     found = {name: verdicts.get((case, best, name), "unclear") for name in rivals}
     tied = tuple(name for name, verdict in found.items() if verdict == "same")
     if not rivals:
         return Winner(case, best, tied, "alone", device)
-    if "unclear" in found.values() or "slower" in found.values():  # slower round by round, in spite of its median
+    if "unclear" in found.values() or "slower" in found.values():  # slower within rounds, despite its smaller median
         return Winner(case, best, tied, "unclear", device)
     return Winner(case, best, tied, "same" if tied else best, device)
 
 
 def speed_answers(data: Frames) -> list[Answer]:
-    """Of a run on one device, one answer per phase: who is fastest in how many cases, by cell, and all against the baseline."""
+    """For a run on one device, one answer per phase: wins by backend and cell, and every backend against the baseline."""
     fastest = winners(data)
     if fastest.empty:
         return [Answer("Nothing was timed in this run: no backend completed a case.", [], "Speed")]
@@ -71,7 +74,7 @@ def speed_answers(data: Frames) -> list[Answer]:
 
 def _speed(data: Frames, part: pd.DataFrame, phase: str) -> Answer:
     return Answer(
-        f"For {PHASE_WORDS[phase]}, {_outcomes(part)}.",
+        f"For {PHASE_TEXT[phase]}, {_outcomes(part)}.",
         [f"{cell}: {_outcomes(group, named=True)}." for cell, group in part.groupby("cell", sort=False)]
         + _against_baseline(data, phase),
         TOPICS[phase],
@@ -79,26 +82,26 @@ def _speed(data: Frames, part: pd.DataFrame, phase: str) -> Answer:
 
 
 def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:
-    """``a is fastest in 3 of 9 cases, b in 1; 2 cases are tied, 3 are unclear``; ``named`` adds which, where few."""
+    """``a is fastest in 3 of 9 cases, b in 1; 2 cases are tied, 3 are unclear``; ``named`` adds which cases."""
     total = len(part)
-    of = {str(name): part[part["outcome"] == name] for name in part["outcome"].value_counts().index}
-    clauses = []
-    for name in (name for name in of if name not in ("same", "unclear", "alone")):
-        clause = f"{name} in {len(of[name])}" if clauses else f"{name} is fastest in {share(len(of[name]), total)}"
-        clauses.append(clause + (_where(part, of[name]) if named and clauses else ""))
+    groups = {str(name): part[part["outcome"] == name] for name in part["outcome"].value_counts().index}
+    wins = []
+    for name in (name for name in groups if name not in ("same", "unclear", "alone")):
+        clause = f"{name} in {len(groups[name])}" if wins else f"{name} is fastest in {share(len(groups[name]), total)}"
+        wins.append(clause + (_where(part, groups[name]) if named and wins else ""))
     nobody = "no backend is clearly fastest in " + ("the only case" if total == 1 else f"any of {total} cases")
-    open_ = []
+    undecided = []
     for name, word in (("same", "tied"), ("unclear", "unclear")):
-        if name in of:
-            number = len(of[name])
-            how_many = f"{number}" if open_ else count(number, "case")
-            between = _between(of[name]) if name == "same" else ""
-            where = _where(part, of[name]) if named else ""
-            open_.append(f"{how_many} {'is' if number == 1 else 'are'} {word}{between}{where}")
-    sentence = [", ".join(clauses) or nobody, *([", ".join(open_)] if open_ else [])]
-    if "alone" in of:
-        who = listed(dict.fromkeys(of["alone"]["backend"].astype(str)))
-        sentence.append(f"in {len(of['alone'])} only one backend completed ({who})")
+        if name in groups:
+            number = len(groups[name])
+            how_many = f"{number}" if undecided else count(number, "case")
+            between = _between(groups[name]) if name == "same" else ""
+            where = _where(part, groups[name]) if named else ""
+            undecided.append(f"{how_many} {'is' if number == 1 else 'are'} {word}{between}{where}")
+    sentence = [", ".join(wins) or nobody, *([", ".join(undecided)] if undecided else [])]
+    if "alone" in groups:
+        who = listed(dict.fromkeys(groups["alone"]["backend"].astype(str)))
+        sentence.append(f"in {len(groups['alone'])} only one backend completed ({who})")
     return "; ".join(sentence)
 
 
@@ -109,7 +112,7 @@ def _between(ties: pd.DataFrame) -> str:
 
 
 def _where(part: pd.DataFrame, cases: pd.DataFrame) -> str:
-    """`` (T 16, H 32; T 64, H 32)``: the sizes that differ within the part, or what all the cases share."""
+    """`` (T 16, H 32; T 64, H 32)``: the sizes that vary within the part, or what all the cases share."""
     if len(cases) == len(part):
         return ""
     varying = [name for name in CASE_FIELDS if part[name].nunique(dropna=False) > 1]
@@ -125,7 +128,7 @@ def _where(part: pd.DataFrame, cases: pd.DataFrame) -> str:
 
 
 def _sizes(row: dict[str, Any], names: list[str]) -> str:
-    """The fields by name and value, without what is usual and without I where it follows H."""
+    """The fields by name and value, without defaults and without I where it equals H."""
     usual = [name for name in names if name in USUAL and (pd.isna(row[name]) or row[name] == USUAL[name])]
     follows = ["I"] if "H" in names and row["I"] == row["H"] else []
     shown = [name for name in names if name not in usual + follows] or names
@@ -139,10 +142,10 @@ def _against_baseline(data: Frames, phase: str) -> list[str]:
     for backend, group in part.groupby("backend", sort=False):
         speeds = group["speedup"]
         counts = group["verdict"].value_counts()
-        parts = ", ".join(f"{words} {counts[name]}" for name, words in VERDICTS.items() if name in counts)
-        spread = f" ({times(speeds.min())} to {times(speeds.max())})" if len(speeds) > 1 else ""
+        parts = ", ".join(f"{text} {counts[name]}" for name, text in VERDICTS.items() if name in counts)
+        spread = f" ({factor(speeds.min())} to {factor(speeds.max())})" if len(speeds) > 1 else ""
         sentences.append(
-            f"{backend} runs at {times(speeds.median())} the speed of {data.baseline}{spread}: "
+            f"{backend} runs at {factor(speeds.median())} the speed of {data.baseline}{spread}: "
             f"{parts} of {count(len(group), 'case')}."
         )
     return sentences

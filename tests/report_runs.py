@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from rnnbench.reports import to_pandas
-from rnnbench.reports.summary import answers
+from rnnbench.reports.summary import summary
 from rnnbench.results.rows import End, Row, Run, Time
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case
@@ -39,7 +39,7 @@ def times(backend: str, medians: Sequence[float], case: Case = CASE) -> list[Tim
 
 
 def said(path: Path) -> str:
-    return "\n".join(line for answer in answers(to_pandas(path)) for line in (answer.text, *answer.details))
+    return "\n".join(line for answer in summary(to_pandas(path)) for line in (answer.text, *answer.details))
 
 
 def marks(svg: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ from numba import from_dtype, njit, types
 
 from rnnbench.check import check
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
-from rnnbench.impls.numba_cpu.products import packed, packed_size, products, room_for, rounded_up
+from rnnbench.impls.numba_cpu.products import buffer_size, packed, packed_size, products, rounded_up
 from rnnbench.jit.target import AVX2, AVX512, MAX_ROWS, NEON, PLAIN, Target, current_target
 from rnnbench.networks.spec import BFLOAT16
 
@@ -75,15 +75,15 @@ def compiled_for(dtype: str, target: Target) -> Compiled:
 
     # one function for all four products: each one more would compile every tile again
     @njit(types.void(types.intp, matrix, types.intp, operand, line, matrix, types.intp, operand))
-    def product(which, a, first, w, row, out, terms, room):
+    def product(which, a, first, w, row, out, terms, buffer):
         if which == 0:
-            plus(a, w, row, out, terms, room)
+            plus(a, w, row, out, terms, buffer)
         elif which == 1:
-            add(a, w, out, terms, room)
+            add(a, w, out, terms, buffer)
         elif which == 2:
-            plus_transposed(a, first, w, row, out, terms, room)
+            plus_transposed(a, first, w, row, out, terms, buffer)
         else:
-            add_transposed(a, first, w, out, terms, room)
+            add_transposed(a, first, w, out, terms, buffer)
 
     @njit(types.void(matrix, types.intp, operand))
     def packing(source, columns, out):
@@ -157,10 +157,10 @@ def results(compiled: Compiled, operands: Operands) -> dict[str, np.ndarray]:
     found = {}
     for which, (name, (operand, start)) in enumerate(calls.items()):
         out = Guarded(np.pad(start, ((0, 0), (0, filling)), constant_values=np.nan))
-        room = Guarded(compiled.nan(room_for(compiled.stored, a.shape)))
-        compiled.product(which, operand, first, weights, wide_row, out.inside, terms, room.inside)
+        buffer = Guarded(compiled.nan(buffer_size(compiled.stored, a.shape)))
+        compiled.product(which, operand, first, weights, wide_row, out.inside, terms, buffer.inside)
         out.assert_untouched()
-        room.assert_untouched()
+        buffer.assert_untouched()
         found[name] = out.inside[:, :columns]
     return found
 

@@ -184,7 +184,7 @@ def test_a_capture_of_somebody_elses_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((), "0 tensors are given; expected 1, as were captured"),
+        ((), "0 tensors are given; expected 1, as in the capture"),
         ((np.zeros((STEPS, 1, 2)),), "argument 0 is a numpy.ndarray; expected a torch.Tensor"),
         (
             (torch.zeros(STEPS, 2, 2),),

@@ -126,7 +126,7 @@ class Fault:
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wrong = rewritten(self.module, *self.replaced)
         for user in (persistent, persistent_forward, persistent_backward):
-            for name in ("forward_kernel", "backward_kernel", "sharing", "meeting", "clearing"):
+            for name in ("forward_kernel", "backward_kernel", "sharing", "barriers", "clearing"):
                 if getattr(user, name, None) is getattr(self.module, name, self):
                     monkeypatch.setattr(user, name, getattr(wrong, name))
 
@@ -179,9 +179,9 @@ FAULTS = {
         ),
         "jordan",
     ),
-    "no barrier before the first step": Fault(persistent_forward, (("        begin_meeting(shared, mail)\n", ""),)),
+    "no barrier before the first step": Fault(persistent_forward, (("        begin_exchanges(shared, mail)\n", ""),)),
     "arrives but does not wait": Fault(persistent_forward, (("            wait(shared, mail, s)\n", ""),)),
-    "a grid's barrier opens one meeting early": Fault(
+    "a grid's barrier opens one exchange early": Fault(
         sharing, (("(number + 2) * blocks", "(number + 1) * blocks"),), team="grid"
     ),
     "a grid's barrier opens one block early": Fault(
@@ -255,14 +255,14 @@ FAULTS = {
     "bytes of padding are expected": by_messages((("product.length for number", "padded for number"),)),
     "a wrong parity": by_messages((("number // 2 % 2", "(number // 2 + 1) % 2"),)),
     "a parity that never changes": by_messages((("number // 2 % 2", "0"),)),
-    "one mbarrier for all meetings": by_messages(
+    "one mbarrier for all exchanges": by_messages(
         (("number % 2 * 2", "0"), ("uint32(number // 2 % 2)", "uint32(number % 2)")),
     ),
     "messages wait for nobody": by_messages(
         (("    def ready():\n        cuda.syncthreads()", "    def ready():\n        pass"),)
     ),
     "blocks end before their messages are there": by_messages(
-        (("are there\n        cluster_arrive()\n        cluster_wait()", "are there\n        pass"),)
+        (("have arrived\n        cluster_arrive()\n        cluster_wait()", "have arrived\n        pass"),)
     ),
     "mbarriers are used before they are made": by_messages(
         (("shared_address(shared, 2))\n        cluster_arrive()\n        cluster_wait()", "shared_address(shared, 2))"),)
@@ -273,7 +273,7 @@ FAULTS = {
     ),
     "messages to one buffer in BPTT": Fault(persistent_backward, (("s & 1", "0"),), team="messages"),
     "the other product's messages are expected": Fault(
-        persistent_forward, (("meeting(shape, place_2, place)", "meeting(shape, place, place_2)"),), "jordan", "messages"
+        persistent_forward, (("barriers(shape, place_2, place)", "barriers(shape, place, place_2)"),), "jordan", "messages"
     ),
     "padding is not cleared": Fault(sharing, (("    first, end = place.operand, place.weights", "    first, end = 0, 0"),)),
 }

@@ -15,7 +15,7 @@ from numba import cuda
 from numba.cuda.types import float32, uint32
 
 from rnnbench.impls.numba_cuda import offline, simulator
-from rnnbench.impls.numba_cuda.intrinsics import (
+from rnnbench.impls.numba_cuda.exchange_intrinsics import (
     cluster_arrive,
     cluster_rank,
     cluster_wait,

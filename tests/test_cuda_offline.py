@@ -55,6 +55,7 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
     from numba import cuda
     from numba.cuda.types import float32, uint32
 
+    from rnnbench.impls.numba_cuda import exchange_intrinsics as e
     from rnnbench.impls.numba_cuda import intrinsics as i
 
     load, row, write = i.load_quads(2, 128), i.rows_product(1, 3, 2, 4, 128, 1, 0), i.write_values(1)
@@ -63,11 +64,11 @@ def test_intrinsics_become_the_instructions_that_are_meant() -> None:
     def kernel(x, y):
         shared = cuda.shared.array(0, float32, 16)
         tid = cuda.threadIdx.x
-        i.store_peer(i.peer_address(i.shared_address(shared, tid), uint32(1)), x[tid])
-        i.cluster_arrive()
-        i.cluster_wait()
+        e.store_peer(e.peer_address(e.shared_address(shared, tid), uint32(1)), x[tid])
+        e.cluster_arrive()
+        e.cluster_wait()
         sums = row(load(x, 4 * tid), shared, 4 * tid, 512, tid)
-        write(y, i.cluster_rank() * 128 + tid, 0, i.added(sums, reads(x, 9, 0)))
+        write(y, e.cluster_rank() * 128 + tid, 0, i.added(sums, reads(x, 9, 0)))
 
     binary, found = compiled(kernel)
     assert found["LDG.E.128.CONSTANT"] == 2

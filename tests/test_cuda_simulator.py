@@ -18,18 +18,16 @@ from numba import cuda
 from numba.cuda.types import float32, uint32
 
 from rnnbench.impls.numba_cuda import simulator
-from rnnbench.impls.numba_cuda.intrinsics import (
+from rnnbench.impls.numba_cuda.exchange_intrinsics import (
     cluster_arrive,
     cluster_rank,
     cluster_wait,
-    load_quads,
     peer_address,
-    read_values,
-    rows_product,
     shared_address,
     store_peer,
     store_quad,
 )
+from rnnbench.impls.numba_cuda.intrinsics import load_quads, read_values, rows_product
 from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
 
 ORDERS = ("ascending", "descending", 1, 2)

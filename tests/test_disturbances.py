@@ -86,7 +86,7 @@ def test_repeats_end_for_a_round_after_three_in_vain_on_end(workers, tmp_path, m
     assert [row.case for row in rows[7:]] == [row.case for row in rows[:6]]
     frames = to_pandas(contents.path)
     assert (len(frames.times), frames.problems) == (7, [])
-    assert "until 3 repeats on end were disturbed too" in summary_text(contents.path)
+    assert "until 3 repeats in a row were disturbed too" in summary_text(contents.path)
 
 
 def test_a_quick_run_repeats_nothing(workers, tmp_path, monkeypatch):

@@ -110,15 +110,13 @@ def test_a_step_is_told_with_its_commit_size_interval_and_runs(folder: Path) -> 
     assert said.startswith("lstm step T16 B8 I64 H32, x: slower, 1.")
     assert said.endswith("; 5 runs before it, 4 since).")
     assert " times the time before (from 1." in said
-    assert at.besides == [f"The run before it is of {4:040x}."[:-31] + "."]
+    assert at.causes == [f"The run before it is of {4:040x}."[:-31] + "."]
 
 
 def test_few_runs_are_said_to_be_too_few_to_judge(folder: Path) -> None:
     found = history(stepped(folder, [1.0, 1.0, 2.0, 2.0, 2.0]))
     assert commit_steps(found) == []
-    assert short_sentence(found) == (
-        "1 of 1 timeline has too few runs to judge: at most 5; a step can be told from noise from 6 on."
-    )
+    assert short_sentence(found) == ("1 of 1 timeline has too few runs to judge: at most 5; telling a step from noise takes 6.")
 
 
 def test_other_machines_and_inputs_have_timelines_of_their_own(folder: Path) -> None:
@@ -141,7 +139,7 @@ def test_what_else_changed_where_a_step_is_is_told(folder: Path) -> None:
         for number in range(4, 8)
     ]
     (at,) = commit_steps(history(files))
-    assert at.besides[1] == "Also changed there: numba from 0.61 to 0.62; setting samples from 3 to 5."
+    assert at.causes[1] == "Also changed there: numba from 0.61 to 0.62; setting samples from 3 to 5."
 
 
 def test_a_step_within_one_commit_is_not_laid_on_it(folder: Path) -> None:
@@ -149,7 +147,7 @@ def test_a_step_within_one_commit_is_not_laid_on_it(folder: Path) -> None:
     files += [a_run(folder, number, {("x", CASE): 1.3}, commit="a" * 40) for number in range(4, 8)]
     files += [a_run(folder, 8, {("x", CASE): 1.3}, commit="b" * 40)]
     (at,) = commit_steps(history(files))
-    assert at.besides == ["The run before it is of the same commit."]
+    assert at.causes == ["The run before it is of the same commit."]
 
 
 def test_a_run_of_two_commits_counts_for_both_and_a_twin_for_none(folder: Path) -> None:
@@ -214,7 +212,7 @@ def test_commits_stand_in_the_order_of_the_repository_with_their_subjects(folder
     (at,) = commit_steps(found, "https://example.org/x/")
     assert (at.code, at.link) == (commits[5][:10], f"https://example.org/x/commit/{commits[5]}")
     assert at.subject.startswith("Change 5 ")
-    assert order_sentence(found) == "Commits stand in the order of the git repository in this folder."
+    assert order_sentence(found) == "Commits are in the order of the git repository in this folder."
     html = render(found)
     assert "&lt;img src=x" in html
     assert "<img src=x" not in html
@@ -225,14 +223,14 @@ def test_commits_that_were_not_measured_are_counted_as_possible_causes(folder: P
     assert at is None  # 4 runs and 2: too few
     found = backfilled(folder / "again", commits, skip=[4])
     (at,) = commit_steps(found)
-    assert at.besides == [f"The run before it is of {commits[3][:10]}: any of the 2 commits since may be the cause."]
+    assert at.causes == [f"The run before it is of {commits[3][:10]}: any of the 2 commits since may be the cause."]
 
 
 def test_without_the_repository_runs_stand_by_date_and_this_is_said(folder: Path) -> None:
     found = backfilled(folder, [f"{number:040x}" for number in range(8)])
     assert not found.by_commit
     assert [place.commit[-1] for place in found.places] == list("76543210")
-    assert order_sentence(found).startswith("Runs stand in the order in which they were made: ")
+    assert order_sentence(found).startswith("Runs are ordered by date: ")
 
 
 def test_only_hashes_are_handed_to_git_and_linked(folder: Path, commits: list[str]) -> None:

@@ -16,7 +16,7 @@ from rnnbench import reports
 from rnnbench.reports import by_device, of_device
 from rnnbench.reports.failures import losses
 from rnnbench.reports.gallery import all_charts, gallery, time_over_length
-from rnnbench.reports.summary import answers
+from rnnbench.reports.summary import summary
 from rnnbench.reports.versus import bar_points, bar_text
 from rnnbench.reports.winners import winners
 from rnnbench.results.reader import read
@@ -95,28 +95,28 @@ def test_the_roofs_are_the_cpus(two, data, tmp_path):
     synthetic_results.write_roofs(tmp_path)
     there = reports.to_pandas(two_devices.write(tmp_path / "gpu.jsonl", cpu=GPU))
     assert there.roofs is None
-    assert not any("multiply-add peak" in answer.text for answer in answers(there))
+    assert not any("multiply-add peak" in answer.text for answer in summary(there))
 
 
 # sentences
 
 
 def test_no_answer_that_ranks_names_backends_of_two_devices(data):
-    ranking = [answer for answer in answers(data) if answer.topic not in ("Correctness", "Failures", "Trust")]
+    ranking = [answer for answer in summary(data) if answer.topic not in ("Correctness", "Failures", "Trust")]
     assert len(ranking) == 2 * 3 + 1  # inference, training, start-up; the CPU's roofline
     for answer in ranking:
         (device,) = named(answer.text)
         assert {device} == set().union(*map(named, answer.details))
         assert answer.text.startswith("On the CPU: " if device == "cpu" else f"On {GPU}: ")
     assert any(answer.text.startswith(f"On {GPU}: for inference (forward), numba_cuda is fastest in 12") for answer in ranking)
-    trust = answers(data)[-1].text
+    trust = summary(data)[-1].text
     assert "comparisons with numba_cpu and numba_cuda" in trust
 
 
 def test_of_one_device_no_sentence_speaks(two, tmp_path):
     data = reports.to_pandas(two_devices.write(tmp_path / "one.jsonl", gpu="cpu"))
     assert len(by_device(data)) == 1
-    assert not any(answer.text.startswith("On ") for answer in answers(data))
+    assert not any(answer.text.startswith("On ") for answer in summary(data))
     assert "## Times\n\nTime of a call" in reports.to_markdown(data)
 
 
@@ -186,8 +186,8 @@ def test_the_page_shows_one_device_at_a_time(browser, page):
         for value, names, words in (("0", ON_CPU, "on the CPU: "), ("1", ON_GPU, f"on {GPU}: "), ("0", ON_CPU, "on the CPU: ")):
             opened.pick("device", value)
             assert set(opened.column("backend")) == set(names)
-            assert words in opened.page.inner_text("#here p")
-            assert set(opened.page.locator("#here tbody th").all_inner_texts()) == set(names)
+            assert words in opened.page.inner_text("#selection p")
+            assert set(opened.page.locator("#selection tbody th").all_inner_texts()) == set(names)
             options = opened.page.locator("#filters [name=baseline] option").all_inner_texts()
             assert options == list(names)
             drawn = opened.page.locator("figure .chart svg text").all_text_contents()
@@ -196,7 +196,7 @@ def test_the_page_shows_one_device_at_a_time(browser, page):
             roofline = opened.page.locator("[data-chart=roofline]")
             assert roofline.locator(".chart svg.marks").count() == (names == ON_CPU)
             if names == ON_GPU:
-                assert "The roofs are of the CPU." in roofline.inner_text()
+                assert "Roofs are measured for the CPU only." in roofline.inner_text()
         assert opened.complaints == []
 
 
@@ -241,7 +241,7 @@ def test_a_page_of_one_device_has_no_filter_for_it_and_no_empty_column(browser, 
         assert not opened.page.locator("#filters [name=device]").is_visible()
         heads = opened.page.locator("#table thead th").all_inner_texts()
         assert not any(head.startswith("device") for head in heads)
-        assert "Only those on one device" not in opened.page.inner_text("header")
+        assert "on the same device" not in opened.page.inner_text("header")
 
 
 def test_a_device_with_a_hostile_name_does_not_break_the_page(browser, tmp_path):

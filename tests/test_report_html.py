@@ -14,10 +14,10 @@ from synthetic_results import HOSTILE
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page, read_asv, to_pandas, write_asv_html, write_html
-from rnnbench.reports.downsample import thinned
+from rnnbench.reports.downsample import downsampled
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.reproduce import source
-from rnnbench.reports.summary import answers
+from rnnbench.reports.summary import summary
 from rnnbench.results.rows import Failure, Gate
 from rnnbench.suite.case import Case
 
@@ -45,14 +45,14 @@ def test_the_page_is_one_file_below_its_limit_and_asks_for_nothing(html: str) ->
 
 
 def test_a_page_of_too_many_results_has_a_part_of_the_cases_and_says_so(data: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "thinned", functools.partial(thinned, most=600))
+    monkeypatch.setattr(page, "downsampled", functools.partial(downsampled, most=600))
     text = page.render(data)
     payload = json.loads(Elements(text).scripts[0])
     kept = payload["cases"]["length"]
     assert kept == 600 * len(data.cases) // (len(data.summary) + len(data.pairs))
     assert f"The charts and the table have {kept} of its {len(data.cases)} cases" in Elements(text).whole()
     # sentences and worst errors are of the whole run
-    assert answers(data)[1].text in Elements(text).whole()
+    assert summary(data)[1].text in Elements(text).whole()
     worst = data.gates.loc[data.gates["error_over_tolerance"].idxmax(), "case"]
     label = data.cases.set_index("case").loc[worst, "label"]
     labels = payload["cases"]["columns"]["label"]
@@ -63,7 +63,7 @@ def test_long_tables_say_how_much_they_leave_out(tmp_path: Path) -> None:
     cases = [Case("gru", "step", T, 1, 1, 1) for T in range(1, 251)]
     rows = [Failure(case, "a", "load", "error", "x" * 5000) for case in cases]
     text = page.render(to_pandas(written(tmp_path, rows, cases=cases)))
-    assert "And 50 more, which are in the table of cases" in Elements(text).whole()
+    assert "And 50 more, in the table of cases" in Elements(text).whole()
     assert len(text.encode()) < 1.5e6
     assert "… (5000 characters)" in text
 

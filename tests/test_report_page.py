@@ -189,7 +189,7 @@ def test_a_chart_that_the_filters_leave_empty_says_for_what_it_has_rows_and_clea
     opened.pick("cell", "lstm")
     opened.pick("H", "64")
     empty = opened.page.locator("[data-chart=window_error] .empty")
-    assert empty.locator("span").inner_text() == "Nothing was measured under these filters, but there is something for H = 128."
+    assert empty.locator("span").inner_text() == "Nothing was measured with these filters, but there are results for H = 128."
     empty.locator("button").click()
     opened.wait()
     assert empty.is_hidden()
@@ -201,7 +201,7 @@ def test_a_chart_that_the_filters_leave_empty_says_for_what_it_has_rows_and_clea
 def test_the_filters_name_the_fastest_backend(opened: Opened) -> None:
     opened.pick("cell", "lstm")
     opened.pick("H", "64")
-    here = opened.page.locator("#here")
+    here = opened.page.locator("#selection")
     assert here.locator("p").inner_text() == "step, lstm, H = 64: numba_cpu is fastest in all 4 cases."
     opened.pick("T", "1024")
     one = "one case: lstm step T1024 B16 I64 H64"

@@ -7,7 +7,7 @@ import synthetic_results
 from report_runs import CASE, END, Elements, said, times, written
 
 from rnnbench.reports import page, summary_text, to_pandas
-from rnnbench.reports.summary import answers
+from rnnbench.reports.summary import summary
 from rnnbench.results.rows import Failure, Gate, Startup, Time, Truncation
 from rnnbench.suite.case import Case
 
@@ -26,7 +26,7 @@ def test_a_win_a_tie_and_a_loss_are_called_so(tmp_path: Path) -> None:
         "For a training step (forward and BPTT), a is fastest in 1 of 3 cases, b in 1; 1 case is tied between a and b." in text
     )
     assert "lstm: a is fastest in 1 of 3 cases, b in 1 (T = 30); 1 case is tied between a and b (T = 20)." in text
-    assert "b runs at 1× the speed of a (0.33× to 2×): faster in 1, slower in 1, tied in 1 of 3 cases." in text  # noqa: RUF001
+    assert "b runs at 1× the speed of a (0.33× to 2×): faster in 1, slower in 1, the same in 1 of 3 cases." in text  # noqa: RUF001
     assert "Every backend completed every case." in text
 
 
@@ -41,7 +41,7 @@ def test_a_noisy_comparison_is_unclear_and_no_tie(tmp_path: Path) -> None:
     text = said(written(tmp_path, [*rows, END], cases=cases))
     assert "a is fastest in 1 of 4 cases; 1 case is tied between a and b, 2 are unclear." in text
     assert "1 case is tied between a and b (T = 20), 2 are unclear (T = 30; T = 40)." in text
-    assert "slower in 1, tied in 1, unclear in 2 of 4 cases." in text
+    assert "slower in 1, the same in 1, unclear in 2 of 4 cases." in text
 
 
 def test_a_tie_with_one_rival_is_unclear_while_another_may_be_faster(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_failures_are_called_failures(grid: Path) -> None:
 
 def claim(path: Path, topic: str) -> str:
     """The sentence about a topic, without what carries it out."""
-    (found,) = [answer.text for answer in answers(to_pandas(path)) if answer.topic == topic]
+    (found,) = [answer.text for answer in summary(to_pandas(path)) if answer.topic == topic]
     return found
 
 
@@ -106,7 +106,7 @@ def test_the_comparisons_that_came_out_clearly_are_counted(tmp_path: Path) -> No
         for row in (*times("a", [1.0] * 6, case), *times("b", of_b, case))
     ]
     said_of_trust = claim(written(tmp_path, [*rows, END], cases=cases), "Trust")
-    assert said_of_trust.endswith(" Of 4 comparisons with a, 3 came out clearly: faster, slower or the same.")
+    assert said_of_trust.endswith(" Of 4 comparisons with a, 3 gave a clear result: faster, slower or the same.")
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_a_quiet_run_says_what_its_numbers_rest_on(tmp_path: Path) -> None:
     (tmp_path / "quiet").mkdir()
     rows = [*times("a", [1.0] * 12, case), *times("b", [1.98, 2.02] * 6, case)]
     text = said(written(tmp_path / "quiet", [*rows, END], cases=[case]))
-    assert "Nothing in this run speaks against its numbers. These numbers rest on 12 rounds of fresh processes," in text
-    assert "half of the speeds against a are known to within 1% and no round was disturbed." in text
+    assert "This run has no caveats. These numbers rest on 12 rounds of fresh processes," in text
+    assert "half of the speeds relative to a are known to within 1% and no round was disturbed." in text
 
 
 def test_what_rnnbench_machine_found_wrong_is_told(grid: Path) -> None:
-    assert "rnnbench machine found 1 thing wrong for measuring" in summary_text(grid)
+    assert "rnnbench machine found 1 problem for measuring" in summary_text(grid)
 
 
 def test_the_part_of_the_peak_is_told_and_a_roof_that_is_too_low_is_called_so(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from rnnbench.compare.comparison import times as read_times
 from rnnbench.reports import write_side_by_side
 from rnnbench.reports.side_by_side import (
     ABSENT,
-    answers,
     difference_sentences,
     fact_table,
     render,
     short_labels,
     sides,
     states,
-    verdict_word,
+    summary,
+    verdict_text,
 )
 from rnnbench.results.reader import read
 from rnnbench.results.rows import Failure
@@ -65,7 +65,7 @@ def run(tmp_path: Path):
 
 
 def words(side: Any) -> dict[tuple[str, int, int], str]:
-    return {(row.backend, row.case.T, row.case.H): verdict_word(side, row) for row in side.rows}
+    return {(row.backend, row.case.T, row.case.H): verdict_text(side, row) for row in side.rows}
 
 
 class Elements(HTMLParser):
@@ -95,7 +95,7 @@ def test_the_verdicts_are_those_of_compare_and_regressions_stand_first(run) -> N
         ("x", 64, 32): "improvement",
         ("x", 64, 128): "unclear",
     }
-    (answer,) = answers(sides([a, b]))
+    (answer,) = summary(sides([a, b]))
     assert answer.text == "B against A, 4 comparisons: 1 regression, 1 improvement, 1 same, 1 unclear."
     assert answer.details[0].startswith("lstm step T16 B8 I64 H32, x: 1.")
     (said,) = difference_sentences(sides([a, b]))
@@ -106,7 +106,7 @@ def test_the_verdicts_are_those_of_compare_and_regressions_stand_first(run) -> N
 
 
 def test_too_few_rounds_are_said_to_be(run) -> None:
-    (answer,) = answers(sides([run({"x": [1]}, rounds=2), run({"x": [2]}, rounds=2)]))
+    (answer,) = summary(sides([run({"x": [1]}, rounds=2), run({"x": [2]}, rounds=2)]))
     assert answer.text == "B against A, 1 comparison: 1 unclear."
     assert answer.details[0].startswith("1 of 1 intervals have too few rounds to hold the ratio with 95%: the least is 66.7%")
 
@@ -115,12 +115,12 @@ def test_too_few_rounds_are_said_to_be(run) -> None:
     ("options", "said"),
     [
         ({"machine": "other-8c"}, "B was measured on a different machine than A (other-8c against some-2c)"),
-        ({"environment": {"cpu": "Other CPU"}}, "B was measured on a different machine than A (other cpu)"),
+        ({"environment": {"cpu": "Other CPU"}}, "B was measured on a different machine than A (different cpu)"),
         (
             {"environment": {"versions": {"numpy": "2.5"}}},
-            "B was measured on the same machine as A, but not alike: other numpy",
+            "B was measured on the same machine as A, but with different numpy",
         ),
-        ({"about": {"x": {"device": "gpu"}}}, "but not alike: other x's device"),
+        ({"about": {"x": {"device": "gpu"}}}, "but with different x's device"),
     ],
 )
 def test_what_was_not_measured_alike_is_no_regression(run, options: dict, said: str) -> None:
@@ -129,7 +129,7 @@ def test_what_was_not_measured_alike_is_no_regression(run, options: dict, said: 
     (sentence,) = difference_sentences(found)
     assert said in sentence
     assert sentence.endswith(": no difference between them is called a regression.")
-    assert "regression" not in answers(found)[0].text
+    assert "regression" not in summary(found)[0].text
 
 
 def test_runs_with_other_numbers_of_threads_meet_case_by_case(run) -> None:
@@ -158,7 +158,7 @@ def test_the_facts_that_differ_stand_first_with_the_values_of_each_run(run) -> N
     table = fact_table([read_times(read(path)) for path in (one, other)])
     assert table["Code"] == [
         ("commit", ["0123456789", "e" * 40], True),
-        ("changes in no commit", ["no", "yes"], True),
+        ("uncommitted changes", ["no", "yes"], True),
         ("rnnbench", ["0.1", "0.1"], False),
     ]
     assert table["Protocol"] == [("rounds", ["12", ""], True), ("input", ["text", "text"], False)]
@@ -203,7 +203,7 @@ def test_two_results_give_one_page_and_its_path(run, tmp_path: Path, capsys) -> 
         ("A A", "1.jsonl is given twice; expected different results files"),
         ("A B", "1.jsonl and 2.jsonl have no times of one case and backend in common"),
         ("A C", "A was run with input 'text' and B with 'noise'; expected the same"),
-        ("A A A A A A A A A", "9 results files given to lay side by side; expected 2 to 8"),
+        ("A A A A A A A A A", "9 results files given to compare side by side; expected 2 to 8"),
         ("A C --asv folder", "expected either a results file or --asv DIR"),
         ("A C --repository https://example.org", "--repository is 'https://example.org' without --history; expected both"),
     ],

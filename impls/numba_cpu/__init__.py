@@ -1,10 +1,10 @@
 """Numba on the CPU: loops over time and matrix products, all compiled from Python.
 
-Arrays are numpy.ndarray; ones that are not C-contiguous are copied.  The batch is shared among the threads that ``load``
-is given, by default NUMBA_NUM_THREADS or all cores.  The first call of a cell compiles its loops (seconds); later
-processes load them from Numba's cache, in NUMBA_CACHE_DIR where that is set.
+Arrays are numpy.ndarray; arrays that are not C-contiguous are copied.  ``load`` sets the number of threads, by default
+NUMBA_NUM_THREADS or all cores; they divide the batch.  The first call of a cell compiles its loops for seconds; later
+processes load them from Numba's cache (in NUMBA_CACHE_DIR where that is set).
 
-A layer of float16 is one of float32 whose arrays are converted on their way in and out.
+float16 layers compute in float32: their arrays are converted on the way in and out.
 """
 
 import functools

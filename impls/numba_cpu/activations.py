@@ -1,13 +1,13 @@
-"""tanh, sigmoid and relu for Numba scalars, written so that LLVM turns the loops that call them into vector code.
+"""tanh, sigmoid and relu for Numba scalars, written so that LLVM vectorises the loops that call them.
 
-No branch, no library call, no conversion from float to integer.  Everything rests on expm1:
+They use no branch, no library call and no conversion from float to integer.  All are based on expm1:
 
     y = n ln 2 + r, |r| <= ln(2)/2        expm1(y) = 2^n expm1(r) + (2^n - 1)
     tanh(x) = expm1(2x) / (expm1(2x) + 2)     sigmoid(x) = 1 / (2 + expm1(-x))
 
-expm1(r) is its Taylor polynomial, of the degree at which the next term falls below half a unit of roundoff.  n comes
-from adding and subtracting 1.5 * 2^(mantissa bits), which rounds to an integer and leaves it in the low bits of the
-sum; shifted into the exponent they are 2^n.  NaN passes through r; arguments beyond the range saturate.
+expm1(r) is its Taylor polynomial, up to the degree at which the next term falls below half a unit of roundoff.  Adding and
+subtracting 1.5 * 2^(mantissa bits) rounds to the integer n and leaves it in the low bits of the sum; shifted into the
+exponent, these bits give 2^n.  NaN passes through r; arguments out of range saturate.
 """
 
 import math
@@ -36,7 +36,7 @@ def _power_of_two(typing_context: Any, shifted: Any) -> Any:
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         integer = ir.IntType(width)
         bits = builder.bitcast(arguments[0], integer)
-        # the bits of 1.5 * 2^mantissa are shifted out, those of n land in the exponent
+        # shifts out the bits of 1.5 * 2^mantissa, and moves those of n into the exponent
         exponent = builder.add(builder.shl(bits, ir.Constant(integer, mantissa)), ir.Constant(integer, bias << mantissa))
         return builder.bitcast(exponent, context.get_value_type(shifted))
 
@@ -44,12 +44,12 @@ def _power_of_two(typing_context: Any, shifted: Any) -> Any:
 
 
 def activations(dtype: np.dtype) -> Activations:
-    """The functions for float32 or float64 scalars; all constants in them have that type."""
+    """Activations for float32 or float64 scalars; all their constants have that type."""
     real = dtype.type
     mantissa = np.finfo(dtype).nmant
     zero, one, two = real(0), real(1), real(2)
     log2_e, shift = real(1 / math.log(2)), real(1.5 * 2**mantissa)
-    # ln 2 in two parts; the first has so few bits that its product with any n in range is exact
+    # ln 2 in two parts, the first with few enough bits that its product with any n in range is exact
     bits = mantissa - 11
     ln2_high = real(math.ldexp(math.floor(math.ldexp(math.log(2), bits)), -bits))
     ln2_low = real(_LN2 - Fraction(float(ln2_high)))
@@ -87,7 +87,7 @@ def activations(dtype: np.dtype) -> Activations:
 
 
 def _degree(dtype: np.dtype) -> int:
-    """The degree of the Taylor polynomial of expm1 whose first left-out term is below half a unit of roundoff."""
+    """Degree of the Taylor polynomial of expm1 whose first omitted term is below half a unit of roundoff."""
     degree = 1
     while (math.log(2) / 2) ** degree / math.factorial(degree + 1) > np.finfo(dtype).eps / 4:
         degree += 1
@@ -95,7 +95,7 @@ def _degree(dtype: np.dtype) -> int:
 
 
 def _polynomial(coefficients: list[float]) -> Any:
-    """The polynomial with these coefficients, lowest first, as a function without a loop."""
+    """The polynomial with these coefficients, lowest first, as an unrolled function."""
 
     @intrinsic
     def polynomial(typing_context: Any, r: Any) -> Any:

@@ -1,8 +1,8 @@
-"""bfloat16 for compiled code: the upper half of a float32, in arrays of uint16, and the operands of products in pairs.
+"""bfloat16 for compiled code: the upper half of a float32, stored in arrays of uint16, and paired operands of products.
 
-Everything is computed in float32.  What enters and leaves the package has 16 bits, and so have the operands of products,
-which are rounded on their way: to the nearest, halves to even.  Two numbers that follow each other along the axis that is
-summed over lie side by side, as the processor's dot product wants them; that axis is made even by a zero.
+Everything is computed in float32.  Arrays of the caller and operands of products have 16 bits; rounding is to nearest, ties
+to even.  Operands are stored in pairs along the summed axis, as the processor's dot product instruction expects; an odd axis
+is padded with a zero.
 """
 
 from collections.abc import Callable
@@ -16,28 +16,28 @@ from numba.extending import intrinsic
 from rnnbench.networks.spec import BFLOAT16
 
 STORED = np.dtype(np.uint16)
-"""The bits of a bfloat16, which NumPy's own type for it can be viewed as."""
+"""dtype of the bits of a bfloat16; arrays of ml_dtypes' bfloat16 can be viewed as it."""
 
 _INT, _HALF, _REAL = ir.IntType(32), ir.IntType(16), ir.FloatType()
 
 
 def storage(dtype: np.dtype) -> np.dtype:
-    """The type of the arrays that compiled code is given for those of ``dtype``."""
+    """dtype of the arrays that compiled code receives for arrays of ``dtype``."""
     return STORED if dtype == BFLOAT16 else dtype
 
 
 def computed(dtype: np.dtype) -> np.dtype:
-    """What is computed in."""
+    """dtype in which networks of ``dtype`` compute."""
     return np.dtype(np.float32) if dtype == BFLOAT16 else dtype
 
 
 def widened(builder: Any, bits: Any) -> Any:
-    """LLVM's float of 16 bits."""
+    """LLVM: the 16 bits of a bfloat16 as a float."""
     return builder.bitcast(builder.shl(builder.zext(bits, _INT), ir.Constant(_INT, 16)), _REAL)
 
 
 def narrowed(builder: Any, value: Any) -> Any:
-    """The 16 bits of the bfloat16 nearest to LLVM's float; NaN keeps its sign."""
+    """LLVM: the 16 bits of the bfloat16 nearest to a float; NaN keeps its sign."""
     bits = builder.bitcast(value, _INT)
     upper = builder.lshr(bits, ir.Constant(_INT, 16))
     odd = builder.and_(upper, ir.Constant(_INT, 1))
@@ -48,7 +48,7 @@ def narrowed(builder: Any, value: Any) -> Any:
 
 @intrinsic
 def _bits(typing_context: Any, value: Any) -> Any:
-    """The stored form of a float32; stored numbers are what they are."""
+    """The stored form of a float32; a stored number is returned unchanged."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return narrowed(builder, arguments[0]) if value == types.float32 else arguments[0]
@@ -58,7 +58,7 @@ def _bits(typing_context: Any, value: Any) -> Any:
 
 @njit(nogil=True, error_model="numpy")
 def rows_in_pairs(a, terms, room):
-    """Pairs of a's columns: a[:, :terms], rounded, in rows of an even number of elements."""
+    """Write a[:, :terms], rounded, to ``room``, with rows padded to an even number of elements."""
     width = (terms + 1) // 2 * 2
     for i in range(a.shape[0]):
         line, out = a[i], room[i * width : (i + 1) * width]
@@ -70,7 +70,7 @@ def rows_in_pairs(a, terms, room):
 
 @intrinsic
 def _pair(typing_context: Any, first: Any, second: Any) -> Any:
-    """Two numbers side by side, each a float32 that is rounded, or a stored one."""
+    """Join two numbers into a pair; float32 is rounded, stored numbers are taken as they are."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lower, upper = (narrowed(builder, value) if first == types.float32 else value for value in arguments)
@@ -81,7 +81,7 @@ def _pair(typing_context: Any, first: Any, second: Any) -> Any:
 
 @njit(nogil=True, error_model="numpy")
 def pairs_of_rows(a, rows, first, columns, room):
-    """Pairs of a's rows: a[:rows, first : first + columns], rounded, each pair of rows one row of pairs."""
+    """Write a[:rows, first : first + columns], rounded, to ``room``; each two rows become one row of pairs."""
     pairs = room.view(np.uint32)
     for k in range((rows + 1) // 2):
         _join(a, 2 * k, rows, first, columns, pairs[k * columns : (k + 1) * columns])
@@ -89,7 +89,7 @@ def pairs_of_rows(a, rows, first, columns, room):
 
 @njit(nogil=True, error_model="numpy")
 def _join(a, row, rows, first, count, out):
-    """out = pairs of a[row] and the next one, or zeros where that is not below ``rows``, in columns from ``first`` on."""
+    """out = pairs of a[row] and the next row (zeros beyond ``rows``), in columns from ``first`` on."""
     upper = a[row]
     if row + 1 < rows:
         lower = a[row + 1]
@@ -101,7 +101,7 @@ def _join(a, row, rows, first, count, out):
 
 
 def packer_of_pairs(width: int, lanes: int) -> Callable[..., None]:
-    """``Products.pack`` for panels of that width and vectors of so many pairs."""
+    """``Products.pack`` for panels of ``width`` elements and vectors of ``lanes`` pairs."""
 
     @njit(nogil=True, error_model="numpy")
     def pack(source, columns, packed):

@@ -1,4 +1,4 @@
-"""BufferPool that are used again by the next call of the same shape, so that the steady state allocates and clears nothing."""
+"""Buffers by shape of the sequence, reused by later calls: steady-state calls allocate only their results."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -6,26 +6,26 @@ from threading import Lock
 from typing import Any
 
 _SHAPES_KEPT = 2
-"""Of sequences: truncated BPTT meets two, its window and what is left at the end."""
+"""Number of sequence shapes whose buffers are kept: truncated BPTT needs two, its window and the shorter last one."""
 
 
 class BufferPool:
-    """All arrays that a kind of call on a sequence of (T, B) needs, as one object.  Several threads may take and give back."""
+    """Pool of buffers by (T, B) and kind of call, each holding all arrays that such a call needs.  Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._free: OrderedDict[tuple[int, int], dict[Hashable, list[Any]]] = OrderedDict()
 
     def take(self, sequence: tuple[int, int], kind: Hashable) -> Any | None:
-        """One that was given back, or None."""
+        """Take a free buffer out of the pool; None where there is none."""
         with self._lock:
             free = self._of(sequence).get(kind)
             return free.pop() if free else None
 
-    def give_back(self, sequence: tuple[int, int], kind: Hashable, room: Any) -> None:
-        """Once, when nothing refers to its arrays any longer."""
+    def give_back(self, sequence: tuple[int, int], kind: Hashable, buffer: Any) -> None:
+        """Return a buffer to the pool, once, when nothing refers to its arrays any longer."""
         with self._lock:
-            self._of(sequence).setdefault(kind, []).append(room)
+            self._of(sequence).setdefault(kind, []).append(buffer)
 
     def _of(self, sequence: tuple[int, int]) -> dict[Hashable, list[Any]]:
         if sequence not in self._free:

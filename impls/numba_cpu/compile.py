@@ -1,8 +1,9 @@
-"""Kernels for one cell: the functions of ``kernels`` compiled with a cell's equations in place of their open names.
+"""Kernels for one cell: the functions of ``kernels``, compiled with the cell's equations bound to their free names.
 
-Compiled code is kept by Numba's cache between processes.  That cache tells functions apart by name and source file and
-does not see a change in what they call, so each copy carries its cell and a digest of all sources in its name; and its
-dtype, since of two processes that save two signatures of one name at the same time one may load the other's code.
+Numba's cache keeps compiled code between processes.  It identifies functions by name and source file, and does not notice
+changes in the functions that they call, so the name of each copy includes its cell and a digest of all sources.  The name
+also includes the dtype: of two processes that save two signatures under one name at the same time, one could load the
+other's code.
 """
 
 import functools
@@ -28,7 +29,7 @@ Function = Callable[..., Any]
 
 
 class Kernels(NamedTuple):
-    """The compiled loops over time of one layer in one direction, and the copy of what has wider rows."""
+    """The compiled loops over time of one layer in one direction, and a copy that drops the padding of rows."""
 
     forward: Function
     backward: Function
@@ -37,11 +38,11 @@ class Kernels(NamedTuple):
 
 @functools.cache
 def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -> Kernels:
-    """The kernels of one cell, nonlinearity, dtype and target; compiled at first call, or loaded from Numba's cache."""
+    """The kernels of one cell, nonlinearity, dtype and target; compiled on first call, or loaded from Numba's cache."""
     kind = CELLS[cell]
     real = computed(dtype)
     equations = kind.equations(activations(real), nonlinearity)
-    # inlined by force: LLVM finds them too long, and a loop that calls them is not vectorised
+    # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
     key = f"{cell}_{nonlinearity}_{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
@@ -69,18 +70,18 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
         "no_gates": (real.type(0),) * len(kind.gates),
         **products(dtype, target)._asdict(),
     }
-    parts = ("units_forward", "units_inner", "units_inner_backward", "units_backward", "weights_gradient")
-    for part in parts:
-        names[part] = register_jitable(_filled(getattr(kernels, part), key, names))
-    # NaN and infinity must survive, and activations rely on the order of additions: contraction alone is allowed
+    helpers = ("units_forward", "units_inner", "units_inner_backward", "units_backward", "weights_gradient")
+    for helper in helpers:
+        names[helper] = register_jitable(_bound(getattr(kernels, helper), key, names))
+    # only contraction is allowed: NaN and infinity must survive, and activations rely on the order of additions
     compiled = functools.partial(cached, nogil=True, error_model="numpy", fastmath={"contract"})
     return Kernels(
-        *(compiled(_filled(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied))
+        *(compiled(_bound(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied))
     )
 
 
-def _filled(function: Any, key: str, names: dict[str, Any]) -> Any:
-    """A copy of ``function`` that finds ``names`` among its globals, called by its own name and ``key``."""
+def _bound(function: Any, key: str, names: dict[str, Any]) -> Any:
+    """A copy of ``function`` with ``names`` among its globals, named after the function and ``key``."""
     copy = types.FunctionType(function.__code__, {**function.__globals__, **names}, f"{function.__name__}_{key}")
     copy.__qualname__ = copy.__name__
     copy.__module__ = function.__module__
@@ -102,7 +103,7 @@ def _absent(*arguments):
 
 
 def _loader(count: int) -> Function:
-    """f(row, H, u) = (row[u], row[H + u], ..., row[(count - 1) H + u]), a tuple of the ``count`` values of unit u."""
+    """``f(row, H, u)``: the ``count`` values of unit u, (row[u], row[H + u], ..., row[(count - 1) H + u])."""
     if count == 0:
 
         @register_jitable
@@ -119,8 +120,8 @@ def _loader(count: int) -> Function:
     return load_all
 
 
-def _storer(count: int, stream: int) -> Function:
-    """f(row, H, u, values): the inverse of ``_loader``'s function; its streams are those from ``stream`` on."""
+def _storer(count: int, scope: int) -> Function:
+    """``f(row, H, u, values)``: the inverse of ``_loader``'s function, using alias scopes from ``scope`` on."""
     if count == 0:
 
         @register_jitable
@@ -128,7 +129,7 @@ def _storer(count: int, stream: int) -> Function:
             pass
 
         return nothing
-    before, last, store = _storer(count - 1, stream), count - 1, storer(stream + count - 1)
+    before, last, store = _storer(count - 1, scope), count - 1, storer(scope + count - 1)
 
     @register_jitable
     def store_all(row, size, u, values):

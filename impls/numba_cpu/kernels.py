@@ -1,21 +1,19 @@
-"""The loops of one layer in one direction, for some rows of the batch and some hidden units; ``compile`` fills in the names
-that belong to a cell.
+"""Loops over time of one layer in one direction, for a share of the batch rows and hidden units.
 
-G gates, of which OUTER read the recurrent product; S saved values for each unit; R all hidden units, or O for jordan; B and
-H are the numbers of rows and units at hand, those from ``first_row`` and ``first_unit`` on.  A row of gates is (G * H,),
-gate after gate.  Arrays that products write have rows of whole vectors, the sizes with an apostrophe; what lies beyond the
-size itself is never read.  Time-indexed arrays have T rows when the tape is kept and fewer when it is not (``recurrent`` and
-``memory`` T + 1 or 2, the others T or 1); rows are taken modulo their number.
+``compile`` binds the free names below to one cell.  Sizes: G gates, of which OUTER read the recurrent product; S saved values
+per unit; R hidden units in all, or O for jordan.  B and H count the rows and units of this share, which start at ``first_row``
+and ``first_unit``.  A row of gates is (G * H,), gate after gate.
 
     x (T, B, I)  y (T, all rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
 
-x, y, dy and dx are as they are stored, bfloat16 as its bits; all else is in what is computed in.  ``room`` is for operands of
-products (``products.Products``).
+Sizes with an apostrophe are padded to whole vectors, because products write whole vectors; the padding is never read.
+Without a tape, arrays indexed by time have fewer rows (``recurrent`` and ``memory`` 2, the others 1), and rows are taken modulo
+their number.  Row t of ``recurrent`` is the state before step t, or row t + 1 in reverse.
 
-Row t of ``recurrent`` is the state before step t; in reverse, row t + 1 is.  ``weights`` are ``weights.Weights``, or for BPTT
-``weights.BackWeights``.  Threads
-that share the units of the same rows, and so ``recurrent``, are a ``team`` and meet after every step.
+x, y, dy and dx have the stored dtype (bfloat16 as its bits); all other arrays have the computed dtype.  ``room`` is for the
+operands of products (``products.Products``).  ``weights`` are ``weights.Weights``, or ``weights.BackWeights`` in BPTT.  Threads
+that divide the units of the same rows share ``recurrent``; they form a ``team`` and meet after every step.
 """
 
 from collections.abc import Callable
@@ -57,7 +55,7 @@ SEPARATE_COTANGENTS: bool
 
 
 def units_inner(a, b_outer, carried, operand):
-    """The operand of the second recurrent product, for all units of one batch row."""
+    """Compute the operand of the second recurrent product for all units of one batch row."""
     size = operand.size
     for u in range(size):
         value = inner_forward(load_gates(a, size, u), load_outer(b_outer, size, u), load_carried(carried, size, u))
@@ -65,7 +63,7 @@ def units_inner(a, b_outer, carried, operand):
 
 
 def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
-    """The cell's equations for all units of one batch row; ``memory`` receives the new c of lstm."""
+    """Apply the cell's equations to all units of one batch row; ``memory`` receives the new c of lstm."""
     size = hidden.size
     for u in range(size):
         b = no_gates if SUMS else load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
@@ -77,7 +75,7 @@ def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
 
 
 def units_inner_backward(saved, carried, dhidden, db_inner):
-    """The cotangents of the second recurrent product's results, for all units of one batch row."""
+    """Compute the cotangents of the second recurrent product for all units of one batch row."""
     size = dhidden.size
     for u in range(size):
         kept = load_saved(saved, size, u)
@@ -85,7 +83,7 @@ def units_inner_backward(saved, carried, dhidden, db_inner):
 
 
 def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dcarried):
-    """The derivatives of the cell's equations for all units of one batch row; ``dmemory`` is dc of lstm."""
+    """Apply the derivatives of the cell's equations to all units of one batch row; ``dmemory`` is dc of lstm."""
     size = dhidden.size
     for u in range(size):
         dnew = (load(dhidden, u), load(dmemory, u)) if HAS_MEMORY else (load(dhidden, u),)
@@ -102,7 +100,7 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 def forward(
     x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, room, team
 ):
-    """Run all steps, as many per input product as ``a`` has room for; fills y and all rows after the initial ones."""
+    """Run all steps; fills y and all rows after the initial ones.  One input product covers as many steps as fit in ``a``."""
     steps, batch, input_size = x.shape
     size, recurrent_size = hidden.shape[2], y.shape[2]
     own = slice(first_unit, first_unit + size)
@@ -148,13 +146,12 @@ def backward(
     x, weights, recurrent, memory, saved, operands, hidden, dy, dx, first_row, first_unit, reverse, drecurrent, dmemory, work,
     sums, place, team,
 ):  # fmt: skip
-    """BPTT over all steps: fills dx and ``sums`` (``layer.Sums``; what is in biases is added to), and turns the final state's
-    cotangents into the initial state's.  ``work`` (``layer.Work``) has room for a block of steps, after which their weight
-    gradients are added.
+    """Run BPTT over all steps, from the cotangents of the final state to those of the initial state.
 
-    ``drecurrent`` (2, team's size, B, R') holds what each thread adds to the cotangent of the state before and after a
-    step, in turns; ``place`` is this thread's.  The cotangents of the final state are in drecurrent[0], those of the initial
-    one end up in drecurrent[T % 2].
+    Fills dx and ``sums`` (``layer.Sums``); adds to the biases.  ``work`` (``layer.Work``) holds a block of steps, after which
+    their weight gradients are added.  ``drecurrent`` (2, team size, B, R') holds each thread's contribution to the cotangent
+    of the state, alternating between steps; ``place`` is this thread's index.  The cotangents of the final state are in
+    drecurrent[0]; those of the initial state end up in drecurrent[T % 2].
     """
     steps, batch, input_size = x.shape
     size, recurrent_size = hidden.shape[2], dy.shape[2]
@@ -227,8 +224,10 @@ def backward(
 
 
 def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, rows, room):
-    """Add cotangents' products with packed operands to out (gates, all units, operand's columns'), for some units of each
-    gate; the first block's are stored, so that nothing need be cleared or read."""
+    """Add products of cotangents and packed operands to out (gates, all units, columns'), for this share's units.
+
+    The first block is stored rather than added, so ``out`` needs no clearing.
+    """
     for gate in range(out.shape[0]):
         part = out[gate, first_unit : first_unit + size]
         if first == 0:
@@ -245,15 +244,15 @@ def copied(source, out):
 
 @register_jitable
 def _copy(source, out):
-    """out = source, one or the other of which may be bfloat16."""
+    """out = source; either may be bfloat16."""
     for u in range(out.size):
         store_first(out, u, load(source, u))
 
 
 @register_jitable
 def _sum_of(parts, row, columns, last, out):
-    """out = parts[:, row, columns] and ``last`` added up."""
-    first = parts[0, row, columns]  # rows one by one: Numba knows that they are contiguous, and LLVM can use vectors
+    """out = sum of parts[:, row, columns] + last."""
+    first = parts[0, row, columns]  # single rows: Numba knows that they are contiguous, so LLVM can vectorise
     for u in range(out.size):
         out[u] = first[u] + load(last, u)
     for part in range(1, parts.shape[0]):
@@ -270,7 +269,7 @@ def _flat(array):
 
 @register_jitable
 def _add_rows(rows, size, total):
-    """Eight at a time, which rounds the total less often, and reads and writes it less often."""
+    """total += sum of the rows, eight at a time: fewer roundings, loads and stores of the total."""
     count = rows.shape[0]
     whole = count // 8 * 8
     for i in range(0, whole, 8):

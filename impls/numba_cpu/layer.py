@@ -1,4 +1,4 @@
-"""One layer in one direction: shares of the work, rooms and the tape around the compiled loops."""
+"""One layer in one direction: divides the work, and manages buffers and the tape around the compiled loops."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
-from rnnbench.impls.numba_cpu.products import packed_size, room_for, rounded_up
+from rnnbench.impls.numba_cpu.products import buffer_size, packed_size, rounded_up
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team
@@ -17,20 +17,20 @@ from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
 
 _BLOCK_BYTES = 1 << 18
-"""Gate pre-activations of one input product: as many time steps as fit, so that they are still in cache when read."""
+"""Maximum size in bytes of the gate pre-activations of one input product, so that they stay in cache until they are read."""
 
 _BLOCK_ROWS = 192
-"""Rows of cotangents, at least, that one product adds to the weights' gradients."""
+"""Minimum number of rows of cotangents that one product adds to the gradients of the weights."""
 
 _LINE = 64
-"""Bytes that a cache moves together."""
+"""Size of a cache line in bytes."""
 
 _ALONE = Team.of(1)
-"""Meets nobody, and so counts nothing."""
+"""Team of a single thread, which waits for nobody."""
 
 
 class Sums(NamedTuple):
-    """Gradients of the weights, (gates, all units, columns in whole vectors), and of the biases of the units at hand."""
+    """Gradients of weights (gates, all units, columns padded to whole vectors), and of the biases of one share's units."""
 
     ih: np.ndarray
     hh: np.ndarray
@@ -42,7 +42,7 @@ class Sums(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What BPTT writes on the way, a block of steps at a time."""
+    """Intermediate arrays of BPTT, for one block of steps."""
 
     da: np.ndarray
     db_outer: np.ndarray
@@ -58,7 +58,7 @@ class Work(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the forward loop writes and BPTT reads of one share; shapes in ``kernels``."""
+    """What the forward loop of one share writes and BPTT reads; ``kernels`` gives the shapes."""
 
     recurrent: np.ndarray
     memory: np.ndarray
@@ -67,10 +67,10 @@ class Kept(NamedTuple):
     hidden: np.ndarray
 
 
-class Room(NamedTuple):
-    """All that a forward pass over sequences of one shape writes beside its results, for each share.
+class ForwardBuffers(NamedTuple):
+    """Arrays of a forward pass over sequences of one shape, for each share.
 
-    ``x``: the share's rows where it has not all of them, else None; ``scratch``: the last arguments of ``kernels.forward``.
+    ``x``: a copy of the share's rows, or None where it has all rows.  ``scratch``: the last arguments of ``kernels.forward``.
     """
 
     shares: list[Share]
@@ -80,12 +80,12 @@ class Room(NamedTuple):
 
     @property
     def teamed(self) -> bool:
-        """Whether the threads share the units of the same rows."""
+        """Whether the threads divide the units of the same rows."""
         return len(self.shares) > 1 and self.shares[0].rows == self.shares[1].rows
 
 
-class BackRoom(NamedTuple):
-    """The same of BPTT; a share's ``weights`` are its ``Sums``' first arrays where they are not the results themselves."""
+class BackwardBuffers(NamedTuple):
+    """Arrays of BPTT, for each share; ``weights`` are the first arrays of its ``Sums``, or None to sum into the results."""
 
     drecurrent: list[np.ndarray]
     dmemory: list[np.ndarray]
@@ -95,9 +95,9 @@ class BackRoom(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """``x``: of each share."""
+    """Buffers of the forward pass, and x of each share."""
 
-    room: Room
+    buffers: ForwardBuffers
     x: list[np.ndarray]
 
 
@@ -109,19 +109,19 @@ class Layer:
         self._dtype, self._target = spec.numpy_dtype, current_target()
         self._real, self._stored = computed(self._dtype), storage(self._dtype)
         self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
-        self._rooms = BufferPool()
+        self._pool = BufferPool()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
 
     def pack(self, params: Params) -> LayerWeights:
         weights = LayerWeights(self._spec, params, self._target)
         if self._workers.threads == 1:
-            weights.of_units(slice(0, self._spec.hidden_size))  # the only share; how several divide depends on the call
+            weights.of_units(slice(0, self._spec.hidden_size))  # the only share; with more threads shares depend on the call
         return weights
 
     def forward(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
         y, final, tape = self._run(weights, x, state, reverse, kept_steps=1)
-        self._give_back(x.shape, tape.room, kept_steps=1)
+        self._give_back(x.shape, tape.buffers, kept_steps=1)
         return y, final
 
     def record(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Tape]:
@@ -132,17 +132,17 @@ class Layer:
     ) -> tuple[np.ndarray, State, Tape]:
         x = _plain(x).view(self._stored)
         steps, batch, input_size = x.shape
-        room = self._rooms.take((steps, batch), (kept_steps, input_size))
-        if room is None:
-            room = self._room(x.shape, kept_steps)
-        shares, team = room.shares, Team.of(len(room.shares)) if room.teamed else _ALONE
+        buffers = self._pool.take((steps, batch), (kept_steps, input_size))
+        if buffers is None:
+            buffers = self._forward_buffers(x.shape, kept_steps)
+        shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
         y = np.empty((steps, batch, self._spec.state_size), self._dtype)
         stored_y = y.view(self._stored)
         rows = kept_steps + 1
         first, last = (steps % rows, 0) if reverse else (0, steps % rows)
         size, carries_memory = state[0].shape[1], self._cell.carries == "c"
         xs, arguments = [], []
-        for share, kept, own_x, scratch in zip(*room, strict=True):
+        for share, kept, own_x, scratch in zip(*buffers, strict=True):
             kept.recurrent[first, :, :size] = state[0][share.rows]
             if carries_memory:
                 kept.memory[first] = state[1][share.rows, share.units]
@@ -155,26 +155,26 @@ class Layer:
             arguments.append((own_x, weights.of_units(share.units), *kept, stored_y, *places, *scratch, team))
         self._workers.run(self._kernels.forward, arguments)
         final = tuple(np.empty(part.shape, self._dtype) for part in state)
-        for share, kept in zip(shares, room.kept, strict=True):
+        for share, kept in zip(shares, buffers.kept, strict=True):
             final[0][share.rows] = kept.recurrent[last, :, :size]
             if carries_memory:
                 final[1][share.rows, share.units] = kept.memory[last]
-        return y, final, Tape(room, xs)
+        return y, final, Tape(buffers, xs)
 
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
     ) -> tuple[Params, np.ndarray, State]:
         dy = _plain(dy).view(self._stored)
         (steps, batch, _), input_size = dy.shape, tape.x[0].shape[2]
-        room, size, carries_memory = tape.room, self._spec.state_size, self._cell.carries == "c"
-        shares, team = room.shares, Team.of(len(room.shares)) if room.teamed else _ALONE
-        back = self._rooms.take((steps, batch), ("backward", input_size))
+        buffers, size, carries_memory = tape.buffers, self._spec.state_size, self._cell.carries == "c"
+        shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
+        back = self._pool.take((steps, batch), ("backward", input_size))
         if back is None:
-            back = self._back_room(room, steps, input_size)
-        dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if room.teamed else shares[:1])]
+            back = self._backward_buffers(buffers, steps, input_size)
+        dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if buffers.teamed else shares[:1])]
         results = [np.empty(shape, self._dtype) for shape in self._weight_shapes(input_size)]
         arguments, found = [], []
-        for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, room.kept, strict=True)):
+        for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, buffers.kept, strict=True)):
             drecurrent, dmemory, work = back.drecurrent[place], back.dmemory[place], back.work[place]
             weights_sums = (result if own is None else own for result, own in zip(results, back.weights[place], strict=True))
             sums = Sums(*weights_sums, *back.biases[place])
@@ -185,7 +185,7 @@ class Layer:
                 dmemory[:] = dstate[1][share.rows, share.units]
             for bias in back.biases[place]:
                 bias[...] = 0
-            own = place if room.teamed else 0
+            own = place if buffers.teamed else 0
             dx, places = dxs[own].view(self._stored), (share.rows.start, share.units.start, reverse)
             of_units = weights.back_of_units(share.units)
             arguments.append((own_x, of_units, *kept, dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
@@ -198,17 +198,17 @@ class Layer:
         for dx in dxs[1:]:
             dxs[0] += dx
         grads = self._gradients(shares, found, results)
-        self._rooms.give_back((steps, batch), ("backward", input_size), back)
-        self._give_back((steps, batch, input_size), room, kept_steps=steps)
+        self._pool.give_back((steps, batch), ("backward", input_size), back)
+        self._give_back((steps, batch, input_size), buffers, kept_steps=steps)
         return grads, dxs[0], initial
 
-    def _give_back(self, shape: tuple[int, ...], room: Room, kept_steps: int) -> None:
-        """Nothing refers to the room of a (T, B, I) any longer."""
+    def _give_back(self, shape: tuple[int, ...], buffers: ForwardBuffers, kept_steps: int) -> None:
+        """Return the buffers of a call on (T, B, I) to the pool."""
         steps, batch, input_size = shape
-        self._rooms.give_back((steps, batch), (kept_steps, input_size), room)
+        self._pool.give_back((steps, batch), (kept_steps, input_size), buffers)
 
     def _gradients(self, shares: list[Share], found: list[Sums], results: list[np.ndarray]) -> Params:
-        """The parameters' gradients by name, without suffix; shares of rows are added up, shares of units put together."""
+        """Gradients of the parameters by name, without suffix: sums over shares of rows, joined over shares of units."""
         spec, gates, outer = self._spec, self._gates, self._outer
         if all(share.units == slice(0, spec.hidden_size) for share in shares):
             first, *others = found
@@ -240,19 +240,19 @@ class Layer:
         return grads
 
     def _weight_shapes(self, input_size: int) -> list[tuple[int, int, int]]:
-        """Of the gradients of ih, hh and ho: gates, units and columns."""
+        """Shapes (gates, units, columns) of the gradients of ih, hh and ho."""
         hidden = self._spec.hidden_size
         return [(self._gates, hidden, input_size), (self._gates, hidden, self._spec.state_size), (1, self._output, hidden)]
 
-    def _room(self, shape: tuple[int, ...], kept_steps: int) -> Room:
-        """Room for (T, B, I); shares of units have the recurrent state in common."""
+    def _forward_buffers(self, shape: tuple[int, ...], kept_steps: int) -> ForwardBuffers:
+        """New buffers for (T, B, I); shares of units have one recurrent state in common."""
         steps, batch, input_size = shape
         cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
-        room = Room(self._workers.shares(self._spec, steps, batch), [], [], [])
-        for share in room.shares:
+        buffers = ForwardBuffers(self._workers.shares(self._spec, steps, batch), [], [], [])
+        for share in buffers.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
-            together = room.kept[0].recurrent if room.teamed and room.kept else None
-            room.kept.append(
+            together = buffers.kept[0].recurrent if buffers.teamed and buffers.kept else None
+            buffers.kept.append(
                 Kept(
                     self._empty(rows, count, self._up(state_size)) if together is None else together,
                     self._empty(rows if cell.carries == "c" else 1, count, units),
@@ -261,26 +261,26 @@ class Layer:
                     self._empty(kept_steps if cell.feeds_back_output else 1, count, units),
                 )
             )
-            room.x.append(None if count == batch else np.empty((steps, count, input_size), self._stored))
+            buffers.x.append(None if count == batch else np.empty((steps, count, input_size), self._stored))
             gates, outer = self._up(self._gates * units), self._up(self._outer * units)
             block = count * max(1, min(steps, _BLOCK_BYTES // (count * gates * self._real.itemsize)))
             inner = self._up((self._gates - self._outer) * units)
-            operands = room_for(self._dtype, (block, input_size), (count, max(state_size, self._spec.hidden_size)))
+            operands = buffer_size(self._dtype, (block, input_size), (count, max(state_size, self._spec.hidden_size)))
             products = (self._empty(block, gates), self._empty(count, outer), self._empty(count, inner))
-            room.scratch.append((*products, np.empty(operands, self._stored)))
-        return room
+            buffers.scratch.append((*products, np.empty(operands, self._stored)))
+        return buffers
 
-    def _back_room(self, room: Room, steps: int, input_size: int) -> BackRoom:
-        width, back = self._up(self._spec.state_size), BackRoom([], [], [], [], [])
-        for place, share in enumerate(room.shares):
+    def _backward_buffers(self, buffers: ForwardBuffers, steps: int, input_size: int) -> BackwardBuffers:
+        width, back = self._up(self._spec.state_size), BackwardBuffers([], [], [], [], [])
+        for place, share in enumerate(buffers.shares):
             rows, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
-            if room.teamed and back.drecurrent:
+            if buffers.teamed and back.drecurrent:
                 back.drecurrent.append(back.drecurrent[0])
             else:
-                back.drecurrent.append(self._empty(2, len(room.shares) if room.teamed else 1, rows, width))
+                back.drecurrent.append(self._empty(2, len(buffers.shares) if buffers.teamed else 1, rows, width))
             back.dmemory.append(self._empty(rows, units))
             back.work.append(self._work(steps, rows, input_size, units))
-            if room.teamed and back.weights:
+            if buffers.teamed and back.weights:
                 back.weights.append(back.weights[0])
             else:
                 back.weights.append([self._weight_sums(shape, place == 0) for shape in self._weight_shapes(input_size)])
@@ -289,7 +289,7 @@ class Layer:
         return back
 
     def _weight_sums(self, shape: tuple[int, int, int], first: bool) -> np.ndarray | None:
-        """None where products can write the first share's, or all of a team's, into a new result."""
+        """An array for the sums, or None where the first share (or a whole team) can write into the results."""
         columns = self._up(shape[2])
         if first and columns == shape[2] and self._stored == self._real:
             return None
@@ -312,11 +312,11 @@ class Layer:
             self._empty(rows, self._up(input_size)),
             np.empty(packed_size(self._dtype, self._target, rows, columns), self._stored),
             np.zeros(columns, self._real),
-            np.empty(room_for(self._dtype, *operands), self._stored),
+            np.empty(buffer_size(self._dtype, *operands), self._stored),
         )
 
     def _cotangents(self, steps: int, batch: int, columns: int) -> np.ndarray:
-        """Rows of an uneven number of cache lines, so that not all rows' beginnings compete for the same lines of a cache."""
+        """An array whose rows span an odd number of cache lines, so that their starts do not map to the same cache sets."""
         line = _LINE // self._real.itemsize
         return self._empty(steps, batch, (-(-columns // line) | 1) * line)
 
@@ -328,5 +328,5 @@ class Layer:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """What the compiled code takes: Numba would compile all of it again for read-only arrays, which are copied instead."""
+    """A contiguous, writeable array: read-only arrays are copied, because Numba would recompile everything for them."""
     return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")

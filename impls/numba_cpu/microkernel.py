@@ -1,12 +1,12 @@
 """Tiles of a matrix product with all accumulators in vector registers, generated as LLVM code.
 
-A tile is ``rows`` x (``vectors`` * lanes).  Each term k loads the vectors of the packed operand once, and for each row
-broadcasts one element of the other operand: rows * vectors multiply-adds for rows + vectors loads.  Its readable twin is
+A tile is ``rows`` x (``vectors`` * lanes).  Each term k loads the vectors of the packed operand once and broadcasts one element
+of the other operand per row: rows * vectors multiply-adds for rows + vectors loads.  Its readable twin is
 
     out = c + a @ w
 
-An element may also be a pair of bfloat16, the first in its lower half; a term is then the dot product of two pairs, added
-to a sum in float32, by one instruction where the processor has it, and else by two multiply-adds.
+An element may also be a pair of bfloat16, the first in its lower half.  A term is then the dot product of two pairs, added to
+a float32 sum by one instruction where the processor has it, else by two multiply-adds.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _REALS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 
 
 class _BFloat(ir.Type):
-    """LLVM's type, which llvmlite does not name."""
+    """LLVM's bfloat type, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -37,13 +37,14 @@ class _BFloat(ir.Type):
 
 
 def tiles(dtype: np.dtype, target: Target, most_rows: dict[int, int], *, pairs: bool) -> Callable[..., None]:
-    """A jitted f(rows, vectors, a, a_row, a_k, w, w_k, c, c_row, out, out_row, count) for tiles of each size.
+    """A jitted ``f(rows, vectors, a, a_row, a_k, w, w_k, c, c_row, out, out_row, count)`` for tiles of all sizes.
 
-    ``dtype`` is that of c and out, and of a and w too unless they hold ``pairs``.
+    ``dtype``: of c and out, and of a and w unless they hold ``pairs``.
+    ``most_rows``: maximum number of rows by number of vectors.
 
-    ``most_rows``: the largest number of rows for each number of vectors.  After the sizes come addresses and strides in
-    bytes, and the number of terms: a[i, k] is at a + i a_row + k a_k, the vectors of w[k] are contiguous at w + k w_k,
-    those of c[i] and out[i] at c + i c_row and out + i out_row; out may be c.
+    After the tile's size the function takes addresses and strides in bytes, and the number of terms.  a[i, k] is at
+    a + i a_row + k a_k; the vectors of w[k] are contiguous at w + k w_k, those of c[i] and out[i] at c + i c_row and
+    out + i out_row; out may be c.
     """
     names: dict[str, Any] = {}
     lines = ["def run_tile(rows, vectors, a, a_row, a_k, w, w_k, c, c_row, out, out_row, count):"]
@@ -123,7 +124,7 @@ def _tile(rows: int, vectors: int, target: Target, dtype: np.dtype, *, pairs: bo
         before = builder.block
         terms, after = builder.append_basic_block("terms"), builder.append_basic_block("after")
         zero = ir.Constant(_ADDRESS, 0)
-        for i, j in cells:  # they are read when the terms are done, and may be far away
+        for i, j in cells:  # read after the terms, perhaps from a distant cache
             _prefetch_to_write(builder, at(at(out, out_row, i), ir.Constant(_ADDRESS, width), j))
         builder.cbranch(builder.icmp_signed(">", count, zero), terms, after)
 
@@ -148,7 +149,7 @@ def _tile(rows: int, vectors: int, target: Target, dtype: np.dtype, *, pairs: bo
             result.add_incoming(nothing, before)
             result.add_incoming(new, terms)
         for result, (i, j) in zip(results, cells, strict=True):
-            # c comes last: it may be large, and terms that are added to it one by one are rounded as coarsely
+            # c is added last: it may be large, and each term added to it would be rounded as coarsely
             total = builder.fadd(load(at(c, c_row, i), j, sums_of), result)
             builder.store(total, pointer(at(out, out_row, i), j, sums_of), align=dtype.itemsize)
 

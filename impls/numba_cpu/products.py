@@ -1,8 +1,8 @@
 """Matrix products with a packed operand.
 
-Packed K x N elements lie in panels of a tile's width, one panel after the other, the rows of a panel one after the
-other; N is rounded up to whole vectors by zeros, and the last panel may be narrower.  The other operand has any strides.
-Of bfloat16 two rows make one: an element is a pair, and K is rounded up to pairs by zeros (``bfloat16``).
+A packed K x N matrix consists of panels as wide as a tile, each stored row by row.  N is padded with zeros to whole vectors,
+and the last panel may be narrower.  The other operand may have any strides.  For bfloat16, two rows become one: an element is
+a pair, and K is padded with zeros to whole pairs (``bfloat16``).
 """
 
 import functools
@@ -26,12 +26,12 @@ class Products(NamedTuple):
 
     ``plus_row(a, packed, row, out, terms, room)``: out = row + a[:, :terms] @ packed, ``row`` as wide as out
     ``added(a, packed, out, terms, room)``: out += a[:, :terms] @ packed
-    ``plus_row_transposed(a, first, packed, row, out, terms, room)``: out = row + a[:, first : first + len(out)].T @ packed,
-    where a has so many rows
-    ``added_transposed(a, first, packed, out, terms, room)``: out += the same
+    ``plus_row_transposed(a, first, packed, row, out, terms, room)``: out = row + part.T @ packed, where part is
+    a[:terms, first : first + len(out)]
+    ``added_transposed(a, first, packed, out, terms, room)``: out += part.T @ packed
     ``pack(source, columns, packed)``: pack source[:, :columns]; rows of source are the K axis
 
-    ``room``: for the operand of a product of bfloat16, as many elements as ``room_for`` says; no other product uses it.
+    ``room``: scratch memory of ``buffer_size`` elements for the operand of a bfloat16 product; unused for other dtypes.
     """
 
     plus_row: Callable[..., None]
@@ -49,7 +49,7 @@ def products(dtype: np.dtype, target: Target) -> Products:
 
 
 def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
-    """out (height, total) = c + a @ packed; addresses and strides in bytes, ``total`` a multiple of the lanes."""
+    """out (height, total) = c + a @ packed; addresses and strides are in bytes, ``total`` is a multiple of the lanes."""
     real = computed(dtype)
     lanes, size = target.lanes(real), real.itemsize
     width = target.vectors * lanes
@@ -66,7 +66,7 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
             panel, offset = packed + first * terms * size, first * size
             row = 0
             for tile in range(count):
-                rows = (height - row + count - tile - 1) // (count - tile)  # as even as they can be
+                rows = (height - row + count - tile - 1) // (count - tile)  # tiles of nearly equal height
                 run_tile(
                     rows, columns // lanes, a + row * a_row, a_row, a_k, panel, columns * size,
                     c + row * c_row + offset, c_row, out + row * out_row + offset, out_row, terms,
@@ -175,29 +175,29 @@ def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
 
 
 def _side(dtype: np.dtype) -> int:
-    """How many rows lie side by side in a packed one."""
+    """Number of rows joined into one packed row."""
     return 2 if dtype == BFLOAT16 else 1
 
 
 def rounded_up(size: int, lanes: int) -> int:
-    """The smallest whole number of vectors that holds ``size`` elements, in elements."""
+    """``size`` rounded up to whole vectors of ``lanes`` elements."""
     return -(-size // lanes) * lanes
 
 
 def packed_size(dtype: np.dtype, target: Target, rows: int, columns: int) -> int:
-    """How many elements of ``storage(dtype)`` a packed matrix has."""
+    """Number of elements of ``storage(dtype)`` in a packed matrix."""
     return rounded_up(rows, _side(dtype)) * rounded_up(columns, target.lanes(computed(dtype)))
 
 
-def room_for(dtype: np.dtype, *operands: tuple[int, int]) -> int:
-    """How many elements the largest of some products needs beside its operands: each is (rows of out, terms)."""
+def buffer_size(dtype: np.dtype, *operands: tuple[int, int]) -> int:
+    """Number of elements of ``room`` that the largest of some products needs; each is given as (rows of out, terms)."""
     if dtype != BFLOAT16:
         return 0
     return max(rows * rounded_up(terms, 2) for rows, terms in operands)
 
 
 def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
-    """``Products.pack`` of a (K, N) matrix, in NumPy: what is done once for each set of weights."""
+    """``Products.pack`` of a (K, N) matrix in NumPy, for weights, which are packed once."""
     (rows, columns), side = matrix.shape, _side(matrix.dtype)
     width, lanes = target.vectors * target.lanes(computed(matrix.dtype)), target.lanes(computed(matrix.dtype))
     source = matrix.view(STORED) if side > 1 else matrix

@@ -1,4 +1,4 @@
-"""A layer's parameters as the loops read them."""
+"""A layer's parameters, packed for the kernels."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ from rnnbench.networks.spec import Spec
 
 
 class Weights(NamedTuple):
-    """Packed for the forward loop; hh split into outer and inner gates.
+    """Weights packed for the forward loop; hh is split into outer and inner gates.
 
-    Biases have rows of whole vectors, zeros where there is none.
+    Biases are padded to whole vectors, and zero where the layer has none.
     """
 
     ih: np.ndarray
@@ -28,7 +28,7 @@ class Weights(NamedTuple):
 
 
 class BackWeights(NamedTuple):
-    """The same matrices packed for BPTT, whose products are with their transposes."""
+    """The same matrices packed for BPTT, which multiplies by their transposes."""
 
     ih: np.ndarray
     outer: np.ndarray
@@ -37,8 +37,7 @@ class BackWeights(NamedTuple):
 
 
 class LayerWeights:
-    """One layer's parameters; what a thread needs for its hidden units is packed when it is first asked for, so that who
-    trains nothing keeps nothing for BPTT."""
+    """One layer's parameters, packed for a thread's hidden units on first use: without training nothing is packed for BPTT."""
 
     def __init__(self, spec: Spec, params: Params, target: Target) -> None:
         self._spec, self._params, self._target = spec, params, target
@@ -59,7 +58,7 @@ class LayerWeights:
         return self._packed_back[key]
 
     def _matrices(self, units: slice) -> list[np.ndarray]:
-        """ih, the outer and the inner gates of hh, and ho."""
+        """ih, the outer gates of hh, its inner gates, and ho."""
         spec, params = self._spec, self._params
         count, outer = len(spec.kind.gates), spec.kind.outer_gates
         return [
@@ -85,7 +84,7 @@ class LayerWeights:
         ]
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
-        """The rows of these units in the gates from first to last."""
+        """The rows of these units in gates ``first`` to ``last`` (exclusive)."""
         gates = values.reshape(len(self._spec.kind.gates), self._spec.hidden_size, *values.shape[1:])[first:last, units]
         return gates.reshape(-1, *values.shape[1:])
 

@@ -1,8 +1,8 @@
-"""Numba CUDA kernels, not run on a GPU yet: one launch for all time steps where weights fit on the chip, else a few a step.
+"""Numba CUDA kernels, not yet run on a GPU: one launch for all time steps where weights fit on the chip, else a few per step.
 
-Arrays are ``numba.cuda`` device arrays.  On a machine without a GPU everything runs in the simulator (``simulator``) if
+Arrays are ``numba.cuda`` device arrays.  Without a GPU everything runs in the simulator (``simulator``) if
 ``RNNBENCH_SIMULATE_CUDA=1`` is set before the first call.  Importing this package needs neither GPU nor numba-cuda:
-``unavailable`` tells what is missing, and the functions that need it raise BackendUnavailable.
+``unavailable`` says what is missing, and functions that need it raise BackendUnavailable.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ __all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize",
 
 @checked_load
 def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
-    """Put the weights on the device; ``threads`` is about the host and changes nothing here."""
+    """Put the weights on the device; ``threads`` has no effect on a GPU."""
     require()
     from rnnbench.impls.numba_cuda.network import CudaNetwork
 
@@ -39,7 +39,7 @@ def asarray(array: np.ndarray) -> Any:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """Copy to the host, once the work that computes the array is done."""
+    """Wait for the array, and copy it to the host."""
     require()
     from rnnbench.impls.numba_cuda.arrays import on_host
 
@@ -47,7 +47,7 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def device_timer() -> DeviceTimer | None:
-    """CUDA events on the stream of the kernels; None in the simulator, which has no time of its own."""
+    """CUDA events on the stream of the kernels; None in the simulator, which has no clock."""
     require()
     if simulated():
         return None
@@ -57,5 +57,5 @@ def device_timer() -> DeviceTimer | None:
 
 
 def supports(spec: Spec) -> str | None:
-    """Every spec."""
+    """None: every spec is supported."""
     return None

@@ -1,6 +1,6 @@
-"""Kernels compiled before there is a GPU: those of given cases, in parallel, kept on disk (``cubins``).
+"""Ahead-of-time compilation: compiles the kernels of given cases in parallel, without a GPU, and stores them (``cubins``).
 
-A network goes the way that it goes on a GPU, with arrays of the simulator's, to where its kernels are loaded: there they are
+Networks run as on a GPU, with arrays of the simulator, up to the point where they would load a kernel.  There the kernel is
 compiled, and nothing is launched.
 """
 
@@ -20,29 +20,30 @@ from rnnbench.impls.numba_cuda.device import SIMULATION, missing_compiler
 from rnnbench.suite.case import Case
 
 STEPS = 2
-"""Kernels do not depend on how long a sequence is."""
+"""Number of time steps; kernels do not depend on it."""
 
 Capability = tuple[int, int]
 
 
 def compile_all(cases: Sequence[Case], capability: Capability, progress: Callable[[int, int], None]) -> None:
-    """Compile what networks of the cases launch, and the exchanges of ``first_run``, on all processors.
+    """Compile all kernels that networks of the cases launch, and the exchanges of ``bringup``, on all processors.
 
     Raises BackendUnavailable without the compiler.
     """
     if reason := missing_compiler():
         raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
-    alike = list({(case.spec(), case.B): case for case in cases}.values())
+    distinct = list({(case.spec(), case.B): case for case in cases}.values())
     workers = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        futures = [pool.submit(_compile_exchanges, capability), *(pool.submit(compile_one, case, capability) for case in alike)]
+        futures = [pool.submit(_compile_exchanges, capability)]
+        futures += [pool.submit(compile_one, case, capability) for case in distinct]
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(done, len(futures))
 
 
 def compile_one(case: Case, capability: Capability) -> None:
-    """Compile the kernels of one case, in a process that does nothing else."""
+    """Compile the kernels of one case; runs in its own process."""
     import rnnbench
     from rnnbench.impls import numba_cuda
     from rnnbench.impls.numba_cuda.bringup import sends_messages
@@ -51,7 +52,7 @@ def compile_one(case: Case, capability: Capability) -> None:
 
     spec = case.spec()
     weights = {name: np.zeros(shape, spec.numpy_dtype) for name, shape in spec.param_shapes().items()}
-    for cublas, exchange in itertools.product((True, False), (BARRIER, MESSAGES)):  # other regimes where PyTorch multiplies
+    for cublas, exchange in itertools.product((True, False), (BARRIER, MESSAGES)):  # cuBLAS changes the regime
         if exchange == MESSAGES and not sends_messages(case, HOPPER._replace(cublas=cublas)):
             continue
         before = EXCHANGE.set(exchange)
@@ -80,7 +81,7 @@ def _compile_exchanges(capability: Capability) -> None:
 
 @contextmanager
 def compiling_only(capability: Capability, cublas: bool) -> Iterator[None]:
-    """Where a kernel would be loaded, it is compiled; where one would be launched, nothing happens."""
+    """Compile kernels instead of loading them, and launch nothing."""
     from rnnbench.impls.numba_cuda import launching, network
     from rnnbench.impls.numba_cuda.regimes import HOPPER
 

@@ -1,4 +1,4 @@
-"""Matrices on the device, and the affine maps of a layer with their gradients."""
+"""Matrix products on the device, and the affine maps of a layer with their gradients."""
 
 import numpy as np
 
@@ -23,11 +23,11 @@ class Algebra:
         return matrix(on_device(two_dimensional.reshape(-1)), *two_dimensional.shape)
 
     def product(self, a: Matrix, b: Matrix, out: Matrix) -> None:
-        """out = a b"""
+        """out = a b."""
         self.multiply(out, self._zeros(out), a, b)
 
     def affine(self, weights: Weights, name: str, out: Matrix, operand: Matrix, gates: slice = ALL) -> None:
-        """out[:, gates] = operand weight[gates]^T + bias[gates]"""
+        """out[:, gates] = operand weight[gates]^T + bias[gates]."""
         out = out.part(columns=gates)
         bias = weights.get(f"bias_{name}")
         start = self._zeros(out) if bias is None else bias.part(columns=gates).repeated(out.rows)

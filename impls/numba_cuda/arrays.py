@@ -1,4 +1,4 @@
-"""Operations on device arrays that layers, directions and truncation need (``rnnbench.networks.arrays.Arrays``)."""
+"""Operations on device arrays for layers, directions and truncation (``rnnbench.networks.arrays.Arrays``)."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false
@@ -18,11 +18,11 @@ from rnnbench.impls.numba_cuda.memory import Piece, device_array, leased
 from rnnbench.networks.spec import BFLOAT16
 
 ALIGNED = 128
-"""Parts of one block of memory begin at multiples of so many elements."""
+"""Alignment of the parts of one block of memory, in elements."""
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """A new array on the device, in the pool in use (``memory``) if one is, whatever is in it; NaN in the simulator."""
+    """A new, uninitialised array on the device (NaN in the simulator), from the pool in use (``memory``) if there is one."""
     lease = leased(math.prod(shape) * dtype.itemsize)
     if simulated():
         from rnnbench.impls.numba_cuda.simulated_machine import allocate as simulated_allocate
@@ -34,7 +34,7 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 def scratch(dtype: np.dtype, *sizes: int) -> list[Any]:
-    """Flat arrays of so many elements in one block of memory, for kernels alone; None for those of none."""
+    """Flat arrays of the given sizes in one block of memory, for kernels only; None for a size of 0."""
     firsts, end = [], 0
     for size in sizes:
         firsts.append(end)
@@ -51,26 +51,26 @@ def scratch(dtype: np.dtype, *sizes: int) -> list[Any]:
 
 
 def flat(array: Any) -> Any:
-    """An array in C order as kernels take it: on a GPU they see no more than its address."""
+    """An array in C order as kernels take it; on a GPU they take only its address."""
     return array.reshape(-1) if simulated() else array
 
 
 def on_device(array: np.ndarray) -> Any:
-    """A copy of an array in C order, complete when this returns."""
+    """Copy an array to the device, in C order; the copy is complete on return."""
     capture.refuse("copy from the host")
     if simulated():
         copied = allocate(array.shape, array.dtype)
         copied[...] = array
         wait_for_stream()
         return copied
-    # NumPy has no buffer of ml_dtypes' types
+    # NumPy cannot export buffers of ml_dtypes' types
     copied = cuda.to_device(array.view(np.int16) if array.dtype == BFLOAT16 else array, stream=numba_stream())
     wait_for_stream()
     return copied.view(array.dtype)
 
 
 def on_host(array: Any) -> np.ndarray:
-    """A copy of a device array, once what this thread has launched on its stream is done."""
+    """Wait for this thread's work on its stream, and copy a device array to the host."""
     capture.refuse("copy to the host")
     plain = contiguous(array)
     if simulated():
@@ -81,7 +81,7 @@ def on_host(array: Any) -> np.ndarray:
 
 
 def contiguous(array: Any) -> Any:
-    """The array itself if it lies in C order, else a copy that does; a strided array has three axes."""
+    """The array itself if it is in C order, else a copy in C order; a strided array must have three axes."""
     if array.is_c_contiguous():
         return array
     out = allocate(tuple(array.shape), array.dtype)
@@ -92,22 +92,22 @@ def contiguous(array: Any) -> Any:
 
 
 def copied(out: Matrix, source: Matrix) -> None:
-    """Copy a matrix, rounded to the dtype of ``out``."""
+    """Copy a matrix to ``out``, rounding to its dtype."""
     cubes = (Cube(part.array, part.first, 0, part.row_stride, part.column_stride) for part in (out, source))
     launch(copy, source.rows * source.columns, *cubes, 1, source.rows, source.columns)
 
 
 def add(out: Matrix, a: Matrix, b: Matrix) -> None:
-    """out = a + b; ``out`` may be one of them."""
+    """out = a + b; ``out`` may be a or b."""
     launch(plus_in(computing(out.array.dtype)), out.rows * out.columns, out, a, b)
 
 
 def _strided(array: Any) -> Cube:
-    """An array of three axes with any strides, which may be negative."""
+    """A view of an array with three axes and any strides, also negative ones."""
     strides = [stride // array.dtype.itemsize for stride in array.strides]
     if not simulated():
         return Cube(array, 0, *strides)
-    # simulated memory is checked: from the element that lies first to the one that lies last
+    # simulated memory has checked bounds, so the view spans from the first element in memory to the last
     lowest = array[tuple(slice(-1, None) if stride < 0 else slice(1) for stride in strides)]
     spans = [stride * (size - 1) for stride, size in zip(strides, array.shape, strict=True)]
     whole = np.lib.stride_tricks.as_strided(lowest, (sum(map(abs, spans)) + 1,), (array.dtype.itemsize,))
@@ -115,7 +115,7 @@ def _strided(array: Any) -> Cube:
 
 
 class DeviceArrays:
-    """Device arrays in C order: new ones have ``dtype``, sums and joined ones the dtype of what they are made of."""
+    """Operations that return device arrays in C order; ``zeros`` has ``dtype``, the others the dtype of their arguments."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
@@ -148,5 +148,5 @@ class DeviceArrays:
 
 
 def computing(dtype: np.dtype) -> np.dtype:
-    """The dtype in which kernels compute what has another."""
+    """The dtype in which kernels compute on arrays of ``dtype``."""
     return dtype if dtype == np.float64 else np.dtype(np.float32)

@@ -1,4 +1,4 @@
-"""Every persistent kernel that is shipped, compiled to machine code and held against what it has to be."""
+"""Audit: compiles every shipped persistent kernel to machine code and checks it against its requirements."""
 
 import multiprocessing
 import os
@@ -27,26 +27,26 @@ from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 REGISTERS = 65_536
-"""Of a multiprocessor."""
+"""Number of registers of a multiprocessor."""
 
 HIDDEN = (32, 256, 512, 1024)
-"""In all regimes; the largest sizes that a cluster and a grid hold, which are not round, come besides."""
+"""Hidden sizes, which cover all regimes; the largest sizes that a cluster and a grid hold are added."""
 
 TRAINING, INFERENCE = ("record", "backward"), (32, 512)
-"""Kernels at all sizes; and the sizes of the kernel "forward", which is "record" with fewer stores."""
+"""Kernels compiled at all sizes, and sizes of the kernel "forward", which is "record" with fewer stores."""
 
 HALF_HIDDEN = 1056
-"""Of networks of 16 bits on tensor cores, beside the largest: the most units, 8 to a block, with 32 rows of the batch.  In
+"""Hidden size of 16-bit networks on tensor cores, besides the largest: the most units, 8 to a block, with 32 batch rows.  In
 other regimes their kernels are those of float32."""
 
 EXCHANGED = 512
-"""The size at which clusters exchange messages too."""
+"""Hidden size at which the exchange by messages is compiled too."""
 
 COUNTED = ("FFMA", "HMMA", "LDS", "SHFL", "MUFU", "LDG", "STG")
 
 
 class Configuration(NamedTuple):
-    """One kernel: ``rows`` of the batch to a cluster, at most."""
+    """One kernel; ``rows`` is the maximum number of batch rows per cluster."""
 
     cell: str
     nonlinearity: str
@@ -62,9 +62,11 @@ class Configuration(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """What became of a configuration; ``shared`` is in bytes, ``faults`` are sentences.
+    """Result of one configuration.
 
-    ``loop`` counts the instructions of the loop over time, ``counts`` the kernel's by family."""
+    ``shared``: bytes of shared memory.  ``loop``: instructions of the loop over time.  ``counts``: instructions of the kernel
+    by family.  ``faults``: a sentence per failed requirement.
+    """
 
     configuration: Configuration
     regime: str
@@ -81,11 +83,10 @@ class Audited(NamedTuple):
 
 
 def configurations(cells: Sequence[str] | None = None) -> list[Configuration]:
-    """All cells at the sizes of ``HIDDEN`` and at the largest, training with many rows, inference with one; other
-    nonlinearities at one size; clusters that exchange messages at one; bfloat16 and float16 on tensor cores, bfloat16 at the
-    largest size too.
+    """Configurations of the given cells, default all; raises ArgumentError for an unknown cell.
 
-    Raises ArgumentError for an unknown cell.
+    Sizes of ``HIDDEN`` and the largest sizes, training with many rows and inference with one; other nonlinearities and the
+    exchange by messages at one size each; bfloat16 and float16 on tensor cores, bfloat16 also at the largest size.
     """
     for cell in cells or ():
         if cell not in CELLS:
@@ -113,7 +114,7 @@ def _of_cell(cell: str) -> Iterator[Configuration]:
 
 @cache
 def largest_hidden(cell: str, regime: str, dtype: str = "float32") -> int:
-    """The largest hidden size in a regime; those of one regime follow each other without gaps."""
+    """The largest hidden size in a regime; the sizes of a regime have no gaps."""
 
     def chosen(hidden: int) -> str:
         return choose(Spec(cell, 1, hidden, dtype=dtype), HOPPER).name
@@ -127,7 +128,7 @@ def largest_hidden(cell: str, regime: str, dtype: str = "float32") -> int:
 
 
 def audit(todo: Sequence[Configuration], progress: Callable[[int, int], None]) -> list[Audited]:
-    """Compile and examine configurations, on all processors; raises BackendUnavailable without the tools."""
+    """Compile and examine configurations on all processors; raises BackendUnavailable without the tools."""
     reason = missing_toolchain()
     if reason:
         raise BackendUnavailable(f"numba_cuda cannot compile here: {reason}")
@@ -142,7 +143,7 @@ def audit(todo: Sequence[Configuration], progress: Callable[[int, int], None]) -
 
 
 def examine(configuration: Configuration) -> Audited:
-    """Compile one configuration for Hopper and look at what the compiler made."""
+    """Compile one configuration for Hopper and examine its machine code."""
     from rnnbench.impls.numba_cuda.layout import backward_products, forward_products, places
     from rnnbench.impls.numba_cuda.persistent import kernel, layer_spec
 
@@ -176,9 +177,9 @@ def examine(configuration: Configuration) -> Audited:
 
 
 def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resident: int, fragments: int = 0) -> list[str]:
-    """What is wrong with a kernel that keeps ``resident`` quads of weights in the registers of each thread.
+    """Failed requirements of a kernel that keeps ``resident`` quads of weights in the registers of each thread.
 
-    ``fragments``: so many quads of weights a warp multiplies on tensor cores, for each 8 rows of the batch; 0 where none do.
+    ``fragments``: number of quads of weights that a warp multiplies on tensor cores per 8 batch rows; 0 without tensor cores.
     """
     local, doubles, quads = of_family(found, "LDL", "STL"), double_precision(found), found["LDG.E.128.CONSTANT"]
     multiplied = of_family(found, "HMMA")
@@ -200,21 +201,21 @@ def faults(binary: Binary, found: Counter[str], threads: int, shared: int, resid
 
 
 def wrong_parameters(binary: Binary, count: int) -> list[str]:
-    """What is wrong with how a kernel expects its arguments, which are launched as words of 8 bytes."""
+    """Failed requirements of a kernel's parameters, which are launched as words of 8 bytes."""
     found = parameters(binary)
     return [] if found == [8 * number for number in range(count)] else [f"parameters at {found}; expected {count} of 8 bytes"]
 
 
 def wrong_in_loop(loop: Counter[str], may_wait: bool) -> list[str]:
-    """What is wrong with a loop over time: it leaves its registers to a function, a division with a slow path, say, or, where
-    nothing ``may_wait`` for it, waits for all stores before."""
+    """Failed requirements of a loop over time: it must not call functions (such as a division's slow path) and, unless it
+    ``may_wait``, must not contain fences that wait for all earlier stores."""
     calls, fences = of_family(loop, "CALL"), of_family(loop, "MEMBAR")
     found = [f"{calls} calls in the loop over time; expected none"] if calls else []
     return found + ([f"{fences} fences in the loop over time; expected none"] if fences and not may_wait else [])
 
 
 def table(found: Sequence[Audited]) -> str:
-    """One line per kernel, then the faults, then how many there are."""
+    """One line per kernel, then the faults, then the totals."""
     names = (
         "cell",
         "H",

@@ -1,8 +1,8 @@
-"""What a new GPU is asked first, stage by stage: ``python -m rnnbench.impls.numba_cuda.bringup STAGE``.
+"""First checks and timings on a new GPU, in stages: ``python -m rnnbench.impls.numba_cuda.bringup STAGE``.
 
-Each finding is one JSON object on standard output, written as soon as it is known.  Times are medians of CUDA events on
-the stream of the work, in microseconds: ``called``, and ``kernels`` where what the host takes is not in it (``timing``).
-Written without a GPU: only the gate has been tried, in the simulator.
+Each finding is one JSON object on standard output, written as soon as it is known.  Times are medians of CUDA events on the
+stream of the work, in microseconds: ``called`` includes the host's time, ``kernels`` does not (``timing``).  Written without a
+GPU: only the gate has been tried, in the simulator.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -26,16 +26,18 @@ from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.suite.case import Case
 
-MEETINGS = 1000
-"""Exchanges of one launch."""
+EXCHANGES = 1000
+"""Number of exchanges in one launch."""
 
 STEPS = 256
+"""Number of time steps of timed sequences."""
+
 DEVICE = "cuda"
-"""Of PyTorch's networks."""
+"""Device of PyTorch's networks."""
 
 HIDDEN, BATCHES = (256, 512, 64, 1024), (1, 16, 64)
 DTYPES, CELLS_TIMED = ("float32", "bfloat16"), ("lstm", "gru")
-"""What is timed, as a call and as a graph; small batches, for which these kernels are, come first."""
+"""Networks that are timed, as calls and as graphs; small batches, the purpose of these kernels, come first."""
 
 GATE_HIDDEN, GATE_STEPS, GATE_BATCH = (32, 256, 512, 1024, 1000, 1500, 64, 128), 8, 17
 
@@ -53,11 +55,11 @@ SMALL_CASES = [
     Case(cell=cell, phase="step", T=2, B=2, I=3, H=hidden, dtype=dtype)
     for cell, hidden, dtype in (("lstm", 70, "float32"), ("gru_reset_before", 70, "float32"), ("lstm", 520, "bfloat16"))
 ]
-"""For compute-sanitizer: both loops over time, and tensor cores."""
+"""Cases for compute-sanitizer: both loops over time, and tensor cores."""
 
 
 def facts() -> Iterator[dict[str, Any]]:
-    """Versions, the device, and how many of the largest clusters it runs at once."""
+    """Versions, the device, and how many of the largest clusters fit at once."""
     from numba import cuda
 
     from rnnbench.impls.numba_cuda.current_device import device_limits, info
@@ -73,7 +75,7 @@ def facts() -> Iterator[dict[str, Any]]:
 
 
 def latency() -> Iterator[dict[str, Any]]:
-    """Of an exchange within a block, in a cluster either way, and in the grid; microseconds each."""
+    """Microseconds of one exchange within a block, in a cluster (by barrier and by messages), and in the grid."""
     from rnnbench.impls.numba_cuda.arrays import allocate
     from rnnbench.impls.numba_cuda.current_device import device_limits
 
@@ -81,12 +83,12 @@ def latency() -> Iterator[dict[str, Any]]:
         kernel = exchanges(shape)
         mail = allocate((max(1, kernel.mail_of(1)),), np.dtype("float32"))
         how = "grid" if shape.grid else shape.exchange if shape.blocks > 1 else "block"
-        found = times_of(lambda run=kernel, mail=mail: run(1, mail, MEETINGS, 1, 0), MEETINGS)
+        found = times_of(lambda run=kernel, mail=mail: run(1, mail, EXCHANGES, 1, 0), EXCHANGES)
         yield {"what": f"exchange: {how}", "blocks": shape.blocks, **found}
 
 
 def peers() -> Iterator[dict[str, Any]]:
-    """cuDNN through torch.nn: microseconds a step of forward and of forward with BPTT, TF32 off."""
+    """cuDNN through torch.nn: microseconds per step, forward and forward with BPTT, TF32 off."""
     if reason := missing_peer():
         yield {"what": "no peer", "reason": reason}
         return
@@ -99,7 +101,7 @@ def peers() -> Iterator[dict[str, Any]]:
 
 
 def gates() -> Iterator[dict[str, Any]]:
-    """Every cell, dtype and hidden size against the float64 reference; at the end the clusters of float32 by messages, too."""
+    """Check every cell, dtype and hidden size against the float64 reference, and float32 clusters also by messages."""
     from rnnbench.impls.numba_cuda.current_device import device_limits
 
     for case in gate_cases():
@@ -121,12 +123,12 @@ def gated(case: Case) -> dict[str, Any]:
 
 
 def sends_messages(case: Case, limits: Limits) -> bool:
-    """Whether the blocks of a case's network can exchange messages: a cluster of float32 tells enough of that."""
+    """Whether to check a case with messages between blocks: float32 clusters are representative."""
     return case.dtype == "float32" and choose(case.spec(), limits, case.B).name == CLUSTER
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
-    """compute-sanitizer's tools on small networks of both loops over time, and on one for tensor cores."""
+    """compute-sanitizer's tools on small networks: both loops over time, and tensor cores."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         yield {"what": "no sanitizer", "reason": "compute-sanitizer is not on the path"}
@@ -138,14 +140,14 @@ def sanitizer() -> Iterator[dict[str, Any]]:
 
 
 def timings() -> Iterator[dict[str, Any]]:
-    """numba_cuda: microseconds a step of forward and of forward with BPTT, at the sizes of the peers."""
+    """numba_cuda: microseconds per step, forward and forward with BPTT, at the sizes of ``peers``."""
     for batch, hidden, cell, dtype in points():
         for phase, call in of_numba_cuda(cell, hidden, batch, dtype).items():
             yield timed("numba_cuda", cell, phase, hidden, batch, dtype) | times_of(call, STEPS)
 
 
 def graphs() -> Iterator[dict[str, Any]]:
-    """cuDNN and numba_cuda, called and replayed as a CUDA graph: microseconds a step of both phases, TF32 off."""
+    """cuDNN and numba_cuda, called and replayed as a CUDA graph: microseconds per step of both phases, TF32 off."""
     if reason := missing_peer():
         yield {"what": "no graph", "reason": reason}
         return
@@ -163,7 +165,7 @@ def graphs() -> Iterator[dict[str, Any]]:
 
 
 def of_torch(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callable[[], Any]]:
-    """The phases of cuDNN; a step is forward and all gradients, of the input's too."""
+    """Phases of cuDNN; a step is forward and all gradients, including the input's."""
     import torch
 
     of_dtype = {"device": DEVICE, "dtype": getattr(torch, dtype)}
@@ -180,7 +182,7 @@ def of_torch(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callab
 
 
 def of_numba_cuda(cell: str, hidden: int, batch: int, dtype: str) -> dict[str, Callable[[], Any]]:
-    """The same of numba_cuda."""
+    """Phases of numba_cuda."""
     import rnnbench
     from rnnbench.impls import numba_cuda
 
@@ -202,7 +204,7 @@ STAGES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
 
 
 def missing_peer() -> str | None:
-    """Why there is no cuDNN through PyTorch here, or None."""
+    """Why PyTorch cannot use cuDNN here, or None."""
     try:
         import torch
     except ImportError as error:
@@ -211,7 +213,7 @@ def missing_peer() -> str | None:
 
 
 def points() -> Iterator[tuple[int, int, str, str]]:
-    """Batch, hidden size, cell and dtype of what is timed."""
+    """(batch, hidden size, cell, dtype) of all timed networks."""
     return itertools.product(BATCHES, HIDDEN, CELLS_TIMED, DTYPES)
 
 
@@ -223,13 +225,13 @@ def gate_cases() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    """Every network of all stages, for what compiles their kernels beforehand (``ahead``)."""
+    """Cases of all stages, whose kernels ``ahead`` compiles beforehand."""
     timed = [Case(cell=c, phase="step", T=STEPS, B=b, I=h, H=h, dtype=d) for b, h, c, d in points()]
     return [*gate_cases(), *timed, *SMALL_CASES]
 
 
 def exchange_shapes(limits: Limits) -> list[Shape]:
-    """The teams whose exchanges are timed."""
+    """Teams whose exchanges are timed."""
     clusters = [blocks for blocks in (2, 4, 8, 16) if blocks <= limits.cluster]
     either = [Shape(blocks, 32, 8, 1, 0, exchange=exchange) for blocks in clusters for exchange in (BARRIER, MESSAGES)]
     grids = [Shape(blocks, 32, 8, 1, 0, grid=True) for blocks in (32, 64, limits.multiprocessors)]
@@ -241,24 +243,24 @@ def timed(who: str, cell: str, phase: str, hidden: int, batch: int, dtype: str) 
 
 
 def times_of(call: Callable[[], Any], parts: int) -> dict[str, float | None]:
-    """Of each of so many equal parts of a call, microseconds as called and of its kernels alone."""
+    """Microseconds of each of ``parts`` equal parts of a call, as called and of its kernels alone."""
     from rnnbench.impls.numba_cuda.timing import times
 
     return {name: value and value / parts for name, value in times(call)._asdict().items()}
 
 
 def exchanges(shape: Shape) -> Any:
-    """A kernel that does nothing but exchange a value of each unit, as often as it is told steps."""
+    """A kernel that only exchanges one value per unit, in each of its steps."""
     from numba import cuda
     from numba.cuda.types import float32, int64
 
     from rnnbench.impls.numba_cuda.launching import TeamKernel
-    from rnnbench.impls.numba_cuda.sharing import meeting, sharing
+    from rnnbench.impls.numba_cuda.sharing import barriers, sharing
 
     units, lanes = shape.units, shape.lanes
     products = (Product(shape.blocks * units, shape.blocks * units, 1),)
     ((place,), _) = places(products, shape)
-    rank, begin, ready, arrive, wait, end = meeting(shape, place)
+    rank, begin, ready, arrive, wait, end = barriers(shape, place)
     _, _, sending, collect = sharing(place, shape, 0)
     send, value = sending(1), (np.float32(1),)
 
@@ -274,7 +276,7 @@ def exchanges(shape: Shape) -> Any:
             collect(shared, mail, s & 1)
         end()
 
-    # no weights are multiplied, whose part of shared memory comes last
+    # without weights: their part of shared memory comes last
     return TeamKernel(kernel, shape, place.weights, mail_size(products, shape))
 
 

@@ -1,4 +1,4 @@
-"""Whether a CUDA graph is being captured: what it needs is kept alive, and what it cannot hold is refused beforehand."""
+"""State of CUDA graph capture: keeps alive what a graph needs, and refuses work that a graph cannot hold."""
 
 import sys
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from rnnbench.errors import ArgumentError, CaptureError
 from rnnbench.impls.numba_cuda.device import simulated
 
 _NEEDED: ContextVar[list[Any] | None] = ContextVar("needed", default=None)
-"""What the graph that is being captured needs, by this thread."""
+"""Objects needed by the graph that this thread is capturing."""
 
 
 @contextmanager
 def into(needed: list[Any]) -> Iterator[None]:
-    """While it holds, this thread's work goes into a graph that is given ``needed`` to keep."""
+    """Mark this thread's work as captured into a graph; what it needs is appended to ``needed``."""
     before = _NEEDED.set(needed)
     try:
         yield
@@ -28,14 +28,14 @@ def underway() -> bool:
 
 
 def keep(*needed: Any) -> None:
-    """Let the graph that is being captured, if one is, keep what its kernels read or are: it knows no more than addresses."""
+    """Keep objects alive for the graph being captured, if any: the graph itself only holds addresses."""
     kept = _NEEDED.get()
     if kept is not None:
         kept.extend(needed)
 
 
 def refuse(what: str) -> None:
-    """Raise CaptureError where a graph is being captured, whose capture would end at once."""
+    """Raise CaptureError during a capture, which the work described by ``what`` would end."""
     if underway():
         raise CaptureError(
             f"this call would {what} while a CUDA graph is being captured; "
@@ -44,11 +44,11 @@ def refuse(what: str) -> None:
 
 
 def refuse_others(stream: int) -> None:
-    """Raise CaptureError where somebody else captures: their graph would write where later calls keep their results."""
+    """Raise CaptureError if other code captures: its graph would write to memory that later calls reuse."""
     if not underway() and _captures(stream):
         raise CaptureError(
             "a CUDA graph is being captured that is not one of rnnbench.impls.numba_cuda.graphs.captured, "
-            "and a network's memory would not stay the graph's; capture the function with it"
+            "so later calls would reuse its memory; expected the function to be captured with that one"
         )
 
 
@@ -64,5 +64,5 @@ def _captures(stream: int) -> bool:
         if error != driver.CUresult.CUDA_SUCCESS:
             raise ArgumentError(f"stream {stream:#x} is refused by the driver ({error.name}); expected the handle of a stream")
         return status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
-    torch = sys.modules.get("torch")  # its capture does not see the default stream: kernels there would run at once
+    torch = sys.modules.get("torch")  # torch's capture does not see the default stream: kernels there would run at once
     return torch is not None and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

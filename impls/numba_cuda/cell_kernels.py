@@ -1,4 +1,4 @@
-"""Elementwise kernels of every cell, from the equations in ``networks.cells``: one thread per batch row and unit."""
+"""Elementwise kernels of every cell, from the equations in ``networks.cells``; one thread per batch row and unit."""
 
 # numba-cuda declares cuda.grid as its compiler calls it:
 # pyright: reportCallIssue=false
@@ -29,7 +29,7 @@ class CellKernels(NamedTuple):
 
 @lru_cache
 def cell_kernels(cell: str, nonlinearity: str, dtype: str) -> CellKernels:
-    """The kernels that all networks of a kind share, so that each is compiled once in a process."""
+    """The kernels of a cell, shared by all networks of a kind, so that each compiles once per process."""
     return build(Spec(cell, 1, 1, nonlinearity=nonlinearity, dtype=dtype))
 
 
@@ -40,7 +40,7 @@ def build(spec: Spec) -> CellKernels:
     """
     cell, equations = spec.kind, spec.kind.equations(activations(spec.numpy_dtype), spec.nonlinearity)
     gates, carried_count = len(cell.gates), int(cell.carries is not None)
-    # of a cell that feeds back its output, the step's result is h alone; the output layer makes the state of it
+    # for cells that feed back their output, the step's result is h; the output layer turns it into the state
     read_gates, read_outer, read_saved = gather(gates), gather(cell.outer_gates), gather(cell.saved)
     read_carried, read_state, read_inner = gather(carried_count), gather(len(cell.states)), gather(cell.inner_gates)
     write_state, write_saved = scatter(len(cell.states)), scatter(cell.saved)
@@ -113,7 +113,7 @@ def activations(dtype: np.dtype) -> Activations:
 
     @cuda.jit(device=True)
     def relu_slope(y):
-        return one if y > zero else y  # what is not positive here is 0, or NaN and stays so
+        return one if y > zero else y  # y is positive, 0, or NaN, which stays
 
     return Activations(tanh, sigmoid, relu, relu_slope)
 
@@ -160,7 +160,7 @@ def scatter(count: int) -> DeviceFunction:
 
 @lru_cache
 def scatter_sum(count: int) -> DeviceFunction:
-    """A device function that adds the first ``count`` entries of a tuple to what is there."""
+    """A device function that adds the first ``count`` entries of a tuple to the stored values."""
     if count == 0:
         return _write_nothing()
     before, last = scatter_sum(count - 1), count - 1

@@ -1,4 +1,4 @@
-"""The regime that runs a batch: the first that the network fits in, or launched steps where those are expected to be faster."""
+"""Choice of the regime for a batch: the first that holds the network, or separate steps where these should be faster."""
 
 from rnnbench.impls.numba_cuda.estimates import persistent_step, separate_step
 from rnnbench.impls.numba_cuda.regimes import PER_STEP, Limits, Regime, by_size

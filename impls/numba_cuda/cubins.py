@@ -1,9 +1,9 @@
-"""Machine code kept on disk: a kernel is compiled once, on any machine, and takes no time of a GPU's.
+"""On-disk cache of machine code: each kernel is compiled once, on any machine, with or without a GPU.
 
-``KEY.json`` describes a kernel and names its cubin, ``HASH.cubin``, after its content: files are written once and never
-changed, so that any number of processes may read and write at the same time.  A key stands for all that the machine code
-depends on: the sources of this package and of the cells, what the kernel encloses, argument types, launch bounds, the
-device it is compiled for, numba-cuda and the compiler libraries.
+``KEY.json`` describes a kernel and names its cubin, ``HASH.cubin``, by content.  Files are written once and never changed, so
+any number of processes may read and write at the same time.  The key covers everything that the machine code depends on: the
+sources of this package and of the cells, values that the kernel encloses, argument types, launch bounds, the target device,
+numba-cuda and the compiler libraries.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place, and no compiled module:
@@ -31,27 +31,27 @@ from rnnbench.networks.spec import Spec
 from rnnbench.results.disk import replace
 
 FOLDER = "RNNBENCH_CUBINS"
-"""The environment variable that says where kernels are kept; by default in Numba's cache, else beside this file."""
+"""Environment variable with the folder of the cache; by default within Numba's cache, else beside this file."""
 
 COMPILERS = "compilers.json"
-"""In a folder that was brought from another machine: the libraries that made what is in it, so that others here are no reason
-to compile all of it again."""
+"""File in a folder copied from another machine that names the compiler libraries used there, so that other versions here do not
+cause recompilation."""
 
 _HASH = 24
-"""Hexadecimal digits of a file's name."""
+"""Number of hexadecimal digits in a file name."""
 
 
 def folder() -> Path:
-    """Where kernels are kept."""
+    """The folder of the cache."""
     if FOLDER in os.environ:
         return Path(os.environ[FOLDER])
     return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__"), "cubins")
 
 
 def compiled(function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...]) -> Binary:
-    """What ``compile_kernel`` makes of the same arguments, from disk if it is there.
+    """``compile_kernel`` of the same arguments, from disk if present.
 
-    A file that is broken is compiled anew, with a warning; so is a kernel that cannot be written, each time.
+    Warns about a broken file, and compiles the kernel again; warns about a kernel that cannot be written, each time.
     """
     described = {
         "kernel": identity(function),
@@ -70,9 +70,9 @@ def compiled(function: Callable[..., None], signature: Any, threads: int, capabi
 
 
 def identity(value: Any) -> Any:
-    """What tells a function from all others that the same sources make: where it stands, and all that it encloses, as JSON.
+    """Identity of a function among all that the same sources create, as JSON: its position and all values it encloses.
 
-    Raises TypeError for a value that it cannot tell from others of its type.
+    Raises TypeError for a value that it cannot distinguish from others of its type.
     """
     if isinstance(value, (np.generic, np.dtype, numba_types.Type, ir.Type, Spec)):
         return [type(value).__name__, str(value)]
@@ -103,12 +103,12 @@ def identity(value: Any) -> Any:
 
 @functools.cache
 def sources() -> str:
-    """A hash of the source of all modules that make kernels, and of what they take facts from."""
+    """Hash of the sources of all modules that create kernels, and of the modules they depend on."""
     return _hash(b"".join(path.read_bytes() for path in _modules()))
 
 
 _OTHERS = {"ahead.py", "audit.py", "event_timer.py", "bringup.py"}
-"""Who makes no kernels that networks run; a kernel in one of them is known by the whole file."""
+"""Modules without kernels of networks; a kernel in one of them is identified by the whole file."""
 
 
 def _modules() -> list[Path]:
@@ -117,21 +117,21 @@ def _modules() -> list[Path]:
 
 
 def versions() -> dict[str, Any]:
-    """Of what compiles: numba-cuda, and the compiler libraries, those that ``COMPILERS`` names or else those found here."""
+    """Versions of numba-cuda and of the compiler libraries: those that ``COMPILERS`` names, or else those found here."""
     brought = folder() / COMPILERS
     return {"numba-cuda": version("numba-cuda"), **(json.loads(brought.read_text()) if brought.exists() else compilers())}
 
 
 @functools.cache
 def compilers() -> dict[str, Any]:
-    """The versions of the compiler libraries that are found here."""
+    """Versions of the compiler libraries found here."""
     from cuda.bindings import nvjitlink, nvvm
 
     return {"nvvm": list(nvvm.ir_version()), "nvjitlink": list(nvjitlink.version())}
 
 
 def _read(path: Path) -> Binary | None:
-    """A kernel that is kept and whole, or None."""
+    """A stored kernel; None where it is missing or broken."""
     try:
         text = path.read_text()
     except (FileNotFoundError, NotADirectoryError):

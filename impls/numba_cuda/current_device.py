@@ -1,4 +1,4 @@
-"""The current device, or the simulator in its place: what it offers, what to know of it, and waiting for it."""
+"""The current device, or the simulator: its limits, facts about it, and synchronisation."""
 
 import functools
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from rnnbench.networks.spec import Spec
 
 @functools.cache
 def device_limits() -> Limits:
-    """What the current device offers to kernels."""
+    """Limits of the current device."""
     cuda = require()
     if simulated():
         return SIMULATED
@@ -36,8 +36,7 @@ def device_limits() -> Limits:
 
 
 def info(spec: Spec | None = None, batch: int = 1) -> dict[str, Any]:
-    """Versions of numba and numba-cuda, what to know of the kernels, the device's name, or "simulator", and for a spec the
-    regime that runs a batch."""
+    """Versions, the name of the device (or "simulator"), a note on the kernels and, for a spec, the regime for a batch."""
     cuda = require()
     if simulated():
         device = "simulator"

@@ -1,4 +1,4 @@
-"""Whether kernels can run here: numba-cuda, its compiler libraries, a GPU or the simulator, and what is missing."""
+"""Checks whether kernels can run here, on a GPU or in the simulator, and says what is missing."""
 
 import functools
 import importlib.util
@@ -13,25 +13,25 @@ INSTALL = how_to_install("cuda")
 SIMULATE = "rnnbench check --device simulator"
 
 BOUNDED = ("numba-cuda", "cuda-core", "cuda-bindings", "numpy")
-"""Packages whose other versions fail late: their bounds are those of the extra ``cuda``."""
+"""Packages whose unsupported versions fail only late; the extra ``cuda`` gives their bounds."""
 
 UNTRIED = "its kernels have not run on a GPU yet"
 
 SIMULATION = "RNNBENCH_SIMULATE_CUDA"
-"""The environment variable that is 1 where kernels run in the simulator, without a GPU."""
+"""Environment variable; set to 1, kernels run in the simulator, without a GPU."""
 
 
 def unavailable() -> str | None:
-    """Why nothing can run here, in one sentence, or None."""
+    """Why kernels cannot run here, in one sentence, or None."""
     missing = _missing_package()
     if missing:
         return missing
     return _missing_simulator() if asked_to_simulate() else _missing_gpu() or missing_compiler()
 
 
-@functools.cache  # an answer, not a refusal; ``synchronize`` is called around what is timed
+@functools.cache  # caches success only; ``synchronize`` calls it around timed code
 def require() -> Any:
-    """The module ``numba.cuda``; raises BackendUnavailable with the reason."""
+    """Return the module ``numba.cuda``; raises BackendUnavailable with the reason where kernels cannot run."""
     reason = unavailable()
     if reason:
         raise BackendUnavailable(f"numba_cuda cannot run here: {reason}")
@@ -41,18 +41,18 @@ def require() -> Any:
 
 
 def asked_to_simulate() -> bool:
-    """Whether the environment says that the simulator stands in for the GPU."""
+    """Whether the environment asks for the simulator."""
     return os.environ.get(SIMULATION) == "1"
 
 
-@functools.cache  # the environment is slow to ask, and each launch does
+@functools.cache  # reading the environment is slow, and every launch asks
 def simulated() -> bool:
-    """The same, as it said when first asked."""
+    """Whether kernels run in the simulator; decided on the first call."""
     return asked_to_simulate()
 
 
 def missing_compiler() -> str | None:
-    """Why kernels cannot be compiled, or None; needs numba-cuda, but neither GPU nor driver."""
+    """Why kernels cannot be compiled, or None; compiling needs numba-cuda, but neither GPU nor driver."""
     missing = _missing_package()
     if missing:
         return missing
@@ -67,7 +67,7 @@ def missing_compiler() -> str | None:
 
 
 def _missing_package() -> str | None:
-    # numba alone may still carry an old numba.cuda, so that importing it proves nothing
+    # importing numba.cuda proves nothing: numba itself may contain an old one
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is missing: {INSTALL}"
     if unfit := _unfit_package():
@@ -82,7 +82,7 @@ def _missing_package() -> str | None:
 
 
 def _unfit_package() -> str | None:
-    """A package in a version that the extra ``cuda`` does not take: numba-cuda breaks with others only when it compiles."""
+    """Why a package does not fit the extra ``cuda``, or None; with wrong versions numba-cuda fails only when it compiles."""
     from packaging.requirements import Requirement  # numba-cuda needs it too
 
     for needed in map(Requirement, requires("rnnbench") or ()):

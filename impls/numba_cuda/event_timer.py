@@ -1,4 +1,4 @@
-"""CUDA events around what is launched, on the stream of the launches.  Not tried on a GPU yet."""
+"""Device timer with CUDA events on the stream of the kernels.  Not yet tried on a GPU."""
 
 # pyright: reportAttributeAccessIssue=false
 

@@ -1,9 +1,8 @@
-"""Matrices in 16 bits as tensor cores take them: tiles, cut into the fragments that the lanes of a warp hold.
+"""16-bit matrices in the layout of tensor cores: tiles, divided into the fragments that the lanes of a warp hold.
 
-The instruction ``mma.m16n8k16`` of a warp multiplies a tile of 16 rows of A by one of 8 columns of B, 16 deep, and adds
-to float32 sums.  Here A are weights and B is the operand of a step, a column for each row of the batch.  Who holds what is
-from PTX ISA 8.x, "Matrix Fragments for mma.m16n8k16 with floating point type"; a word of 32 bits has two elements, the
-first in its lower half.
+The instruction ``mma.m16n8k16`` multiplies a 16 x 16 tile of A by a 16 x 8 tile of B and adds to float32 sums.  Here A holds
+weights, and B the operand of a step with one column per batch row.  The layout is from PTX ISA 8.x, "Matrix Fragments for
+mma.m16n8k16 with floating point type"; a 32-bit word holds two elements, the first in its lower half.
 """
 
 from typing import NamedTuple
@@ -12,47 +11,47 @@ import ml_dtypes
 import numpy as np
 
 ROWS, COLUMNS, DEPTH = 16, 8, 16
-"""Of a tile."""
+"""Rows of a tile of A, columns of a tile of B, and the summed length of both."""
 
 QUAD, PAIR = 4, 2
-"""Words of a lane that hold its part of a tile of A, and of B."""
+"""Number of words per lane for its part of a tile of A, and of B."""
 
 LANES = 32
 
 
 class Half(NamedTuple):
-    """A dtype of 16 bits, in NumPy and by its name in PTX."""
+    """A 16-bit dtype, in NumPy and by its name in PTX."""
 
     numpy: np.dtype
     ptx: str
 
 
 HALVES = {"bfloat16": Half(np.dtype(ml_dtypes.bfloat16), "bf16"), "float16": Half(np.dtype(np.float16), "f16")}
-"""What tensor cores multiply with sums in float32, by the name of the dtype."""
+"""Dtypes that tensor cores multiply with float32 sums, by name."""
 
 
 def tiles(count: int, size: int) -> int:
-    """How many tiles of a size hold ``count`` rows or columns."""
+    """Number of tiles of ``size`` that hold ``count`` rows or columns."""
     return -(-count // size)
 
 
 def operand_words(columns: int, depth: int) -> int:
-    """How many words hold the tiles of an operand: those of so many columns, ``depth`` tiles deep."""
+    """Number of words of an operand with ``columns`` columns, ``depth`` tiles deep."""
     return tiles(columns, COLUMNS) * depth * LANES * PAIR
 
 
 def operand_index(k: int, column: int, depth: int) -> int:
-    """Which element of 16 bits is (k, column) of an operand ``depth`` tiles deep; for device functions too."""
+    """Index of the 16-bit element (k, column) of an operand ``depth`` tiles deep; also used as a device function."""
     tile = column // COLUMNS * depth + k // DEPTH
     lane = column % COLUMNS * 4 + k % 8 // 2
     return ((tile * LANES + lane) * PAIR + k % DEPTH // 8) * 2 + k % 2
 
 
 def as_fragments(weights: np.ndarray, high: int, warps: int, deep: int, dtype: str) -> np.ndarray:
-    """The weights (blocks, rows, length) of all blocks as threads read them: flat, by block, fragment, thread and word.
+    """Lay out weights (blocks, rows, length) as threads read them: flat, by block, fragment, thread and word.
 
-    A warp's fragments are those of its ``deep`` tiles of columns, of each its ``high`` tiles of rows.  The words are float32
-    in name, which is what kernels take.
+    The fragments of a warp are those of its ``deep`` tiles of columns, each with ``high`` tiles of rows.  Words have dtype
+    float32, which kernels take, but hold 16-bit pairs.
     """
     blocks, rows, length = weights.shape
     padded = np.zeros((blocks, high * ROWS, warps * deep * DEPTH), HALVES[dtype].numpy)

@@ -1,8 +1,7 @@
-"""Functions of networks as CUDA graphs, which the GPU runs again and again without Python and without a launch per kernel.
+"""Functions of networks as CUDA graphs, which the GPU replays without Python and without a launch per kernel.
 
-Capture and replay are PyTorch's (``torch.cuda.graph``), so that a function may also do what PyTorch can capture.  Written
-from its documentation and code: what was tried is our part of it, in the simulator, which captures and replays the
-launches of our kernels and nothing else.
+Capture and replay use PyTorch (``torch.cuda.graph``), so a function may also contain anything that PyTorch can capture.  Not
+yet tried on a GPU; the simulator captures and replays the launches of our kernels only.
 """
 
 from collections.abc import Callable
@@ -16,12 +15,14 @@ from rnnbench.impls.numba_cuda.interop import on_stream, pytorch
 from rnnbench.impls.numba_cuda.memory import Pool
 
 WARM_UPS = 3
-"""Calls before the capture, as many as ``torch.cuda.make_graphed_callables`` makes: they compile, load and allocate."""
+"""Number of calls before the capture, which compile, load and allocate (as in ``torch.cuda.make_graphed_callables``)."""
 
 
 class Captured:
-    """A graph: ``inputs`` are the tensors that it reads, ``outputs`` what the function returned, which every replay
-    overwrites.  Before the first replay they hold nothing of meaning.
+    """A captured graph.
+
+    ``inputs`` are the tensors that it reads.  ``outputs`` is what the function returned; every replay overwrites its tensors,
+    whose values are undefined before the first replay.
     """
 
     def __init__(self, inputs: tuple[Any, ...], outputs: Any, replay: Callable[[], None], needed: list[Any]) -> None:
@@ -37,18 +38,19 @@ class Captured:
         return self.outputs
 
     def replay(self) -> None:
-        """Run the graph on PyTorch's current stream, with what is in ``inputs``."""
+        """Run the graph on PyTorch's current stream, with the values in ``inputs``."""
         self._replay()
 
 
 def captured(function: Callable[..., Any], *tensors: Any) -> Captured:
-    """Call a function WARM_UPS times with copies of the tensors, on a stream of its own, and capture a further call.
+    """Call a function WARM_UPS times with copies of the tensors, on a separate stream, and capture one more call.
 
     The function may call networks (``forward``, ``record``, ``backward``, ``tbptt``) on ``interop.from_torch`` of its
-    arguments; it must do the same each time and keep no array.  The graph has memory of its own, and keeps the networks
-    and the weights that they had: after ``update``, capture again.  Other arrays that the function reads are the caller's
-    to keep.  Raises CaptureError where the function copies to or from the host, waits, compiles or needs more memory in
-    the capture than before it.
+    arguments.  It must do the same work in every call and keep no arrays.  The graph owns its memory and keeps the networks
+    with their current weights: after ``update``, capture again.  The caller keeps all other arrays that the function reads.
+
+    Raises CaptureError where the function copies to or from the host, waits, compiles, or needs more memory in the capture
+    than before it.
     """
     torch = pytorch()
     require()
@@ -71,11 +73,11 @@ def _on_gpu(
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 function(*inputs)
-        # Numba frees what it owns when enough has come together, which would end the capture
+        # Numba frees its memory in batches, which would end the capture
         with require().defer_cleanup(), torch.cuda.graph(graph, stream=stream), capture.into(needed):
             try:
                 outputs = function(*inputs)
-            except CaptureError as error:  # leaves a valid capture; raised inside, it would be covered by errors of its end
+            except CaptureError as error:  # the capture stays valid; raised inside, errors of its end would hide this one
                 failed = error
     if failed is not None:
         raise failed
@@ -106,7 +108,7 @@ def _simulated(
 def _check(tensors: tuple[Any, ...], like: tuple[Any, ...]) -> None:
     torch = pytorch()
     if len(tensors) != len(like):
-        raise ArgumentError(f"{len(tensors)} tensors are given; expected {len(like)}, as were captured")
+        raise ArgumentError(f"{len(tensors)} tensors are given; expected {len(like)}, as in the capture")
     for number, (given, expected) in enumerate(zip(tensors, like, strict=True)):
         if not isinstance(given, torch.Tensor):
             raise ArgumentError(

@@ -1,8 +1,7 @@
-"""PyTorch's CUDA tensors as device arrays and back, without a copy, and kernels on a stream of the caller's.
+"""Zero-copy conversion between PyTorch's CUDA tensors and device arrays, and kernels on the caller's stream.
 
-Written from the documentation of Numba, PyTorch and cuda.core: sharing was tried in the simulator, with tensors on the
-host, and nothing of it on a GPU.  The ``__cuda_array_interface__`` has no word for bfloat16; such arrays pass as int16.
-Nothing here waits: the streams that the ``__cuda_array_interface__`` names are not synchronised with.
+Not yet tried on a GPU; the simulator shares tensors on the host.  The ``__cuda_array_interface__`` cannot describe bfloat16, so
+such arrays are passed as int16.  Nothing here waits: the streams named in that interface are not synchronised.
 """
 
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from rnnbench.networks.spec import BFLOAT16, DTYPES
 
 
 def from_torch(tensor: Any) -> Any:
-    """A device array of the tensor's memory, of its shape and strides, without its gradient history.
+    """A device array that shares the tensor's memory, with its shape and strides, without its gradient history.
 
-    In the simulator the tensor has to be on the host, otherwise on the current GPU.  Raises ArgumentError.
+    The tensor must be on the current GPU, or on the host in the simulator; raises ArgumentError otherwise.
     """
     cuda, torch = require(), pytorch()
     if not isinstance(tensor, torch.Tensor):
@@ -43,7 +42,7 @@ def from_torch(tensor: Any) -> Any:
 
 
 def to_torch(array: Any) -> Any:
-    """A tensor of a device array's memory."""
+    """A tensor that shares a device array's memory."""
     require()
     torch = pytorch()
     passed = array.view(np.int16) if array.dtype == BFLOAT16 else array
@@ -53,7 +52,7 @@ def to_torch(array: Any) -> Any:
 
 @contextmanager
 def on_stream(handle: int) -> Iterator[None]:
-    """While it holds, this thread's kernels go to a stream, e.g. ``torch.cuda.current_stream().cuda_stream``."""
+    """Send this thread's kernels to a stream, for example ``torch.cuda.current_stream().cuda_stream``."""
     before = launching.STREAM.set(handle)
     try:
         yield

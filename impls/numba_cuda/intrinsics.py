@@ -1,8 +1,8 @@
-"""What CUDA threads do beyond Numba's own functions: inline PTX for kernels, each with its twin for the simulator.
+"""Intrinsics that Numba lacks, as inline PTX, each with a twin for the simulator: loads, stores and products of one thread.
 
-An intrinsic is called in a kernel like a function.  Its twin does the same to the simulated machine
-(``simulated_machine.Thread``); it takes the calling thread and the same arguments.  PTX ISA 8.x: "mapa", "barrier.cluster",
-"st.shared::cluster", "red.release", "ld.acquire", "rcp".
+A kernel calls an intrinsic like a function.  Its twin takes the calling thread and the same arguments, and does the same on the
+simulated machine (``simulated_machine.Thread``).  ``exchange_intrinsics``, ``messages`` and ``matrix_intrinsics`` have the
+intrinsics for other subjects.  PTX ISA 8.x: "ld.global.nc", "shfl.sync", "rcp".
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -22,7 +22,7 @@ from numba.cuda.extending import intrinsic
 Twin = Callable[..., Any]
 
 TWINS: dict[Any, Twin] = {}
-"""The simulated counterpart of each intrinsic."""
+"""The simulator's counterpart of each intrinsic."""
 
 FLOAT, WORD = ir.FloatType(), ir.IntType(32)
 _LLVM = {types.float32: FLOAT, types.uint32: WORD}
@@ -30,7 +30,7 @@ SHARED = 3
 
 
 def twin_of(function: Any) -> Callable[[Twin], Twin]:
-    """Register what the simulator calls in place of an intrinsic."""
+    """Register the function that the simulator calls in place of an intrinsic."""
 
     def register(twin: Twin) -> Twin:
         TWINS[function] = twin
@@ -40,11 +40,11 @@ def twin_of(function: Any) -> Callable[[Twin], Twin]:
 
 
 TOGETHER = ("convergent",)
-"""Of a call that the threads of a warp have to make together: the compiler must not copy it into branches."""
+"""Attributes of calls that all threads of a warp make together: the compiler must not copy them into branches."""
 
 
 def assembly(code: str, constraints: str, result: Any, *arguments: Any, attributes: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    """Signature and code generator of one PTX statement on scalars; it is never moved, merged or dropped."""
+    """Signature and code generator of one PTX statement on scalars; the compiler never moves, merges or drops it."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.VoidType() if result == types.void else _LLVM[result]
@@ -56,177 +56,16 @@ def assembly(code: str, constraints: str, result: Any, *arguments: Any, attribut
 
 
 def element(context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any) -> Any:
-    """The LLVM pointer to an element of a one-dimensional array or behind a pointer."""
+    """LLVM pointer to an element of a one-dimensional array, or of an array given by its pointer."""
     position = context.cast(builder, index, index_type, types.int64)
     if isinstance(kind, types.CPointer):
         return builder.gep(array, [position])
     return builder.gep(context.make_array(kind)(context, builder, value=array).data, [position])
 
 
-def _shared_address(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    """The address of an element of a shared array within the shared memory of its block."""
-    pointer = element(context, builder, signature.args[0], values[0], signature.args[1], values[1])
-    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
-
-
-@intrinsic
-def shared_address(typing_context, array, index):
-    """The address, in bytes, of an element of a shared array; for ``peer_address``."""
-    return types.uint32(array, index), _shared_address
-
-
-@twin_of(shared_address)
-def _shared_address_twin(thread: Any, array: Any, index: int) -> Any:
-    return thread.address(array, index)
-
-
-@intrinsic
-def cluster_rank(typing_context):
-    """The number of this block within its cluster."""
-    return assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32)
-
-
-Intrinsic = type(cluster_rank)
-
-
-@twin_of(cluster_rank)
-def _cluster_rank(thread: Any) -> int:
-    return thread.block.rank
-
-
-@intrinsic
-def peer_address(typing_context, address, rank):
-    """What ``address`` of this block's shared memory is in the block ``rank`` of the cluster."""
-    return assembly("mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r", types.uint32, types.uint32, types.uint32)
-
-
-@twin_of(peer_address)
-def _peer_address(thread: Any, address: Any, rank: int) -> Any:
-    return thread.peer(address, int(rank))
-
-
-@intrinsic
-def store_peer(typing_context, address, value):
-    """Store a float32 in the shared memory of a block of the cluster."""
-    code = "st.shared::cluster.f32 [$0], $1;"
-    return assembly(code, "r,f,~{memory}", types.void, types.uint32, types.float32)
-
-
-@twin_of(store_peer)
-def _store_peer(thread: Any, address: Any, value: Any) -> None:
-    address.store(thread, value)
-
-
-@intrinsic
-def cluster_arrive(typing_context):
-    """Tell the cluster that this thread's stores are done, without waiting; every thread of the cluster has to."""
-    return assembly("barrier.cluster.arrive.release.aligned;", "~{memory}", types.void, attributes=TOGETHER)
-
-
-@twin_of(cluster_arrive)
-def _cluster_arrive(thread: Any) -> None:
-    thread.arrive(thread.block.cluster.barrier)
-
-
-@intrinsic
-def cluster_wait(typing_context):
-    """Wait until all threads of the cluster have arrived; their stores can be read then."""
-    return assembly("barrier.cluster.wait.acquire.aligned;", "~{memory}", types.void, attributes=TOGETHER)
-
-
-@twin_of(cluster_wait)
-def _cluster_wait(thread: Any) -> None:
-    thread.wait(thread.block.cluster.barrier)
-
-
-@intrinsic
-def count_arrival(typing_context, counter):
-    """Add 1 to the uint32 at the beginning of an array in global memory; what the block stored before is seen with it."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type])
-        code = "red.release.gpu.global.add.u32 [$0], 1;"
-        builder.call(ir.InlineAsm(kind, code, "l,~{memory}", side_effect=True), [pointer])
-        return context.get_dummy_value()
-
-    return types.void(counter), generate
-
-
-@twin_of(count_arrival)
-def _count_arrival(thread: Any, counter: Any) -> None:
-    counter[0] += 1
-
-
-@intrinsic
-def await_arrivals(typing_context, counter, count):
-    """Wait until the uint32 at the beginning of an array in global memory is ``count`` or more."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = element(context, builder, signature.args[0], values[0], types.int64, ir.Constant(ir.IntType(64), 0))
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, WORD])
-        code = (
-            "{ .reg .pred less; .reg .u32 found; again: ld.acquire.gpu.global.u32 found, [$0]; "
-            "setp.lt.u32 less, found, $1; @less bra again; }"
-        )
-        builder.call(ir.InlineAsm(kind, code, "l,r,~{memory}", side_effect=True), [pointer, values[1]])
-        return context.get_dummy_value()
-
-    return types.void(counter, types.uint32), generate
-
-
-@twin_of(await_arrivals)
-def _await_arrivals(thread: Any, counter: Any, count: int) -> None:
-    thread.wait_while(lambda: counter[0] < count, "barrier of the grid")
-
-
-@intrinsic
-def load_mail(typing_context, array, index):
-    """Four neighbouring float32 of global memory as other blocks have left them; ``index`` is a multiple of 4."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = element(context, builder, signature.args[0], values[0], types.int64, values[1])
-        kind = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [pointer.type])
-        code = "ld.relaxed.gpu.global.v4.f32 {$0, $1, $2, $3}, [$4];"
-        quad = builder.call(ir.InlineAsm(kind, code, "=f,=f,=f,=f,l,~{memory}", side_effect=True), [pointer])
-        return context.make_tuple(builder, signature.return_type, [builder.extract_value(quad, q) for q in range(4)])
-
-    return floats(4)(array, types.int64), generate
-
-
-@intrinsic
-def store_quad(typing_context, shared, index, quad):
-    """Store four float32 next to each other in a shared array, at once; ``index`` is a multiple of 4."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = element(context, builder, signature.args[0], values[0], types.int64, values[1])
-        address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
-        kind = ir.FunctionType(ir.VoidType(), [WORD, *[FLOAT] * 4])
-        store = ir.InlineAsm(kind, "st.shared.v4.f32 [$0], {$1, $2, $3, $4};", "r,f,f,f,f,~{memory}", side_effect=True)
-        builder.call(store, [address, *(builder.extract_value(values[2], q) for q in range(4))])
-        return context.get_dummy_value()
-
-    return types.void(shared, types.int64, floats(4)), generate
-
-
-@twin_of(store_quad)
-def _store_quad(thread: Any, shared: Any, index: int, quad: tuple[Any, ...]) -> None:
-    if index % 4:
-        raise thread.fault(f"writes four elements from {index} on; expected a multiple of 4")
-    for q in range(4):
-        shared[index + q] = quad[q]
-
-
-@twin_of(load_mail)
-def _load_mail(thread: Any, array: Any, index: int) -> tuple[Any, ...]:
-    if index % 4:
-        raise thread.fault(f"reads four elements from {index} on; expected a multiple of 4")
-    return tuple(array[index + q] for q in range(4))
-
-
 @lru_cache
 def read_values(count: int) -> Any:
-    """``read(array, first, stride)``: a tuple of ``count`` values of an array in global memory, ``stride`` elements apart."""
+    """``read(array, first, stride)``: a tuple of ``count`` values from global memory, ``stride`` elements apart."""
 
     @intrinsic
     def read(typing_context, array, first, stride):
@@ -245,7 +84,7 @@ def read_values(count: int) -> Any:
 
 @lru_cache
 def write_values(count: int) -> Any:
-    """``write(array, first, stride, values)``: the first ``count`` entries of a tuple to an array in global memory."""
+    """``write(array, first, stride, values)``: write the first ``count`` entries of a tuple to global memory."""
 
     @intrinsic
     def write(typing_context, array, first, stride, values):
@@ -266,13 +105,16 @@ def write_values(count: int) -> Any:
 
 @intrinsic
 def added(typing_context, a, b):
-    """The sums of the entries of two tuples of equal length."""
+    """Elementwise sum of two tuples of equal length."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         pairs = ([builder.extract_value(value, i) for value in values] for i in range(len(signature.return_type)))
         return context.make_tuple(builder, signature.return_type, [builder.fadd(*pair) for pair in pairs])
 
     return a(a, b), generate
+
+
+Intrinsic = type(added)
 
 
 @twin_of(added)
@@ -282,8 +124,10 @@ def _added(thread: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ..
 
 @intrinsic
 def reciprocal(typing_context, value):
-    """1 / value of a float32 from 1 to 2, or of NaN, within 0.501 of the distance between two numbers: an approximation that
-    is one of them off at most ("rcp.approx") and a Newton step.  An exact division would have a slow path of its own."""
+    """1 / value for a float32 from 1 to 2, or NaN, with an error of at most 0.501 units in the last place.
+
+    An approximation within one unit ("rcp.approx") and a Newton step; an exact division would branch to a slow path.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         one, minus_zero, kind = ir.Constant(FLOAT, 1), ir.Constant(FLOAT, -0.0), ir.FunctionType(FLOAT, [FLOAT])
@@ -296,7 +140,7 @@ def reciprocal(typing_context, value):
 
 @twin_of(reciprocal)
 def _reciprocal(thread: Any, value: Any) -> Any:
-    """The approximation is as wrong as it may be, on either side; products of float32 are exact in float64."""
+    """Uses the largest allowed error of the approximation, on either side; products of float32 are exact in float64."""
     near = np.nextafter(np.float32(1) / value, np.float32(value.view(np.uint32) & 1), dtype=np.float32)
     missing = np.float32(1 - np.float64(near) * np.float64(value))
     return np.float32(np.float64(near) * np.float64(missing) + np.float64(near))
@@ -304,7 +148,7 @@ def _reciprocal(thread: Any, value: Any) -> Any:
 
 @lru_cache
 def load_quads(count: int, stride: int) -> Any:
-    """``load(array, first)``: ``count`` quads of float32, ``stride`` elements apart, to be kept in registers."""
+    """``load(array, first)``: load ``count`` quads of float32, ``stride`` elements apart, to keep in registers."""
 
     @intrinsic
     def load(typing_context, array, first):
@@ -332,14 +176,15 @@ def load_quads(count: int, stride: int) -> Any:
 
 @lru_cache
 def rows_product(gates: int, quads: int, resident: int, lanes: int, stride: int, rows: int, apart: int) -> Any:
-    """``multiply(weights, shared, operand, more, lane)``: what this thread's group of ``lanes`` lanes makes of ``rows`` rows.
+    """``multiply(weights, shared, operand, more, lane)``: products of weights and ``rows`` rows (1, 2 or 4) by ``lanes`` lanes.
 
-    The group multiplies ``gates`` rows of weights by each row of the operand, which lie in shared memory from element
-    ``operand`` on, ``apart`` elements from each other; lane l takes the quads l, l + lanes, ... of them.  The first
-    ``resident`` of a lane's quads of weights are in the tuple ``weights``, the others in shared memory from element ``more``
-    on, ``stride`` elements apart, and are read once for all rows; quad j of gate g is number j * gates + g.  Lane l gets the
-    sums of row l % rows, a tuple of ``gates``: the lanes halve the rows that they have with every exchange, then add up.
-    ``rows`` is 1, 2 or 4.
+    The group of lanes multiplies ``gates`` rows of weights by each row of the operand.  The operand is in shared memory from
+    element ``operand`` on, its rows ``apart`` elements apart; lane l takes their quads l, l + lanes, and so on.  The first
+    ``resident`` of a lane's quads of weights are in the tuple ``weights``.  The others are in shared memory from element
+    ``more`` on, ``stride`` elements apart, and are read once for all rows.  Quad j of gate g has number j * gates + g.
+
+    Lane l returns the sums of row l % rows, a tuple of ``gates``: each exchange halves the rows that a lane holds, and the
+    remaining exchanges add up.
     """
     chains = 4 // rows
 
@@ -407,7 +252,7 @@ def rows_product(gates: int, quads: int, resident: int, lanes: int, stride: int,
 
 
 def _added_up(parts: list[Any], add: Callable[[Any, Any], Any]) -> Any:
-    """The sum of one, two or four parts, two by two."""
+    """Pairwise sum of one, two or four parts."""
     while len(parts) > 1:
         parts = [add(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
@@ -420,7 +265,7 @@ def shared_quad(thread: Any, shared: Any, first: int) -> list[Any]:
 
 
 def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable[[Any, int], list[Any]]:
-    """Loads quads of a shared array at a variable index plus a constant one."""
+    """A function that loads a quad of a shared array at a variable index plus a constant offset."""
     code = "ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];"
     statement = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [WORD])
     assembly = ir.InlineAsm(statement, code, "=f,=f,=f,=f,r,~{memory}", side_effect=True)
@@ -435,14 +280,14 @@ def _quad_loader(context: Any, builder: Any, kind: Any, shared: Any) -> Callable
 
 
 def _from_lane(builder: Any, value: Any, distance: int) -> Any:
-    """The same value of the lane whose number differs in the bit ``distance``; the whole warp takes part."""
+    """The value of the lane whose number differs in bit ``distance``; the whole warp takes part."""
     kind = ir.FunctionType(FLOAT, [FLOAT])
     code = f"shfl.sync.bfly.b32 $0, $1, {distance}, 31, -1;"
     return builder.call(ir.InlineAsm(kind, code, "=f,f", side_effect=True), [value], attrs=TOGETHER)
 
 
 def _pointers(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[Any]:
-    """The places of an (array, first, stride)."""
+    """Pointers to ``count`` elements of an (array, first, stride)."""
     array, first, stride = values[:3]
     indices = [builder.add(first, builder.mul(stride, ir.Constant(ir.IntType(64), i))) for i in range(count)]
     return [element(context, builder, signature.args[0], array, types.int64, index) for index in indices]

@@ -1,7 +1,6 @@
-"""Kernels that know no cell: the matrix product, copies and sums.
+"""Kernels independent of the cell: the matrix product, copies and sums.
 
-What they read and write may have any dtype; ``number`` is the one in which they compute, float64 in networks of it, else
-float32.
+Operands may have any dtype; ``number`` is the dtype of the computation, float64 in float64 networks, else float32.
 """
 
 # numba-cuda declares cuda.grid as its compiler calls it:
@@ -32,18 +31,18 @@ class Matrix(NamedTuple):
         return Matrix(self.array, self.first, self.columns, self.rows, self.column_stride, self.row_stride)
 
     def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> "Matrix":
-        """The elements in a range of rows and of columns, as a view."""
+        """A view of a range of rows and columns."""
         top, bottom, _ = rows.indices(self.rows)
         left, right, _ = columns.indices(self.columns)
         first = self.first + top * self.row_stride + left * self.column_stride
         return Matrix(self.array, first, bottom - top, right - left, self.row_stride, self.column_stride)
 
     def repeated(self, rows: int) -> "Matrix":
-        """The one row of this matrix, as all of ``rows`` rows."""
+        """This one-row matrix broadcast to ``rows`` rows."""
         return self._replace(rows=rows, row_stride=0)
 
     def values(self, units: int) -> "Values":
-        """The columns as groups of ``units``, one group per value (gate, saved value)."""
+        """The columns as groups of ``units``, one group per gate or saved value."""
         return Values(self.array, self.first, self.row_stride, units)
 
 
@@ -68,18 +67,18 @@ class Cube(NamedTuple):
 
 
 def matrix(array: Any, rows: int, columns: int, first: int = 0) -> Matrix:
-    """So many elements of a flat array in C order."""
+    """A matrix in C order within a flat array."""
     return Matrix(array, first, rows, columns, columns, 1)
 
 
 def constant(array: Any, rows: int, columns: int) -> Matrix:
-    """A matrix whose elements are all the one element of ``array``."""
+    """A matrix that broadcasts the single element of ``array``."""
     return Matrix(array, 0, rows, columns, 0, 0)
 
 
 @lru_cache
 def product_in(dtype: np.dtype) -> Kernel:
-    """``product(out, start, a, b)``: out = start + a b, a thread to an element, computed in a dtype."""
+    """``product(out, start, a, b)``: out = start + a b, one thread per element, computed in ``dtype``."""
     number: Any = getattr(types, dtype.name)
 
     def product(out, start, a, b):
@@ -98,7 +97,7 @@ def product_in(dtype: np.dtype) -> Kernel:
 
 @lru_cache
 def plus_in(dtype: np.dtype) -> Kernel:
-    """``plus(out, a, b)``: out = a + b, matrices of one shape, computed in a dtype; ``out`` may be ``a``."""
+    """``plus(out, a, b)``: out = a + b for matrices of one shape, computed in ``dtype``; ``out`` may be ``a``."""
     number: Any = getattr(types, dtype.name)
 
     def plus(out, a, b):
@@ -114,7 +113,7 @@ def plus_in(dtype: np.dtype) -> Kernel:
 
 
 def _copy(out, source, p_size, q_size, r_size):
-    """Every element of a cube, rounded to the dtype of ``out``."""
+    """Copy every element of a cube, rounded to the dtype of ``out``."""
     index = cuda.grid(1)
     if index < p_size * q_size * r_size:
         row = index // r_size

@@ -1,8 +1,8 @@
-"""One way to start kernels: compiled by ``offline``, launched through ``cuda.core``; or simulated.
+"""Kernel launches: kernels are compiled by ``offline`` and launched through ``cuda.core``, or simulated.
 
-Numba's own launches take tens of microseconds, and cannot ask for clusters nor for more than 48 KB of dynamic shared memory.
-Every parameter is a word of 8 bytes, an address or an integer, so that a launch hands over a list of numbers.  Written
-from the documentation of cuda.core 1.x (``LaunchConfig``: with clusters, ``grid`` counts clusters); it has not run on a GPU.
+Numba's own launches take tens of microseconds, and support neither clusters nor more than 48 KB of dynamic shared memory.
+Every parameter is a word of 8 bytes, an address or an integer, so a launch passes a list of numbers.  Written from the
+documentation of cuda.core 1.x (with clusters, ``LaunchConfig.grid`` counts clusters); not yet run on a GPU.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -26,17 +26,17 @@ from rnnbench.impls.numba_cuda.layout import WARP, Shape
 THREADS = 128
 
 STREAM: ContextVar[int] = ContextVar("stream", default=0)
-"""The handle of the stream that kernels go to; 0 is the default stream."""
+"""Handle of the stream for kernels; 0 is the default stream."""
 
 PORTABLE_CLUSTER = 8
-"""Larger clusters have to be allowed for a kernel, and not every GPU has room for them."""
+"""Maximum cluster size that every GPU with clusters supports; a kernel needs an attribute for larger clusters."""
 
 STATIC_LIMIT = 48 * 1024
-"""Bytes of shared memory that a kernel may have without asking."""
+"""Maximum shared memory in bytes that a kernel may use without an attribute."""
 
 
 class Kernel:
-    """A kernel whose blocks know nothing of each other, compiled once for each combination of its arrays' dtypes.
+    """A kernel with independent blocks, compiled once for each combination of its arrays' dtypes.
 
     Its parameters are named tuples of a flat array and integers (``kernels.Matrix``), flat arrays, and integers.
     """
@@ -46,7 +46,7 @@ class Kernel:
         self._loaded: dict[Any, Any] = {}
 
     def launch(self, blocks: int, threads: int, shared: int, *args: Any) -> None:
-        """Start blocks of ``threads`` threads with ``shared`` float32 of shared memory each."""
+        """Launch blocks of ``threads`` threads with ``shared`` float32 of shared memory each."""
         if simulated():
             _simulate(self.function, args, blocks=blocks, threads=threads, shared=shared)
             return
@@ -69,7 +69,7 @@ class Kernel:
         _start(loaded, configuration(blocks, threads, 4 * shared), words)
 
     def compiled(self, given: Any, capability: tuple[Any, ...]) -> Any:
-        """The machine code (``offline.Binary``) for arguments of a signature and a device, which is kept on disk."""
+        """The machine code (``offline.Binary``) for a signature and a device, cached on disk."""
         from rnnbench.impls.numba_cuda import cubins
 
         return cubins.compiled(self.function, given, self.threads, capability)
@@ -80,13 +80,13 @@ class Kernel:
 
 
 def launch(kernel: Kernel, work: int, *args: Any) -> None:
-    """Start one thread per item of ``work``, in blocks no larger than the work."""
+    """Launch one thread per item of ``work``, in blocks no larger than ``work``."""
     threads = min(kernel.threads, work)
     kernel.launch(-(-work // threads), threads, 0, *args)
 
 
 def clear(array: Any) -> None:
-    """Zero every byte of an array in C order, in the order of the stream."""
+    """Zero an array in C order, in stream order."""
     if simulated():
         from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
 
@@ -101,16 +101,16 @@ def _zero(place: int, size: int) -> None:
     _attach()
     (error,) = driver.cuMemsetD8Async(place, 0, size, STREAM.get())
     if error != driver.CUresult.CUDA_SUCCESS:
-        raise BackendUnavailable(f"the driver does not clear memory ({error.name})")
+        raise BackendUnavailable(f"the driver failed to clear memory ({error.name})")
 
 
 def address(array: Any) -> int:
-    """Where a device array of Numba's, or a ``memory.Piece``, lies."""
+    """Address of a Numba device array or a ``memory.Piece``."""
     return array.device_ctypes_pointer.value or 0 if isinstance(array, DeviceNDArray) else array.address
 
 
 def signature(args: tuple[Any, ...]) -> Any:
-    """The Numba signature of a kernel with such arguments."""
+    """The Numba signature of a kernel for these arguments."""
     from numba.cuda.types import NamedTuple, int64, void
 
     def typed(value: Any) -> Any:
@@ -124,18 +124,17 @@ def signature(args: tuple[Any, ...]) -> Any:
 
 
 def pointer(dtype: Any) -> Any:
-    """Numba's type of a flat array of a dtype."""
+    """Numba's type for a flat array of a dtype."""
     from numba.cuda import types
 
     return types.CPointer(getattr(types, np.dtype(dtype).name))
 
 
 class TeamKernel:
-    """A kernel of flat arrays, the last of them named ``mail``, then integers, for teams of one shape; ``shared`` counts
-    float32 of a block.
+    """A kernel for teams of one shape, whose parameters are flat arrays, the last one named ``mail``, then integers.
 
-    The mail of a grid is ``mail`` float32 that are zero at first; a cluster has none.  The last integer is the first row of
-    the batch.
+    ``shared``: float32 of shared memory per block.  ``mail``: float32 of mail of a grid, which must be zero at the start; a
+    cluster has none.  The kernel's last integer is the first batch row.
     """
 
     def __init__(self, function: Callable[..., None], shape: Shape, shared: int, mail: int) -> None:
@@ -146,24 +145,25 @@ class TeamKernel:
 
     @property
     def signature(self) -> Any:
-        """The kernel's Numba signature where all arrays are float32."""
+        """The kernel's Numba signature if all arrays are float32."""
         return self.signature_of({})
 
     def signature_of(self, dtypes: Mapping[str, Any]) -> Any:
-        """The Numba signature where arrays of some names have other dtypes than float32."""
+        """The kernel's Numba signature; ``dtypes`` gives the arrays that are not float32, by name."""
         from numba.cuda.types import int64, void
 
         return void(*[pointer(dtypes.get(name, "float32")) for name in self.arrays], *[int64] * self._integers)
 
     def mail_of(self, batch: int) -> int:
-        """How many float32 of mail a launch takes for so many rows of the batch; each pass of a grid has its own."""
+        """Number of float32 of mail for ``batch`` rows; each pass of a grid has its own."""
         return self.mail * len(self._passes(batch)) if self.shape.grid else 0
 
     def __call__(self, batch: int, mail: Any, *args: Any) -> None:
-        """Run all rows of a batch: at once in as many clusters as they need, in grids one after the other.
+        """Run all rows of a batch: in as many clusters as needed at once, or in several passes of a grid.
 
-        ``args`` are the arrays but the mail, each flat, the part of one that a ``kernels.Matrix`` begins, or None where the
-        kernel looks at none, then the integers but the last.  ``mail`` has ``mail_of(batch)`` float32, whatever is in them.
+        ``args``: all arrays except the mail (a flat array, a ``kernels.Matrix`` for the part from its first element on, or None
+        where the kernel ignores it), then all integers except the last.  ``mail``: ``mail_of(batch)`` float32, which are
+        cleared first.
         """
         count = len(self.arrays) - 1
         if self.shape.grid:
@@ -184,23 +184,23 @@ class TeamKernel:
             _start(loaded, config, [*words, box + 4 * self.mail * number, *args[count:], first])
 
     def compiled(self, capability: tuple[Any, ...], dtypes: Mapping[str, Any] = MappingProxyType({})) -> Any:
-        """The kernel's machine code (``offline.Binary``) for a device and ``signature_of`` dtypes, which is kept on disk."""
+        """The machine code (``offline.Binary``) for a device and ``signature_of(dtypes)``, cached on disk."""
         from rnnbench.impls.numba_cuda import cubins
 
         return cubins.compiled(self.function, self.signature_of(dtypes), self.shape.threads, capability)
 
     def _passes(self, batch: int) -> range:
-        """The first rows of what a grid runs one after the other."""
+        """The first batch row of each pass of a grid."""
         return range(0, batch, self.shape.rows) if self.shape.grid else range(1)
 
     def _config(self, teams: int) -> Any:
         shape = self.shape
-        if shape.grid:  # cooperative: refused unless all blocks have room at once
+        if shape.grid:  # cooperative: the launch fails unless all blocks fit at once
             return configuration(shape.blocks, shape.threads, 4 * self.shared, cooperative=True)
         return configuration(teams, shape.threads, 4 * self.shared, cluster=shape.blocks)
 
     def _ready(self, dtypes: tuple[Any, ...]) -> Any:
-        """The kernel on the current device, compiled for it and for arrays of some dtypes."""
+        """The kernel, compiled for the current device and the dtypes of its arrays, and loaded."""
         loaded = self._loaded.get(dtypes)
         if loaded is None:
             capture.refuse(f"compile {self.function.__name__}")
@@ -211,7 +211,7 @@ class TeamKernel:
 
 
 def clusters_at_once(blocks: int, shared: int) -> int:
-    """How many clusters the current device has room for whose blocks have so many bytes of shared memory each."""
+    """Number of clusters of ``blocks`` blocks, with ``shared`` bytes of shared memory each, that fit on the current device."""
     from cuda.core import LEGACY_DEFAULT_STREAM
 
     occupancy = _empty(blocks, shared).occupancy
@@ -220,7 +220,7 @@ def clusters_at_once(blocks: int, shared: int) -> int:
 
 @lru_cache
 def _empty(blocks: int, shared: int) -> Any:
-    """A loaded kernel that does nothing."""
+    """A loaded empty kernel."""
 
     def empty(size):
         pass
@@ -229,7 +229,7 @@ def _empty(blocks: int, shared: int) -> Any:
 
 
 def numba_stream() -> Any:
-    """The stream that kernels go to, as Numba wants it; 0 is the default stream."""
+    """The stream for kernels as a Numba stream; 0 is the default stream."""
     from numba import cuda
 
     handle = STREAM.get()
@@ -237,7 +237,7 @@ def numba_stream() -> Any:
 
 
 def wait_for_stream() -> None:
-    """Wait for what was submitted to the stream; Numba's copies on the default stream have waited already."""
+    """Wait for all work on the stream; on the default stream, Numba's copies have waited already."""
     if simulated():
         from rnnbench.impls.numba_cuda.simulated_driver import DRIVER
 
@@ -247,7 +247,7 @@ def wait_for_stream() -> None:
 
 
 def load(compiled: Callable[[tuple[Any, ...]], Any], shared: int, cluster: int = 1) -> Any:
-    """A kernel on the current device, of the machine code that ``compiled(capability)`` gives; ``shared`` in bytes."""
+    """Load the machine code that ``compiled(capability)`` returns on the current device; ``shared`` is in bytes."""
     from cuda.core import Device, ObjectCode
 
     from rnnbench.impls.numba_cuda.offline import target
@@ -264,7 +264,7 @@ def load(compiled: Callable[[tuple[Any, ...]], Any], shared: int, cluster: int =
 
 
 def _allow(kernel: Any, device: Any, attribute: str, value: int) -> None:
-    """Set an attribute of a kernel through the driver: those of cuda.core's kernels are read-only.
+    """Set an attribute of a kernel through the driver, because cuda.core's are read-only.
 
     Raises BackendUnavailable where the driver refuses.
     """
@@ -278,7 +278,7 @@ def _allow(kernel: Any, device: Any, attribute: str, value: int) -> None:
 
 @lru_cache(maxsize=4096)
 def configuration(blocks: int, threads: int, shared: int, cluster: int = 1, cooperative: bool = False) -> Any:
-    """How a kernel is launched; ``blocks`` counts clusters where there are several blocks in one."""
+    """The launch configuration of a kernel; ``blocks`` counts clusters if ``cluster`` is above 1."""
     from cuda.core import LaunchConfig
 
     if cluster > 1:
@@ -302,7 +302,7 @@ _THREAD = _Thread()
 
 
 def _attach() -> None:
-    """Make the device's context this thread's, which Numba does for its own calls alone."""
+    """Make the device's context current in this thread; Numba does so only for its own calls."""
     if not _THREAD.attached:
         from cuda.core import Device
 
@@ -321,19 +321,19 @@ def _simulate(function: Any, args: tuple[Any, ...], **how: int) -> None:
 
 @lru_cache
 def _core_stream(handle: int) -> Any:
-    """A stream of cuda.core's, which asks the driver for its device once, when it is used first: not in a capture."""
+    """The stream as a cuda.core stream; cached, because its first use queries the driver, which a capture forbids."""
     from cuda.core import LEGACY_DEFAULT_STREAM, Stream
 
     return Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
 
 
 def _beginning(value: Any) -> Any:
-    """A simulated array from where a matrix begins."""
+    """A simulated array from the first element of a matrix on."""
     return value.array[value.first :] if isinstance(value, tuple) else value
 
 
 def _begins(value: Any) -> int:
-    """The address at which an array or a matrix begins."""
+    """Address of the first element of an array or a matrix."""
     if value is None:
         return 0
     return address(value.array) + value.first * value.array.dtype.itemsize if isinstance(value, tuple) else address(value)

@@ -1,7 +1,7 @@
 """One layer in one direction on device arrays, with the recurrence of any regime.
 
-Whatever covers the whole sequence stands here, one launch each: the input product before the recurrence, the gradients of
-weights, biases and x after it.  All arrays inside are flat; ``kernels.Matrix`` and ``kernels.Values`` say how they are read.
+This module does the work over the whole sequence, one launch each: the input product before the recurrence, and the gradients
+of weights, biases and x after it.  All arrays inside are flat; ``kernels.Matrix`` and ``kernels.Values`` describe their layout.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from rnnbench.networks.spec import Spec
 
 
 class Packed(NamedTuple):
-    """A layer's weights: as matrices, on the host, and by regime in its form, made for the first call that it runs."""
+    """A layer's weights as device matrices, on the host (``params``), and packed by regime on first use (``forms``)."""
 
     matrices: Weights
     params: Params
@@ -30,7 +30,7 @@ class Packed(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What the forward pass leaves for the gradients: x (T*B, I), the regime that ran, and what BPTT needs."""
+    """What the forward pass leaves for BPTT: x (T*B, I), the regime that ran, and its tape."""
 
     x: Matrix
     sizes: Sizes
@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
 
 class Layer:
-    """One layer in one direction, computed in the dtype of ``spec``; x, y and states may have another."""
+    """One layer in one direction, computed in the dtype of ``spec``; x, y and states may have another dtype."""
 
     def __init__(self, spec: Spec, algebra: Algebra) -> None:
         self._cell, self._algebra, self._dtype = spec.kind, algebra, spec.numpy_dtype
@@ -50,7 +50,7 @@ class Layer:
         self._two = bool(spec.kind.inner_gates) or spec.kind.feeds_back_output
 
     def pack(self, params: Params, recurrence: Recurrence) -> Packed:
-        """A layer's parameters on the device, ready for one regime."""
+        """Copy a layer's parameters to the device, and pack them for one regime."""
         packed = Packed({name: self._algebra.on_device(value) for name, value in params.items()}, params, {})
         packed.form(recurrence)
         return packed
@@ -61,7 +61,7 @@ class Layer:
         self._run(weights, recurrence, x, flow, None, scratch(self._dtype, flow.sizes.rows * self._gated, *work))
 
     def record(self, weights: Packed, recurrence: Recurrence, x: Matrix, flow: Flow) -> Record:
-        """The same, and keep what ``backward`` needs."""
+        """Like ``forward``, and keep what ``backward`` needs."""
         sizes, cell = flow.sizes, self._cell
         rows, states = sizes.rows, slots_size(len(cell.states), sizes, self._state_size)
         slots, saved, operand = scratch(self._dtype, states, rows * cell.saved * self._units, rows * self._units * self._two)
@@ -75,7 +75,7 @@ class Layer:
         return Record(x, sizes, recurrence, kept)
 
     def backward(self, weights: Packed, tape: Record, flow: Flow, dx: Matrix, begun: Matrix | None, grads: Weights) -> None:
-        """Write the cotangents of the initial state, those of x, added to those that are ``begun``, and the parameters'."""
+        """Write the cotangents of the initial state, x and the parameters; those of x are added to ``begun`` if given."""
         rows, recurrence, algebra, matrices = tape.sizes.rows, tape.recurrence, self._algebra, weights.matrices
         size = rows * self._gated
         apart = 0 if self._cell.reads_sums else size

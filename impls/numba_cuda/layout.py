@@ -1,8 +1,9 @@
-"""How the threads of a cluster share the recurrent products of one layer: who holds which weights, and where operands lie.
+"""Distribution of the recurrent products of a layer among the threads of a team: which thread holds which weights, and where
+operands are stored.
 
-A cluster of blocks holds the weights of a layer and runs ``rows`` sequences of the batch through all time steps.  A group
-of ``lanes`` neighbouring threads computes one unit: each of them holds a part of the unit's weights, for all its gates.
-Operands lie in the shared memory of every block, each block brings those of its own units.
+A cluster of blocks holds the weights of a layer and runs ``rows`` sequences of the batch through all time steps.  A group of
+``lanes`` adjacent threads computes one unit; each thread holds a part of the unit's weights, for all gates.  Every block stores
+all operands in its shared memory, and produces those of its own units.
 """
 
 from typing import NamedTuple
@@ -15,30 +16,29 @@ from rnnbench.networks.spec import Spec
 WARP = 32
 
 MAIL = 32
-"""Where mail begins: the barrier's count has a cache line of its own."""
-
+"""Offset of the mail in elements; the barrier's counter before it has a cache line of its own."""
 
 BARRIER, MESSAGES = "barrier", "messages"
-"""How the blocks of a cluster exchange operands: stores before a cluster barrier, or messages that an mbarrier counts."""
+"""Exchange of operands within a cluster: stores before a cluster barrier, or messages counted by an mbarrier."""
 
 MBARRIERS = 4
-"""So many float32 of shared memory hold the two mbarriers of a block, at its beginning."""
+"""Number of float32 at the start of shared memory that hold the two mbarriers of a block."""
 
 
 class Cores(NamedTuple):
-    """The tensor cores of a block: so many ``warps`` use them, and multiply operands of a ``dtype`` of 16 bits."""
+    """Use of a block's tensor cores: number of warps, and the 16-bit dtype of the operands."""
 
     warps: int
     dtype: str
 
 
 class Shape(NamedTuple):
-    """A team: so many ``blocks`` of ``units`` units, ``lanes`` threads to a unit, for ``rows`` <= lanes rows of the batch.
+    """A team: ``blocks`` blocks of ``units`` units, with ``lanes`` threads per unit, for ``rows`` <= lanes batch rows.
 
-    ``resident``: how many registers of a thread hold weights at most; the others lie in shared memory.  With ``grid`` the
-    team is all there is on the device at a time, and blocks exchange through global memory; otherwise it is a cluster.
-    With ``cores``, in a grid only, tensor cores multiply for all units of a block, and a unit's lanes do what comes after.
-    ``exchange`` is for clusters of several blocks.
+    ``resident``: maximum number of registers per thread that hold weights; the other weights are in shared memory.
+    ``grid``: the team occupies the whole device, and its blocks exchange through global memory; otherwise it is a cluster.
+    ``cores``: tensor cores multiply for all units of a block, and the lanes of a unit do the rest; only in a grid.
+    ``exchange``: how the blocks of a cluster exchange operands.
     """
 
     blocks: int
@@ -56,12 +56,12 @@ class Shape(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block: whole warps, so that some may have nothing to do."""
+        """Threads per block, rounded up to whole warps; some may be idle."""
         return WARP * (self.cores.warps if self.cores else -(-self.units * self.lanes // WARP))
 
 
 class Product(NamedTuple):
-    """``gates`` sums for each of ``units`` units, each over ``length`` elements of the operand."""
+    """A product of ``gates`` sums for each of ``units`` units, over ``length`` elements of the operand."""
 
     length: int
     units: int
@@ -69,10 +69,11 @@ class Product(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One product on a team.  ``operand`` and ``weights`` are where its parts of shared memory begin, in elements, and
-    ``mail`` where the buffers begin through which the blocks of a grid exchange the operand.
+    """Placement of one product on a team.
 
-    A lane multiplies ``quads`` times four elements per gate, of which the first ``resident`` quads are in registers.
+    A lane multiplies ``quads`` quads of four elements per gate, of which the first ``resident`` are in registers.
+    ``operand`` and ``weights`` are offsets in shared memory, in elements.  ``mail`` is the offset of the buffers through which
+    the blocks of a grid exchange the operand.
     """
 
     product: Product
@@ -85,25 +86,26 @@ class Place(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """How many quads of weights a thread multiplies."""
+        """Number of quads of weights per thread."""
         return self.quads * self.product.gates
 
     @property
     def kept(self) -> int:
-        """How many of them it has in registers."""
+        """Number of them kept in registers."""
         return self.resident * self.product.gates
 
     def posted(self, rows: int) -> int:
-        """How many float32 of mail the operand takes for some rows of the batch."""
+        """Number of float32 of mail for the operand of ``rows`` batch rows."""
         return rows * self.padded
 
 
 class Tiles(NamedTuple):
-    """One product on tensor cores, in 16 bits: words of shared memory and of mail hold two elements each.
+    """Placement of one product on tensor cores, in 16 bits: words of shared memory and of mail hold two elements each.
 
-    A block's weights, all gates of its units, are ``high`` tiles of 16 rows, and each of its ``warps`` multiplies ``deep``
+    The weights of a block (all gates of its units) are ``high`` tiles of 16 rows; each of its ``warps`` multiplies ``deep``
     tiles of 16 columns.  The first ``resident`` of a warp's high * deep fragments are in registers, the others in shared
-    memory from ``weights`` on.  Shared memory begins with the warps' sums, and ``mail`` is where the operand's buffers do.
+    memory from offset ``weights`` on.  Shared memory starts with the sums of the warps.  ``mail`` is the offset of the
+    operand's buffers.
     """
 
     product: Product
@@ -116,33 +118,33 @@ class Tiles(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """How many fragments of weights a warp multiplies, of each a quad of words in a thread."""
+        """Number of fragments of weights per warp, each a quad of words per thread."""
         return self.high * self.deep
 
     @property
     def kept(self) -> int:
-        """How many of them it has in registers."""
+        """Number of them kept in registers."""
         return self.resident
 
     @property
     def apart(self) -> int:
-        """From one tile of 8 rows of the batch to the next, how many float32 of sums; a quarter of the 32 banks is added."""
+        """Distance in float32 between the sums of two tiles of 8 batch rows, padded by a quarter of the 32 banks."""
         return self.high * ROWS * COLUMNS + COLUMNS
 
     def posted(self, rows: int) -> int:
-        """How many words of mail the operand takes for some rows of the batch."""
+        """Number of words of mail for the operand of ``rows`` batch rows."""
         return operand_words(rows, self.warps * self.deep)
 
 
 def forward_products(spec: Spec) -> tuple[Product, ...]:
-    """The recurrent product of a step, and the second one of those cells that have two."""
+    """The recurrent product of a step, and the second one for cells that have two."""
     units, size = spec.hidden_size, spec.state_size
     first = Product(size, units, spec.kind.outer_gates)
     return (first, *_second(spec, Product(units, size, 1)))
 
 
 def backward_products(spec: Spec) -> tuple[Product, ...]:
-    """The same with transposed weights: each unit of the state from all gates of all units."""
+    """The products of BPTT, with transposed weights: each unit of the state sums over all gates of all units."""
     units, size = spec.hidden_size, spec.state_size
     first = Product(spec.kind.outer_gates * units, size, 1)
     return (first, *_second(spec, Product(size, units, 1)))
@@ -153,10 +155,10 @@ def _second(spec: Spec, product: Product) -> tuple[Product, ...]:
 
 
 def places(products: tuple[Product, ...], shape: Shape) -> tuple[tuple[Place, ...] | tuple[Tiles, ...], int]:
-    """Where each product lies, and how many float32 of shared memory a block needs.
+    """The placement of each product, and the number of float32 of shared memory per block.
 
-    The first product's operand has two buffers, one is read while the other is written; the second's has one.  In a grid
-    the two are mail, and shared memory has a copy of one; tensor cores read them there.
+    The operand of the first product has two buffers, one to read while the other is written; that of the second has one.  In
+    a grid the buffers are mail, and shared memory holds a copy of one; tensor cores read the mail directly.
     """
     if shape.cores:
         return _tiled(products, shape, shape.cores.warps)
@@ -183,7 +185,7 @@ def _tiled(products: tuple[Product, ...], shape: Shape, warps: int) -> tuple[tup
         place = Tiles(product, high, warps, deep, resident, 0, mail)
         found.append(place)
         mail += (1 if number else 2) * place.posted(shape.rows)
-    # the products of a step come one after the other, and leave their sums in the same place
+    # the products of a step run one after another, and use the same memory for their sums
     first = max(place.apart for place in found) * warps * tiles(shape.rows, COLUMNS)
     for number, place in enumerate(found):
         found[number] = place._replace(weights=first)
@@ -192,15 +194,15 @@ def _tiled(products: tuple[Product, ...], shape: Shape, warps: int) -> tuple[tup
 
 
 def mail_size(products: tuple[Product, ...], shape: Shape) -> int:
-    """How many float32 of global memory the blocks of a grid exchange through, the barrier's count included."""
+    """Number of float32 of global memory for the exchange in a grid, including the barrier's counter."""
     last = places(products, shape)[0][-1]
     return last.mail + (1 if len(products) > 1 else 2) * last.posted(shape.rows) if shape.grid else 0
 
 
 def pack(weights: np.ndarray, place: Place | Tiles, shape: Shape) -> np.ndarray:
-    """Weights (units, gates, length) as threads read them: flat, by block, quad, gate, thread and element of the quad.
+    """Lay out weights (units, gates, length) as threads read them: flat, by block, quad, gate, thread and element.
 
-    For tensor cores by block, fragment, thread and word; row g * units + u of a block's weights is gate g of its unit u.
+    For tensor cores: by block, fragment, thread and word; row g * units + u of a block's weights is gate g of its unit u.
     """
     units, gates, length = weights.shape
     if isinstance(place, Tiles):

@@ -1,6 +1,6 @@
-"""What a warp does on tensor cores, and what leads there and away from it: inline PTX with twins, as in ``intrinsics``.
+"""Intrinsics for products on tensor cores, their operands and sums: inline PTX with twins, as in ``intrinsics``.
 
-PTX ISA 8.x: "mma", "cvt", "ld" with its scope; ``fragments`` says which lane holds what.
+PTX ISA 8.x: "mma", "cvt", "ld" with its scope; ``fragments`` describes which lane holds what.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -27,13 +27,13 @@ from rnnbench.impls.numba_cuda.intrinsics import (
 )
 
 CHAINS = 4
-"""So many sums of a warp depend on no other, where there is enough to add: a multiplication takes about 30 cycles, and
-the next one may begin long before."""
+"""Number of independent sums per warp, if there are enough terms: a multiplication takes about 30 cycles, and others can start
+in the meantime."""
 
 
 @lru_cache
 def post_half(dtype: str) -> Any:
-    """``post(mail, index, value)``: a float32, rounded to nearest, as the element ``index`` of 16 bits in global memory."""
+    """``post(mail, index, value)``: round a float32 to nearest, and store it as 16-bit element ``index`` of global memory."""
     half = HALVES[dtype]
 
     @intrinsic
@@ -50,7 +50,7 @@ def post_half(dtype: str) -> Any:
 
     @twin_of(post)
     def twin(thread: Any, mail: Any, index: int, value: Any) -> None:
-        mail[index // 2]  # to be refused where there is no such word
+        mail[index // 2]  # checks that the word exists
         mail.values.view(half.numpy)[index] = value
 
     return post
@@ -58,11 +58,11 @@ def post_half(dtype: str) -> Any:
 
 @lru_cache
 def tile_product(dtype: str, high: int, deep: int, resident: int, stride: int) -> Any:
-    """``multiply(weights, shared, mail, operand, more)``: the sums of a warp's weights times 8 rows of the batch.
+    """``multiply(weights, shared, mail, operand, more)``: products of a warp's weights and 8 batch rows.
 
-    ``operand`` is where this lane's part of the first of ``deep`` tiles lies in ``mail``, the next ones follow each other.
-    The first ``resident`` fragments of the weights are in the tuple ``weights``, four words each, the others in shared
-    memory from element ``more`` on, ``stride`` elements apart.  Gives this lane's sums, four for each of ``high`` tiles.
+    ``operand`` is the offset in ``mail`` of this lane's part of the first of ``deep`` tiles; the others follow.  The first
+    ``resident`` fragments of the weights are in the tuple ``weights``, four words each; the others are in shared memory from
+    element ``more`` on, ``stride`` elements apart.  Returns this lane's sums, four for each of ``high`` tiles.
     """
     chains = min(deep, max(1, CHAINS // high))
 
@@ -110,8 +110,7 @@ def tile_product(dtype: str, high: int, deep: int, resident: int, stride: int) -
 
 @lru_cache
 def leave_sums(high: int) -> Any:
-    """``leave(shared, first, sums)``: a lane's sums of ``high`` tiles in shared memory, rows of 8 columns, from the first
-    one's element on."""
+    """``leave(shared, first, sums)``: store a lane's sums of ``high`` tiles in shared memory, in rows of 8 columns."""
 
     @intrinsic
     def leave(typing_context, shared, first, sums):
@@ -140,7 +139,8 @@ def leave_sums(high: int) -> Any:
 
 @lru_cache
 def collect_sums(count: int, stride: int, warps: int, apart: int) -> Any:
-    """``total(shared, first)``: ``count`` sums, ``stride`` elements apart, of what ``warps`` left, ``apart`` elements apart."""
+    """``total(shared, first)``: add up ``count`` sums, ``stride`` elements apart, over ``warps`` warps, ``apart`` elements
+    apart."""
 
     @intrinsic
     def total(typing_context, shared, first):
@@ -167,7 +167,7 @@ def collect_sums(count: int, stride: int, warps: int, apart: int) -> Any:
 
 
 def _mma(builder: Any, dtype: str, a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
-    """One multiplication of a warp: words of A and B, float32 sums."""
+    """One multiply-add of a warp: words of A and B, float32 sums C."""
     kind = ir.FunctionType(ir.LiteralStructType([FLOAT] * 4), [WORD] * (QUAD + PAIR) + [FLOAT] * 4)
     half = HALVES[dtype].ptx
     code = (
@@ -184,7 +184,7 @@ def _mma_twin(thread: Any, dtype: str, a: np.ndarray, b: np.ndarray, c: np.ndarr
 
 
 def _multiplied(half: np.dtype, brought: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """Every lane's float32 sums (32, 4) of what all lanes bring: the words of A and B, sums."""
+    """The float32 sums of every lane (32, 4), from the words of A and B and the sums that all lanes bring."""
     a, b, c = (np.stack(parts) for parts in zip(*brought, strict=True))
     i = np.arange(8)
     group, member = np.arange(LANES)[:, None] // 4, np.arange(LANES)[:, None] % 4
@@ -200,12 +200,12 @@ def _multiplied(half: np.dtype, brought: list[tuple[np.ndarray, ...]]) -> np.nda
 
 
 def _words(values: Any) -> np.ndarray:
-    """float32 in name as what they are."""
+    """The bits of values whose dtype is nominally float32."""
     return np.array(values, np.float32).view(np.uint32)
 
 
 def _mailed_pair(builder: Any, pointer: Any) -> list[Any]:
-    """Two neighbouring words of global memory as other blocks have left them."""
+    """Load two adjacent words that other blocks wrote to global memory."""
     kind = ir.FunctionType(ir.LiteralStructType([WORD] * PAIR), [pointer.type])
     code = "ld.relaxed.gpu.global.v2.u32 {$0, $1}, [$2];"
     pair = builder.call(ir.InlineAsm(kind, code, "=r,=r,l,~{memory}", side_effect=True), [pointer])
@@ -219,7 +219,7 @@ def _mailed_pair_twin(thread: Any, mail: Any, index: int) -> list[Any]:
 
 
 def _shared_words(builder: Any, pointer: Any) -> list[Any]:
-    """Four neighbouring words of shared memory."""
+    """Load four adjacent words of shared memory."""
     address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, SHARED)), WORD)
     kind = ir.FunctionType(ir.LiteralStructType([WORD] * QUAD), [WORD])
     code = "ld.shared.v4.u32 {$0, $1, $2, $3}, [$4];"

@@ -1,8 +1,8 @@
-"""Device memory that is used again: what nothing refers to any longer serves the next arrays of its size on its stream.
+"""Pool of device memory: memory that nothing refers to any longer is reused for arrays of the same size on the same stream.
 
-A call's operands, a tape and results differ only in how long something refers to them, so that one rule serves all: live
-arrays never share memory, and from the second call of a shape on the driver is asked for nothing.  As with PyTorch's own
-memory, an array belongs to the stream that it was made on: to use it on another is the caller's to order.
+One rule serves operands of a call, tapes and results alike: live arrays never share memory, and from the second call of a shape
+on nothing is allocated from the driver.  As in PyTorch, an array belongs to the stream that it was created on; a caller that
+uses it on another stream must synchronise the two.
 """
 
 from collections import OrderedDict
@@ -22,28 +22,28 @@ from rnnbench.impls.numba_cuda.device import require, simulated
 from rnnbench.impls.numba_cuda.launching import STREAM
 
 GRAIN = 512
-"""Sizes are multiples of as many bytes, so that arrays of nearly one size share."""
+"""Granularity of block sizes in bytes, so that arrays of similar sizes can reuse each other's blocks."""
 
 _SHAPES_KEPT = 2
-"""Truncated BPTT meets two, its window and what is left at the end."""
+"""Number of sequence shapes whose memory may be held: truncated BPTT needs two, its window and the shorter last one."""
 
 
 class Kind(NamedTuple):
-    """Blocks that can stand in for each other: of one stream and size."""
+    """Stream and size of interchangeable blocks."""
 
     stream: int
     size: int
 
 
 class Block(NamedTuple):
-    """Memory of the driver's, an array of bytes, and its address."""
+    """Memory from the driver, an array of bytes, and its address."""
 
     memory: Any
     address: int
 
 
 class Lease:
-    """A block in the hands of one array and its views, which refer to it; it goes back when nothing does."""
+    """A block in use by one array and its views; it returns to the pool when nothing refers to it."""
 
     __slots__ = ("__weakref__", "_block", "_kind", "_pool", "_size")
 
@@ -67,23 +67,24 @@ class Lease:
 
 
 class Pool:
-    """Blocks of device memory, used again.  It holds at most twice as much as ever was in use at once: other shapes push out
-    what lay idle longest.  Several threads may use it.
+    """Reusable blocks of device memory; thread-safe.
+
+    Holds at most twice the memory that was ever in use at once; new shapes evict the blocks idle for longest.
     """
 
     def __init__(self) -> None:
-        self._lock = RLock()  # a lease may end, and come back, while its thread is in here
+        self._lock = RLock()  # a lease may end while its own thread is in here
         self._free: OrderedDict[Kind, list[Block]] = OrderedDict()
         self._held = self._used = self._most = 0
 
     @property
     def held(self) -> int:
-        """Bytes, in use or not."""
+        """Bytes held, in use or free."""
         return self._held
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While it holds, this thread's arrays lie here, unless they already have another place: a graph's."""
+        """Allocate this thread's arrays from this pool, unless another pool (a graph's) is already in use."""
         before = _POOL.set(_POOL.get() or self)
         try:
             yield
@@ -91,7 +92,7 @@ class Pool:
             _POOL.reset(before)
 
     def lease(self, size: int) -> Lease:
-        """Memory of so many bytes, whatever is in it, for what this thread launches on its stream."""
+        """Lease ``size`` bytes of uninitialised memory, for work on this thread's stream."""
         kind = Kind(STREAM.get(), -(-size // GRAIN) * GRAIN)
         with self._lock:
             block = self._found(kind) if kind in self._free else self._new(kind)
@@ -121,7 +122,7 @@ class Pool:
         except CudaAPIError:
             if not self._free:
                 raise
-            while self._free:  # perhaps what lies idle here is what is missing
+            while self._free:  # free memory held here may be what is missing
                 self._give_up(next(iter(self._free)))
             memory = _of_driver(kind.size)
         self._held += kind.size
@@ -136,13 +137,13 @@ _POOL: ContextVar[Pool | None] = ContextVar("pool", default=None)
 
 
 def leased(size: int) -> Lease | None:
-    """Memory of the pool in use; None where none is, or for no bytes."""
+    """Lease memory from the pool in use; None without a pool, or for a size of 0."""
     pool = _POOL.get()
     return pool.lease(size) if pool and size else None
 
 
 class Piece:
-    """Flat device memory as kernels take it, which refers to whom it belongs to: an array that no caller sees."""
+    """A flat device array for kernels only, which keeps its owner alive; callers never see it."""
 
     __slots__ = ("_owner", "address", "dtype", "size")
 
@@ -151,9 +152,9 @@ class Piece:
 
 
 def device_array(lease: Lease, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Numba's array in C order of the memory that a lease holds.
+    """A Numba device array in C order on the memory of a lease.
 
-    Made by hand: Numba's own way, through the ``__cuda_array_interface__``, a view and a shape, takes ten times as long.
+    Built directly, because Numba's own way (``__cuda_array_interface__``, a view and a reshape) takes ten times as long.
     """
     strides, step = [], dtype.itemsize
     for size in reversed(shape):

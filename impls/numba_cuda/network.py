@@ -1,4 +1,4 @@
-"""The stack of layers on device arrays."""
+"""Network of stacked layers on device arrays."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +28,11 @@ from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
 
 ZEROS_KEPT = 8
-"""States of zeros that a network keeps, by stream and batch."""
+"""Maximum number of zero states that a network keeps, by stream and batch."""
 
 
 class Recorded(NamedTuple):
-    """What a tape keeps: the weights that the network had, a record for every layer and direction, and the stream on which
-    its memory is used again when the tape is done with."""
+    """Content of a tape: the stream that owns its memory, the network's weights, and a record per layer and direction."""
 
     stream: int
     weights: list[Packed]
@@ -41,7 +40,7 @@ class Recorded(NamedTuple):
 
 
 class PooledArrays(DeviceArrays):
-    """Operations on a network's arrays outside its calls, as truncated BPTT has them, in the network's memory."""
+    """Array operations in the network's memory, for use outside its calls, as in truncated BPTT."""
 
     def __init__(self, dtype: np.dtype, pool: Pool) -> None:
         super().__init__(dtype)
@@ -61,12 +60,12 @@ class PooledArrays(DeviceArrays):
 
 
 class CudaNetwork(CheckedNetwork):
-    """A network whose arguments may lie in any memory order; what is not in C order is copied first.
+    """A network that accepts arguments in any memory order; arguments that are not in C order are copied first.
 
-    A network of bfloat16 or float16 computes in float32: kernels read arguments as they are, and round each result once, as
-    they write it.  On tensor cores what blocks send each other in a step is rounded too, as it is sent.
-    ``regime`` names the kernels that run one sequence, ``regime_of`` those that run a batch (``regimes``), for which the
-    weights are laid out when it first comes.  All but weights lies in memory of the network's own that is used again.
+    bfloat16 and float16 networks compute in float32: kernels read arguments in their dtype and round each result once, when
+    they write it.  On tensor cores, values that blocks exchange within a step are rounded too, when they are sent.
+    ``regime`` names the kernels for one sequence, ``regime_of`` those for a batch (``regimes``); weights are packed for a
+    regime on its first use.  Everything except weights is in the network's own memory pool.
     """
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray]) -> None:
@@ -86,7 +85,7 @@ class CudaNetwork(CheckedNetwork):
         return self.regime_of(1)
 
     def regime_of(self, batch: int) -> str:
-        """The name of the regime that runs so many sequences at once."""
+        """Name of the regime that runs ``batch`` sequences at once."""
         return self._recurrence(batch).name
 
     def _recurrence(self, batch: int) -> Recurrence:
@@ -134,14 +133,14 @@ class CudaNetwork(CheckedNetwork):
         self._weights = [self._layer.pack(layer, self._recurrence(1)) for layer in layers]
 
     def _check_state(self, name: str, state: State | None, batch: int) -> State:
-        """A state that is not given is zero, in memory that nothing writes to and no caller sees."""
+        """A missing state is zero; the zeros are cached, in memory that nothing writes to and no caller sees."""
         if state is not None:
             return super()._check_state(name, state, batch)
         key = (STREAM.get(), batch)
         zeros = self._zero_states.get(key)
         if zeros is None:
             zeros = (self.arrays.zeros(self.spec.state_shape(batch)),) * len(self.spec.kind.states)
-            if not capture.underway():  # there nothing is cleared before the replay
+            if not capture.underway():  # in a capture nothing is cleared before the replay
                 if len(self._zero_states) == ZEROS_KEPT:
                     self._zero_states.pop(next(iter(self._zero_states)), None)
                 self._zero_states[key] = zeros
@@ -184,7 +183,7 @@ class CudaNetwork(CheckedNetwork):
             directions, begun = self._directions(layer), None
             for index, direction in directions:
                 last = index == directions[-1][0]
-                # what directions bring to x is added up before it is rounded
+                # contributions of the directions to dx are summed before rounding
                 whole = dx if last else scratch(self._wide, dx.size)[0]
                 part = matrix(flat(whole), steps * batch, inputs)
                 flow = self._flow(steps, batch, direction, self._parts(dinitial, index), flowing, self._parts(dstate, index))

@@ -1,7 +1,7 @@
-"""Kernels compiled to machine code on a machine without GPU and driver, and what the compiler made, to be read and asserted.
+"""Compilation of kernels to machine code without a GPU or driver, and functions to examine the result.
 
-The way is the one that Numba takes on a GPU: NVVM makes LTO-IR, nvJitLink links it into a cubin.  All private functions
-of numba-cuda that this project calls are called here, which is why its version is pinned.
+The steps are those of Numba on a GPU: NVVM generates LTO-IR, and nvJitLink links it into a cubin.  This is the only module that
+calls private functions of numba-cuda, and the reason why its version is pinned.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -24,18 +24,18 @@ from rnnbench.impls.numba_cuda.device import missing_compiler
 from rnnbench.installing import how_to_install
 
 HOPPER = (9, 0, "a")
-"""Compute capability of the H100 and H200, with what only they have."""
+"""Compute capability of the H100 and H200, with architecture-specific features ("a")."""
 
 INSTALL = how_to_install("cuda-offline")
 
 
 def target(capability: tuple[int, int]) -> tuple[Any, ...]:
-    """What to compile for on a device: with what only its own generation has, where that is Hopper."""
+    """Compilation target for a device: with architecture-specific features on Hopper."""
     return HOPPER if capability == HOPPER[:2] else tuple(capability)
 
 
 class Binary(NamedTuple):
-    """One kernel's machine code.  ``spilled`` is in bytes stored and loaded, ``stack`` and ``shared`` (static) in bytes."""
+    """Machine code of one kernel.  ``spilled`` counts bytes stored and loaded; ``stack`` and static ``shared`` are in bytes."""
 
     entry: str
     cubin: bytes
@@ -46,7 +46,7 @@ class Binary(NamedTuple):
 
 
 def missing_toolchain() -> str | None:
-    """Why kernels cannot be compiled to machine code and read, in one sentence, or None."""
+    """Why kernels cannot be compiled and disassembled here, in one sentence, or None."""
     missing = missing_compiler()
     if missing:
         return missing
@@ -54,9 +54,9 @@ def missing_toolchain() -> str | None:
 
 
 def compile_kernel(function: Callable[..., None], signature: Any, threads: int, capability: tuple[Any, ...] = HOPPER) -> Binary:
-    """Compile an undecorated kernel for blocks of ``threads`` threads, one block to a multiprocessor.
+    """Compile an undecorated kernel for blocks of ``threads`` threads, one block per multiprocessor.
 
-    Needs numba-cuda and its compiler libraries, no driver; raises BackendUnavailable without them.
+    Needs numba-cuda and its compiler libraries, but no driver; raises BackendUnavailable without them.
     """
     reason = missing_compiler()
     if reason:
@@ -83,13 +83,15 @@ def compile_kernel(function: Callable[..., None], signature: Any, threads: int, 
 
 
 def instructions(binary: Binary) -> Counter[str]:
-    """How often each instruction of the kernel occurs, by its full name, e.g. ``LDS.128``; disassembled by nvdisasm."""
+    """Number of each instruction in the kernel, by full name such as ``LDS.128``; disassembled by nvdisasm."""
     return Counter(name for name, _ in _program(binary)[0])
 
 
 def longest_loop(binary: Binary) -> Counter[str]:
-    """The same of the longest loop alone, that over time in a persistent kernel; a loop within it counts once, and what it
-    calls does not.  What stands behind the kernel's end and jumps back before it, is no loop."""
+    """Number of each instruction in the longest loop (the loop over time in a persistent kernel).
+
+    Inner loops count once; called functions do not count.  Code after the kernel's end that jumps back is not a loop.
+    """
     program, labels = _program(binary)
     loops = [
         (labels[found[0]], place + 1)
@@ -102,26 +104,26 @@ def longest_loop(binary: Binary) -> Counter[str]:
 
 
 def parameters(binary: Binary) -> list[int]:
-    """Where the kernel expects its parameters, in bytes, in order."""
+    """Offsets of the kernel's parameters in bytes, in order."""
     short = r"\s+/\*\w+\*/\s+\.short\s+0x(\w+)"
     found = re.findall(rf"EIATTR_KPARAM_INFO.*?\.word\s+\S+{short}{short}", _disassembled(binary), re.DOTALL)
     return [offset for _, offset in sorted((int(number, 16), int(offset, 16)) for number, offset in found)]
 
 
 def of_family(found: Counter[str], *families: str) -> int:
-    """How many instructions have a name that begins with one of ``families``: ``LDS`` counts ``LDS.128`` too."""
+    """Number of instructions of the given families; ``LDS`` includes ``LDS.128``."""
     return sum(count for name, count in found.items() if name.split(".")[0] in families)
 
 
 def double_precision(found: Counter[str]) -> Counter[str]:
-    """Those instructions that compute in float64 or convert to or from it."""
+    """Instructions that compute in float64, or convert to or from it."""
     families = {"DADD", "DMUL", "DFMA", "DSETP", "DMNMX", "DMMA"}
     return Counter({n: c for n, c in found.items() if n.split(".")[0] in families or re.search(r"\.(F64|\w*64H)\b", n)})
 
 
 @contextmanager
 def assumed_device(capability: tuple[Any, ...]) -> Iterator[None]:
-    """Numba asks the current device for its capability when a kernel calls a device function: answer in its place."""
+    """Stand in for the current device, whose capability Numba reads when a kernel calls a device function."""
     from numba.cuda import dispatcher
 
     device = SimpleNamespace(compute_capability=capability[:2])
@@ -130,14 +132,14 @@ def assumed_device(capability: tuple[Any, ...]) -> Iterator[None]:
 
 
 def _described(entry: str, cubin: bytes, log: str) -> Binary:
-    """What ptxas says of the kernel; sums up the kernel and the functions that it did not inline."""
+    """Parse the log of ptxas; adds up the kernel and the functions that were not inlined."""
 
     def numbers(pattern: str) -> list[int]:
         return [int(number) for number in re.findall(pattern, log)]
 
     registers = numbers(r"Used (\d+) registers")
     if len(registers) != 1:
-        raise RuntimeError(f"the linker tells of {len(registers)} kernels: {log}")
+        raise RuntimeError(f"the linker reports {len(registers)} kernels; expected 1: {log}")
     spilled = sum(numbers(r"(\d+) bytes spill (?:stores|loads)"))
     return Binary(
         entry, cubin, registers[0], spilled, sum(numbers(r"(\d+) bytes stack frame")), sum(numbers(r"(\d+) bytes smem"))
@@ -156,7 +158,7 @@ def _disassembled(binary: Binary) -> str:
 
 
 def _program(binary: Binary) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """Every instruction's name and operands, in order, and which of them follows each label."""
+    """Name and operands of every instruction, in order, and the index of the instruction after each label."""
     pattern = r"^(?:(\.L_\w+):|\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)([^;]*);)"
     program: list[tuple[str, str]] = []
     labels: dict[str, int] = {}

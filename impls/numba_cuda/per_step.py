@@ -1,4 +1,4 @@
-"""The regime that fits every network: a few launches per time step."""
+"""The regime that runs every network: a few launches per time step."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from rnnbench.networks.spec import Spec
 
 
 class PerStep:
-    """A recurrence (``recurrence.Recurrence``) that reads the weights as they are."""
+    """A recurrence (``recurrence.Recurrence``) that reads the weights without packing."""
 
     name = PER_STEP
 
@@ -33,7 +33,7 @@ class PerStep:
         return None
 
     def forward_work(self, sizes: Sizes, keeps: bool) -> tuple[int, ...]:
-        """The products of a step, and where nothing is kept the states and what one step saves, which the next overwrites."""
+        """Sizes of a step's products and, without a tape, of the states and of one step's saved values."""
         products = sizes.batch * self._gated
         if keeps:
             return (products,)
@@ -73,7 +73,7 @@ class PerStep:
             affine(weights, "ho", states.matrix(after), operand.part(keep))
 
     def backward_work(self, sizes: Sizes) -> tuple[int, ...]:
-        """The cotangents of the states, and of what a second product makes and reads."""
+        """Sizes of the cotangents of the states, and of the result and the operand of a second product."""
         step = sizes.batch * self._units
         return slots_size(len(self._cell.states), sizes, self._size), step, step
 

@@ -1,4 +1,4 @@
-"""The regimes in which one launch runs all time steps, the weights resident in a block, a cluster or the whole grid."""
+"""The regimes in which one launch runs all time steps, with the weights resident in a block, a cluster or the whole grid."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,7 +22,7 @@ from rnnbench.networks.spec import Spec
 
 
 class Resident(NamedTuple):
-    """A layer's recurrent weights, one flat array per product, and the biases that are added to the forward products."""
+    """A layer's packed recurrent weights, one flat array per product, and the biases of the forward products."""
 
     forward: list[Any]
     biases: list[Any]
@@ -31,7 +31,7 @@ class Resident(NamedTuple):
 
 @lru_cache
 def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
-    """The kernel "forward", "record" or "backward" of a spec's layers on one shape of team, made once in a process."""
+    """The kernel "forward", "record" or "backward" of a spec for one shape of team, created once per process."""
     equations = spec.kind.equations(activations(spec.numpy_dtype), spec.nonlinearity)
     if kind == "backward":
         function, products = backward_kernel(spec, shape, equations), backward_products(spec)
@@ -41,12 +41,12 @@ def kernel(kind: str, spec: Spec, shape: Shape) -> TeamKernel:
 
 
 def layer_spec(spec: Spec) -> Spec:
-    """What of a spec the kernels depend on; networks that differ in the rest share them."""
+    """The part of a spec that the kernels depend on; networks that differ only elsewhere share kernels."""
     return Spec(spec.cell, 1, spec.hidden_size, nonlinearity=spec.nonlinearity, output_size=spec.output_size, dtype=spec.dtype)
 
 
 class Persistent:
-    """A recurrence (``recurrence.Recurrence``) of one launch per pass."""
+    """A recurrence (``recurrence.Recurrence``) with one launch per pass."""
 
     def __init__(self, spec: Spec, algebra: Algebra, regime: Regime, limits: Limits) -> None:
         assert regime.forward is not None
@@ -76,14 +76,14 @@ class Persistent:
         packed = [
             [
                 on_device(pack(weights, place, shape))
-                for weights, place in zip(of_pass[:count], places(products, shape)[0], strict=True)
+                for weights, place in zip(matrices[:count], places(products, shape)[0], strict=True)
             ]
-            for of_pass, products, shape in zip((forward, backward), self._products, self._shapes, strict=True)
+            for matrices, products, shape in zip((forward, backward), self._products, self._shapes, strict=True)
         ]
         return Resident(packed[0], [on_device(np.ascontiguousarray(part)) for part in biases[:count]], packed[1])
 
     def forward_work(self, sizes: Sizes, keeps: bool) -> tuple[int, ...]:
-        """The mail of a grid."""
+        """Size of the mail of a grid."""
         return (self._kernel("forward", 0, sizes.batch).mail_of(sizes.batch),)
 
     def forward(
@@ -96,7 +96,7 @@ class Persistent:
         run(flow.sizes.batch, work[0], *arrays, *flow.sizes, flow.y.row_stride)
 
     def backward_work(self, sizes: Sizes) -> tuple[int, ...]:
-        """The mail of a grid, and where a cell feeds back its output all that flows into it."""
+        """Sizes of the mail of a grid and, for cells that feed back their output, of the output's cotangents."""
         outputs = sizes.rows * self._spec.state_size * self._cell.feeds_back_output
         return self._kernel("backward", 1, sizes.batch).mail_of(sizes.batch), outputs
 
@@ -120,7 +120,7 @@ class Persistent:
         return matrix(outputs, flow.sizes.rows, self._spec.state_size) if self._cell.feeds_back_output else None
 
     def _parts(self, state: tuple[Matrix, ...]) -> tuple[Matrix | None, ...]:
-        """Of a state, as a kernel takes it: those with one product have room for a second part."""
+        """The parts of a state as kernel arguments: kernels with one product always take two."""
         return state if self._two or len(state) == 2 else (*state, None)
 
     def _kernel(self, kind: str, which: int, batch: int) -> TeamKernel:

@@ -1,9 +1,9 @@
-"""BPTT kernels that stay on the GPU for all time steps; one for cells with one recurrent product, one for those with two.
+"""Persistent BPTT kernels, which run all time steps: one for cells with one recurrent product, one for cells with two.
 
-Their arrays are laid out as those of ``persistent_forward``: ``dy``, ``dfinal`` and ``dfinal_carried`` are what flows in from
-outside, ``dinitial`` and ``dinitial_carried`` are written.  So are ``da`` and, for cells whose two parts of a pre-activation
-have different cotangents, ``db`` (T, B, G, H); and for cells that feed back their output ``outputs`` (T, B, S), all that flows
-into y.  ``packed`` are the transposed weights: a unit of the state reads all gates of all units.
+Arrays have the layout of ``persistent_forward``.  Inputs: the cotangents ``dy``, ``dfinal`` and ``dfinal_carried``, and the
+transposed weights ``packed``, with which a unit of the state sums over all gates of all units.  Outputs: ``dinitial``,
+``dinitial_carried`` and ``da`` (T, B, G, H); ``db`` (T, B, G, H) for cells whose input and recurrent products have different
+cotangents; ``outputs`` (T, B, S), the total cotangents of y, for cells that feed back their output.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -20,7 +20,7 @@ from numba.cuda.types import float32, int64
 from rnnbench.impls.numba_cuda.intrinsics import read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, places
 from rnnbench.impls.numba_cuda.persistent_forward import reading_states, writing_states
-from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.impls.numba_cuda.sharing import barriers, clearing, sharing
 from rnnbench.networks.cells import Equations
 from rnnbench.networks.spec import Spec
 
@@ -28,7 +28,7 @@ Kernel = Callable[..., None]
 
 
 def backward_kernel(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
-    """The kernel of a spec's cell."""
+    """The BPTT kernel of a spec's cell."""
     build = _two_products if len(backward_products(spec)) == 2 else _one_product
     return build(spec, shape, equations)
 
@@ -38,7 +38,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
     products = backward_products(spec)
     (place,), _ = places(products, shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place)
     gates, saved_values, states_count = len(cell.gates), cell.saved, len(cell.states)
     send = sending(gates)
     carried_from = cell.states.index(cell.carries) if cell.carries else 0
@@ -83,10 +83,10 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         t, step = (1 - reverse) * (steps - 1), 2 * reverse - 1
         kept, carried, entering, dnew = none_saved, not_carried, none, no_states
         if active:
-            # what flows into h comes with dy; what flows into c from outside is there at the end alone
+            # the cotangent of h comes with dy in every step; that of c comes from outside only at the end
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received(read_final(dfinal, dfinal_carried, row * units + unit), entering)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -114,11 +114,11 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
 
 
 def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
-    """First ``middle`` makes the operand of the second product, then ``finish`` the cotangents of the pre-activations."""
+    """In each step ``middle`` computes the operand of the second product, then ``finish`` the cotangents of pre-activations."""
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(backward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     gates, saved_values = len(cell.gates), cell.saved
     send, send_2 = sending(cell.outer_gates), sending_2(1)
@@ -147,7 +147,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
         if active_2:
             entering = (float32(dy[(t * batch + row) * across + unit]),)
             dnew = received((float32(dfinal[row * size + unit]),), entering)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             if active:
                 kept = read_saved(saved, (t * batch + row) * saved_values * units + unit, units)
@@ -181,8 +181,8 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations) -> Kernel:
 
 
 def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
-    """Device functions ``middle(saved, carried, dnew) -> operand`` and ``finish(saved, carried, dnew, product)``, which
-    gives da, db and dcarried."""
+    """Device functions ``middle(saved, carried, dnew) -> operand`` and ``finish(saved, carried, dnew, product) -> da, db,
+    dcarried``."""
     backward: Any = cuda.jit(device=True, forceinline=True)(equations.backward)
     if spec.kind.feeds_back_output:
 
@@ -200,7 +200,7 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
 
 
 def _received(count: int) -> Any:
-    """``received(cotangents, dy)``: the cotangents of the state, dy added to the first."""
+    """``received(cotangents, dy)``: the cotangents of the state, with dy added to the first."""
     if count == 1:
 
         @cuda.jit(device=True, forceinline=True)
@@ -217,7 +217,7 @@ def _received(count: int) -> Any:
 
 
 def _passed_on(spec: Spec) -> Any:
-    """``passed_on(product, dcarried)``: the cotangents of the state before a step, from the two ways that lead to it."""
+    """``passed_on(product, dcarried)``: the cotangents of the state before a step, from its two uses in the step."""
     if spec.kind.carries is None:
 
         @cuda.jit(device=True, forceinline=True)

@@ -1,10 +1,9 @@
-"""Forward kernels that stay on the GPU for all time steps; one for cells with one recurrent product, one for those with two.
+"""Persistent forward kernels, which run all time steps: one for cells with one recurrent product, one for cells with two.
 
-Their arrays are flat, float32 but where the network has another dtype: ``initial`` and ``final`` (B, H), for a state apart
-from h ``initial_carried`` and ``final_carried``, and ``y`` (T, B, H), rows ``across`` elements apart.  ``a`` (T, B, G, H) are
-the input products with their bias, ``states`` (S, T + 1, B, H) as ``slots.Slots`` lays them out, ``saved`` (T, B, values, H)
-and ``operand`` (T, B, H) what BPTT needs, ``packed`` weights as ``layout.pack`` makes them, ``bias`` (G, H).  ``reverse`` is 1
-where time runs backwards.
+Arrays are flat.  In the network's dtype: ``initial`` and ``final`` (B, H), ``initial_carried`` and ``final_carried`` for states
+other than h, and ``y`` (T, B, H) with rows ``across`` elements apart.  In float32: input products with bias ``a`` (T, B, G, H),
+``states`` (S, T + 1, B, H) in the layout of ``slots.Slots``, ``saved`` (T, B, values, H) and ``operand`` (T, B, H) for BPTT,
+weights ``packed`` by ``layout.pack``, and ``bias`` (G, H).  ``reverse`` is 1 where time runs backwards.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -20,7 +19,7 @@ from numba.cuda.types import float32, int64
 
 from rnnbench.impls.numba_cuda.intrinsics import added, read_values, write_values
 from rnnbench.impls.numba_cuda.layout import Place, Shape, Tiles, forward_products, places
-from rnnbench.impls.numba_cuda.sharing import clearing, meeting, sharing
+from rnnbench.impls.numba_cuda.sharing import barriers, clearing, sharing
 from rnnbench.impls.numba_cuda.tensor_cores import beginning
 from rnnbench.networks.cells import Equations
 from rnnbench.networks.spec import Spec
@@ -29,7 +28,7 @@ Kernel = Callable[..., None]
 
 
 def forward_kernel(spec: Spec, shape: Shape, equations: Equations, *, keeps: bool) -> Kernel:
-    """The kernel of a spec's cell; with ``keeps`` it writes ``states``, ``saved`` and ``operand`` too."""
+    """The forward kernel of a spec's cell; with ``keeps`` it also writes ``states``, ``saved`` and ``operand``."""
     build = _two_products if len(forward_products(spec)) == 2 else _one_product
     return build(spec, shape, equations, keeps)
 
@@ -38,7 +37,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
     cell, units = spec.kind, spec.hidden_size
     (place,), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place)
     send = sending(1)
     gates, saved_values = len(cell.gates), cell.saved
     read_gates = read_values(gates)
@@ -86,7 +85,7 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
             biases = read_gates(bias, unit, units)
             ahead = read_gates(a, (t * batch + row) * gates * units + unit, units)
         carried = next_carried(started)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = multiply(weights, shared, mail, buffer)
@@ -112,11 +111,11 @@ def _one_product(spec: Spec, shape: Shape, equations: Equations, keeps: bool) ->
 
 
 def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -> Kernel:
-    """First ``middle`` makes the operand of the second product, then ``finish`` the state."""
+    """In each step ``middle`` computes the operand of the second product, then ``finish`` the state."""
     cell, units, size = spec.kind, spec.hidden_size, spec.state_size
     (place, place_2), _ = places(forward_products(spec), shape)
     fetch, multiply, sending, collect = sharing(place, shape, units)
-    rank_of_block, begin_meeting, ready, arrive, wait, end = meeting(shape, place_2, place)
+    rank_of_block, begin_exchanges, ready, arrive, wait, end = barriers(shape, place_2, place)
     fetch_2, multiply_2, sending_2, collect_2 = sharing(place_2, shape, size)
     send, send_2 = sending(1), sending_2(1)
     gates, outer, saved_values = len(cell.gates), cell.outer_gates, cell.saved
@@ -154,7 +153,7 @@ def _two_products(spec: Spec, shape: Shape, equations: Equations, keeps: bool) -
             write_state(states, (reverse * steps * batch + row) * size + unit, 0, started)
             biases_2 = read_one(bias_2, unit, 0)
         carried = next_carried(started)
-        begin_meeting(shared, mail)
+        begin_exchanges(shared, mail)
         for s in range(steps):
             buffer = s & 1
             sums = added(multiply(weights, shared, mail, buffer), biases)
@@ -217,7 +216,7 @@ def _stages(spec: Spec, equations: Equations) -> tuple[Any, Any]:
 
 
 def _begin(place: Place | Tiles, shape: Shape, size: int) -> Any:
-    """``begin(shared, mail, initial, first_row, batch)``: the operand zero, then the state in its first buffer."""
+    """``begin(shared, mail, initial, first_row, batch)``: clear the operand, then store the state in its first buffer."""
     if isinstance(place, Tiles):
         assert shape.cores is not None
         return beginning(place, shape, shape.cores, size)
@@ -238,7 +237,7 @@ def _begin(place: Place | Tiles, shape: Shape, size: int) -> Any:
 
 
 def _next_carried(spec: Spec) -> Any:
-    """Of the new state, what the equations read in the next step."""
+    """The part of the new state that the equations read in the next step."""
     if spec.kind.carries is None:
 
         @cuda.jit(device=True, forceinline=True)
@@ -256,7 +255,7 @@ def _next_carried(spec: Spec) -> Any:
 
 
 def reading_states(count: int) -> Any:
-    """``read(first, second, index)``: an element of each of ``count`` arrays, of one or of two, in float32."""
+    """``read(first, second, index)``: one element of each of ``count`` (1 or 2) arrays, as float32."""
     if count == 1:
 
         @cuda.jit(device=True, forceinline=True)
@@ -273,7 +272,7 @@ def reading_states(count: int) -> Any:
 
 
 def writing_states(count: int) -> Any:
-    """``write(first, second, index, values)``: each value to its array, of one or of two, rounded to its dtype."""
+    """``write(first, second, index, values)``: write one value to each of ``count`` (1 or 2) arrays, rounded to their dtype."""
     if count == 1:
 
         @cuda.jit(device=True, forceinline=True)

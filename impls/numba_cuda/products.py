@@ -1,6 +1,6 @@
-"""Matrix products over a whole sequence: by cuBLAS through PyTorch where that has CUDA, else by kernels of our own.
+"""Matrix products over a whole sequence: cuBLAS through PyTorch where it has CUDA, else our own kernels.
 
-cuBLAS rounds as PyTorch is told to: with ``torch.backends.cuda.matmul.allow_tf32`` a product of float32 is one of TF32.
+cuBLAS follows PyTorch's settings: with ``torch.backends.cuda.matmul.allow_tf32``, float32 products use TF32.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -25,10 +25,10 @@ Multiply = Callable[[Matrix, Matrix, Matrix, Matrix], None]
 """``multiply(out, start, a, b)``: out = start + a b; ``start`` may be ``out``."""
 
 TILE, DEPTH, SIDE = 64, 16, 4
-"""A block computes TILE x TILE elements, DEPTH products of each at a time; a thread SIDE x SIDE of them."""
+"""A block computes TILE x TILE elements, DEPTH terms at a time; a thread computes SIDE x SIDE of them."""
 
 THREADS = (TILE // SIDE) ** 2
-_ROW = TILE + 4  # of a tile in shared memory: neighbouring rows begin in other banks
+_ROW = TILE + 4  # row of a tile in shared memory, padded so that adjacent rows start in different banks
 _B = DEPTH * _ROW
 SHARED = 2 * _B
 _LOADS = TILE * DEPTH // THREADS
@@ -36,7 +36,7 @@ _OWN = SIDE * SIDE
 
 
 def own(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """The kernel that shares tiles if there is work for one, in float32; else one thread per element."""
+    """Our own kernels: shared tiles in float32 where there is enough work for one, else one thread per element."""
     if out.array.dtype != np.float64 and out.rows * out.columns >= TILE * TILE:
         tiled(out, start, a, b)
     else:
@@ -45,14 +45,14 @@ def own(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
 
 
 def tiled(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """A block of threads for every tile of ``out``, in float32, of operands of any dtype."""
+    """One block per tile of ``out``, computed in float32; operands may have any dtype."""
     _check(out, start, a, b)
     blocks = -(-out.rows // TILE) * -(-out.columns // TILE)
     TILED.launch(blocks, THREADS, SHARED, out, start, a, b)
 
 
 def through_torch(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
-    """cuBLAS, on the stream of our kernels, in the widest dtype among the matrices; ``out`` is rounded once."""
+    """cuBLAS on the stream of our kernels, in the widest dtype of the matrices; ``out`` is rounded once."""
     import torch
 
     _check(out, start, a, b)
@@ -66,13 +66,13 @@ def through_torch(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
 
 
 def fastest() -> Multiply:
-    """What multiplies on this machine."""
+    """The fastest product on this machine."""
     return through_torch if not simulated() and torch_has_cuda() else own
 
 
 @functools.cache
 def torch_has_cuda() -> bool:
-    """Whether cuBLAS can be had through PyTorch."""
+    """Whether cuBLAS is available through PyTorch."""
     if importlib.util.find_spec("torch") is None:
         return False
     import torch
@@ -81,7 +81,7 @@ def torch_has_cuda() -> bool:
 
 
 def _view(part: Matrix) -> Any:
-    """A tensor of a matrix's memory."""
+    """A tensor that shares a matrix's memory."""
     from rnnbench.impls.numba_cuda.interop import to_torch
 
     shape = (part.rows, part.columns), (part.row_stride, part.column_stride)
@@ -92,8 +92,11 @@ def _view(part: Matrix) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _tensor(where: int, dtype: np.dtype, shape: tuple[int, int], strides: tuple[int, int]) -> Any:
-    """A tensor that keeps no memory, kept because it takes PyTorch longer to make one than to multiply: a network's next call
-    finds its arrays where they were."""
+    """A tensor that does not own its memory.
+
+    Cached, because creating one takes PyTorch longer than multiplying, and a network's next call has its arrays at the same
+    addresses.
+    """
     import torch
 
     extent = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -103,7 +106,7 @@ def _tensor(where: int, dtype: np.dtype, shape: tuple[int, int], strides: tuple[
 
 
 class _Memory:
-    """Bytes on the device that somebody else keeps."""
+    """Bytes on the device that another object owns."""
 
     def __init__(self, where: int, size: int) -> None:
         self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (where, False), "version": 3}
@@ -129,7 +132,7 @@ def _check(out: Matrix, start: Matrix, a: Matrix, b: Matrix) -> None:
 
 @cuda.jit(device=True, forceinline=True)
 def _copy_tile(shared, where, matrix, first_row, first_column, by_rows):
-    """shared[k, i] = matrix[i, k], or matrix[k, i] unless ``by_rows``, zero outside; neighbours in memory go together."""
+    """shared[k, i] = matrix[i, k], or matrix[k, i] unless ``by_rows``; zero outside.  Loads are coalesced."""
     tid = int64(cuda.threadIdx.x)
     contiguous = matrix.column_stride == 1
     for load in range(_LOADS):
@@ -149,7 +152,7 @@ def _copy_tile(shared, where, matrix, first_row, first_column, by_rows):
 
 
 def tiled_product(out, start, a, b):
-    """out = start + a b in float32: a tile of a and one of b lie in shared memory, of which each thread reads SIDE each."""
+    """out = start + a b in float32, with tiles of a and b in shared memory; each thread reads SIDE elements of each."""
     shared = cuda.shared.array(0, float32, 16)
     sums = cuda.local.array(_OWN, float32)
     tid = int64(cuda.threadIdx.x)

@@ -1,4 +1,4 @@
-"""Compile the kernels of a network to PTX on a machine without GPU and driver: what the compiler made can be read."""
+"""Compilation of a network's kernels to readable PTX, without a GPU or driver."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from rnnbench.networks.spec import Spec
 
 
 def compile_ptx(spec: Spec, compute_capability: tuple[int, int] = (9, 0)) -> dict[str, str]:
-    """PTX by kernel name, for the spec's cell, nonlinearity and dtype; sizes are no part of the kernels.
+    """PTX by kernel name, for the spec's cell, nonlinearity and dtype; kernels do not depend on sizes.
 
-    Needs the compiler libraries of numba-cuda, not a driver; raises BackendUnavailable without them, and in the simulator.
+    Needs the compiler libraries of numba-cuda, but no driver; raises BackendUnavailable without them, and in the simulator.
     """
     reason = "the simulator has no compiler; unset NUMBA_ENABLE_CUDASIM" if simulated() else missing_compiler()
     if reason:
@@ -41,7 +41,7 @@ def _kernels(spec: Spec) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         "plus": (plus_in(spec.numpy_dtype), (like(Matrix),) * 3),
         "copy": (copy, (like(Cube), like(Cube), 0, 0, 0)),
     }
-    # built anew: device functions keep what they were first compiled for, and that would be the assumed device
+    # built anew, because device functions keep the target they were first compiled for: here the assumed device
     for name, kernel in build(spec)._asdict().items():
         if kernel is not None:
             operands = kernel.function.__code__.co_argcount - 2

@@ -1,4 +1,4 @@
-"""What a regime does: the recurrence of one layer in one direction, forward and back; the rest is common (``layer``)."""
+"""Interface of a regime: the recurrence of one layer in one direction, forward and backward; ``layer`` does the rest."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -10,11 +10,10 @@ from rnnbench.networks.params import Params
 
 
 class Flow(NamedTuple):
-    """What flows into and out of a pass: forward the initial state in, y and the final state out, in BPTT their cotangents
-    the other way.
+    """Inputs and outputs of a pass: the initial state in, y and the final state out; in BPTT their cotangents, reversed.
 
-    y (T*B, S) has rows that may lie apart, and the network's dtype or the computed one; the parts of states (B, S) have the
-    network's.
+    y (T*B, S) may have strided rows, and has the network's or the computed dtype; the parts of states (B, S) have the
+    network's dtype.
     """
 
     sizes: Sizes
@@ -24,8 +23,7 @@ class Flow(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the forward pass leaves for BPTT of every step: the states, ``saved`` (T*B, values*H) and ``operand`` (T*B, H) of
-    the second product, if the cell has one."""
+    """Tape of the recurrence: the states, ``saved`` (T*B, values*H), and the second product's ``operand`` (T*B, H) if any."""
 
     states: Slots
     saved: Matrix
@@ -33,19 +31,22 @@ class Kept(NamedTuple):
 
 
 class Recurrence(Protocol):
-    """One regime on one spec's layers.  ``work`` are flat arrays of the computed dtype, as many elements each as
-    ``forward_work`` and ``backward_work`` say, or None for none; they hold nothing before the call and after it."""
+    """One regime for the layers of one spec.
+
+    ``work``: scratch arrays of the computed dtype, flat, with the sizes of ``forward_work`` and ``backward_work``; None for a
+    size of 0.
+    """
 
     name: str
 
     def pack(self, params: Params, /) -> Any:
-        """A layer's recurrent weights in a form of the regime's own."""
+        """Pack a layer's recurrent weights for this regime."""
         ...
 
     def forward_work(self, sizes: Sizes, keeps: bool, /) -> tuple[int, ...]: ...
 
     def forward(self, weights: Weights, packed: Any, a: Matrix, flow: Flow, kept: Kept | None, work: Sequence[Any], /) -> None:
-        """Run all steps on the input products ``a`` (T*B, G*H), and write what BPTT needs to ``kept`` if it is given."""
+        """Run all steps on the input products ``a`` (T*B, G*H); writes the tape to ``kept`` if given."""
         ...
 
     def backward_work(self, sizes: Sizes, /) -> tuple[int, ...]: ...
@@ -53,6 +54,9 @@ class Recurrence(Protocol):
     def backward(
         self, weights: Weights, packed: Any, kept: Kept, flow: Flow, da: Matrix, db: Matrix, work: Sequence[Any], /
     ) -> Matrix | None:
-        """BPTT: write the cotangents of both parts of the pre-activations, (T*B, G*H) each, one matrix where the cell's are
-        the same.  For cells that feed back their output: all that flows into y, (T*B, S)."""
+        """Run BPTT; writes the cotangents of the input and recurrent products, ``da`` and ``db`` (T*B, G*H).
+
+        ``da`` and ``db`` are one matrix for cells where the two are equal.  Returns the total cotangents of y (T*B, S) for
+        cells that feed back their output.
+        """
         ...

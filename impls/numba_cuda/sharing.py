@@ -1,4 +1,4 @@
-"""Device functions with which the threads of a team share a product, and meet: in a cluster, or in the whole grid."""
+"""Device functions by which the threads of a team divide a product, exchange operands and synchronise."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
@@ -10,20 +10,19 @@ import numpy as np
 from numba import cuda
 from numba.cuda.types import int64, uint32
 
-from rnnbench.impls.numba_cuda.intrinsics import (
+from rnnbench.impls.numba_cuda.exchange_intrinsics import (
     await_arrivals,
     cluster_arrive,
     cluster_rank,
     cluster_wait,
     count_arrival,
     load_mail,
-    load_quads,
     peer_address,
-    rows_product,
     shared_address,
     store_peer,
     store_quad,
 )
+from rnnbench.impls.numba_cuda.intrinsics import load_quads, rows_product
 from rnnbench.impls.numba_cuda.layout import WARP, Place, Shape, Tiles
 from rnnbench.impls.numba_cuda.messages import await_phase, expect_bytes, make_mbarrier, send_message
 from rnnbench.impls.numba_cuda.tensor_cores import multiplying, through_mail
@@ -35,15 +34,18 @@ _WHOLE_WARP = 0xFFFFFFFF
 FLOAT_BYTES = 4
 
 TOGETHER = 4
-"""So many rows of the batch are multiplied at a time: weights in shared memory are read once for them."""
+"""Number of batch rows multiplied at a time, with a single read of the weights in shared memory."""
 
 
-class Meeting(NamedTuple):
-    """How the blocks of a team meet, for the n-th time at the n-th exchange of operands, n counted from 0.
+class Barriers(NamedTuple):
+    """Device functions that synchronise the blocks of a team; exchange n of operands counts from 0.
 
-    ``rank()``: this block's number in its team.  ``begin(shared, mail)``: before the first exchange, all threads have come
-    here.  In an exchange, ``ready()``: all threads of the block have read what they had to before it sends; ``arrive(shared,
-    mail, n)``: what it sends is sent; ``wait(shared, mail, n)``: until that of all blocks is there.  ``end()``: after the last.
+    ``rank()``: number of this block in its team.
+    ``begin(shared, mail)``: all threads of the team wait for each other, before the first exchange.
+    ``ready()``: before sending, all threads of the block have read the previous operands.
+    ``arrive(shared, mail, n)``: this block has sent its operands.
+    ``wait(shared, mail, n)``: wait for the operands of all blocks.
+    ``end()``: after the last exchange.
     """
 
     rank: DeviceFunction
@@ -55,13 +57,13 @@ class Meeting(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """What threads do for one product.
+    """Device functions for one product.
 
-    ``fetch(packed, rank, shared)``: the weights that this thread keeps; ``multiply(weights, shared, mail, buffer)``: the
-    sums of the batch row that is this lane's own, lane b having row b; ``send(n)``: by how many entries there are, a
-    function ``(shared, mail, number, buffer, position, valid, values)`` that brings every row's values to the operand of
-    every block, entry g at ``position + g * stride``; ``collect(shared, mail, buffer)``: after the meeting, take in what was
-    sent.
+    ``fetch(packed, rank, shared)``: load this thread's weights, and return those that it keeps in registers.
+    ``multiply(weights, shared, mail, buffer)``: the sums of this lane's batch row; lane b has row b.
+    ``send(n)``: for n entries, a function ``(shared, mail, number, buffer, position, valid, values)`` that sends every row's
+    values to the operand of every block, entry g to ``position + g * stride``.
+    ``collect(shared, mail, buffer)``: after the wait, copy received operands to shared memory where necessary.
     """
 
     fetch: DeviceFunction
@@ -70,13 +72,13 @@ class Sharing(NamedTuple):
     collect: DeviceFunction
 
 
-def meeting(shape: Shape, *places: Place | Tiles) -> Meeting:
-    """How the blocks of a team meet; of each step's exchanges, ``places`` has the operands in their order."""
+def barriers(shape: Shape, *places: Place | Tiles) -> Barriers:
+    """Synchronisation of a team; ``places`` are the operands of a step's exchanges, in order."""
     if shape.grid:
-        return _meeting_of_grid(shape.blocks)
+        return _grid_barrier(shape.blocks)
     if shape.blocks == 1:
-        return _meeting_of_block()
-    return _meeting_by_messages(shape, places) if shape.sends_messages else _meeting_of_cluster()
+        return _block_barrier()
+    return _message_barrier(shape, places) if shape.sends_messages else _cluster_barrier()
 
 
 def sharing(place: Place | Tiles, shape: Shape, stride: int) -> Sharing:
@@ -100,7 +102,7 @@ def _exchange(shape: Shape) -> Any:
 
 
 def _fetch(place: Place | Tiles, threads: int) -> DeviceFunction:
-    """The first of a thread's quads of weights go to registers, the others to shared memory."""
+    """Load a thread's first quads of weights into registers, the others into shared memory."""
     kept, whole, more = place.kept * threads * 4, place.whole * threads * 4, place.weights
     load = load_quads(place.kept, 4 * threads)
 
@@ -116,7 +118,7 @@ def _fetch(place: Place | Tiles, threads: int) -> DeviceFunction:
 
 
 def _multiply(place: Place, shape: Shape) -> DeviceFunction:
-    """The buffers of the operand begin ``rows * padded`` elements apart."""
+    """Product of one thread; the operand's buffers are ``rows * padded`` elements apart."""
     lanes, rows, gates, padded = shape.lanes, shape.rows, place.product.gates, place.padded
     operand, more = place.operand, place.weights
     together = min(rows, TOGETHER)
@@ -140,7 +142,7 @@ def _multiply(place: Place, shape: Shape) -> DeviceFunction:
 
 
 def clearing(place: Place | Tiles, threads: int) -> DeviceFunction:
-    """``clear(shared)``: a product's operand zero, also where it is shorter than the quads that read it; mail is zero."""
+    """``clear(shared)``: zero a product's operand, including the padding that quads read; the mail is zero already."""
     if isinstance(place, Tiles):
         return _nothing_to_clear
     first, end = place.operand, place.weights
@@ -159,7 +161,7 @@ def _nothing_to_clear(shared):
 
 
 def _within_block(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
-    """Each lane stores its own row; nothing is left to collect."""
+    """Exchange within one block: each lane stores its own row; there is nothing to collect."""
     operand, padded, lanes, rows = place.operand, place.padded, shape.lanes, shape.rows
 
     @cuda.jit(device=True, forceinline=True)
@@ -172,7 +174,7 @@ def _within_block(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFun
 
 
 def _to_peers(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
-    """Each lane of a group stores in other blocks of the cluster; nothing is left to collect."""
+    """Exchange in a cluster by stores: each lane of a group stores to other blocks; there is nothing to collect."""
     operand, padded, lanes, rows, blocks = place.operand, place.padded, shape.lanes, shape.rows, shape.blocks
     rounds = -(-blocks // lanes)
 
@@ -192,7 +194,7 @@ def _to_peers(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunctio
 
 
 def _by_messages(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
-    """The same by messages, which count at the mbarrier of the meeting in the block that they go to."""
+    """Exchange in a cluster by messages, counted at the mbarrier of this exchange in the receiving block."""
     operand, padded, lanes, rows, blocks = place.operand, place.padded, shape.lanes, shape.rows, shape.blocks
     rounds = -(-blocks // lanes)
 
@@ -218,10 +220,10 @@ def _nothing_to_collect(shared, mail, buffer):
 
 
 def _through_mail(place: Place, shape: Shape) -> tuple[DeviceFunction, DeviceFunction]:
-    """Each lane posts its own row; every block copies all rows to its shared memory."""
+    """Exchange in a grid: each lane writes its own row to the mail; every block copies all rows to shared memory."""
     operand, padded, lanes, rows, threads, box = place.operand, place.padded, shape.lanes, shape.rows, shape.threads, place.mail
     copied = rows * padded
-    rounds = copied // (4 * threads)  # a number that the compiler knows, so that all loads are under way at once
+    rounds = copied // (4 * threads)  # known to the compiler, so that all loads are in flight at once
 
     @cuda.jit(device=True, forceinline=True)
     def send(shared, mail, number, buffer, position, valid, value):
@@ -253,8 +255,8 @@ def _rank_in_cluster():
     return int64(cluster_rank())
 
 
-def _meeting_of_block() -> Meeting:
-    """One barrier: operands have two buffers, or a meeting of the other product lies between two uses."""
+def _block_barrier() -> Barriers:
+    """One barrier suffices: an operand has two buffers, or the other product's exchange lies between its two uses."""
 
     @cuda.jit(device=True, forceinline=True)
     def rank():
@@ -272,10 +274,10 @@ def _meeting_of_block() -> Meeting:
     def wait(shared, mail, number):
         cuda.syncthreads()
 
-    return Meeting(rank, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(rank, begin, _nothing, arrive, wait, _nothing)
 
 
-def _meeting_of_cluster() -> Meeting:
+def _cluster_barrier() -> Barriers:
     @cuda.jit(device=True, forceinline=True)
     def begin(shared, mail):
         cluster_arrive()
@@ -289,20 +291,20 @@ def _meeting_of_cluster() -> Meeting:
     def wait(shared, mail, number):
         cluster_wait()
 
-    return Meeting(_rank_in_cluster, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(_rank_in_cluster, begin, _nothing, arrive, wait, _nothing)
 
 
-def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
-    """Two mbarriers in each block, for even and odd meetings, count what comes for this block and the next meeting.
+def _message_barrier(shape: Shape, places: Any) -> Barriers:
+    """Synchronisation by messages: two mbarriers per block, for even and odd exchanges, count the bytes that arrive.
 
-    Why nothing is overwritten or counted too early.  A block sends for meeting n + 1 only when all its threads have read what
-    meeting n brought (``ready``), for which they waited until its phase was over.  A block that sends for n + 2 has had the
-    messages of all blocks for n + 1: so all of them have read what n brought, and are done with its phase; what n + 1 brought
-    they may be reading still.  Hence messages for n + 2 may go to the mbarrier of n, whose next phase it is, and to a place
-    that n + 1 did not fill: the other buffer of a single product, or the other product.  With one mbarrier, or one buffer, a
-    fast block's messages for n + 1 would meet a slow one's for n, or its reads.
+    Why nothing is overwritten or counted too early: a block sends for exchange n + 1 only after all its threads have read the
+    operands of exchange n (``ready``), for which they waited until its phase was over.  A block that sends for n + 2 has
+    received the messages of all blocks for n + 1.  So all blocks have read the operands of n and are done with its phase, but
+    may still read those of n + 1.  Messages for n + 2 therefore may use the mbarrier of n, in its next phase, and memory that
+    n + 1 did not fill: the other buffer of a single product, or the other product.  With one mbarrier, or one buffer, a fast
+    block's messages for n + 1 could collide with a slow block's messages for n, or its reads.
 
-    Messages may come before the thread that expects them has said so: until it arrives the phase is not over.
+    Messages may arrive before the receiving thread announces them: the phase is not over until that thread arrives.
     """
     even, odd = (FLOAT_BYTES * shape.rows * places[number % len(places)].product.length for number in (0, 1))
 
@@ -329,16 +331,19 @@ def _meeting_by_messages(shape: Shape, places: Any) -> Meeting:
 
     @cuda.jit(device=True, forceinline=True)
     def end():
-        # all blocks stay until the last messages are there
+        # all blocks stay until the last messages have arrived
         cluster_arrive()
         cluster_wait()
 
-    return Meeting(_rank_in_cluster, begin, ready, arrive, wait, end)
+    return Barriers(_rank_in_cluster, begin, ready, arrive, wait, end)
 
 
-def _meeting_of_grid(blocks: int) -> Meeting:
-    """One thread counts its block as arrived and waits for the others: their stores come before the count, and the reads
-    of its own block after the barrier that lets its other threads go on.  ``begin`` is a meeting of its own."""
+def _grid_barrier(blocks: int) -> Barriers:
+    """Synchronisation of a grid: one thread per block counts the arrival and waits for the other blocks.
+
+    Stores of a block come before its count; reads come after the block's barrier that follows the wait.  ``begin`` is an
+    additional exchange.
+    """
 
     @cuda.jit(device=True, forceinline=True)
     def rank():
@@ -361,11 +366,11 @@ def _meeting_of_grid(blocks: int) -> Meeting:
         arrive(shared, mail, -1)
         wait(shared, mail, -1)
 
-    return Meeting(rank, begin, _nothing, arrive, wait, _nothing)
+    return Barriers(rank, begin, _nothing, arrive, wait, _nothing)
 
 
 def _send(one: DeviceFunction, stride: int) -> Any:
-    """By how many entries a tuple has: a device function that sends them all."""
+    """A function of the number of entries in a tuple, which returns the device function that sends all of them."""
 
     def sending(count: int) -> DeviceFunction:
         if count == 0:

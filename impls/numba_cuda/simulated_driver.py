@@ -1,4 +1,4 @@
-"""What the simulator has of a driver: it counts what a GPU would have to allocate and wait for, and captures launches."""
+"""The simulator's driver: counts allocations and waits as on a GPU, and captures launches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,7 @@ Launch = Callable[[], None]
 
 
 class Driver:
-    """``allocations`` of memory; ``launches`` of kernels, and memory that was cleared; ``synchronisations``: how often the
-    host waited for the device."""
+    """Counts ``allocations``, ``launches`` (including cleared memory) and ``synchronisations`` (waits of the host)."""
 
     def __init__(self) -> None:
         self.allocations = self.launches = self.synchronisations = 0
@@ -24,7 +23,7 @@ class Driver:
         return self._graph is not None
 
     def memory(self, size: int) -> np.ndarray:
-        """So many bytes; none are no allocation."""
+        """Allocate ``size`` bytes; zero bytes do not count."""
         self.allocations += size > 0
         return np.empty(size, np.uint8)
 
@@ -36,12 +35,12 @@ class Driver:
         return kernel in self._loaded
 
     def submit(self, run: Callable[..., None], kernel: Any, arguments: tuple[Any, ...], **how: int) -> None:
-        """Run a kernel by ``run``, or capture its launch with the addresses of its arguments."""
+        """Run a kernel through ``run``, or capture its launch with the addresses of its arguments."""
         self._loaded.add(kernel)
         self._do(partial(run, kernel, _addresses(arguments), **how))
 
     def clear(self, array: np.ndarray) -> None:
-        """Zero an array, in the order of launches."""
+        """Zero an array, in launch order."""
         self._do(partial(_addresses(array).fill, 0))
 
     def _do(self, launch: Launch) -> None:
@@ -53,7 +52,7 @@ class Driver:
 
     @contextmanager
     def captured(self) -> Iterator[list[Launch]]:
-        """While it holds, launches are not done but listed."""
+        """Append launches to a list instead of running them."""
         self._graph = launches = []
         try:
             yield launches
@@ -65,7 +64,7 @@ DRIVER = Driver()
 
 
 def _addresses(value: Any) -> Any:
-    """Arguments as a GPU has them: their memory, but nothing that would keep a lease of it, such as a thread that has ended."""
+    """Arguments as a GPU sees them: views of their memory that keep no lease alive."""
     if isinstance(value, tuple):
         parts = [_addresses(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

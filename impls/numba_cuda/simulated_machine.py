@@ -1,4 +1,4 @@
-"""The simulated machine: threads, blocks, clusters, barriers, and memory that knows who used it."""
+"""The simulated machine: threads, blocks, clusters, barriers, and memory that tracks its accesses."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
@@ -18,11 +18,11 @@ from rnnbench.impls.numba_cuda.simulated_messages import Mbarrier, Message
 WARP = 32
 
 MBARRIERS = 4
-"""That a block may have."""
+"""Maximum number of mbarriers per block."""
 
 
 class SimulatedArray(np.ndarray):
-    """An array of the simulated device, which behaves like Numba's device arrays; strided, it cannot be reshaped."""
+    """An array of the simulated device; like Numba's device arrays, it cannot be reshaped if it is strided."""
 
     def copy_to_host(self) -> np.ndarray:
         DRIVER.synchronise()
@@ -38,7 +38,7 @@ class SimulatedArray(np.ndarray):
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, lease: Any = None) -> SimulatedArray:
-    """Memory that nothing has been written to, NaN: of a lease (``memory.Lease``), or of the driver."""
+    """Uninitialised memory, filled with NaN, from a lease (``memory.Lease``) or the driver."""
     given = DRIVER.memory(math.prod(shape) * dtype.itemsize) if lease is None else np.asarray(lease)
     array = given.view(dtype).reshape(shape).view(SimulatedArray)
     array[...] = np.nan
@@ -46,7 +46,7 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, lease: Any = None) -> Simu
 
 
 class Barrier:
-    """Lets its threads go on when all that have not ended have arrived."""
+    """A barrier that opens when all threads that have not ended have arrived."""
 
     def __init__(self, scope: str, name: str, threads: int) -> None:
         self.scope, self.name, self._present, self._generation = scope, name, threads, 0
@@ -59,7 +59,7 @@ class Barrier:
         if thread in self._tickets:
             raise thread.fault(f"arrives at the {self.name} again before it has waited")
         self._tickets[thread] = self._generation
-        if self.scope != "warp":  # what its lanes exchange says nothing of memory
+        if self.scope != "warp":  # shuffles do not order memory
             clock = thread.release()
             self._clock = clock if self._clock is None else np.maximum(self._clock, clock)
         self._arrived += 1
@@ -75,7 +75,7 @@ class Barrier:
             thread.learn(self._published)
 
     def leave(self, thread: "Thread") -> None:
-        """A thread that has ended is waited for no longer."""
+        """Stop waiting for a thread that has ended."""
         self._present -= 1
         self._arrived -= self._tickets.pop(thread, -1) == self._generation
         self._open()
@@ -88,7 +88,7 @@ class Barrier:
 
 
 class Memory:
-    """A flat array whose elements have no negative index; ``name`` is for messages."""
+    """A flat array with checked indices; ``name`` is for messages."""
 
     def __init__(self, values: np.ndarray, name: str) -> None:
         self.values, self.name = values, name
@@ -114,21 +114,21 @@ class Memory:
 
 
 class Access(NamedTuple):
-    """A use of an element: by the ``number``-th entry of the cluster's clocks, when that stood at ``time``."""
+    """An access to an element, by entry ``number`` of the cluster's clocks at ``time``."""
 
     number: int
     time: int
     who: str
 
     def known_to(self, thread: "Thread", row: int) -> bool:
-        """Whether an order of barriers, messages and programs puts it before what a thread does now."""
+        """Whether program order, barriers and messages order it before a thread's current action."""
         return thread.clock.item(row, self.number) >= self.time
 
 
 class SharedMemory(Memory):
-    """A block's shared memory, NaN at first; uses of an element that nothing puts in an order are an error.
+    """A block's shared memory, initially NaN; unordered accesses to an element are errors.
 
-    While a message to an element is under way it is NaN, and may not be used.
+    While a message to an element is in flight, the element is NaN and must not be accessed.
     """
 
     def __init__(self, size: int, block: int) -> None:
@@ -154,7 +154,7 @@ class SharedMemory(Memory):
         self._written[index], self._read[index] = thread.now, []
 
     def announce(self, thread: "Thread", index: int) -> None:
-        """A message is sent to an element."""
+        """Record that a message to an element has been sent."""
         super().__setitem__(index, np.float32(np.nan))
         self._check_unused(thread, index)
         self._awaited[index], self._read[index] = thread.shown, []
@@ -177,7 +177,7 @@ class SharedMemory(Memory):
 
 
 class Address(NamedTuple):
-    """A place in the shared memory of a block."""
+    """An address in the shared memory of a block."""
 
     block: "Block"
     memory: "SharedMemory"
@@ -190,7 +190,7 @@ class Address(NamedTuple):
         self.memory[self.element(thread)] = value
 
     def element(self, thread: "Thread") -> int:
-        """The element that a thread may store here."""
+        """Index of the element at this address, which a thread is about to store."""
         if self.offset % self.memory.dtype.itemsize:
             raise thread.fault(f"stores at byte {self.offset} of {self.memory.name}, between two elements")
         if not self.block.running:
@@ -199,7 +199,7 @@ class Address(NamedTuple):
 
 
 class Brought(NamedTuple):
-    """What a lane brings to the ``number``-th exchange of its warp, an instruction of all lanes."""
+    """The value that a lane contributes to exchange ``number`` of its warp, with the instruction."""
 
     instruction: str
     number: int
@@ -207,7 +207,7 @@ class Brought(NamedTuple):
 
 
 class Warp:
-    """Up to 32 threads and what they exchange; ``made`` is what the last instruction of all lanes made, by its number."""
+    """Up to 32 threads and their exchanged values; ``made`` is the number and result of the last warp-wide instruction."""
 
     def __init__(self, threads: int) -> None:
         self.barrier = Barrier("warp", "shuffle of the warp", threads)
@@ -216,14 +216,14 @@ class Warp:
 
 
 SEEN, AFTER = 0, 1
-"""Rows of a clock: what a thread can see the results of, and what has been done before, reads included.  A message tells of
-the second: it comes after what its sender had done, but makes nothing visible beside itself."""
+"""Rows of a clock: actions whose results a thread can see, and actions (including reads) that come before.  A message carries
+only the second: it comes after its sender's earlier actions, but makes only itself visible."""
 
 
 class Cluster:
-    """Blocks that reach each other's shared memory, and the messages under way between them.
+    """Blocks that can access each other's shared memory, and the messages in flight between them.
 
-    A clock has an entry for each thread and each mbarrier: until when it is known what they did.
+    A vector clock has an entry for each thread and mbarrier: the time up to which its actions are known.
     """
 
     def __init__(self, size: int, threads: int) -> None:
@@ -234,7 +234,7 @@ class Cluster:
 
 
 class Block:
-    """Block ``number`` of ``blocks``, and the ``rank``-th of its cluster; ``running`` counts threads that have not ended."""
+    """Block ``number`` of ``blocks``, with ``rank`` in its cluster; ``running`` counts threads that have not ended."""
 
     def __init__(self, number: int, blocks: int, threads: int, cluster: Cluster, shared: int) -> None:
         self.number, self.blocks, self.threads, self.running = number, blocks, threads, threads
@@ -278,7 +278,7 @@ class Thread(greenlet.greenlet):
             barrier.leave(self)
 
     def release(self) -> np.ndarray:
-        """The clock for others to learn; what the thread does from now on is not in it."""
+        """Return the clock for others to learn, and start a new time for later actions."""
         clock = self.clock.copy()
         self.clock[:, self._number] += 1
         self.now = self.now._replace(time=self.now.time + 1)
@@ -298,7 +298,7 @@ class Thread(greenlet.greenlet):
         barrier.wait(self)
 
     def wait_while(self, held: Callable[[], bool], where: str) -> None:
-        """Let others run until ``held()`` is false."""
+        """Let other threads run until ``held()`` is false."""
         if held():
             self.held, self.waits_at = held, where
             assert self.parent is not None
@@ -306,15 +306,15 @@ class Thread(greenlet.greenlet):
             self.held = None
 
     def shuffle(self, value: Any, lane: int) -> Any:
-        """The value that another lane of the warp brings; undefined where there is no such lane."""
+        """The value of another lane of the warp; undefined if the lane does not exist."""
         self.shuffles += 1
-        values = self.warp.values[self.shuffles % 2]  # of two: no lane is further ahead than the next shuffle
+        values = self.warp.values[self.shuffles % 2]  # two suffice: no lane is more than one shuffle ahead
         values[self.lane] = value
         self.meet(self.warp.barrier)
         return values[lane % WARP]
 
     def together(self, instruction: str, value: Any, compute: Callable[[list[Any]], Any]) -> Any:
-        """This lane's part of what ``compute`` makes of the values of all 32 lanes, which it does once for all."""
+        """This lane's part of ``compute``'s result for the values of all 32 lanes, computed once for all."""
         self.shuffles += 1
         number, values = self.shuffles, self.warp.values[self.shuffles % 2]
         values[self.lane] = Brought(instruction, number, value)
@@ -341,7 +341,7 @@ class Thread(greenlet.greenlet):
         block.mbarriers[address.offset] = Mbarrier(self, number, name)
 
     def mbarrier(self, address: Address) -> Mbarrier:
-        """What lies at an address, for a thread of the cluster that has been told so."""
+        """The mbarrier at an address, for a thread that may know of it."""
         if address.offset not in address.block.mbarriers:
             raise self.fault(f"uses byte {address.offset} of block {address.block.number} as an mbarrier, which is none")
         found = address.block.mbarriers[address.offset]
@@ -349,7 +349,7 @@ class Thread(greenlet.greenlet):
         return found
 
     def send(self, address: Address, value: Any, mbarrier: Address) -> None:
-        """A message to an address, which an mbarrier of the same block counts."""
+        """Send a message to an address; an mbarrier of the same block counts it."""
         if address.block is not mbarrier.block:
             raise self.fault(f"sends to block {address.block.number} and counts in block {mbarrier.block.number}")
         element = address.element(self)
@@ -358,7 +358,7 @@ class Thread(greenlet.greenlet):
         self.block.cluster.under_way.append(message)
 
     def peer(self, address: Address, rank: int) -> Address:
-        """The same place in a block of the cluster."""
+        """The corresponding address in another block of the cluster."""
         blocks = self.block.cluster.blocks
         if not 0 <= rank < len(blocks):
             raise self.fault(f"asks for the shared memory of block {rank} of a cluster of {len(blocks)}")
@@ -373,7 +373,7 @@ def _same(brought: Any, instruction: str, number: int) -> bool:
 
 
 def running() -> Thread:
-    """The simulated thread that calls."""
+    """The calling simulated thread."""
     current = greenlet.getcurrent()
     assert isinstance(current, Thread)
     return current

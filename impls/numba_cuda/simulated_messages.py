@@ -1,4 +1,4 @@
-"""Messages of the simulated machine: stores that arrive some time, in any order, and the mbarriers that count their bytes."""
+"""Messages of the simulated machine, which arrive late and in any order, and the mbarriers that count their bytes."""
 
 import random
 from collections import Counter
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from rnnbench.impls.numba_cuda.simulated_machine import Cluster, SharedMemory, Thread
 
 MAX_BYTES = 2**20 - 1
-"""Bytes that an mbarrier can count."""
+"""Maximum number of bytes that an mbarrier can count."""
 
 
 class Message(NamedTuple):
-    """A float32 under way to an element of block ``to``; ``clock`` is its sender's when it was sent."""
+    """A float32 in flight to an element of block ``to``; ``clock`` is the sender's clock at the time of sending."""
 
     sender: "Thread"
     to: int
@@ -32,7 +32,7 @@ class Message(NamedTuple):
 
 
 class Mbarrier:
-    """Of one arrival a phase; ``over`` counts phases.  ``number`` is its entry in the clocks of the cluster."""
+    """An mbarrier with one arrival per phase; ``over`` counts finished phases, ``number`` is its entry in the clocks."""
 
     def __init__(self, maker: "Thread", number: int, name: str) -> None:
         self.name, self.over = name, 0
@@ -47,7 +47,7 @@ class Mbarrier:
             raise thread.fault(f"uses {self.name} before a barrier says that it was made")
 
     def next_phase(self) -> Any:
-        """What is known to those who have waited for the phase that is not over yet."""
+        """The access that threads know of once they have waited for the current phase."""
         return self._made._replace(number=self._number, time=self.over + 1, who=f"a message to {self.name}")
 
     def expect(self, thread: "Thread", count: int) -> None:
@@ -60,7 +60,7 @@ class Mbarrier:
         self._end_phase()
 
     def count_in(self, message: Message) -> None:
-        """A message comes after what its sender had done before, but makes nothing visible beside itself."""
+        """Count a message: it comes after its sender's earlier actions, but makes only itself visible."""
         self._bytes += 4
         np.maximum(self._clock[1], message.clock[1], out=self._clock[1])
         self._end_phase()
@@ -90,14 +90,17 @@ class Mbarrier:
 
 
 class Post:
-    """Delivers messages late: all to one block before any to another, to the first and the newest of them first, or to the
-    last and the oldest first; or by ``chance`` any, now and then."""
+    """Delivers messages late, all to one block before any to another.
+
+    Either the first block and the newest message come first, or the last block and the oldest message; with ``chance``, random
+    messages are delivered at random times.
+    """
 
     def __init__(self, clusters: "list[Cluster]", first_block: bool, chance: random.Random | None) -> None:
         self._clusters, self._first_block, self.chance = clusters, first_block, chance
 
     def deliver(self) -> bool:
-        """Whether there was a message to deliver."""
+        """Deliver one message; returns whether there was one."""
         waiting = [cluster.under_way for cluster in self._clusters if cluster.under_way]
         if not waiting:
             return False
@@ -106,7 +109,7 @@ class Post:
         return True
 
     def deliver_by_chance(self) -> None:
-        """... some of them, or none."""
+        """Deliver a random number of messages, if ``chance`` is set."""
         if self.chance and any(cluster.under_way for cluster in self._clusters):
             for _ in range(self.chance.randrange(4)):
                 self.deliver()

@@ -1,10 +1,10 @@
-"""CUDA kernels run in Python, to be tested without a GPU: all blocks of the grid are on the machine at the same time.
+"""Simulator: runs CUDA kernels in Python, for tests without a GPU, with all blocks of the grid resident at the same time.
 
-Every CUDA thread is a greenlet that runs until it has to wait.  Barriers of block, cluster and grid, shuffles and the
-shared memory of peers behave as on a GPU, in one process and at any order of threads that is asked for.  Shared memory
-holds NaN until it is written; uses of shared memory without a barrier between them, an index out of bounds, a store to a
-block that has ended, and a deadlock are errors that name thread and line.  What it cannot find are faults of the order of
-global memory and of alignment: compute-sanitizer on a GPU does.
+Every CUDA thread is a greenlet that runs until it must wait.  Barriers of block, cluster and grid, shuffles and the shared
+memory of peers behave as on a GPU, in one process and in any requested order of threads.  Shared memory holds NaN until it is
+written.  Unordered accesses to shared memory, an index out of bounds, a store to a block that has ended, and a deadlock are
+errors that name thread and line.  The simulator does not find errors in memory order of global memory, nor in alignment;
+compute-sanitizer on a GPU does.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -36,7 +36,7 @@ from rnnbench.impls.numba_cuda.simulated_messages import Post
 
 
 class Index(NamedTuple):
-    """``cuda.threadIdx`` and its like."""
+    """``cuda.threadIdx``, ``cuda.blockIdx`` and so on."""
 
     x: int
     y: int = 0
@@ -55,11 +55,12 @@ def run(
 ) -> None:
     """Run a kernel, decorated or not, on ``blocks`` blocks of ``threads`` threads; it changes the arrays in ``arguments``.
 
-    ``cluster`` blocks each form a cluster; ``shared`` is the number of float32 of dynamic shared memory of a block.
-    ``order`` says who goes first where several can: "ascending" and "descending" are orders of the blocks and their threads,
-    and each block goes as far as it can before the next one does; a number is the seed of a random order of all threads.
-    Messages arrive when no thread can go on, those to the first or to the last block before all others; at random also before.
-    One-dimensional arrays have no negative index.  Raises SimulationError, Deadlock.
+    ``cluster``: blocks per cluster.  ``shared``: float32 of dynamic shared memory per block.  ``order``: "ascending" and
+    "descending" run the blocks, and their threads, in that order, each block as far as possible before the next; a number is
+    the seed of a random order of all threads.  Messages arrive when no thread can continue, first those to the first or the
+    last block; in random order they may also arrive earlier.  One-dimensional arrays reject negative indices.
+
+    Raises SimulationError and Deadlock.
     """
     function = simulated(getattr(kernel, "py_func", kernel))
     given = tuple(_argument(value, number) for number, value in enumerate(arguments))
@@ -82,14 +83,14 @@ def _schedule(groups: list[list[Thread]], post: Post) -> None:
     everyone = [thread for group in groups for thread in group]
     living = groups
     while living:
-        moved = [_go_on_until_stuck(group, post) for group in living]
+        moved = [_run_until_blocked(group, post) for group in living]
         living = [alive for group in living if (alive := [thread for thread in group if not thread.dead])]
         if living and not any(moved) and not post.deliver():
             raise Deadlock(_standstill(everyone))
 
 
-def _go_on_until_stuck(threads: list[Thread], post: Post) -> bool:
-    """Whether any of them could."""
+def _run_until_blocked(threads: list[Thread], post: Post) -> bool:
+    """Run threads until all wait or have ended; returns whether any could run."""
     ever = False
     while True:
         if post.chance:
@@ -99,18 +100,18 @@ def _go_on_until_stuck(threads: list[Thread], post: Post) -> bool:
         for thread in threads:
             if not thread.dead and (thread.held is None or not thread.held()):
                 able = True
-                _go_on(thread)
+                _resume(thread)
         if not able:
             return ever
         ever = True
 
 
-def _go_on(thread: Thread) -> None:
+def _resume(thread: Thread) -> None:
     try:
         thread.switch()
     except SimulationError:
         raise
-    except Exception as error:  # whatever a kernel raises is its fault
+    except Exception as error:  # anything a kernel raises is reported as its error
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         what = f"{thread.shown} raised {type(error).__name__}: {error} ({where})"
@@ -118,15 +119,15 @@ def _go_on(thread: Thread) -> None:
 
 
 def _standstill(everyone: list[Thread]) -> str:
-    """Which threads wait where, those of a block that do the same together."""
+    """Description of which threads wait where, grouped by block and state."""
 
     def state(thread: Thread) -> tuple[int, str]:
         waits = "have ended" if thread.dead else f"wait at the {thread.waits_at} ({line_of(thread.gr_frame)})"
         return thread.block.number, waits
 
     ordered = sorted(everyone, key=lambda thread: (thread.block.number, thread.number))
-    said = [f"block {block}: threads {_ranges(list(group))} {waits}" for (block, waits), group in _grouped(ordered, state)]
-    return "no thread can go on: " + "; ".join(said)
+    states = [f"block {block}: threads {_ranges(list(group))} {waits}" for (block, waits), group in _grouped(ordered, state)]
+    return "no thread can go on: " + "; ".join(states)
 
 
 def _grouped(threads: list[Thread], key: Callable[[Thread], Any]) -> list[tuple[Any, list[Thread]]]:
@@ -137,7 +138,7 @@ def _grouped(threads: list[Thread], key: Callable[[Thread], Any]) -> list[tuple[
 
 
 def _ranges(threads: list[Thread]) -> str:
-    """Ascending numbers, those in a row as first-last."""
+    """Thread numbers as text, with runs as first-last."""
     rows: list[list[int]] = []
     for thread in threads:
         if rows and rows[-1][1] == thread.number - 1:
@@ -148,7 +149,7 @@ def _ranges(threads: list[Thread]) -> str:
 
 
 class _Math:
-    """The module ``math``, rounded to the dtype of its argument as on a GPU."""
+    """Stands in for the module ``math``; rounds to the dtype of the argument, as on a GPU."""
 
     def __getattr__(self, name: str) -> Callable[[Any], Any]:
         exact = getattr(np, name)
@@ -173,7 +174,7 @@ class _Local:
 
 
 class _Cuda:
-    """What of ``numba.cuda`` kernels may use."""
+    """The part of ``numba.cuda`` that kernels may use."""
 
     shared, local = _Shared(), _Local()
 
@@ -223,7 +224,7 @@ _CUDA, _MATH = _Cuda(), _Math()
 
 @functools.cache
 def simulated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with simulated CUDA in place of the names that it finds in its module and around it."""
+    """The function with simulated CUDA in its globals and closure."""
     replaced = {name: _replaced(value) for name, value in function.__globals__.items()}
     cells = tuple(types.CellType(_replaced(cell.cell_contents)) for cell in function.__closure__ or ())
     return types.FunctionType(function.__code__, replaced, function.__name__, function.__defaults__, cells)
@@ -243,7 +244,7 @@ def _replaced(value: Any) -> Any:
 
 
 class _Later:
-    """A device function that is replaced when it is first called: it may call itself, or others in a ring."""
+    """A device function that is replaced on its first call, because functions may be recursive."""
 
     def __init__(self, dispatcher: CUDADispatcher) -> None:
         self._dispatcher = dispatcher
@@ -253,7 +254,7 @@ class _Later:
 
 
 def _argument(value: Any, number: int) -> Any:
-    """Arrays with checked indices, in tuples too."""
+    """An argument with index checks on its arrays, also within tuples."""
     if isinstance(value, np.ndarray):
         plain = value.view(np.ndarray)
         return Memory(plain, f"argument {number}") if value.ndim == 1 else plain

@@ -1,4 +1,4 @@
-"""The recurrent states of one layer and direction through time, in one flat device array."""
+"""Recurrent states of one layer and direction over time, in one flat device array."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from rnnbench.impls.numba_cuda.kernels import Matrix, Values, matrix
 
 
 class Sizes(NamedTuple):
-    """Of one pass over a sequence; ``reverse`` is 1 where time runs backwards."""
+    """Sizes of one pass over a sequence; ``reverse`` is 1 where time runs backwards."""
 
     steps: int
     batch: int
@@ -18,10 +18,10 @@ class Sizes(NamedTuple):
 
 
 class Slots:
-    """States, or their cotangents, around the time steps: for every state of the cell T + 1 slots of (B, S).
+    """States between time steps, or their cotangents: T + 1 slots of (B, S) for every state of the cell.
 
-    Slot t lies before step t in time order.  Thus, in either direction, the states from which the steps start, and
-    those that they write, are each one contiguous block that is aligned with x.  ``array`` has ``slots_size`` elements.
+    Slot t precedes step t in time.  So in either direction the states that the steps start from are one contiguous block
+    aligned with x, and so are the states that they write.  ``array`` has ``slots_size`` elements.
     """
 
     def __init__(self, array: Any, states: int, sizes: Sizes, size: int) -> None:
@@ -29,7 +29,7 @@ class Slots:
         self.steps, self.batch, self.reverse = sizes
 
     def before(self, t: int) -> int:
-        """The slot from which step t starts."""
+        """The slot that step t starts from."""
         return t + self.reverse
 
     def after(self, t: int) -> int:
@@ -45,11 +45,11 @@ class Slots:
         return self.steps - self.initial
 
     def position(self, slot: int, state: int = 0) -> int:
-        """Where the slot of a state begins in the array."""
+        """Offset of a slot of a state in the array."""
         return (state * (self.steps + 1) + slot) * self.batch * self.size
 
     def matrix(self, slot: int, steps: int = 1) -> Matrix:
-        """The cell's first state in the slots of several steps, (steps * B, S)."""
+        """The cell's first state in ``steps`` slots, (steps * B, S)."""
         return matrix(self.array, steps * self.batch, self.size, self.position(slot))
 
     def states(self, slot: int) -> tuple[Matrix, ...]:
@@ -57,10 +57,10 @@ class Slots:
         return tuple(matrix(self.array, self.batch, self.size, self.position(slot, state)) for state in range(self._states))
 
     def values(self, slot: int, state: int = 0) -> Values:
-        """The values of a unit in a slot: ``state`` and those that follow it."""
+        """The values of each unit in a slot: ``state`` and the states after it."""
         return Values(self.array, self.position(slot, state), self.size, self.position(0, 1))
 
 
 def slots_size(states: int, sizes: Sizes, size: int) -> int:
-    """How many elements slots take."""
+    """Number of elements of all slots."""
     return states * (sizes.steps + 1) * sizes.batch * size

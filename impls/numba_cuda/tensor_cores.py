@@ -1,7 +1,7 @@
-"""Device functions of one product on the tensor cores of a grid: what ``sharing`` has for products by lanes.
+"""Device functions for one product on the tensor cores of a grid, as in ``sharing`` for products by lanes.
 
-All warps of a block multiply the same rows of weights, each its own part of the operand, which it reads from the mail:
-what blocks post there has 16 bits and lies as fragments do.  The warps' sums meet in shared memory.
+All warps of a block multiply the same rows of weights, each by its own part of the operand.  They read the operand from the
+mail, where blocks write 16-bit values in the layout of fragments.  The sums of the warps are added up in shared memory.
 """
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
@@ -24,7 +24,7 @@ _index: Any = cuda.jit(device=True, forceinline=True)(operand_index)
 
 
 def multiplying(place: Tiles, shape: Shape, cores: Cores) -> DeviceFunction:
-    """``multiply(weights, shared, mail, buffer)``: the sums of this thread's unit and batch row, all gates."""
+    """``multiply(weights, shared, mail, buffer)``: the sums of this thread's unit and batch row, for all gates."""
     lanes, rows, units = shape.lanes, shape.rows, shape.units
     warps, deep, gates = place.warps, place.deep, place.product.gates
     more, box, size, apart = place.weights, place.mail, place.posted(rows), place.apart
@@ -51,7 +51,7 @@ def multiplying(place: Tiles, shape: Shape, cores: Cores) -> DeviceFunction:
 
 
 def through_mail(place: Tiles, shape: Shape, cores: Cores) -> tuple[DeviceFunction, DeviceFunction]:
-    """Each lane posts its own row; nothing is left to collect, the warps read what they multiply."""
+    """Exchange by mail: each lane writes its own row; there is nothing to collect, because warps read the mail directly."""
     lanes, rows, box, depth = shape.lanes, shape.rows, place.mail, place.warps * place.deep
     size, post = place.posted(rows), post_half(cores.dtype)
 
@@ -69,7 +69,7 @@ def through_mail(place: Tiles, shape: Shape, cores: Cores) -> tuple[DeviceFuncti
 
 
 def beginning(place: Tiles, shape: Shape, cores: Cores, size: int) -> DeviceFunction:
-    """``begin(shared, mail, initial, first_row, batch)``: each block posts its own part of the state."""
+    """``begin(shared, mail, initial, first_row, batch)``: each block writes its own part of the state to the mail."""
     units, rows, threads, box, depth = shape.units, shape.rows, shape.threads, place.mail, place.warps * place.deep
     post = post_half(cores.dtype)
 

@@ -1,4 +1,4 @@
-"""Two times of a call on the GPU: as it is called, and that of its kernels alone, queued behind one that sleeps."""
+"""Two times of a call on the GPU: as called, and of its kernels alone, queued behind a sleeping kernel."""
 
 # pyright knows the numba.cuda that Numba carries, not the one that numba-cuda puts in its place:
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
@@ -14,20 +14,21 @@ from rnnbench.impls.numba_cuda.launching import Kernel
 WARM_UPS, ROUNDS = 3, 10
 
 MIN_LENGTH, MAX_LENGTH = 1, 64
-"""Milliseconds that the sleeping kernel takes; twice as many each time that a call was not queued when it woke."""
+"""Duration of the sleeping kernel in milliseconds; doubled each time a call was not fully queued when it woke up."""
 
 
 class Times(NamedTuple):
-    """Medians in microseconds.  ``kernels`` is None for a call that waits for the GPU, or has more launches than a queue has
-    room for: it cannot be queued whole."""
+    """Medians in microseconds; ``kernels`` is None for a call that waits for the GPU or overflows the queue of launches."""
 
     called: float
     kernels: float | None
 
 
 def times(call: Callable[[], Any], least: float = 0.2) -> Times:
-    """Of a call on the default stream, by CUDA events: of ten calls or as many as fill ``least`` seconds, after three to warm
-    up; and of ten that are queued."""
+    """Time a call on the default stream by CUDA events, after three warm-up calls.
+
+    ``called`` is over at least ten calls and ``least`` seconds, ``kernels`` over ten queued calls.
+    """
     for _ in range(WARM_UPS):
         call()
     return Times(_called(call, least), _queued(call))
@@ -46,7 +47,7 @@ def _called(call: Callable[[], Any], least: float) -> float:
 
 
 def _queued(call: Callable[[], Any]) -> float | None:
-    """What the host takes is over before the GPU begins."""
+    """Time the kernels alone: the host has submitted the whole call before the GPU starts it."""
     found: list[float] = []
     length = MIN_LENGTH
     while len(found) < ROUNDS:
