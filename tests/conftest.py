@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 import threadpoolctl
-from browser import launched
-from wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.measure import capabilities, expectations
 from rnnbench.measure import round as round_module
 from rnnbench.measure import worker_pool as workers_module
 
-pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
+pytest.register_assert_rewrite("helpers")  # before they are imported, so that what they assert is shown with its values
+
+from helpers.browser import launched  # noqa: E402
+from helpers.runs import Scripted  # noqa: E402
+from helpers.wrapped_reference import backend_file  # noqa: E402
 
 KERNELS = "test_numba_cpu.py"
 """The file that compiles the kernels of all cells.  It comes first: what others load from Numba's cache then takes a second
@@ -50,7 +52,7 @@ def interrupts():
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results file of a made-up run on a grid of shapes."""
-    import synthetic_results
+    from helpers import synthetic_results
 
     folder = tmp_path_factory.mktemp("results")
     synthetic_results.write_roofs(folder)
@@ -87,15 +89,18 @@ def planted(tmp_path):
 
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path):
-    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error."""
+    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error.
+
+    What goes to a folder of its own comes after it in a test's arguments.
+    """
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
 
-    def run(*arguments: str) -> tuple[int, str, str]:
+    def run(*arguments: object) -> tuple[int, str, str]:
         try:
-            code = main(arguments)
+            code = main([str(argument) for argument in arguments])
         except SystemExit as end:
             code = end.code
         captured = capsys.readouterr()
@@ -142,7 +147,6 @@ def no_process_left_behind():
 @pytest.fixture
 def workers(monkeypatch):
     """Workers that answer at once; gives their class."""
-    from runs import Scripted  # not before its assertions are rewritten
 
     class Here(Scripted):
         log: ClassVar[list] = []  # one per test

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import stored_results
-from wrapped_reference import backend_file
+from helpers import stored_results
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench import Spec, StoreError

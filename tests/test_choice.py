@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import stored_results
-import synthetic_results
-from wrapped_reference import backend_file
+from helpers import stored_results, synthetic_results
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.choose.choose import Measurements, stored
 from rnnbench.choose.regret import regret

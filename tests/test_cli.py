@@ -11,8 +11,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
-from one_layer import KEPT, one_layer_file
-from wrapped_reference import backend_file
+from helpers.one_layer_backends import KEPT, one_layer_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check.levels import CHEAP

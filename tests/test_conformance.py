@@ -6,7 +6,7 @@ import signal
 
 import psutil
 import pytest
-from checked_here import IN_TWO_LAYERS, SCALED, here, tiny
+from helpers.in_process_checks import IN_TWO_LAYERS, SCALED, here, tiny
 
 import rnnbench
 from rnnbench.check import Interrupted, Report, Trial, check, check_all, problems, totals, trials

@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-import standin
-import standin_cases
+from helpers import standin, standin_cases
 
 from rnnbench.impls.numba_cuda import launching
 

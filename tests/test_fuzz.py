@@ -13,9 +13,9 @@ import time
 import warnings
 from pathlib import Path
 
-import fuzzing
 import pytest
-from stored_results import write
+from helpers import fuzzing
+from helpers.stored_results import write
 
 from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError

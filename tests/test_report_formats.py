@@ -19,9 +19,9 @@ from pathlib import Path
 import altair
 import msgspec
 import pytest
-import synthetic_results
+from helpers import synthetic_results
+from helpers.synthetic_results import HOSTILE
 from markdown_it import MarkdownIt
-from synthetic_results import HOSTILE
 
 from rnnbench import reports
 from rnnbench.cli.main import main

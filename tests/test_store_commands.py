@@ -15,10 +15,9 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 import pytest
-import synthetic_results
+from helpers import synthetic_results
 
 import rnnbench
-from rnnbench.cli.main import main
 from rnnbench.cli.merge import merge_contents
 from rnnbench.compare.intervals import median_interval
 from rnnbench.exports import asv
@@ -89,22 +88,6 @@ def named(run: str, run_row: Run = RUN, **changes) -> Run:
 @pytest.fixture
 def results(tmp_path):
     return store(tmp_path / "machine" / "run.jsonl")
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command in this process; gives its exit code, standard output and standard error."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    return run
 
 
 def assert_one_line(result: tuple[int, str, str], code: int, *said: str) -> None:
@@ -497,7 +480,7 @@ def test_asv_s_folder_is_read_by_the_report_and_by_asv(command, tmp_path):
     assert loaded.commit_hash == COMMIT
 
 
-def test_asv_shows_what_was_exported(tmp_path, results):
+def test_asv_shows_what_was_exported(command, tmp_path):
     """asv itself, in a repository that has the commit."""
     pytest.importorskip("asv", reason="asv is not installed")
 
@@ -513,7 +496,7 @@ def test_asv_shows_what_was_exported(tmp_path, results):
     git("add", "-A")
     git("commit", "-q", "-m", "x")
     path = store(tmp_path / "here.jsonl", environment(commit=git("rev-parse", "HEAD")))
-    assert main(["export", "asv", str(path), "-o", str(project / ".asv" / "results")]) == 0
+    exported(command, "asv", path, "-o", project / ".asv" / "results")
     asv = [sys.executable, "-m", "asv", "show", "--details", git("rev-parse", "HEAD")]
     home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(asv, cwd=project, capture_output=True, text=True, check=False, env=home, timeout=1800)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import Expected, Problem, compared, expected, gate, outputs, window_cost
