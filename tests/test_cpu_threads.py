@@ -27,11 +27,12 @@ import rnnbench
 from rnnbench import Spec
 from rnnbench.check import Problem, expected, gate
 from rnnbench.impls import numba_cpu
-from rnnbench.impls.numba_cpu import weights, workers
+from rnnbench.impls.numba_cpu import weights
 from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.products import packed
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
+from rnnbench.jit import thread_pool
 from rnnbench.jit.barrier import Team, meet
 from rnnbench.jit.target import current_target
 from rnnbench.networks.cells import CELLS
@@ -490,8 +491,8 @@ def on_processors(monkeypatch):
 
     def on(*allowed: int) -> list[set[int]]:
         asked: list[set[int]] = []
-        monkeypatch.setattr(workers, "_CAN_MOVE", True)
-        monkeypatch.setattr(workers, "_processor", lambda: min(asked[0] if asked else {allowed[0]}))
+        monkeypatch.setattr(thread_pool, "_CAN_MOVE", True)
+        monkeypatch.setattr(thread_pool, "_processor", lambda: min(asked[0] if asked else {allowed[0]}))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(allowed), raising=False)
         monkeypatch.setattr(os, "sched_setaffinity", lambda _, processors: asked.append(processors), raising=False)
         return asked
@@ -501,7 +502,7 @@ def on_processors(monkeypatch):
 
 def test_a_thread_on_a_processor_that_is_taken_is_moved_to_a_free_one_and_not_bound_to_it(on_processors):
     asked, taken = on_processors(2, 5, 7), {2, 7}
-    assert workers._elsewhere(taken, max, 3, 4) == 4
+    assert thread_pool._elsewhere(taken, max, 3, 4) == 4
     assert asked == [{5}, {2, 5, 7}]
     assert taken == {2, 5, 7}
 
@@ -509,7 +510,7 @@ def test_a_thread_on_a_processor_that_is_taken_is_moved_to_a_free_one_and_not_bo
 @pytest.mark.parametrize(("allowed", "taken"), [((2, 5), {5}), ((2,), {2})], ids=["apart already", "nowhere to go"])
 def test_a_thread_is_not_moved_where_that_helps_nothing(on_processors, allowed, taken):
     asked = on_processors(*allowed)
-    assert workers._elsewhere(taken, max, 3, 4) == 4
+    assert thread_pool._elsewhere(taken, max, 3, 4) == 4
     assert asked == []
 
 
@@ -521,12 +522,12 @@ def test_a_thread_that_cannot_be_moved_does_its_share(on_processors, monkeypatch
 
     on_processors(2, 5)
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
-    assert workers._elsewhere({2}, max, 3, 4) == 4
+    assert thread_pool._elsewhere({2}, max, 3, 4) == 4
 
 
-@pytest.mark.skipif(not workers._CAN_MOVE, reason="this system does not move threads")
+@pytest.mark.skipif(not thread_pool._CAN_MOVE, reason="this system does not move threads")
 def test_threads_keep_the_processors_that_they_may_run_on():
     before = os.sched_getaffinity(0)
     with ThreadPoolExecutor(1) as pool:
-        after = pool.submit(workers._elsewhere, set(sorted(before)[:-1]), os.sched_getaffinity, 0).result()
+        after = pool.submit(thread_pool._elsewhere, set(sorted(before)[:-1]), os.sched_getaffinity, 0).result()
     assert after == before

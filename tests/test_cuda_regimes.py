@@ -8,6 +8,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e 
 
 import rnnbench
 from rnnbench.impls import numba_cuda
+from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
 from rnnbench.impls.numba_cuda.regimes import (
     CLUSTER,
@@ -19,7 +20,6 @@ from rnnbench.impls.numba_cuda.regimes import (
     TENSOR_GRID,
     Limits,
     by_size,
-    choose,
     with_rows,
 )
 from rnnbench.networks.cells import CELLS
