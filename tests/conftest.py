@@ -24,7 +24,18 @@ KERNELS = "test_numba_cpu.py"
 """The file that compiles the kernels of all cells.  It comes first: what others load from Numba's cache then takes a second
 of their time, and in a new process more than ten without it."""
 
-WITH_KERNELS = {KERNELS, "test_auto.py", "test_cpu_threads.py", "test_network.py", "test_promises.py", "test_truncation.py"}
+WITH_KERNELS = {
+    KERNELS,
+    "test_auto.py",
+    "test_cpu_buffers.py",
+    "test_cpu_callers.py",
+    "test_cpu_threads.py",
+    "test_network.py",
+    "test_network_arguments.py",
+    "test_promises.py",
+    "test_truncation.py",
+    "test_truncation_calls.py",
+}
 """Files that need most of them.  One process has them all, so that no kernel is compiled by two at the same time."""
 
 
