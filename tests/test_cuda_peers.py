@@ -33,6 +33,8 @@ def info():
     return {"device": "cpu", "threads": 1}
 """,
     "jax_cuda": """
+import os
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiled in half the time; a GPU's code is another anyway
 import jax
 from rnnbench.impls import jax_cuda
 jax_cuda.device = lambda: jax.devices("cpu")[0]
