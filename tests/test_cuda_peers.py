@@ -96,8 +96,9 @@ import json, sys, rnnbench
 sys.modules[{library!r}] = None
 print(json.dumps(next(entry.reason for entry in rnnbench.peers() if entry.name == {name!r})))
 """
-    assert said_by(code).startswith(f"{name} needs ")
-    assert said_by(code).endswith(how_to_install("cuda-peers"))
+    said = said_by(code)
+    assert said.startswith(f"{name} needs ")
+    assert said.endswith(how_to_install("cuda-peers"))
 
 
 # torch_cuda

@@ -39,7 +39,6 @@ SECONDS = {
     "test_cuda_peers.py": 25,
     "test_report_page.py": 25,
     "test_auto.py": 20,
-    "test_cli.py": 20,
     "test_contract.py": 20,
     "test_cpu_callers.py": 20,
     "test_cpu_threads.py": 20,
