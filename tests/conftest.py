@@ -1,35 +1,37 @@
 """What several files of tests use, and how files are shared out among processes."""
 
+import functools
 import signal
+import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
 import pytest
 import threadpoolctl
-from browser import launched
-from wrapped_reference import backend_file
 
+from rnnbench.check import conformance, references
 from rnnbench.cli.main import main
 from rnnbench.measure import capabilities, expectations
 from rnnbench.measure import round as round_module
 from rnnbench.measure import worker_pool as workers_module
+from rnnbench.networks import registry
 
-pytest.register_assert_rewrite("conversion_cases", "runs")  # so that what it asserts is shown with its values
+pytest.register_assert_rewrite("helpers")  # before they are imported, so that what they assert is shown with its values
 
-KERNELS = "test_numba_cpu.py"
-"""The file that compiles the kernels of all cells.  It comes first: what others load from Numba's cache then takes a second
-of their time, and in a new process more than ten without it."""
-
-WITH_KERNELS = {KERNELS, "test_auto.py", "test_cpu_threads.py", "test_network.py", "test_promises.py", "test_truncation.py"}
-"""Files that need most of them.  One process has them all, so that no kernel is compiled by two at the same time."""
+from helpers import schedule  # noqa: E402
+from helpers.browser import launched  # noqa: E402
+from helpers.in_process_checks import expected_once  # noqa: E402
+from helpers.runs import Scripted  # noqa: E402
+from helpers.wrapped_reference import backend_file  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
     parser.addoption("--misbehave-everywhere", action="store_true", help="all backends of test_misbehaving.py, each command")
-    parser.addoption("--fuzz-files", type=int, default=200, metavar="N", help="mutated results files of test_fuzz.py")
+    parser.addoption("--fuzz-files", type=int, default=100, metavar="N", help="mutated results files of test_fuzz.py")
     parser.addoption("--fuzz-commands", type=int, default=100, metavar="N", help="command lines of test_fuzz.py")
 
 
@@ -37,6 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_blas_thread():
     """Matrices of tests are small: more threads take turns on a busy machine, and a QR of theirs has taken minutes."""
     with threadpoolctl.threadpool_limits(1, "blas"):
+        yield
+
+
+@functools.cache
+def _entry_points(group: str, path: tuple[str, ...]) -> Any:
+    return entry_points(group=group)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_are_searched_once():
+    """For backends, on each search path: loading one searches all installed packages, a third of the time of a small check."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "entry_points", lambda group: _entry_points(group, tuple(sys.path)))
         yield
 
 
@@ -50,7 +65,7 @@ def interrupts():
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results file of a made-up run on a grid of shapes."""
-    import synthetic_results
+    from helpers import synthetic_results
 
     folder = tmp_path_factory.mktemp("results")
     synthetic_results.write_roofs(folder)
@@ -86,16 +101,26 @@ def planted(tmp_path):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error."""
+def references_at_hand(monkeypatch):
+    """What a check in this process expects is computed here, once for each problem, and not in processes of its own."""
+    monkeypatch.setattr(conformance, "referees", lambda _: 0)
+    monkeypatch.setattr(references, "expected", expected_once)
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path, references_at_hand):
+    """Run a command in this process and an empty folder; gives its exit code, standard output and standard error.
+
+    What goes to a folder of its own comes after it in a test's arguments.
+    """
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
 
-    def run(*arguments: str) -> tuple[int, str, str]:
+    def run(*arguments: object) -> tuple[int, str, str]:
         try:
-            code = main(arguments)
+            code = main([str(argument) for argument in arguments])
         except SystemExit as end:
             code = end.code
         captured = capsys.readouterr()
@@ -107,20 +132,12 @@ def command(capsys, monkeypatch, tmp_path):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != KERNELS)
+    items.sort(key=lambda item: schedule.order(item.path.name))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist loadfile`` files stay whole, and those with kernels together."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class WithKernelsTogether(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return KERNELS if Path(file).name in WITH_KERNELS else file
-
-    return WithKernelsTogether(config, log) if config.getoption("dist") == "loadfile" else None
+    return schedule.scheduler(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +159,6 @@ def no_process_left_behind():
 @pytest.fixture
 def workers(monkeypatch):
     """Workers that answer at once; gives their class."""
-    from runs import Scripted  # not before its assertions are rewritten
 
     class Here(Scripted):
         log: ClassVar[list] = []  # one per test

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from runs import GOOD, measured, of, planned, planned_by
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, measured, of, planned, planned_by
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError

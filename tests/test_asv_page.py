@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import stored_results
+from helpers import stored_results
 
 from rnnbench.cli.main import main
 from rnnbench.suite.case import Case

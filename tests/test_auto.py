@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import stored_results
+from helpers import stored_results
 from typer.main import get_command
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench import Spec, StoreError

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import Problem, compared, expected, gate, outputs

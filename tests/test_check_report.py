@@ -7,8 +7,8 @@ import textwrap
 
 import msgspec
 import pytest
-from checked_here import IN_TWO_LAYERS, SCALED, here, tiny
-from wrapped_reference import backend_file
+from helpers.in_process_checks import IN_TWO_LAYERS, SCALED, here, tiny
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import (

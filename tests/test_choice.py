@@ -1,63 +1,19 @@
-"""Choosing from stored results: what counts, what is predicted and how surely, what is not chosen, and the command.
+"""Choosing from stored results: what counts, what is predicted and how surely, and what is not chosen."""
 
-Takes 15 s, most of it two runs of real worker processes.
-"""
-
-import itertools
 import math
-from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
-import stored_results
-import synthetic_results
-from wrapped_reference import backend_file
+from helpers import stored_results, synthetic_results
+from helpers.two_backends import CASE, GRID, QUICK_LATER, QUICK_START, measurements, shape, times_of, two_backends
 
-from rnnbench.choose.choose import Measurements, stored
+from rnnbench.choose.choose import stored
 from rnnbench.choose.regret import regret
 from rnnbench.errors import StoreError
 from rnnbench.machine.facts import machine_name
-from rnnbench.networks.spec import DTYPES
-from rnnbench.results.reader import read
 from rnnbench.results.rows import Failure, Gate, Time
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
-
-CASE = Case("lstm", "step", 64, 8, 64, 64)
-
-
-def shape(T: int = 64, B: int = 8, H: int = 64, I: int | None = None, **fields) -> Case:  # noqa: E741, N803
-    return msgspec.structs.replace(CASE, T=T, B=B, H=H, I=I or H, **fields)
-
-
-def measurements(tmp_path: Path, times, others=(), name: str = "run", **facts) -> Measurements:
-    return stored([stored_results.write(tmp_path / f"{name}.jsonl", times, others, **facts)], machine_name())
-
-
-def law(case: Case, call: float, step: float, rate: float) -> float:
-    """Seconds of a backend with the given overheads (s) and rate (operations/s)."""
-    return call + step * case.T + estimate(case).flops / rate
-
-
-QUICK_START = {"call": 2e-5, "step": 1e-6, "rate": 8e9}
-QUICK_LATER = {"call": 8e-5, "step": 2e-4, "rate": 5e10}
-GRID = [shape(T, B, H) for T, B, H in itertools.product((16, 64, 256), (1, 8, 64), (32, 128, 512))]
-
-
-def two_backends(noise: float = 0.01, rounds: int = 6) -> dict[tuple[str, Case], list[float]]:
-    """A backend that is faster on small shapes and one that is on large ones."""
-    random = np.random.default_rng(0)
-    return {
-        (name, case): (law(case, **constants) * random.lognormal(0, noise, rounds)).tolist()
-        for case in GRID
-        for name, constants in (("small", QUICK_START), ("large", QUICK_LATER))
-    }
-
-
-def times_of(case: Case) -> dict[str, float]:
-    return {"small": law(case, **QUICK_START), "large": law(case, **QUICK_LATER)}
-
 
 # measured shapes
 
@@ -323,152 +279,3 @@ def test_without_two_backends_or_a_second_shape_there_is_no_regret(tmp_path):
         regret(measurements(tmp_path, {("a", CASE): 1.0, ("a", shape(T=3)): 1.0}, name="one"))
     with pytest.raises(StoreError, match="no regret can be told"):
         regret(measurements(tmp_path, {("a", CASE): 1.0, ("b", CASE): 1.0}, name="two"))
-
-
-# the command
-
-
-ASKED = ["best", "--cell", "lstm", "-T", "64", "-B", "8", "-H", "64"]
-
-
-def results(times, others=()) -> Path:
-    folder = Path("results/here")
-    folder.mkdir(parents=True)
-    return stored_results.write(folder / "run.jsonl", times, others)
-
-
-def test_best_prints_every_backend_fastest_first_then_the_choice_and_why(command):
-    failed = Failure(CASE, "slow", "time", "timeout", "no answer within 120 s", 0)
-    results({("b", CASE): [2e-3] * 6, ("a", CASE): [1e-3] * 6}, (failed,))
-    code, text, stderr = command(*ASKED)
-    assert (code, stderr) == (0, "")
-    assert text.splitlines() == [
-        "lstm step T64 B8 I64 H64",
-        "backend  expected  interval      from",
-        "a        1 ms      1 ms to 1 ms  measured, 6 rounds of run",
-        "b        2 ms      2 ms to 2 ms  measured, 6 rounds of run",
-        "slow     -         -             not chosen: timeout: no answer within 120 s",
-        "best: a",
-        "a takes 1 ms (1 ms to 1 ms; measured, 6 rounds of run), 2.00 times as fast as b (measured).",
-    ]
-
-
-def test_every_option_is_part_of_the_case(command):
-    case = Case("elman", "forward", 64, 8, 3, 64, 2, True, "relu", False, dtype="float64", threads=2)
-    results({("a", case): 1.0})
-    options = "-I 3 --phase forward --layers 2 --bidirectional --nonlinearity relu --no-bias --dtype float64 --threads 2"
-    code, text, _ = command("best", "--cell", "elman", *ASKED[3:], *options.split())
-    assert code == 0
-    assert text.splitlines()[0] == case.label()
-    assert "measured, 1 round of run" in text
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_can_be_asked_for(command, dtype):
-    case = shape(dtype=dtype)
-    results({("a", case): 1.0})
-    assert command(*ASKED, "--dtype", dtype)[1].splitlines()[0] == case.label()
-
-
-@pytest.mark.parametrize("folder", [None, "results", "other"])
-def test_without_results_that_serve_the_way_is_told_and_the_exit_code_is_4(command, folder):
-    if folder == "results":
-        results({("a", shape(threads=2)): 1.0})
-    if folder == "other":
-        Path("other").mkdir()
-    code, text, stderr = command(*ASKED, *(["--results", folder] if folder == "other" else []))
-    assert (code, text) == (4, "")
-    (line,) = stderr.splitlines()
-    assert line.startswith("rnnbench: no results")
-    if folder != "other":
-        assert "lstm step T64 B8 I64 H64: add --measure to measure it now, or measure a suite first" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["best"], "--cell, -T, -B, -H missing; expected --cell, -T, -B, -H, or --regret RESULTS"),
-        (["best", "--cell", "lstm", "-B", "8", "-H", "64"], "-T missing"),
-        ([*ASKED, "-T", "0"], "'0' is out of range; expected more than 0"),
-        ([*ASKED, "--cell", "ltsm"], "cell is 'ltsm'; expected one of elman"),
-        ([*ASKED, "--nonlinearity", "relu"], "nonlinearity is 'relu'; expected tanh for lstm"),
-        ([*ASKED, "--phase", "tbptt"], "invalid choice: 'tbptt'"),
-        ([*ASKED, "--backends", "numba_cpu"], "--backends is 'numba_cpu' without --measure; expected both"),
-        ([*ASKED, "--measure", "--backends", "nope"], "unknown backend 'nope'"),
-        (["best", "--regret", "results", "-T", "5"], "-T is 5 with --regret; expected none"),
-        (["best", "--regret", "results", "--no-bias"], "--no-bias is True with --regret; expected none"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_slip_is_one_line_and_exit_code_2(command, arguments, said):
-    code, text, stderr = command(*arguments)
-    assert (code, text) == (2, "")
-    (line,) = stderr.splitlines()
-    assert line.startswith("rnnbench: ")
-    assert said in line
-
-
-def test_with_measure_the_case_is_run_and_stored_and_answers(command, tmp_path):
-    """The run is a run like any other: gated, with the settings of --quick, beside earlier results."""
-    mine = backend_file(tmp_path / "mine.py")
-    asked = ["best", "--cell", "elman", "-T", "3", "-B", "2", "-H", "3", "--measure", "--backends", f"numpy_ref,{mine}"]
-    code, text, stderr = command(*asked, "--results", "out")
-    assert code == 0
-    assert [line for line in stderr.splitlines() if not line.startswith("measuring ")] == []
-    (path,) = Path("out").rglob("*.jsonl")
-    contents = read(path)
-    assert contents.run.cases == [Case("elman", "step", 3, 2, 3, 3)]
-    assert contents.run.settings["rounds"] == 5
-    assert {row.backend for row in contents.rows if isinstance(row, Gate) and row.passed} == {"numpy_ref", mine}
-    assert text.count(f"measured, 5 rounds of {path.stem}\n") == 2
-    assert command(*asked[:-3], "--results", "out")[1] == text
-
-
-def test_a_backend_that_fails_while_it_is_measured_is_named_and_the_exit_code_is_3(command, tmp_path):
-    wrong = backend_file(tmp_path / "wrong.py", "def forward(self, x, state=None):\n    raise ValueError('not today')\n")
-    asked = ["best", "--cell", "elman", "-T", "3", "-B", "2", "-H", "3", "--phase", "forward", "--measure"]
-    code, text, _ = command(*asked, "--backends", f"numpy_ref,{wrong}")
-    assert code == 3
-    assert "best: numpy_ref\n" in text
-    assert "not chosen: error: ValueError: not today" in text
-
-
-def test_the_regret_is_printed(command):
-    path = results(two_backends())
-    code, text, stderr = command("best", "--regret", str(path))
-    assert (code, stderr) == (0, "")
-    lines = text.splitlines()
-    assert lines[0].startswith("27 shapes, each left out and chosen for from the others")
-    assert [line.split()[0] for line in lines[1:4]] == ["geometric", "worst", "within"]
-    assert " instead of " in lines[2]
-    assert command("best", "--regret", "results")[1] == text
-    assert command("best", "--regret", "nope")[0] == 4
-
-
-def test_lines_that_do_not_read_are_told_on_standard_error(command):
-    path = results({("a", CASE): 1.0})
-    with path.open("a") as file:
-        file.write("nonsense\n")
-    code, text, stderr = command(*ASKED)
-    assert code == 0
-    assert "best: a" in text
-    assert stderr.startswith(f"rnnbench: {path.name}:3: not a row")
-
-
-# devices
-
-
-@pytest.mark.parametrize("device", ["a GPU", "cpu"])
-def test_a_choice_between_devices_says_so(tmp_path, command, device):
-    times = {("here", CASE): [2e-3] * 6, ("there", CASE): [1e-3] * 6}
-    found = measurements(tmp_path, times, about={"there": {"device": device}})
-    choice = found.choose(CASE)
-    assert {prediction.backend: prediction.device for prediction in choice.predictions} == {"here": "cpu", "there": device}
-    across = device != "cpu"
-    assert ("there on a GPU takes " in choice.why, "as fast as here on cpu" in choice.why) == (across, across)
-    elsewhere = shape(T=128)
-    assert {prediction.device for prediction in found.predictions(elsewhere)[0]} == {"cpu", device}
-    sizes = ("-T", "64", "-B", "8", "-H", "64")
-    code, out, _ = command("best", "--cell", "lstm", *sizes, "--results", str(tmp_path / "run.jsonl"))
-    assert code == 0
-    assert ("there on a GPU  " in out) == across

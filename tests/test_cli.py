@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_lines import assert_one_line, in_a_process, tiny_suite
+from helpers.command_lines import assert_one_line, in_a_process, tiny_suite
 
 import rnnbench
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-from command_lines import without_progress
-from one_layer import KEPT, one_layer_file
-from wrapped_reference import backend_file
+from helpers.command_lines import without_progress
+from helpers.one_layer_backends import KEPT, one_layer_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check.levels import SMOKE_PROMISES

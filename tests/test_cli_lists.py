@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 
 import pytest
-from command_lines import tiny_suite
+from helpers.command_lines import tiny_suite
 
 import rnnbench
 from rnnbench.networks import registry

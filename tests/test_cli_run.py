@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from command_lines import in_a_process, tiny_suite, without_progress
-from wrapped_reference import backend_file
+from helpers.command_lines import in_a_process, tiny_suite, without_progress
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.measure.plan import Settings, quicker
 from rnnbench.results.reader import Contents, read

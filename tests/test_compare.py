@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import stored_results
+from helpers import stored_results
 
-from rnnbench.cli.main import main
 from rnnbench.compare.comparison import Comparisons, Times, aa_noise, compare_backends, compare_runs, times
 from rnnbench.errors import ArgumentError
 from rnnbench.results.reader import read
@@ -107,7 +106,7 @@ def test_the_case_s_own_noise_is_allowed_where_it_is_more(results) -> None:
     assert sorted(row.threshold for row in outcome.rows) == pytest.approx([1.02, 1.2])
 
 
-def test_the_noise_of_a_case_is_read_from_a_comparison_with_itself(results, capsys) -> None:
+def test_the_noise_of_a_case_is_read_from_a_comparison_with_itself(results, command) -> None:
     """Each round's ratio is 10% to one side or the other: the median of an A/A is that, in all but few comparisons."""
     noisy = results({"a": [1, 1], "a again": [1, 1]})
     contents = read(noisy)
@@ -120,11 +119,11 @@ def test_the_noise_of_a_case_is_read_from_a_comparison_with_itself(results, caps
                 writer.append(Time(CASES[0], name, number, 0, 1, [seconds]))
     assert aa_noise(read_times(path)) == {(CASES[0], "a"): pytest.approx(np.log(1.1))}
     a, b = results({"a": [1, 1]}), results({"a": [1.05, 1.05]})
-    assert "2 regressions" in command(capsys, a, b)[1]
-    out = command(capsys, a, b, "--aa", path)[1]
+    assert "2 regressions" in command("compare", a, b)[1]
+    out = command("compare", a, b, "--aa", path)[1]
     assert "1 regression, 0 unclear, 0 improvements, 1 same; a difference counts" in out
     assert "beyond 2%, in 1 noisier case beyond what A/A showed" in out
-    code, _, err = command(capsys, a, b, "--aa", a)
+    code, _, err = command("compare", a, b, "--aa", a)
     assert (code, err) == (2, "rnnbench: 2.jsonl compares no backend with itself; expected a file of rnnbench self-test aa\n")
 
 
@@ -256,18 +255,9 @@ def test_backends_that_cannot_be_compared_are_refused(results, names: tuple[str,
 # the command
 
 
-def command(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, str]:
-    try:
-        code = main(["compare", *map(str, arguments)])
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_the_table_has_regressions_first_and_a_line_with_counts(results, capsys: pytest.CaptureFixture) -> None:
+def test_the_table_has_regressions_first_and_a_line_with_counts(results, command) -> None:
     a, b = results({"a": [1, 1, 1, 1]}), results({"a": [1, 0.9, 1.04, 1.1]})
-    code, out, err = command(capsys, a, b)
+    code, out, err = command("compare", a, b)
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert lines[0] == f"A: {a}, commit 0123456789"
@@ -280,22 +270,22 @@ def test_the_table_has_regressions_first_and_a_line_with_counts(results, capsys:
     assert lines[8].startswith("Two runs share no rounds")
 
 
-def test_exit_codes_tell_of_regressions_and_of_cases_that_fail_only_where_asked(results, capsys) -> None:
+def test_exit_codes_tell_of_regressions_and_of_cases_that_fail_only_where_asked(results, command) -> None:
     fine, slow = results({"a": [1, 1]}), results({"a": [1, 1.1]})
     failed = results({"a": [1, 1]}, (Failure(CASES[1], "a", "time", "crashed", "killed"),))
-    assert command(capsys, fine, slow)[0] == 0
-    assert command(capsys, fine, slow, "--fail-if", "regression")[0] == 1
-    assert command(capsys, slow, fine, "--fail-if", "regression")[0] == 0
-    assert command(capsys, fine, failed)[0] == 0
-    code, out, _ = command(capsys, fine, failed, "--fail-if", "regression")
+    assert command("compare", fine, slow)[0] == 0
+    assert command("compare", fine, slow, "--fail-if", "regression")[0] == 1
+    assert command("compare", slow, fine, "--fail-if", "regression")[0] == 0
+    assert command("compare", fine, failed)[0] == 0
+    code, out, _ = command("compare", fine, failed, "--fail-if", "regression")
     assert code == 3
     assert f"failed since: {CASES[1].label()}, a: crashed (killed) in B" in out
-    assert command(capsys, failed, fine, "--fail-if", "regression")[0] == 0
+    assert command("compare", failed, fine, "--fail-if", "regression")[0] == 0
 
 
-def test_json_holds_what_the_table_says(results, capsys: pytest.CaptureFixture) -> None:
+def test_json_holds_what_the_table_says(results, command) -> None:
     a, b = results({"a": [1, 1]}), results({"a": [1, 1.1]})
-    code, out, _ = command(capsys, a, b, "--json")
+    code, out, _ = command("compare", a, b, "--json")
     found = json.loads(out)
     assert code == 0
     assert found["counts"] == {"regression": 1, "unclear": 0, "improvement": 0, "same": 1}
@@ -303,11 +293,11 @@ def test_json_holds_what_the_table_says(results, capsys: pytest.CaptureFixture) 
     row = found["rows"][0]
     assert (row["label"], row["case"]["H"], row["backend"], row["verdict"]) == (CASES[1].label(), 16, "a", "regression")
     assert row["low"] < row["ratio"] < row["high"]
-    paired = json.loads(command(capsys, results({"a": [1], "b": [1]}), "--backends", "a", "b", "--json")[1])
+    paired = json.loads(command("compare", results({"a": [1], "b": [1]}), "--backends", "a", "b", "--json")[1])
     assert paired["paired"] is True
 
 
-def test_a_folder_stands_for_its_newest_file_and_bad_lines_are_told(results, tmp_path: Path, capsys) -> None:
+def test_a_folder_stands_for_its_newest_file_and_bad_lines_are_told(results, tmp_path: Path, command) -> None:
     first = results({"a": [1]})
     folder = tmp_path / "folder" / "machine"
     folder.mkdir(parents=True)
@@ -315,7 +305,7 @@ def test_a_folder_stands_for_its_newest_file_and_bad_lines_are_told(results, tmp
     newest = results({"a": [1.2]}).rename(folder / "20260102.jsonl")
     with newest.open("ab") as file:
         file.write(b"not json\n")
-    code, out, err = command(capsys, first, folder.parent)
+    code, out, err = command("compare", first, folder.parent)
     assert code == 0
     assert out.splitlines()[1].startswith(f"B: {newest}")
     assert "1 regression," in out
@@ -335,16 +325,16 @@ def test_a_folder_stands_for_its_newest_file_and_bad_lines_are_told(results, tmp
         (("A", "--backends", "a", "b", "--different-machines"), "--different-machines with --backends; expected one of both"),
     ],
 )
-def test_a_wrong_call_is_one_line(results, capsys, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_call_is_one_line(results, command, arguments: tuple[str, ...], said: str) -> None:
     run = results({"a": [1], "b": [1]})
-    code, out, err = command(capsys, *(run if argument == "A" else argument for argument in arguments))
+    code, out, err = command("compare", *(run if argument == "A" else argument for argument in arguments))
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) == 1
 
 
-def test_a_missing_file_is_one_line(results, capsys) -> None:
-    code, _, err = command(capsys, results({"a": [1]}), "absent")
+def test_a_missing_file_is_one_line(results, command) -> None:
+    code, _, err = command("compare", results({"a": [1]}), "absent")
     assert code == 4
     assert err == "rnnbench: no results at absent; expected a .jsonl file, or a folder that holds some\n"
 

@@ -5,7 +5,6 @@ Takes 25 s.  A slowed backend takes ten times as long, so that no noise of the m
 
 import re
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench.cli.main import main
 from rnnbench.compare.intervals import MAX_ROUNDS, MIN_ROUNDS
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.commits import unpack
@@ -56,23 +54,6 @@ def load(spec, params, *, threads=None):
 """
 
 
-@pytest.fixture(autouse=True)
-def _signals():
-    handler = signal.getsignal(signal.SIGTERM)  # a run sets its own
-    yield
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 # two commits
 
 
@@ -102,7 +83,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_commit_from_before_the_modules_moved_is_measured_beside_this_one(tmp_path, monkeypatch, command) -> None:
+def test_a_commit_from_before_the_modules_moved_is_measured_beside_this_one(command, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     there = subprocess.run(["git", "cat-file", "-e", f"{BEFORE_THE_MOVE}^{{commit}}"], capture_output=True, check=False)
     if there.returncode:
@@ -118,7 +99,7 @@ def test_a_commit_from_before_the_modules_moved_is_measured_beside_this_one(tmp_
     assert timed == {f"numpy_ref@{git('rev-parse', name)[:10]}" for name in (BEFORE_THE_MOVE, "HEAD")}
 
 
-def test_each_commit_is_measured_with_its_own_code_in_one_run(checkout: Path, tmp_path: Path, command) -> None:
+def test_each_commit_is_measured_with_its_own_code_in_one_run(command, checkout: Path, tmp_path: Path) -> None:
     given = ("compare", "--commits", "old", "new", "one.toml", "--backend", "numpy_ref", "--quick", "--rounds", ROUNDS)
     code, out, err = command(*given, "-o", tmp_path / "results", "--fail-if", "regression")
     assert code == 1, out + err
@@ -140,7 +121,7 @@ def test_each_commit_is_measured_with_its_own_code_in_one_run(checkout: Path, tm
         resumed_plan(path)
 
 
-def test_a_commit_that_does_not_answer_is_told_with_its_own_words(checkout: Path, tmp_path: Path, command) -> None:
+def test_a_commit_that_does_not_answer_is_told_with_its_own_words(command, checkout: Path, tmp_path: Path) -> None:
     worker = checkout / "rnnbench" / "measure" / "worker.py"
     worker.write_text("raise SystemExit('another protocol')\n")
     git("commit", "--quiet", "-a", "-m", "other")
@@ -166,7 +147,7 @@ def test_a_commit_is_laid_out_as_it_would_be_installed(checkout: Path, tmp_path:
         (("old", "new", "--backend", "absent"), "unknown backend 'absent'"),
     ],
 )
-def test_commits_that_cannot_be_compared_are_refused(checkout: Path, command, arguments: tuple[str, ...], said: str) -> None:
+def test_commits_that_cannot_be_compared_are_refused(command, checkout: Path, arguments: tuple[str, ...], said: str) -> None:
     code, out, err = command("compare", "--commits", *arguments)
     assert (code, out) == (2, "")
     assert said in err
@@ -174,7 +155,7 @@ def test_commits_that_cannot_be_compared_are_refused(checkout: Path, command, ar
     assert not Path("results").exists()
 
 
-def test_a_checkout_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command) -> None:
+def test_a_checkout_of_something_else_is_refused(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "'HEAD' is no commit here" in command("compare", "--commits", "HEAD", "HEAD~1")[2]
     git("init", "--quiet")

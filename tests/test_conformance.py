@@ -1,4 +1,4 @@
-"""A conformance run: whatever a backend does is a finding of its trial, and the run goes on.  Takes 40 s."""
+"""A conformance run: whatever a backend does is a finding of its trial, and the run goes on.  Takes 25 s."""
 
 import os
 import re
@@ -6,10 +6,10 @@ import signal
 
 import psutil
 import pytest
-from checked_here import IN_TWO_LAYERS, SCALED, here, tiny
+from helpers.in_process_checks import IN_TWO_LAYERS, SCALED, here, tiny
 
 import rnnbench
-from rnnbench.check import Interrupted, Report, Trial, check, check_all, problems, totals, trials
+from rnnbench.check import Interrupted, Report, check, check_all, totals, trials
 from rnnbench.check.isolation import LOSSES
 from rnnbench.check.outcome import WHOLE
 from rnnbench.networks.spec import DTYPES, NARROW
@@ -24,6 +24,9 @@ def _no_process_is_left_behind():
     yield
     left = [child for child in psutil.Process().children(recursive=True) if child not in before and child.is_running()]
     assert [process.cmdline() for process in left] == []
+
+
+at_hand = pytest.mark.usefixtures("references_at_hand")  # the others check as a user does
 
 
 # what a backend does
@@ -42,6 +45,7 @@ FAULTS = {
 }
 
 
+@at_hand
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_a_finding_of_its_trial_and_the_run_goes_on(planted, fault):
     statement, said = FAULTS[fault]
@@ -58,6 +62,7 @@ def test_a_fault_is_a_finding_of_its_trial_and_the_run_goes_on(planted, fault):
     assert f"in 1 problem: {' '.join(finding.reason.split())}" in " ".join(report.table().split())
 
 
+@at_hand
 def test_after_some_crashes_the_rest_is_not_run_and_counts_as_failed(planted):
     name = planted(IN_TWO_LAYERS.format(statement="import os; os._exit(1)"))
     todo = tiny("elman")[:15]
@@ -71,6 +76,7 @@ def test_after_some_crashes_the_rest_is_not_run_and_counts_as_failed(planted):
     assert totals([report])["failed"] == len(todo) - crashes[0] - sum(o.passed for o in report.outcomes[crashes[0] :])
 
 
+@at_hand
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -88,6 +94,7 @@ def test_an_import_that_crashes_fails_every_trial(tmp_path, source, said):
     assert not report.passed
 
 
+@at_hand
 def test_an_import_that_hangs_is_a_finding(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("import time; time.sleep(600)")
@@ -95,6 +102,7 @@ def test_an_import_that_hangs_is_a_finding(tmp_path):
     assert report.outcomes[0].findings[0].reason == f"hung: no answer within {SMALL_LIMIT:g} s on import"
 
 
+@at_hand
 @pytest.mark.parametrize(
     ("source", "error", "said"),
     [
@@ -111,6 +119,7 @@ def test_a_file_that_is_no_backend_is_refused(tmp_path, source, error, said):
         check_all(["numpy_ref", str(path)], tiny("gru"))
 
 
+@at_hand
 def test_a_backend_that_cannot_tell_its_versions_is_refused_wherever_it_runs(planted):
     name = planted(module="def info():\n    raise OSError('no driver')\n")
     for backend in (name, rnnbench.load_backend(name)):
@@ -118,6 +127,7 @@ def test_a_backend_that_cannot_tell_its_versions_is_refused_wherever_it_runs(pla
             check_all([backend], tiny("gru")[:1])
 
 
+@at_hand
 def test_a_refused_backend_may_be_left_out(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("raise RuntimeError('no device')")
@@ -129,6 +139,7 @@ def test_a_refused_backend_may_be_left_out(tmp_path):
     assert told == [(str(path), f"{path} cannot be imported: RuntimeError: no device")]
 
 
+@at_hand
 def test_what_is_printed_is_no_answer(planted):
     """Not at import, not in a call, not as JSON."""
     module = """
@@ -142,12 +153,14 @@ def test_what_is_printed_is_no_answer(planted):
     assert check_all([planted(module=module)], tiny("gru")[:4])[0].passed
 
 
+@at_hand
 def test_a_file_is_not_imported_in_the_process_that_asks(planted, tmp_path):
     name = planted(module=f"import os, pathlib\npathlib.Path({str(tmp_path / 'who')!r}).write_text(str(os.getppid()))\n")
     assert check_all([name], tiny("gru")[:1])[0].passed
     assert (tmp_path / "who").read_text() == str(psutil.Process().pid)
 
 
+@at_hand
 def test_a_backend_sees_the_variables_that_are_named_and_one_thread(planted, monkeypatch):
     monkeypatch.setenv("A_BACKEND_S_OWN", "7")
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
@@ -161,7 +174,7 @@ def test_a_backend_sees_the_variables_that_are_named_and_one_thread(planted, mon
 @pytest.mark.parametrize("methods", [SCALED, IN_TWO_LAYERS.format(statement="raise ValueError(x.shape)")])
 def test_in_this_process_and_in_one_of_its_own_the_findings_are_the_same(planted, methods):
     name = planted(methods)
-    todo = [*trials("smoke", ["lstm"]), *tiny("lstm")]
+    todo = [*trials("smoke", ["lstm"]), *tiny("lstm")[::4]]
     apart, near = check_all([name], todo)[0], here(name, todo)
     assert apart.outcomes == near.outcomes
     assert (apart.name, apart.loading) == (near.name, near.loading)
@@ -193,7 +206,7 @@ def test_a_bug_that_only_truncation_shows_is_found(planted):
             self.calls += 1
             return self.net.record(x, state if self.calls == 1 else None)
     """
-    report = here(planted(methods), [Trial(problem) for problem in problems(["lstm"])])
+    report = here(planted(methods), tiny("lstm"))
     assert {outcome.problem.case.phase for outcome in report.failures} == {"tbptt"}
     assert {outcome.problem.case.dtype for outcome in report.failures} == set(DTYPES)
     assert all(outcome.worst.ratio >= 10 for outcome in report.failures if outcome.problem.case.dtype not in NARROW)
@@ -267,6 +280,7 @@ def test_an_interrupted_run_tells_what_is_known(planted, apart):
 # the call
 
 
+@at_hand
 def test_a_slip_is_told_before_anything_starts():
     with pytest.raises(
         rnnbench.ArgumentError, match=r"^unknown cell 'ltsm'; expected elman, jordan, lstm, gru, gru_reset_before$"

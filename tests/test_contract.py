@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checked_here import here
+from helpers.in_process_checks import here
 
 from rnnbench.check import PROMISES, trials
 from rnnbench.check.levels import SMOKE_PROMISES

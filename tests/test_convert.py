@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conversion_cases import assert_same_bits, assert_same_params, named, specs
+from helpers.conversion_cases import assert_same_bits, assert_same_params, named, specs
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
 from rnnbench.networks.convert.keras import from_keras, to_keras

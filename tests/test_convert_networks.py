@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conversion_cases import assert_same_params, named, specs
+from helpers.conversion_cases import assert_same_params, named, specs
 
 from rnnbench import Spec, init_params
 from rnnbench.impls import numpy_ref

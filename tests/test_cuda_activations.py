@@ -5,7 +5,7 @@ Simulated, with a reciprocal that is as wrong as the manual allows.  About 5 s.
 
 import numpy as np
 import pytest
-from rewritten import rewritten
+from helpers.patched_source import patched
 
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install 'rnnbench[cuda-offline]'")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install 'rnnbench[cuda-offline]'")
@@ -78,7 +78,7 @@ def test_the_reciprocal_is_as_good_as_rounded() -> None:
     ],
 )
 def test_a_reciprocal_without_its_newton_step_is_not(right: str, wrong: str) -> None:
-    twin = rewritten(intrinsics, (right, wrong))._reciprocal
+    twin = patched(intrinsics, (right, wrong))._reciprocal
     values = np.arange(0x3F800000, 0x40000000, 99_991, dtype=np.uint32).view(np.float32)
     assert distances(np.array([twin(None, value) for value in values]), 1 / values.astype(np.float64)).max() > 1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from rewritten import rewritten
+from helpers.patched_source import patched
 
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
@@ -124,7 +124,7 @@ class Fault:
     team: str = "cluster"
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        wrong = rewritten(self.module, *self.replaced)
+        wrong = patched(self.module, *self.replaced)
         for user in (persistent, persistent_forward, persistent_backward):
             for name in ("forward_kernel", "backward_kernel", "sharing", "barriers", "clearing"):
                 if getattr(user, name, None) is getattr(self.module, name, self):

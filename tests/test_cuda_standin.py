@@ -1,15 +1,14 @@
 """numba_cuda's way to a GPU, against a stand-in for the driver that checks launches and runs nothing.
 
 What a simulator of kernels cannot show: that arrays get there and back, that kernels load, and that the limits of an H100
-let them start.  About a minute where no kernel is kept on disk (``cubins``), else 10 s.
+let them start.  About a minute where no kernel is kept on disk (``cubins``) but those of the audit, else 10 s.
 """
 
 import json
 from pathlib import Path
 
 import pytest
-import standin
-import standin_cases
+from helpers import standin, standin_cases
 
 from rnnbench.impls.numba_cuda import launching
 
@@ -24,7 +23,7 @@ source = "This test."
 cell = ["elman"]
 phase = "step"
 T = 64
-shapes = [{{ B = {standin_cases.BATCH}, I = {standin_cases.INPUTS}, H = {standin_cases.HIDDEN["small"]} }}]
+shapes = [{{ B = {standin_cases.BATCH}, I = {standin_cases.INPUTS}, H = {standin_cases.WARM.hidden_size} }}]
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from rewritten import rewritten
+from helpers.patched_source import patched
 
 pytest.importorskip("greenlet", reason="greenlet is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
 pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e '.[cuda-offline]' in the checkout of rnnbench")
@@ -312,7 +312,7 @@ class Fault:
     cell: str = "lstm"
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        wrong = rewritten(self.module, (self.old, self.new))
+        wrong = patched(self.module, (self.old, self.new))
         monkeypatch.setattr(layout, "as_fragments", getattr(wrong, "as_fragments", layout.as_fragments))
         if self.module is fragments:
             monkeypatch.setattr(tensor_cores, "_index", cuda.jit(device=True)(wrong.operand_index))

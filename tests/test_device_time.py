@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
-from runs import GOOD, QUICKLY, assert_complete, measured, of, planned
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, QUICKLY, assert_complete, measured, of, planned
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import Problem

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.check import Problem, expected, gate
 from rnnbench.check.diagnosis import explained

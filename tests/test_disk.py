@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import synthetic_results
+from helpers import synthetic_results
 
 import rnnbench
 from rnnbench.results import disk

@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from runs import GOOD, NAMES, PASSES, WIDE, measured, of, planned
+from helpers.runs import GOOD, NAMES, PASSES, WIDE, measured, of, planned
 
 from rnnbench.check import Problem
 from rnnbench.measure import disturbances

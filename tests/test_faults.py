@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs import BAD, GOOD, LIMIT, LONG, PATIENCE, assert_each_once, measured, of, own_lines, planned, rnnbench_run
-from wrapped_reference import backend_file
+from helpers.runs import BAD, GOOD, LIMIT, LONG, PATIENCE, assert_each_once, measured, of, own_lines, planned, rnnbench_run
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.measure.memory import measurable
 from rnnbench.results.rows import End, Failure, Gate, Memory, Time

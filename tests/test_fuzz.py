@@ -1,4 +1,4 @@
-"""200 mutated results files through every command that reads them, and 100 command lines: no traceback, nothing endless.
+"""100 mutated results files through every command that reads them, and 100 command lines: no traceback, nothing endless.
 
 ``--fuzz-files 10000 --fuzz-commands 5000`` for more.  What would start processes or measure is ended where it begins; in this
 process all else is real.  Each call has at most ten seconds of processor time and 500 MB.
@@ -12,9 +12,8 @@ import time
 import warnings
 from pathlib import Path
 
-import fuzzing
 import pytest
-from stored_results import write
+from helpers.stored_results import write
 from typer.main import get_command
 
 from rnnbench.cli import main

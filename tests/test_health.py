@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_machine import some_roofs, tree, two_cores
+from helpers.fake_machine import some_roofs, tree, two_cores
 
 from rnnbench.machine import health
 from rnnbench.machine.health import Counters

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stored_results
-from browser import Opened
+from helpers import stored_results
+from helpers.browser import Opened
+from helpers.synthetic_results import HOSTILE
 from scipy import stats
-from synthetic_results import HOSTILE
 
-from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError
 from rnnbench.reports import write_history
 from rnnbench.reports.history import commit_steps, failing_sentences, order_sentence, render, short_sentence
@@ -244,15 +243,9 @@ def test_only_hashes_are_handed_to_git_and_linked(folder: Path, commits: list[st
 # the command
 
 
-def command(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, str]:
-    code = main(["report", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_a_folder_gives_one_page_and_its_path(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_gives_one_page_and_its_path(command, folder: Path) -> None:
     stepped(folder, [1.0] * 3)
-    assert command(capsys, "--history", folder) == (0, "report.html\n", "")
+    assert command("report", "--history", folder) == (0, "report.html\n", "")
     html = Path("report.html").read_text(encoding="utf-8")
     assert "history of 3 commits" in html
     assert "1 of 1 timeline has too few runs to judge" in html
@@ -269,10 +262,10 @@ def test_a_folder_gives_one_page_and_its_path(folder: Path, capsys: pytest.Captu
         ("ab", "--history results --repository javascript:0", "repository is 'javascript:0'; expected an address that"),
     ],
 )
-def test_a_slip_is_one_line_and_exit_code_2(folder: Path, capsys, commits: str, arguments: str, said: str) -> None:
+def test_a_slip_is_one_line_and_exit_code_2(command, folder: Path, commits: str, arguments: str, said: str) -> None:
     for number, commit in enumerate(commits):
         a_run(folder, number, {("x", CASE): 1.0}, commit=None if commit == "-" else commit * 40)
-    code, out, err = command(capsys, *arguments.split())
+    code, out, err = command("report", *arguments.split())
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) == 1
@@ -283,10 +276,10 @@ def test_runs_without_a_time_are_refused(folder: Path) -> None:
         history([a_run(folder, number, {("x", CASE): -1.0}) for number in range(2)])
 
 
-def test_without_ruptures_the_command_says_what_to_install(folder: Path, capsys, monkeypatch) -> None:
+def test_without_ruptures_the_command_says_what_to_install(command, folder: Path, monkeypatch) -> None:
     stepped(folder, [1.0] * 3)
     monkeypatch.setitem(sys.modules, "ruptures", None)
-    code, out, err = command(capsys, "--history", folder)
+    code, out, err = command("report", "--history", folder)
     assert (code, out) == (4, "")
     assert (
         err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stored_results import write
+from helpers.stored_results import write
 
 import rnnbench
 from rnnbench.errors import LeftOut, StoreError

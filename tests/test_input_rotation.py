@@ -4,10 +4,10 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import putting_off
 import pytest
-from runs import measured, of, planned
-from wrapped_reference import backend_file
+from helpers import lazy_backend
+from helpers.runs import measured, of, planned
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import PROMISES, Problem, expected, gate, laziness
@@ -20,7 +20,7 @@ from rnnbench.suite.case import Case
 CASE = Case("lstm", "step", 12, 4, 6, 8)
 """One that takes the reference a millisecond or so."""
 
-SOURCE = Path(putting_off.__file__).read_text()
+SOURCE = Path(lazy_backend.__file__).read_text()
 
 PUTS_OFF = {
     "all": SOURCE,

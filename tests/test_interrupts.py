@@ -10,8 +10,20 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from runs import BAD, GOOD, LONG, PATIENCE, assert_complete, interrupt_at, measured, of, own_lines, planned, rnnbench_run
-from wrapped_reference import backend_file
+from helpers.runs import (
+    BAD,
+    GOOD,
+    LONG,
+    PATIENCE,
+    assert_complete,
+    interrupt_at,
+    measured,
+    of,
+    own_lines,
+    planned,
+    rnnbench_run,
+)
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.errors import StoreError
 from rnnbench.measure.plan import resumed_plan

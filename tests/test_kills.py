@@ -1,6 +1,6 @@
 """A run is killed at 200 random points of its life (``--kill-points 1000`` for more) and loses nothing that it acknowledged.
 
-Takes 12 s for 200 points.  ``killed_runs.py`` kills; here is looked at what that left.
+Takes 12 s for 200 points.  ``helpers/killed_runs.py`` kills; these tests look at what that left.
 """
 
 import subprocess
@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import killed_runs
 import msgspec
 import pytest
-from runs import assert_each_once
+from helpers import killed_runs
+from helpers.runs import assert_each_once
 
 from rnnbench.processes.scratch import PREFIX
 from rnnbench.results.reader import Contents, read
@@ -44,7 +44,8 @@ def points(request) -> int:
 def folder(tmp_path_factory, points) -> Path:
     """Where runs were killed that often."""
     folder = tmp_path_factory.mktemp("killed")
-    subprocess.run([sys.executable, killed_runs.__file__, str(folder), str(points), str(SEED)], check=True)
+    command = [sys.executable, "-m", killed_runs.__name__, str(folder), str(points), str(SEED)]
+    subprocess.run(command, cwd=Path(__file__).parent, check=True)
     return folder
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from made_up_machine import some_roofs, tree, two_cores
+from helpers.fake_machine import some_roofs, tree, two_cores
 
 from rnnbench.cli import machine as command
 from rnnbench.cli import main

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from runs import GOOD, interrupt_at, measured, of, planned
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, interrupt_at, measured, of, planned
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.check import Problem
 from rnnbench.machine.facts import environment, machine_name

@@ -10,17 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import misbehaving
 import pytest
-from runs import of, own_lines
-from wrapped_reference import backend_file
+from helpers.misbehaving_backends import IN_CALLS, IN_INFO, ON_IMPORT, SOURCES
+from helpers.runs import of, own_lines
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.results.reader import read
 from rnnbench.results.rows import Failure, Time
 
 pytestmark = pytest.mark.usefixtures("no_process_left_behind")
 
-ABSENT = {**misbehaving.ON_IMPORT, **misbehaving.IN_INFO}
+ABSENT = {**ON_IMPORT, **IN_INFO}
 LIMIT = "10"
 PATIENCE = 300
 
@@ -50,13 +50,13 @@ sys.exit(main(sys.argv[1:]))
 def installed(tmp_path_factory) -> Path:
     """A folder in which each of them is a module that a package registers, and a backend that is right another."""
     folder = tmp_path_factory.mktemp("installed")
-    for name, source in misbehaving.SOURCES.items():
+    for name, source in SOURCES.items():
         (folder / f"{name}.py").write_text(source)
     backend_file(folder / "right.py")
     facts = folder / "misbehaving-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    entries = "\n".join(f"{name} = {name}" for name in [*misbehaving.SOURCES, "right"])
+    entries = "\n".join(f"{name} = {name}" for name in [*SOURCES, "right"])
     (facts / "entry_points.txt").write_text(f"[rnnbench.peers]\n{entries}\n")
     (folder / "tiny.toml").write_text(SUITE)
     return folder
@@ -75,7 +75,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-NAMES = ",".join([*misbehaving.SOURCES, "right", "numpy_ref"])
+NAMES = ",".join([*SOURCES, "right", "numpy_ref"])
 
 SAID = {
     "exits_0": "the worker ended with exit code 0 on import",
@@ -104,7 +104,7 @@ SAID = {
 
 
 def test_there_are_at_least_twenty():
-    assert len(misbehaving.SOURCES) >= 20
+    assert len(SOURCES) >= 20
     assert set(SAID) == set(ABSENT)
 
 
@@ -115,11 +115,9 @@ def test_a_listing_has_one_line_for_each(installed):
     for name, said in SAID.items():
         assert "unavailable: " in lines[name]
         assert said in lines[name], lines[name]
-    for name in {*misbehaving.SOURCES, "right", "numpy_ref"} - set(SAID):
+    for name in {*SOURCES, "right", "numpy_ref"} - set(SAID):
         assert "device cpu" in lines[name]
-    assert len([line for line in done.stdout.splitlines() if line.split() and line.split()[0] in misbehaving.SOURCES]) == len(
-        misbehaving.SOURCES
-    )
+    assert len([line for line in done.stdout.splitlines() if line.split() and line.split()[0] in SOURCES]) == len(SOURCES)
 
 
 def assert_each_is_told_once_and_the_rest_is_measured(done: subprocess.CompletedProcess[str], path: Path, cases: int) -> None:
@@ -133,7 +131,7 @@ def assert_each_is_told_once_and_the_rest_is_measured(done: subprocess.Completed
     for name in ("right", "numpy_ref"):
         assert len({row.case for row in of(Time, contents, backend=name)}) == cases
         assert of(Failure, contents, backend=name) == []
-    for name in set(misbehaving.SOURCES) - set(ABSENT):
+    for name in set(SOURCES) - set(ABSENT):
         assert len(of(Failure, contents, backend=name)) == cases, name
         assert of(Time, contents, backend=name) == []
 
@@ -175,7 +173,7 @@ def test_best_says_of_all_of_them_why_and_goes_on(installed, tmp_path):
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize("name", misbehaving.SOURCES)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_check_of_each_is_one_report_or_one_line(installed, name):
     done = command(installed, "check", name, "--level", "smoke", "--cell", "elman", "--time-limit", LIMIT)
     assert done.returncode in (1, 4), done.stderr
@@ -226,17 +224,18 @@ def test_auto_passes_over_those_that_are_broken_and_lives(installed, tmp_path):
 
 @pytest.mark.usefixtures("everywhere")
 def test_auto_lives_with_all_of_them(installed, tmp_path):
-    names = [name for name in misbehaving.SOURCES if name not in misbehaving.IN_CALLS]  # whose calls are in this process
+    names = [name for name in SOURCES if name not in IN_CALLS]  # whose calls are in this process
     assert picked_by_auto(installed, tmp_path, names) == ["numpy_ref", *sorted(names)]
 
 
 def picked_by_auto(installed: Path, tmp_path: Path, names: list[str]) -> list[str]:
     asks = f"""
-import os, stored_results
+import os
 from rnnbench.measure import capabilities
 capabilities.START_LIMIT = 10.0
 from pathlib import Path
-import misbehaving, numpy as np, rnnbench
+import numpy as np, rnnbench
+from helpers import stored_results
 from rnnbench.impls import auto
 from rnnbench.suite.case import Case
 case = Case("elman", "forward", 3, 2, 3, 3)

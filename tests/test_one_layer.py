@@ -1,8 +1,8 @@
 """A backend of one layer is examined as thoroughly as a rich one.  Takes 10 s."""
 
 import pytest
-from checked_here import here
-from one_layer import KEPT, one_layer_file
+from helpers.in_process_checks import here
+from helpers.one_layer_backends import KEPT, one_layer_file
 
 from rnnbench.check import PROMISES, trials
 from rnnbench.check.levels import SMOKE_PROMISES

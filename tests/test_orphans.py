@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs import PATIENCE
-from wrapped_reference import backend_file
+from helpers.runs import PATIENCE
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.processes.scratch import PREFIX
 

@@ -27,6 +27,12 @@ FOLDERS = {"rnnbench": "rnnbench", "impls": "rnnbench/impls", "suites": "rnnbenc
 CUDA_EXTRAS = ("cuda", "cuda-offline")
 
 
+def passed_over(folder: str, names: list[str]) -> set[str]:
+    """What of a folder of the repository is not copied; ``rnnbench/results`` is a package, ``results`` is not."""
+    made = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")(folder, names)
+    return made | ({"build", "dist", "results", "tests"} & set(names) if Path(folder) == REPOSITORY else set())
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel of a copy of the repository, so that building leaves nothing in it."""
@@ -35,7 +41,6 @@ def wheel(tmp_path_factory):
         pytest.skip(f"setuptools is {setuptools.__version__}; the build needs 77")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    passed_over = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "results", "tests")
     shutil.copytree(REPOSITORY, source, ignore=passed_over)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

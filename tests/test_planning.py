@@ -1,8 +1,8 @@
 """What a run will do: how many rounds, which cases, and what they take."""
 
 import pytest
-from runs import GOOD, NAMES, WIDE, measured, planned, planned_by, planned_without_backends
-from stored_results import write
+from helpers.runs import GOOD, NAMES, WIDE, measured, planned, planned_by, planned_without_backends
+from helpers.stored_results import write
 
 import rnnbench
 from rnnbench.choose.choose import Measurements, stored

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
-from runs import GOOD, NAMES, NARROW, PASSES, WIDE, interrupt_at, measured, of, planned, quiet
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, NAMES, NARROW, PASSES, WIDE, interrupt_at, measured, of, planned, quiet
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.check import Problem
 from rnnbench.compare.inference import enough, may_stop_after

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.check.levels import trials
 

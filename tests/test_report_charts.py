@@ -7,8 +7,8 @@ import altair
 import numpy as np
 import pytest
 import vl_convert
-from report_runs import ALL_CHARTS, END, Elements, marks, times, written
-from synthetic_results import HOSTILE
+from helpers.report_runs import ALL_CHARTS, END, Elements, marks, times, written
+from helpers.synthetic_results import HOSTILE
 
 from rnnbench.reports import page, theme, to_pandas
 from rnnbench.reports.charts import pictures, static

@@ -4,12 +4,11 @@ import json
 
 import msgspec
 import pytest
-import synthetic_results
-import two_devices
 import vl_convert
-from browser import Opened
-from synthetic_results import HOSTILE
-from two_devices import GPU, ON_CPU, ON_GPU
+from helpers import synthetic_results, two_device_results
+from helpers.browser import Opened
+from helpers.synthetic_results import HOSTILE
+from helpers.two_device_results import GPU, ON_CPU, ON_GPU
 
 import rnnbench
 from rnnbench import reports
@@ -29,7 +28,7 @@ def two(tmp_path_factory):
     """The results file, beside it the roofs of its CPU."""
     folder = tmp_path_factory.mktemp("two")
     synthetic_results.write_roofs(folder)
-    return two_devices.write(folder / "two.jsonl")
+    return two_device_results.write(folder / "two.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def test_the_roofs_are_the_cpus(two, data, tmp_path):
     assert of_device(data, "cpu").roofs is not None
     assert of_device(data, GPU).roofs is None
     synthetic_results.write_roofs(tmp_path)
-    there = reports.to_pandas(two_devices.write(tmp_path / "gpu.jsonl", cpu=GPU))
+    there = reports.to_pandas(two_device_results.write(tmp_path / "gpu.jsonl", cpu=GPU))
     assert there.roofs is None
     assert not any("multiply-add peak" in answer.text for answer in summary(there))
 
@@ -114,7 +113,7 @@ def test_no_answer_that_ranks_names_backends_of_two_devices(data):
 
 
 def test_of_one_device_no_sentence_speaks(two, tmp_path):
-    data = reports.to_pandas(two_devices.write(tmp_path / "one.jsonl", gpu="cpu"))
+    data = reports.to_pandas(two_device_results.write(tmp_path / "one.jsonl", gpu="cpu"))
     assert len(by_device(data)) == 1
     assert not any(answer.text.startswith("On ") for answer in summary(data))
     assert "## Times\n\nTime of a call" in reports.to_markdown(data)
@@ -245,7 +244,7 @@ def test_a_page_of_one_device_has_no_filter_for_it_and_no_empty_column(browser, 
 
 
 def test_a_device_with_a_hostile_name_does_not_break_the_page(browser, tmp_path):
-    page = reports.write_html(two_devices.write(tmp_path / "hostile.jsonl", gpu=HOSTILE), tmp_path / "hostile.html")
+    page = reports.write_html(two_device_results.write(tmp_path / "hostile.jsonl", gpu=HOSTILE), tmp_path / "hostile.html")
     with Opened(browser, page, width=400) as opened:
         opened.pick("device", "1")
         assert set(opened.column("backend")) == set(ON_GPU)

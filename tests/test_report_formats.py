@@ -19,12 +19,11 @@ from pathlib import Path
 import altair
 import msgspec
 import pytest
-import synthetic_results
+from helpers import synthetic_results
+from helpers.synthetic_results import HOSTILE
 from markdown_it import MarkdownIt
-from synthetic_results import HOSTILE
 
 from rnnbench import reports
-from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.reports import formats, to_csv, to_json, to_markdown, to_pandas, write_charts
 from rnnbench.reports.frames import CASE_FIELDS, Frames
@@ -354,58 +353,3 @@ def test_the_reports_are_imported_when_they_are_used_and_say_what_is_missing() -
         f"{MissingLibrary.__name__} reports need altair: pip install -e '.[report]' in the checkout of rnnbench\n",
         "",
     )
-
-
-# the command
-
-
-def test_formats_that_are_text_go_to_standard_output_or_into_a_file(
-    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["report", str(grid), "--format", "csv"]) == 0
-    printed = capsys.readouterr().out
-    file = tmp_path / "new" / "table.csv"
-    assert main(["report", str(grid), "--format", "csv", "-o", str(file)]) == 0
-    assert capsys.readouterr().out == f"{file}\n"
-    assert file.read_text() == printed
-    assert printed.startswith("case,")
-
-
-def test_charts_are_listed_and_those_without_data_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Writer(tmp_path / "one.jsonl") as writer:
-        writer.append(Run("r", "2025-01-01", "own", ["rnnbench"], {}, {}, {"a": {}}, [CASE]))
-        writer.append(Gate(CASE, "a", True, {"y": (1e-7, 1e-6)}, 0.1))
-        writer.append(Time(CASE, "a", 0, 0, 1, [1e-3]))
-    assert main(["report", str(tmp_path / "one.jsonl"), "--charts", str(tmp_path / "charts"), "--as", "svg"]) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{tmp_path / 'charts' / 'gates.svg'}\n"
-    assert "Time per step over T: nothing to draw in this run; the suite sequence-length would fill it." in told.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["--as", "png"], "--as is 'png' without --charts; expected both"),
-        (["--charts", "c", "--format", "md"], "--charts and --format were given; expected one of them"),
-        (["--charts", "c", "-o", "x"], "-o is 'x' with --charts; expected none: the charts go into 'c'"),
-        (["--charts", "c", "--history"], "--history and --charts were given; expected one of them"),
-        (["again", "--format", "md"], "--format is given with 2 results files; expected one"),
-        (["--format", "pdf"], "--format: invalid choice: 'pdf'; expected html, md, csv, json"),
-    ],
-)
-def test_options_that_exclude_each_other_are_refused(
-    arguments: list[str], complaint: str, grid: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        code = main(["report", str(grid), *arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    assert (code, capsys.readouterr().err.startswith(f"rnnbench: {complaint}")) == (2, True)
-
-
-@pytest.mark.parametrize("kind", ["html", "md"])
-def test_a_report_never_takes_the_place_of_its_results(kind: str, grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = grid.read_bytes()
-    assert main(["report", str(grid), "--format", kind, "-o", str(grid)]) == 2
-    assert "which holds the results; expected another file" in capsys.readouterr().err
-    assert grid.read_bytes() == before

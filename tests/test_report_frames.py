@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import CASE, END, said, times, written
+from helpers.report_runs import CASE, END, said, times, written
 
 from rnnbench.compare.verdicts import ranking
 from rnnbench.errors import ArgumentError, StoreError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vl_convert
-from report_runs import CASE, Elements, marks, written
-from synthetic_results import HOSTILE
+from helpers.report_runs import CASE, Elements, marks, written
+from helpers.synthetic_results import HOSTILE
 
 from rnnbench.errors import StoreError
 from rnnbench.reports import page, read_asv, to_pandas, write_asv_html, write_html

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic_results
-from browser import Opened
-from synthetic_results import HOSTILE
+from helpers import synthetic_results
+from helpers.browser import Opened
+from helpers.synthetic_results import HOSTILE
 
 from rnnbench.reports import to_pandas, write_asv_html, write_html
 from rnnbench.reports.reproduce import source

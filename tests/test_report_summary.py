@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import synthetic_results
-from report_runs import CASE, END, Elements, said, times, written
+from helpers import synthetic_results
+from helpers.report_runs import CASE, END, Elements, said, times, written
 
 from rnnbench.reports import page, summary_text, to_pandas
 from rnnbench.reports.summary import summary

@@ -5,8 +5,8 @@ import os
 from collections import Counter
 
 import pytest
-from runs import GOOD, MANY, NAMES, interrupt_at, measured, of, planned
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, MANY, NAMES, interrupt_at, measured, of, planned
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.errors import ArgumentError, StoreError
 from rnnbench.measure.plan import Settings, new_plan, quicker, resumed_plan

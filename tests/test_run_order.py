@@ -4,7 +4,7 @@ import itertools
 
 import msgspec
 import pytest
-from runs import (
+from helpers.runs import (
     GOOD,
     MANY,
     NAMES,
@@ -16,7 +16,7 @@ from runs import (
     of,
     planned,
 )
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.machine.facts import machine_name
 from rnnbench.measure.plan import Settings, new_plan, resumed_plan, with_suite_settings

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from runs import GOOD, NAMES, measured, of, planned
+from helpers.runs import GOOD, NAMES, measured, of, planned
 
 from rnnbench.check import Problem
 from rnnbench.measure import worker as worker_module

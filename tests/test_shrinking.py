@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 import rnnbench
 from rnnbench.check import Problem, trials

@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-from runs import GOOD, measured, of, planned
-from wrapped_reference import backend_file
+from helpers.runs import GOOD, measured, of, planned
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.measure.client import WorkerProcess

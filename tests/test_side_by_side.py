@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stored_results
-from browser import Opened
-from synthetic_results import HOSTILE
+from helpers import stored_results
+from helpers.browser import Opened
+from helpers.synthetic_results import HOSTILE
 
-from rnnbench.cli.main import main
 from rnnbench.compare.comparison import compare_runs
 from rnnbench.compare.comparison import times as read_times
 from rnnbench.reports import write_side_by_side
@@ -185,15 +184,9 @@ def test_hostile_names_make_no_elements(run) -> None:
 # the command
 
 
-def command(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, str]:
-    code = main(["report", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_two_results_give_one_page_and_its_path(run, tmp_path: Path, capsys) -> None:
+def test_two_results_give_one_page_and_its_path(run, tmp_path: Path, command) -> None:
     output = tmp_path / "page.html"
-    assert command(capsys, run({"x": [1]}), run({"x": [1]}), "-o", output) == (0, f"{output}\n", "")
+    assert command("report", run({"x": [1]}), run({"x": [1]}), "-o", output) == (0, f"{output}\n", "")
     assert "2 runs side by side" in output.read_text(encoding="utf-8")
 
 
@@ -208,9 +201,9 @@ def test_two_results_give_one_page_and_its_path(run, tmp_path: Path, capsys) -> 
         ("A C --repository https://example.org", "--repository is 'https://example.org' without --history; expected both"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(run, tmp_path: Path, capsys, arguments: str, said: str) -> None:
+def test_what_cannot_be_compared_is_refused_in_one_line(run, tmp_path: Path, command, arguments: str, said: str) -> None:
     paths = {"A": run({"x": [1]}), "B": run({"y": [1]}), "C": run({"x": [1]}, settings={"input": "noise"})}
-    code, out, err = command(capsys, *(paths.get(word, word) for word in arguments.split()), "-o", tmp_path / "page.html")
+    code, out, err = command("report", *(paths.get(word, word) for word in arguments.split()), "-o", tmp_path / "page.html")
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) == 1

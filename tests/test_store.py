@@ -1,6 +1,6 @@
-"""Results are appended and on disk at once, survive what a crash leaves behind, and are never dropped silently.
+"""Results are appended and on disk at once, by one writer at a time, and what is no results file is refused.
 
-Takes 4 s.
+Takes 3 s.
 """
 
 import json
@@ -8,57 +8,25 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import msgspec
 import pytest
+from helpers.stored_rows import CASE, ROWS, RUN, message, write_rows
 
 from rnnbench.errors import StoreError
 from rnnbench.measure import plan
 from rnnbench.results import writer as writer_module
-from rnnbench.results.reader import quarantine_file, read, results_files
-from rnnbench.results.rows import SCHEMA, AnyRow, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
+from rnnbench.results.reader import read, results_files
+from rnnbench.results.rows import SCHEMA, AnyRow, End, Gate
 from rnnbench.results.writer import Writer
-from rnnbench.suite.case import Case
 from rnnbench.suite.suite import Suite, SuiteSettings
-
-CASE = Case("lstm", "step", 7, 3, 4, 5)
-WINDOWED = Case("jordan", "tbptt", 7, 3, 4, 5, output_size=6, window=4, stride=2, dtype="float64", threads=2)
-
-RUN = Run(
-    run="20260101T000000-tiny",
-    started="2026-01-01T00:00:00+00:00",
-    suite="tiny",
-    command=["rnnbench", "run", "tiny"],
-    settings={"rounds": 2, "time_limit": 1.5, "text_file": None},
-    environment={"machine": "some-cpu-2c", "versions": {"numpy": "2.0"}, "dirty": False},
-    backends={"numpy_ref": {"device": "cpu"}, "torch_nn": {"unavailable": "needs PyTorch"}},
-    cases=[CASE, WINDOWED],
-)
-
-ROWS = [
-    Gate(CASE, "numpy_ref", True, {"y": (1e-7, 3e-7), "dx": (0.0, 2.5e-7)}, 0.25),
-    Gate(CASE, "numba_cpu", False, {"y": (None, 3e-7)}, 0.25),
-    Startup(CASE, "numpy_ref", 0, True, 0.5, 0.25, 0.125),
-    Time(CASE, "numpy_ref", 1, 2, 64, [1e-3, 1.1e-3, 0.1 + 0.2]),
-    Memory(CASE, "numpy_ref", 2**40 + 1),
-    Truncation(WINDOWED, 0.25, {"weight_hh_l0": 0.5}),
-    Failure(CASE, "torch_nn", "time", "crashed", 'killed by "SIGSEGV"\nat \u2028 \U0001f9e8 \x00', 1),
-    Failure(WINDOWED, "torch_nn", "load", "unsupported", "no jordan"),
-    End("2026-01-01T00:01:00+00:00", 60.0, 2.5, interrupted=True),
-]
 
 
 @pytest.fixture
 def written(tmp_path):
-    """A results file with every kind of row."""
-    path = tmp_path / "machine" / "run.jsonl"
-    with Writer(path) as writer:
-        for row in [RUN, *ROWS]:
-            writer.append(row)
-    return path
+    return write_rows(tmp_path)
 
 
 def test_every_kind_of_row_reads_back_as_it_was_written(written):
@@ -220,196 +188,7 @@ def test_two_runs_that_start_in_one_second_have_two_files(tmp_path, monkeypatch)
         assert sorted(tmp_path.rglob("*.jsonl")) == paths
 
 
-# lines that do not read
-
-
-@pytest.mark.parametrize("lost", [1, 2, 40])
-def test_a_torn_last_line_is_passed_over_and_reported(written, lost):
-    """Also where all but its line feed was written: what a later resume cuts off must not count as read before it."""
-    content = written.read_bytes()
-    written.write_bytes(content[:-lost])
-    contents = read(written)
-    assert contents.rows == ROWS[:-1]
-    (problem,) = contents.problems
-    assert problem.startswith("run.jsonl:10: not a row")
-    assert "torn" in problem
-
-
-@pytest.mark.parametrize("lost", [1, 2, 40])
-def test_a_torn_last_line_is_cut_off_when_the_run_goes_on(written, lost):
-    written.write_bytes(written.read_bytes()[:-lost])
-    with Writer(written, resume=True) as writer:
-        writer.append(ROWS[0])
-    contents = read(written)
-    assert contents.problems == []
-    assert contents.rows == [*ROWS[:-1], ROWS[0]]
-
-
-def test_going_on_with_a_whole_file_changes_none_of_its_bytes(written):
-    before = written.read_bytes()
-    with Writer(written, resume=True) as writer:
-        assert written.read_bytes() == before
-        writer.append(ROWS[3])
-    after = written.read_bytes()
-    assert after.startswith(before)
-    assert after.count(b"\n") == before.count(b"\n") + 1
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        b"not json at all",
-        b"[1, 2]",
-        b'{"kind": "tmie"}',
-        b'{"kind": "time", "backend": "numpy_ref"}',
-        b"\xff\xfe\x00",
-        b'{"kind": "end", "finished": 3, "seconds": "x", "gate_seconds": 0}',
-    ],
-)
-def test_a_corrupt_line_is_reported_with_its_place_and_the_rows_around_it_are_kept(written, wrong):
-    lines = written.read_bytes().splitlines(keepends=True)
-    lines[4] = wrong + b"\n"
-    written.write_bytes(b"".join(lines))
-    contents = read(written)
-    assert contents.rows == [*ROWS[:3], *ROWS[4:]]
-    (problem,) = contents.problems
-    assert problem.startswith("run.jsonl:5: not a row: ")
-    assert "torn" not in problem
-    assert "\n" not in problem
-
-
-def test_blank_lines_are_no_rows_and_line_numbers_count_them(written):
-    first, rest = written.read_bytes().split(b"\n", 1)
-    written.write_bytes(first + b"\n\n  \nwrong\n" + rest)
-    contents = read(written)
-    assert contents.rows == ROWS
-    assert [problem.partition(": ")[0] for problem in contents.problems] == ["run.jsonl:4"]
-
-
-def test_rows_with_unknown_fields_of_a_newer_writer_are_read(written):
-    with written.open("ab") as file:
-        file.write(b'{"kind": "end", "finished": "f", "seconds": 1, "gate_seconds": 0, "mood": "good"}\n')
-    assert read(written).rows[-1] == End("f", 1.0, 0.0)
-
-
-# bad lines, put aside
-
-
-BAD = [b"not json at all\n", b'\xff\xfe\x00\r\x0c{"kind":\n', b'{"kind":"tmie"}\n']
-
-
-@pytest.fixture
-def corrupt(written):
-    """The results file with bad lines 3, 5 and 14, a blank one before the first, and a torn end."""
-    lines = written.read_bytes().splitlines(keepends=True)
-    lines[1:1] = [b"\n", BAD[0], lines[1], BAD[1]]
-    del lines[5]
-    written.write_bytes(b"".join([*lines, BAD[2], b'{"kind":"end","fin']))
-    return written
-
-
-def without_bad(content: bytes) -> bytes:
-    """All else as it was, to the byte."""
-    return b"".join(line + b"\n" for line in content.split(b"\n")[:-1] if line + b"\n" not in BAD)
-
-
-def test_bad_lines_are_put_aside_with_their_numbers_when_the_run_goes_on(corrupt):
-    before = corrupt.read_bytes()
-    with Writer(corrupt, resume=True) as writer:
-        assert writer.moved == [3, 5, 14]
-        assert corrupt.read_bytes() == without_bad(before)
-        writer.append(ROWS[0])
-    assert read(corrupt).rows == [*ROWS, ROWS[0]]
-    assert read(corrupt).problems == []
-    assert quarantine_file(corrupt).name == "run.jsonl.bad"
-    assert quarantine_file(corrupt).read_bytes() == b"3\t" + BAD[0] + b"5\t" + BAD[1] + b"14\t" + BAD[2]
-    assert results_files(corrupt.parent) == [corrupt]
-    assert {path.name for path in corrupt.parent.iterdir()} == {"run.jsonl", "run.jsonl.bad"}
-
-
-def test_lines_that_are_put_aside_later_join_those_before(corrupt):
-    Writer(corrupt, resume=True).close()
-    with corrupt.open("ab") as file:
-        file.write(b"more\n")
-    with quarantine_file(corrupt).open("ab") as file:
-        file.write(b"12\tmo")  # a kill while it was written
-    with Writer(corrupt, resume=True) as writer:
-        assert writer.moved == [12]
-    assert quarantine_file(corrupt).read_bytes().endswith(b"14\t" + BAD[2] + b"12\tmore\n")
-
-
-def test_a_file_keeps_its_mode_and_its_link_when_bad_lines_are_put_aside(corrupt):
-    corrupt.chmod(0o640)
-    link = corrupt.with_name("link.jsonl")
-    link.symlink_to(corrupt.name)
-    Writer(link, resume=True).close()
-    assert link.is_symlink()
-    assert corrupt.stat().st_mode & 0o777 == 0o640
-    assert read(corrupt).problems == []
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from rnnbench.results.writer import Writer
-
-calls = 0
-
-def killing(call):
-    def counted(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **options)
-    return counted
-
-os.fsync, Path.replace = killing(os.fsync), killing(Path.replace)
-Writer(Path(sys.argv[1]), resume=True)
-assert calls == int(sys.argv[2]) - 1
-"""
-
-
-def test_a_kill_while_bad_lines_are_put_aside_leaves_the_old_file_or_the_new(corrupt, tmp_path):
-    """Before each wait for the disk, and before the new file takes its name."""
-    before = corrupt.read_bytes()
-    last = 4  # the quarantine, the new file, its name, the folder
-    found = set()
-    for number in range(1, last + 2):
-        path = tmp_path / f"{number}" / "run.jsonl"
-        path.parent.mkdir()
-        path.write_bytes(before)
-        done = subprocess.run([sys.executable, "-c", KILLED, path, f"{number}"], capture_output=True, text=True, check=False)
-        assert done.returncode == (-signal.SIGKILL if number <= last else 0), done.stderr
-        after = path.read_bytes()
-        found.add(after)
-        Writer(path, resume=True).close()
-        assert read(path).rows == ROWS
-        assert read(path).problems == []
-        assert quarantine_file(path).read_bytes().count(b"\n") == len(BAD)  # each once, though one resume was killed
-        assert sorted(file.name for file in path.parent.glob("*.jsonl*")) == ["run.jsonl", "run.jsonl.bad"]
-    assert found == {before, without_bad(before)}
-
-
-def test_a_new_file_that_cannot_be_written_leaves_the_old_one(corrupt, monkeypatch):
-    before = corrupt.read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(writer_module.os, "fsync", full)
-    assert message(Writer, corrupt, resume=True) == f"cannot write {corrupt}: No space left on device"
-    assert corrupt.read_bytes() == before
-    assert not list(corrupt.parent.glob(".*"))
-
-
 # files that are no results
-
-
-def message(call, *arguments, **options) -> str:
-    with pytest.raises(StoreError) as caught:
-        call(*arguments, **options)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 0])
@@ -489,59 +268,6 @@ def test_a_disk_that_is_full_is_reported_and_stays_the_error_while_the_file_is_c
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert str(caught.value) == f"cannot write {path}: File too large"
     assert read(path).run == RUN
-
-
-# names
-
-
-def test_equal_cases_have_one_key_and_every_field_changes_it():
-    changes = {
-        "cell": "gru",
-        "phase": "forward",
-        "T": 8,
-        "B": 4,
-        "I": 5,
-        "H": 6,
-        "layers": 2,
-        "bidirectional": True,
-        "nonlinearity": "relu",
-        "bias": False,
-        "output_size": 6,
-        "window": 3,
-        "stride": 3,
-        "dtype": "float64",
-        "threads": 2,
-    }
-    assert list(changes) == list(Case.__struct_fields__)
-    others = [msgspec.structs.replace(CASE, **{name: value}) for name, value in changes.items()]
-    keys = [case.key() for case in [CASE, *others]]
-    assert len(set(keys)) == len(keys)
-    labels = [case.label() for case in [CASE, *others]]
-    assert len(set(labels)) == len(labels)
-    assert Case("lstm", "step", 7, 3, 4, 5).key() == CASE.key()
-
-
-def test_a_key_is_the_same_in_every_process():
-    code = f"from rnnbench.suite.case import Case; print({WINDOWED!r}.key())"
-    for hash_seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == WINDOWED.key()
-    assert msgspec.json.decode(msgspec.json.encode(WINDOWED), type=Case).key() == WINDOWED.key()
-
-
-def test_a_label_leaves_out_what_has_its_usual_value():
-    assert CASE.label() == "lstm step T7 B3 I4 H5"
-    assert WINDOWED.label() == "jordan tbptt T7 B3 I4 H5 output_size6 window4 stride2 dtypefloat64 threads2"
-    assert Case("gru", "forward", 1, 1, 1, 1, bidirectional=True).label() == "gru forward T1 B1 I1 H1 bidirectional"
-
-
-def test_a_case_gives_its_network():
-    spec = WINDOWED.spec()
-    assert (spec.cell, spec.input_size, spec.hidden_size, spec.output_size, spec.dtype) == ("jordan", 4, 5, 6, "float64")
-    whole = Case("elman", "step", 7, 3, 4, 5, 2, True, "relu", False).spec()
-    assert (whole.num_layers, whole.bidirectional, whole.nonlinearity, whole.bias) == (2, True, "relu", False)
-    assert replace(whole, num_layers=1) != whole
 
 
 def test_results_files_are_listed_oldest_name_first_over_all_machines(tmp_path):

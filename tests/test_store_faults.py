@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 from rnnbench.cli.main import main
 from rnnbench.results.reader import quarantine_file, read, results_files

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import synthetic_results
-from stored_results import write
+from helpers import synthetic_results
+from helpers.stored_results import write
 
 import rnnbench.processes.platforms
 from rnnbench.machine.facts import machine_name

@@ -1,9 +1,7 @@
-"""The PyTorch backends: every cell against the reference, and what their networks promise about tensors, tapes and threads."""
+"""The PyTorch backends: every cell against the reference, and what they promise about tensors and threads."""
 
 import subprocess
 import sys
-import weakref
-from dataclasses import replace
 from itertools import product
 
 import msgspec
@@ -11,109 +9,30 @@ import numpy as np
 import pytest
 
 import rnnbench
-from rnnbench import Spec, check
+from rnnbench import check
 from rnnbench.suite.case import Case
 
 torch = pytest.importorskip("torch", reason="the PyTorch backends need torch")
 
-from rnnbench.impls import numpy_ref, torch_eager, torch_nn  # noqa: E402  # only where torch is
+from helpers.torch_problems import (  # noqa: E402  # only where torch is
+    CELLS,
+    UNSUPPORTED_BY_NN,
+    B,
+    H,
+    I,
+    Problem,
+    T,
+    assert_same,
+    each_backend,
+    each_pair,
+    name_of,
+    numbered,
+    numpy_tensors,
+    reference_tape,
+    spec_of,
+)
 
-BACKENDS = [torch_nn, torch_eager]
-T, B, I, H, O = 6, 3, 5, 4, 2  # noqa: E741  # the field's names
-
-# A value depends on at most 2 layers x 6 steps forward and as many back.  A step of two directions rounds fewer than 50
-# times on its way (dot products of 8 and 4 terms, elementwise functions of a few ulp each): 1200 roundings.  Weights lie
-# within +-1/sqrt(H) = +-1/2, so a step amplifies errors little; a factor of 8 is left for that and for cancellation.
-ROUNDINGS = 1e4  # 1.1e-12 in float64, 6e-4 in float32, relative to the largest value of the tensor
-
-CELLS = {
-    "elman-tanh": {"cell": "elman"},
-    "elman-relu": {"cell": "elman", "nonlinearity": "relu"},
-    "elman-sigmoid": {"cell": "elman", "nonlinearity": "sigmoid"},
-    "jordan-tanh": {"cell": "jordan", "output_size": O},
-    "jordan-relu": {"cell": "jordan", "output_size": O, "nonlinearity": "relu"},
-    "jordan-sigmoid": {"cell": "jordan", "output_size": O, "nonlinearity": "sigmoid"},
-    "lstm": {"cell": "lstm"},
-    "gru": {"cell": "gru"},
-    "gru_reset_before": {"cell": "gru_reset_before"},
-}
-UNSUPPORTED_BY_NN = {
-    "elman-sigmoid": "not sigmoid",
-    "jordan-tanh": "feeds back its output",
-    "jordan-relu": "feeds back its output",
-    "jordan-sigmoid": "feeds back its output",
-    "gru_reset_before": "after the recurrent product",
-}
-PAIRS = [(b, cell) for b in BACKENDS for cell in CELLS if b is torch_eager or cell not in UNSUPPORTED_BY_NN]
-
-
-def name_of(value: object) -> str:
-    return getattr(value, "__name__", str(value)).rsplit(".", 1)[-1]
-
-
-each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=name_of)
-each_pair = pytest.mark.parametrize(("backend", "cell"), PAIRS, ids=name_of)
-
-
-def spec_of(cell: str, **options) -> Spec:
-    return Spec(**{"input_size": I, "hidden_size": H, "dtype": "float64"} | CELLS[cell] | options)
-
-
-class Problem:
-    """Random weights, inputs and cotangents of a spec, in its dtype."""
-
-    def __init__(self, spec: Spec, seed: int = 0, steps: int = T) -> None:
-        self.spec, self.params = spec, rnnbench.init_params(spec, seed)
-        rng = np.random.default_rng(seed + 1)
-        self.x, self.dy = (rng.standard_normal((steps, B, n)).astype(spec.dtype) for n in (I, spec.features))
-        self.state, self.dstate = (
-            tuple(rng.standard_normal(spec.state_shape(B)).astype(spec.dtype) for _ in spec.kind.states) for _ in range(2)
-        )
-
-    def run(self, backend) -> dict[str, np.ndarray]:
-        """Every tensor of inference, training forward and BPTT, by name."""
-        net = backend.load(self.spec, self.params)
-        return self.forward(backend, net) | self.bptt(backend, net)
-
-    def forward(self, backend, net) -> dict[str, np.ndarray]:
-        y, final = net.forward(*self.inputs(backend))
-        return numpy_tensors(backend, {"inference y": y} | numbered("inference state", final))
-
-    def bptt(self, backend, net) -> dict[str, np.ndarray]:
-        y, final, tape = net.record(*self.inputs(backend))
-        return numpy_tensors(backend, {"y": y} | numbered("state", final)) | self.gradients(backend, net, tape)
-
-    def gradients(self, backend, net, tape) -> dict[str, np.ndarray]:
-        grads = net.backward(tape, backend.asarray(self.dy), tuple(map(backend.asarray, self.dstate)))
-        named = {f"d{name}": g for name, g in grads.params.items()}
-        return numpy_tensors(backend, named | {"dx": grads.x} | numbered("dstate", grads.state))
-
-    def inputs(self, backend):
-        return backend.asarray(self.x), tuple(map(backend.asarray, self.state))
-
-    def in_float64(self) -> "Problem":
-        """The same values, exactly."""
-        wide = Problem(replace(self.spec, dtype="float64"))
-        wide.params = {name: value.astype("float64") for name, value in self.params.items()}
-        wide.x, wide.dy = self.x.astype("float64"), self.dy.astype("float64")
-        wide.state, wide.dstate = (tuple(p.astype("float64") for p in s) for s in (self.state, self.dstate))
-        return wide
-
-
-def numbered(name: str, parts) -> dict:
-    return {f"{name}[{i}]": part for i, part in enumerate(parts)}
-
-
-def numpy_tensors(backend, tensors) -> dict[str, np.ndarray]:
-    return {name: backend.to_numpy(tensor) for name, tensor in tensors.items()}
-
-
-def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str) -> None:
-    assert list(got) == list(expected)
-    for name, reference in expected.items():
-        assert (got[name].shape, got[name].dtype) == (reference.shape, np.dtype(dtype)), name
-        error = np.abs(got[name] - reference).max() / np.abs(reference).max()
-        assert error <= ROUNDINGS * np.finfo(dtype).eps / 2, f"{name} differs by {error:.1e} of its largest value"
+from rnnbench.impls import numpy_ref, torch_nn  # noqa: E402  # only where torch is
 
 
 @each_pair
@@ -198,133 +117,6 @@ def test_an_empty_sequence_gives_tensors(backend):
     assert y.dtype == grads.x.dtype == torch.float64
     np.testing.assert_array_equal(backend.to_numpy(final[1]), problem.state[1])
     assert all(not g.any() for g in grads.params.values())
-
-
-@each_pair
-def test_tapes_keep_the_weights_they_were_recorded_with(backend, cell):
-    before, after = Problem(spec_of(cell), seed=0), Problem(spec_of(cell), seed=9)
-    net = backend.load(before.spec, before.params)
-    _, _, tape = net.record(*before.inputs(backend))
-    net.update(after.params)
-    assert_same(before.gradients(backend, net, tape), before.gradients(numpy_ref, *reference_tape(before)), "float64")
-    assert_same(after.forward(backend, net) | after.bptt(backend, net), after.run(numpy_ref), "float64")
-    for name, value in net.params().items():
-        np.testing.assert_array_equal(value, after.params[name])
-
-
-def reference_tape(problem: Problem):
-    net = numpy_ref.load(problem.spec, problem.params)
-    return net, net.record(*problem.inputs(numpy_ref))[2]
-
-
-@each_pair
-def test_several_tapes_are_alive_at_once(backend, cell):
-    first, second = Problem(spec_of(cell)), Problem(spec_of(cell), steps=4)
-    net = backend.load(first.spec, first.params)
-    tapes = [net.record(*problem.inputs(backend))[2] for problem in (first, second)]
-    for problem, tape in zip((first, second), tapes, strict=True):
-        assert_same(problem.gradients(backend, net, tape), problem.gradients(numpy_ref, *reference_tape(problem)), "float64")
-
-
-@each_backend
-def test_a_used_tape_has_released_its_graph(backend):
-    problem = Problem(spec_of("gru"))
-    net = backend.load(problem.spec, problem.params)
-    _, _, tape = net.record(*problem.inputs(backend))
-    graph = weakref.ref(tape.content.y)
-    problem.gradients(backend, net, tape)
-    assert graph() is None
-
-
-@each_pair
-def test_results_in_numpy_share_no_memory_with_the_graph(backend, cell):
-    problem = Problem(spec_of(cell, dtype="float32"))
-    net = backend.load(problem.spec, problem.params)
-    expected = problem.bptt(backend, net)
-    y, final, tape = net.record(*problem.inputs(backend))
-    for tensor in (y, *final):
-        backend.to_numpy(tensor)[...] = 7
-    got = problem.gradients(backend, net, tape)
-    for name, value in got.items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
-
-
-@each_pair
-def test_changing_results_in_place_is_harmless_or_an_error(backend, cell):
-    problem = Problem(spec_of(cell, dtype="float32"))
-    net = backend.load(problem.spec, problem.params)
-    expected = problem.bptt(backend, net)
-    y, final, tape = net.record(*problem.inputs(backend))
-    for tensor in (y, *final):
-        tensor.fill_(7)
-    try:
-        got = problem.gradients(backend, net, tape)
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        return
-    for name, value in got.items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
-
-
-@each_pair
-def test_gradients_are_plain_tensors_of_their_own(backend, cell):
-    problem = Problem(spec_of(cell, num_layers=2, dtype="float32"))
-    net = backend.load(problem.spec, problem.params)
-    _, _, tape = net.record(*problem.inputs(backend))
-    dy, dstate = backend.asarray(problem.dy), tuple(map(backend.asarray, problem.dstate))
-    grads = net.backward(tape, dy, dstate)
-    tensors = [*grads.params.values(), grads.x, *grads.state]
-    assert not any(tensor.requires_grad for tensor in tensors)
-    memory = [tensor.untyped_storage().data_ptr() for tensor in (*tensors, dy, *dstate)]
-    assert len(set(memory)) == len(memory)
-
-
-@each_pair
-def test_results_serve_the_callers_own_autograd(backend, cell):
-    problem = Problem(spec_of(cell))
-    net = backend.load(problem.spec, problem.params)
-    y, final = net.forward(*problem.inputs(backend))
-    y_recorded, final_recorded, _ = net.record(*problem.inputs(backend))
-    for tensor in (y, *final, y_recorded, *final_recorded):
-        assert not tensor.requires_grad
-        scale = torch.ones_like(tensor, requires_grad=True)
-        (scale * tensor).sum().backward()  # an inference tensor is refused here
-        assert torch.equal(scale.grad, tensor)
-
-
-@each_backend
-def test_only_record_builds_a_graph(backend, monkeypatch):
-    problem = Problem(spec_of("lstm"))
-    net = backend.load(problem.spec, problem.params)
-    run, seen = net._run, []
-
-    def watched(x, state):
-        seen.append(torch.is_grad_enabled())
-        return run(x, state)
-
-    monkeypatch.setattr(net, "_run", watched)
-    net.forward(*problem.inputs(backend))
-    net.record(*problem.inputs(backend))
-    assert seen == [False, True]
-
-
-@each_pair
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=name_of)
-def test_the_callers_gradient_mode_changes_nothing(backend, cell, mode):
-    problem = Problem(spec_of(cell))
-    with mode():
-        got = problem.run(backend)
-    for name, value in problem.run(backend).items():
-        np.testing.assert_array_equal(got[name], value, err_msg=name)
-
-
-@each_backend
-def test_load_leaves_torchs_random_numbers_alone(backend):
-    problem = Problem(spec_of("lstm"))
-    before = torch.random.get_rng_state()
-    backend.load(problem.spec, problem.params)
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("cell", "reason"), UNSUPPORTED_BY_NN.items())

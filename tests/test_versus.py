@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import synthetic_results
+from helpers import synthetic_results
 
 from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError

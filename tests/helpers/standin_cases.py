@@ -4,7 +4,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,28 @@ from rnnbench.networks.spec import Spec
 
 STEPS, BATCH, INPUTS = 2, 3, 4
 
-HIDDEN = {"small": 32, "cluster-persistent": 256, "grid-persistent": 1100, "tensor-core grid": 1100, "per step": 16}
+WARM = Spec("elman", INPUTS, 32)
+
+
+class Network(NamedTuple):
+    """With the batches of a training step and of inference."""
+
+    regime: str
+    spec: Spec
+    trained: int
+    inferred: int = 1
+
+
+SIZES = {
+    "small": (32, 1024),
+    "cluster-persistent": (512, 48),
+    "grid-persistent": (1024, 17),
+    "tensor-core grid": (1056, 17),
+    "per step": (16, BATCH),
+}
+"""Hidden size and batch.  Where they can be, they are such that the audit has most of the same kernels, which are then compiled
+once: teams have as many rows as they can, and one where nothing is recorded."""
+
 DTYPES = {
     "small": ("float32", "bfloat16", "float16"),
     "cluster-persistent": ("bfloat16", "float16", "float32"),
@@ -27,39 +48,50 @@ DTYPES = {
 }
 """A cell's kernels take a second or two to compile, so that each cell of a regime has one dtype, each dtype some cell."""
 
-
-WARMED = "small elman float32"
+WARMED = "compiled ahead"
 """The case whose kernels a test compiles beforehand."""
 
 
-def networks() -> dict[str, tuple[str, Spec]]:
-    """Regime and spec by name: every regime with every cell, and a cluster that has to be allowed."""
+def networks() -> dict[str, Network]:
+    """By name: every regime with every cell, a cluster that has to be allowed, and one whose calls all have one batch."""
     found = {}
     for regime, dtypes in DTYPES.items():
+        hidden, batch = SIZES[regime]
         for number, cell in enumerate(CELLS):
             dtype = dtypes[number % len(dtypes)]
-            found[f"{regime} {cell} {dtype}"] = regime, Spec(cell, INPUTS, HIDDEN[regime], dtype=dtype)
-    return found | {"cluster of 16": ("cluster-persistent", Spec("lstm", INPUTS, 512))}
+            larger = 76 if (regime, cell) == ("grid-persistent", "elman") else 0  # 1024 of its units fit into a cluster
+            found[f"{regime} {cell} {dtype}"] = Network(regime, Spec(cell, INPUTS, hidden + larger, dtype=dtype), batch)
+    return found | {
+        "cluster of 16": Network("cluster-persistent", Spec("lstm", INPUTS, 512), SIZES["cluster-persistent"][1]),
+        WARMED: Network("small", WARM, BATCH, BATCH),
+    }
 
 
-def runs(regime: str, spec: Spec) -> list[str]:
+def runs(regime: str, spec: Spec, trained: int, inferred: int) -> list[str]:
     """All calls of a network, and that what they give has shape and dtype; no value is computed."""
     rng = np.random.default_rng(0)
     net: Any = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
-    x = numba_cuda.asarray(rng.standard_normal((STEPS, BATCH, INPUTS)).astype(spec.numpy_dtype))
-    state = tuple(numba_cuda.asarray(np.zeros(spec.state_shape(BATCH), spec.numpy_dtype)) for _ in spec.kind.states)
-    y, final = net.forward(x, state)
-    recorded, _, tape = net.record(x[:, ::1], state)
+
+    def drawn(batch: int) -> Any:
+        return numba_cuda.asarray(rng.standard_normal((STEPS, batch, INPUTS)).astype(spec.numpy_dtype))
+
+    def zeros(batch: int) -> Any:
+        return tuple(numba_cuda.asarray(np.zeros(spec.state_shape(batch), spec.numpy_dtype)) for _ in spec.kind.states)
+
+    x, state = drawn(trained), zeros(trained)
+    y, _ = net.forward(drawn(inferred), zeros(inferred))
+    recorded, final, tape = net.record(x[:, ::1], state)
     grads = net.backward(tape, recorded, final)
-    rnnbench.tbptt(net, x, y, 1, 1, state)
+    rnnbench.tbptt(net, x, recorded, 1, 1, state)
     wanted = {
-        "y": (y, (STEPS, BATCH, spec.features)),
-        "recorded y": (recorded, (STEPS, BATCH, spec.features)),
-        "final state": (final[0], spec.state_shape(BATCH)),
+        "y": (y, (STEPS, inferred, spec.features)),
+        "recorded y": (recorded, (STEPS, trained, spec.features)),
+        "final state": (final[0], spec.state_shape(trained)),
         "d x": (grads.x, x.shape),
         "d weight": (grads.params["weight_hh_l0"], net.params()["weight_hh_l0"].shape),
     }
-    wrong = [] if net.regime == regime else [f"regime {net.regime}; expected {regime}"]
+    chosen = {net.regime_of(batch) for batch in (trained, inferred)}
+    wrong = [] if chosen == {regime} else [f"regimes {chosen}; expected {regime}"]
     for name, (array, shape) in wanted.items():
         got = numba_cuda.to_numpy(array)
         if (got.shape, got.dtype) != (tuple(shape), spec.numpy_dtype):
@@ -71,9 +103,10 @@ def stages() -> list[str]:
     """Those of ``rnnbench gpu`` at small sizes, which share their kernels with the networks above: no number is computed."""
     from rnnbench.impls.numba_cuda import bringup
 
-    bringup.HIDDEN, bringup.BATCHES, bringup.STEPS = (256,), (BATCH,), STEPS
+    (hidden, batch), (small, rows) = SIZES["cluster-persistent"], SIZES["small"]
+    bringup.HIDDEN, bringup.BATCHES, bringup.STEPS = (hidden,), (batch,), STEPS
     bringup.DTYPES, bringup.CELLS_TIMED = ("float32",), ("elman",)
-    bringup.GATE_HIDDEN, bringup.GATE_STEPS, bringup.GATE_BATCH = (32,), STEPS, BATCH
+    bringup.GATE_HIDDEN, bringup.GATE_STEPS, bringup.GATE_BATCH = (small,), STEPS, rows
     wrong = []
     for name, stage in bringup.STAGES.items():
         found = [json.loads(json.dumps(row)) for row in stage()]
@@ -116,8 +149,7 @@ def what_a_capture_cannot_hold_is_refused() -> list[str]:
 
 
 def _warm() -> tuple[Any, Any]:
-    spec = Spec("elman", INPUTS, HIDDEN["small"])
-    net = numba_cuda.load(spec, rnnbench.init_params(spec, 0))
+    net = numba_cuda.load(WARM, rnnbench.init_params(WARM, 0))
     x = numba_cuda.asarray(np.zeros((STEPS, BATCH, INPUTS), "float32"))
     _step(net, x)
     return net, x

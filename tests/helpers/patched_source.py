@@ -4,7 +4,7 @@ import inspect
 import types
 
 
-def rewritten(module: types.ModuleType, *replaced: tuple[str, str]) -> types.ModuleType:
+def patched(module: types.ModuleType, *replaced: tuple[str, str]) -> types.ModuleType:
     """A copy in which each old text, which has to be there, is the new one wherever it stands."""
     source = inspect.getsource(module)
     for old, new in replaced:

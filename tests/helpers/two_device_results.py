@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import synthetic_results
-from synthetic_results import CELLS, ROUNDS
-
+from helpers import synthetic_results
+from helpers.synthetic_results import CELLS, ROUNDS
 from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Time
 from rnnbench.results.writer import Writer
 from rnnbench.suite.case import Case

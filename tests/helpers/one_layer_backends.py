@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wrapped_reference import backend_file
+from helpers.wrapped_reference import backend_file
 
 ONE_LAYER = """
 def supports(spec):

@@ -24,10 +24,11 @@ def tiny(*cells: str) -> list[Trial]:
     return [Trial(problem) for problem in problems(cells, TINY)]
 
 
-_expected = functools.cache(references.expected)
+expected_once = functools.cache(references.expected)
+"""What is expected of a problem; all checks of these tests share it."""
 
 
 def here(name: str, todo: list[Trial]) -> Report:
     """Check a file's module in this process; what is expected of a problem is computed once for all that is checked so."""
-    with mock.patch.object(references, "expected", _expected):
+    with mock.patch.object(references, "expected", expected_once):
         return check_all([rnnbench.load_backend(name)], todo)[0]

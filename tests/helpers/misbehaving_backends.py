@@ -4,7 +4,7 @@ Each is the reference but for what it does wrong.  ``WHEN`` says where that is: 
 "call", which a listing does not make.
 """
 
-from wrapped_reference import SOURCE
+from helpers.wrapped_reference import SOURCE
 
 
 def module(source: str, methods: str = "pass") -> str:

@@ -1,4 +1,6 @@
-"""How large the page of a large run gets, and how long it takes to build and to open: ``python tests/page_limits.py``.
+"""How large the page of a large run gets, and how long it takes to build and to open.
+
+Started in ``tests``: ``python -m helpers.page_limits``.
 
 Prints a line per made-up run.  The tests hold the limits of size on smaller runs; times depend on the machine.
 """
@@ -8,9 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic_results
-from browser import Opened, launched
 
+from helpers import synthetic_results
+from helpers.browser import Opened, launched
 from rnnbench.reports import write_html
 from rnnbench.results.rows import End, Gate, Memory, Row, Run, Time
 from rnnbench.results.writer import Writer

@@ -1,4 +1,6 @@
-"""Kills runs at random points of their life, and goes on with them: ``python killed_runs.py FOLDER POINTS SEED``.
+"""Kills runs at random points of their life, and goes on with them.
+
+Started in ``tests``: ``python -m helpers.killed_runs FOLDER POINTS SEED``.
 
 The run and the store are the real ones; workers answer at once from a script, so that a life lasts milliseconds.  A child is
 forked for each life, so that all is imported once, and kills itself with SIGKILL at a line of the run, the store or the files
@@ -22,10 +24,10 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-import runs
-from runs import GOOD, Scripted, planned, quiet
-from wrapped_reference import backend_file
 
+from helpers import runs
+from helpers.runs import GOOD, Scripted, planned, quiet
+from helpers.wrapped_reference import backend_file
 from rnnbench.errors import StoreError
 from rnnbench.machine.facts import environment
 from rnnbench.measure import capabilities, expectations, ledger
