@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 from helpers import stored_results
-from typer.main import get_command
 from helpers.wrapped_reference import backend_file
+from typer.main import get_command
 
 import rnnbench
 from rnnbench import Spec, StoreError

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import pytest
-from helpers import stored_results
-from helpers import synthetic_results
+from helpers import stored_results, synthetic_results
 from markdown_it import MarkdownIt
 
 import rnnbench

@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from helpers import fuzzing
 from helpers.stored_results import write
 from typer.main import get_command
 

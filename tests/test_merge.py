@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from helpers.exported_run import COMMIT, ROWS, RUN, A, B, assert_one_line, environment, named, store, time
 
-
 from rnnbench.reports import to_pandas
+from rnnbench.results.merging import merge_contents
 from rnnbench.results.reader import read
 from rnnbench.results.rows import End, Failure, Gate, Run, Time
 
