@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
     (made / "cubins").mkdir()
     (made / "cubins" / "kernel.json").touch()
     shutil.make_archive(str(made / "cubins"), "gztar", made, "cubins")
-    write_wheel(made / "wheels", "rnnbench", {"rnnbench/__init__.py": "", "rnnbench/cli/main.py": COMMAND})
+    write_wheel(made / "wheels", "rnnbench", {"rnnbench/__init__.py": "", "rnnbench/__main__.py": COMMAND})
     write_wheel(
         made / "wheels", "numpy", {"numpy/__init__.py": "", "at_start.pth": "import at_start\n", "at_start.py": RENAMING}
     )
