@@ -10,7 +10,8 @@ from rnnbench.check.levels import SMALL
 from rnnbench.check.mutants import MUTANTS
 from rnnbench.check.mutants.hooks import in_network
 from rnnbench.check.problem import INPUT_CHANGE
-from rnnbench.cli.main import CHECK_FAILED, main
+from rnnbench.cli.common import CHECK_FAILED
+from rnnbench.cli.main import main
 from rnnbench.suite.case import Case
 
 PLANTED = {mutant.name: mutant for mutant in MUTANTS}
