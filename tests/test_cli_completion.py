@@ -63,6 +63,7 @@ BACKENDS = sorted(registered(GROUP, PEERS, CHOOSERS))
         ("rnnbench check --grad", ["--gradients-only"]),
         ("rnnbench run ", suite_names()),
         ("rnnbench run quick --backends numpy_ref,torch_n", ["numpy_ref,torch_nn", "numpy_ref,torch_nn_numpy"]),
+        ("rnnbench run quick --backends numpy_ref,numpy", []),
         ("rnnbench run --input ", ["text", "noise"]),
         ("rnnbench suites deep", [name for name in suite_names() if name.startswith("deep")]),
         ("rnnbench compare --backends numba_cpu numpy", ["numpy_ref"]),
