@@ -24,7 +24,7 @@ test-oldest:
 lint: build/types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	cd build/types && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
+	cd build/types && ../../$(BIN)/lint-imports --no-logo ../../pyproject.toml
 
 types: build/types
 	$(BIN)/pyright --pythonpath $(BIN)/python build/types/rnnbench
