@@ -10,7 +10,7 @@ import vl_convert
 from helpers.report_runs import ALL_CHARTS, END, Elements, marks, times, written
 from helpers.synthetic_results import HOSTILE
 
-from rnnbench.reports import page, theme, to_pandas
+from rnnbench.reports import all_charts, charts, curves, page, theme, to_pandas
 from rnnbench.reports.charts import pictures, static
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.rows import case_rows, chart_rows, samples, shown_backends
@@ -118,6 +118,15 @@ def test_a_chart_without_data_is_left_out_with_the_suite_that_would_fill_it(tmp_
     assert not shown.drawn
     assert "the suite truncation would fill it" in shown.left_out["window_error"]
     assert "the suite startup would fill it" in page.render(frames)
+
+
+def test_a_chart_that_is_listed_is_on_the_page_and_in_the_gallery(data: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    further = curves.LENGTH._replace(name="further", title="A further chart")
+    monkeypatch.setattr(charts, "CHARTS", (*charts.CHARTS, further))
+    text = page.render(data)
+    assert 'data-chart="further"' in text.split('id="length"', 1)[1].split('id="hidden"', 1)[0]
+    assert '"further":{"spec":' in text
+    assert all_charts(data)["further"].to_dict()["title"]["text"] == "A further chart"
 
 
 def test_the_map_over_batch_appears_where_the_batch_varies(tmp_path: Path) -> None:
