@@ -107,7 +107,7 @@ def test_a_self_test_runs_the_mutants_of_its_cells_and_passes_if_all_are_found()
 
 def test_a_self_test_is_void_where_the_reference_itself_does_not_pass(monkeypatch):
     wrong = in_gradients(lambda _, grads: grads._replace(x=-grads.x))
-    monkeypatch.setattr(module, "load_backend", lambda _: wrong)
+    monkeypatch.setattr(module, "reference_backend", lambda: wrong)
     outcome = SelfTest([Result("some bug", "bptt", ratio=100)], Harness(trials("smoke", [CELL])).unmutated([CELL]))
     assert outcome.unmutated
     assert not outcome.passed
