@@ -160,7 +160,7 @@ def test_an_interrupt_while_the_reference_computes_ends_as_any_other(tmp_path):
     (tmp_path / "long.toml").write_text(LONG)
     process = rnnbench_run(str(tmp_path / "long.toml"), "--backends", "numpy_ref", "-o", str(tmp_path))
     with ended(process):
-        while not any(is_worker(child) for child in children_of(process)):
+        while not (any(is_worker(child) for child in children_of(process)) and any(tmp_path.rglob("*.jsonl"))):
             time.sleep(0.1)
         time.sleep(1)  # it has begun by then
         children = children_of(process)
