@@ -118,7 +118,7 @@ PRIVATE = {
     "rnnbench/results/disk.py",  # the function itself
     "rnnbench/cli/terminal.py",  # /dev/null
     "rnnbench/check/expected_files.py",  # from here on files that one process writes for another, in a folder of their own
-    "rnnbench/selftests/slowed.py",
+    "rnnbench/selftests/slowed_backend.py",
     "rnnbench/measure/commits.py",
     "rnnbench/measure/memory.py",  # a switch of the kernel's
     "rnnbench/cli/gpu.py",  # rows, appended as they come
