@@ -57,7 +57,7 @@ def test_times_that_no_clock_gives_are_left_out_and_named(tmp_path: Path) -> Non
     frames = to_pandas(written(tmp_path, [*times("a", [1.0] * 6), *bad, Time(CASE, "a", 0, 0, 1, [2.0])]))
     assert frames.summary["rounds"].tolist() == [6, 0]
     assert len(frames.problems) == 3
-    assert "round 6: a time of nan s from 0 samples" in frames.problems[0]
+    assert "round 6: a time of nan s was left out" in frames.problems[0]
     assert "round 0: timed twice" in frames.problems[2]
 
 
