@@ -71,6 +71,6 @@ def test_backends_are_listed_with_the_first_line_of_their_modules(command, monke
     assert (code, stderr) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in text.splitlines() if line)
     assert lines["torch_nn"] == "torch.nn.RNN, LSTM and GRU as shipped: what most people use."
-    assert "not run on a GPU yet" in lines["numba_cuda"]
+    assert "not yet run on a GPU" in lines["numba_cuda"]
     assert lines["theirs"] == "from their_package.backend"  # which would run if it were looked for
     assert text.endswith("rnnbench backends --facts\n")
