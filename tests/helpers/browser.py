@@ -28,7 +28,7 @@ def launched() -> Iterator[Any]:
     if os.environ.get("CI"):
         from playwright import sync_api as playwright
 
-        assert CHROMIUM, "no Chromium on the path: .ci/chromium installs it"
+        assert CHROMIUM, "no Chromium on the path: .ci/packages installs it"
     else:
         playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
         pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
