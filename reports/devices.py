@@ -2,8 +2,6 @@
 
 import re
 
-import pandas as pd
-
 from rnnbench.errors import ArgumentError
 from rnnbench.networks.contract import CPU
 from rnnbench.reports.frames import Frames
@@ -22,22 +20,11 @@ def of_device(data: Frames, device: str) -> Frames:
     if not names:
         found = ", ".join(dict.fromkeys(data.devices.values())) or "none"
         raise ArgumentError(f"device is {device!r}; expected one of {found}")
-
-    def part(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[frame["backend"].isin(names)].reset_index(drop=True)
-
-    return data._replace(
+    return data.where("backend", names)._replace(
         backends=names,
         devices=dict.fromkeys(names, device),
         baseline=data.baselines.get(device),
         baselines={device: data.baselines[device]} if device in data.baselines else {},
-        times=part(data.times),
-        summary=part(data.summary),
-        pairs=part(data.pairs),
-        gates=part(data.gates),
-        failures=part(data.failures),
-        truncation=part(data.truncation),
-        startup=part(data.startup),
         samples={key: samples for key, samples in data.samples.items() if key[1] in names},
         roofs=data.roofs if device == CPU else None,
     )

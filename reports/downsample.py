@@ -1,7 +1,5 @@
 """Selection of cases for the page of a run that has more results than a browser opens comfortably."""
 
-import pandas as pd
-
 from rnnbench.reports.frames import Frames
 from rnnbench.reports.sweeps import Sweeps
 
@@ -22,20 +20,7 @@ def downsampled(data: Frames, groups: Sweeps, most: int = MAX_POINTS) -> Frames:
         return data
     number = most * len(data.cases) // size
     kept = set(_by_priority(data, groups)[:number])
-
-    def part(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[frame["case"].isin(kept)].reset_index(drop=True)
-
-    return data._replace(
-        cases=part(data.cases),
-        times=part(data.times),
-        summary=part(data.summary),
-        pairs=part(data.pairs),
-        gates=part(data.gates),
-        failures=part(data.failures),
-        truncation=part(data.truncation),
-        startup=part(data.startup),
-    )
+    return data.where("case", kept)
 
 
 def _by_priority(data: Frames, groups: Sweeps) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -91,6 +91,16 @@ class Frames(NamedTuple):
     baselines: dict[str, str]
     look: Machine | None = None
     roofs: Roofs | None = None
+
+    def where(self, column: str, values: Collection[str]) -> "Frames":
+        """The rows of all frames that have the column and one of the values in it; other frames stay whole."""
+        whole = {name: getattr(self, name) for name in self._fields}
+        parts = {
+            name: frame[frame[column].isin(values)].reset_index(drop=True)
+            for name, frame in whole.items()
+            if isinstance(frame, pd.DataFrame) and column in frame
+        }
+        return self._replace(**parts)
 
 
 def to_pandas(results: Path | str, baseline: str | None = None) -> Frames:
