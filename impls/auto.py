@@ -154,31 +154,36 @@ def _with_other_threads(choice: Choice, case: Case) -> Choice:
 def _refused(case: Case, name: str) -> str | None:
     """Why a backend cannot be picked for a case, or None.
 
-    Backends from other packages are first imported in a separate process, in case the import ends the process.
+    Backends from other packages are first imported and asked in a separate process, in case that ends the process.
     """
-    import_error = None if shipped(name) else _import_error(name)
-    if import_error:
-        return import_error
-    spec = case.spec()
+    ours, spec = shipped(name), case.spec()
+    if not ours and (reason := _refusal_elsewhere(name, _without_sizes(case))):
+        return reason
     try:
         module = load_backend(name)
     except (BackendUnavailable, UnknownBackend) as error:
         return " ".join(str(error).split())
-    reason = unsupported(module, spec, case.phase)
+    reason = unsupported(module, spec, case.phase) if ours else None
     kind = type(module.asarray(np.zeros(1, spec.dtype)))
     if reason is None and kind is not np.ndarray:
         return f"its arrays are {kind.__module__}.{kind.__name__}, not numpy.ndarray"
     return reason
 
 
+def _without_sizes(case: Case) -> Case:
+    """The same network and phase with the shortest input: what a backend supports does not depend on T and B."""
+    return msgspec.structs.replace(case, T=1, B=1, window=case.window and 1, stride=case.stride and 1)
+
+
 @functools.cache
-def _import_error(name: str) -> str | None:
-    """Why a backend cannot be imported here, found out once in a separate process; None where it can."""
+def _refusal_elsewhere(name: str, case: Case) -> str | None:
+    """Why a backend cannot be imported here or does not support a case, found out once in a separate process; or None."""
     from rnnbench.measure.capabilities import ask, error_name, failure_text
 
-    found = ask([name])[name]
+    found = ask([name], [case])[name]
     if found.failure is None:
-        return None
+        _, reason = found.refusals.get(case, ("", None))
+        return reason
     return failure_text(found.failure) if error_name(found) else f"{name} cannot run here: {found.failure}"
 
 

@@ -214,7 +214,7 @@ def test_a_backend_that_does_not_even_load_is_one_line_of_a_check(installed):
         assert done.stderr.splitlines()[-1] == f"rnnbench: {SAID[name]}"
 
 
-FASTEST = ["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself"]
+FASTEST = ["exits_0", "segfault", "raises", "info_number", "garbage", "kills_itself", "supports_number", "supports_exits"]
 
 
 def test_auto_passes_over_those_that_are_broken_and_lives(installed, tmp_path):
