@@ -64,7 +64,7 @@ MEASURES, COMPILES = "measures for minutes", "compiles for minutes"
 NOT_TRIED = {
     # the beginning of a command line -> why it is not tried, and which tests do
     "asv ": f"{MEASURES}; tests/test_asv.py runs the classes",
-    "rnnbench backends --facts": "imports every library; tests/test_cli.py",
+    "rnnbench backends --facts": "imports every library; tests/test_cli_lists.py",
     "rnnbench run --resume": "needs an interrupted run; tests/test_resume.py",
     "rnnbench compare --commits": f"{MEASURES}; tests/test_compare_runs.py",
     "rnnbench self-test": f"{MEASURES}; tests/test_statistics.py, tests/test_siblings.py",
