@@ -29,6 +29,12 @@ class Arithmetic:
     def relu_slope(self, h: np.ndarray) -> np.ndarray:
         return np.sign(h)
 
+    def exp(self, z: np.ndarray) -> np.ndarray:
+        return np.exp(z)
+
+    def log(self, v: np.ndarray) -> np.ndarray:
+        return np.log(v)
+
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         """v @ w.T + bias, where w is part of the network's weights."""
         return v @ w.T if bias is None else v @ w.T + bias

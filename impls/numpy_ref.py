@@ -12,6 +12,7 @@ import numpy as np
 
 from rnnbench.impls._arithmetic import Arithmetic, ArithmeticArrays, Narrow, WeightGradients
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.impls._parts import NumpyParts
 from rnnbench.networks.arrays import NumpyArrays, numpy_errors
 from rnnbench.networks.checked import checked_load
 from rnnbench.networks.contract import Network, State
@@ -20,7 +21,7 @@ from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.networks.stacked import StackedNetwork
 from rnnbench.networks.threads import blas_info, blas_limits, together
 
-__all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "parts", "supports", "synchronize", "to_numpy"]
 
 _NO_VALUES: tuple[np.ndarray, ...] = ()
 
@@ -133,6 +134,11 @@ def load(
     arrays = NumpyArrays(dtype) if narrow else ArithmeticArrays(dtype, arithmetic)
     limits = together(numpy_errors, blas_limits(threads))
     return StackedNetwork(spec, params, InFloat32(layer, dtype) if narrow else layer, arrays, np.ndarray, limits)
+
+
+def parts(dtype: str, *, threads: int | None = None, arithmetic: Arithmetic | None = None) -> NumpyParts:
+    """Return the parts of models; ``arithmetic`` replaces the rounding operations."""
+    return NumpyParts(dtype, threads, arithmetic)
 
 
 def info() -> dict[str, Any]:

@@ -82,6 +82,12 @@ def noisy(
         def sigmoid(self, z: np.ndarray) -> np.ndarray:
             return in_storage(super().sigmoid(z), 2)
 
+        def exp(self, z: np.ndarray) -> np.ndarray:
+            return in_storage(super().exp(z), 2)
+
+        def log(self, v: np.ndarray) -> np.ndarray:
+            return in_storage(super().log(v), 2)
+
         def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
             result = super().product(v, w, bias)
             magnitude = super().product(abs(v), magnitudes(w), None if bias is None else abs(bias))
