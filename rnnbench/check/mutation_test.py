@@ -161,7 +161,11 @@ def _large(trial: Trial) -> bool:
 
 @contextmanager
 def _planted(mutant: Mutant) -> Iterator[None]:
-    """Replace tbptt by the mutant's loop for networks of mutants, but not for the reference."""
+    """Replace tbptt by the mutant's loop for networks of mutants, but not for the reference; or what trains its models."""
+    if mutant.tools is not None:
+        with mock.patch("rnnbench.check.training.TOOLS", mutant.tools):
+            yield
+        return
     if mutant.tbptt is None:
         yield
         return

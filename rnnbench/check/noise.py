@@ -16,6 +16,9 @@ class WithArithmetic:
     def load(self, spec: Any, params: Any, *, threads: int | None = None) -> Any:
         return self._reference.load(spec, params, threads=threads, arithmetic=self._arithmetic)
 
+    def parts(self, dtype: str, *, threads: int | None = None) -> Any:
+        return self._reference.parts(dtype, threads=threads, arithmetic=self._arithmetic)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reference, name)
 

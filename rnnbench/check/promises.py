@@ -7,7 +7,7 @@ from the reference's results of the first, so every call is compared with the re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import call_semantics, edge_cases, laziness, metamorphic
+from rnnbench.check import call_semantics, edge_cases, laziness, metamorphic, training
 from rnnbench.check.comparing import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -248,6 +248,21 @@ PROMISES: dict[str, Promise] = {
         "For T = 0, return y of shape (0, B, D*H), the given state, dstate as the state's gradient, and zeros for all weights.",
         edge_cases.empty,
         _trained,
+    ),
+    "model": Promise(
+        "A model around the network has the right outputs, loss and gradients.",
+        "People train models: an embedding, the network, an output layer and a loss, with masks, dropout and truncated BPTT.",
+        "Without `parts` of its own, a backend needs only a right network; with them, compare each function with "
+        "`rnnbench.models.Parts`.",
+        training.model,
+        training.concerns,
+    ),
+    "training": Promise(
+        "A few steps of training give the right losses and parameters.",
+        "Optimisers carry state, clip gradients together and replace the weights at every step.",
+        "Let `update()` take effect at the next call, and let `parts.update` change parameters and slots in place.",
+        training.training,
+        training.concerns,
     ),
 }
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnbench.check.training import Tools
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.contract import Gradients, State
 from rnnbench.networks.params import Params
@@ -19,10 +20,11 @@ from rnnbench.networks.stacked import StackedNetwork
 from rnnbench.networks.threads import blas_limits
 
 reference = reference_backend()
+Parts: Any = type(reference.parts("float32"))
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
-    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract"),
+    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract", "models"),
 )
 
 
@@ -32,6 +34,7 @@ class Mutant(NamedTuple):
     ``name``: the bug.  ``area``: one of AREAS.  ``cells``: the cells whose trials must find it.
     ``tbptt``: a replacement for ``rnnbench.tbptt`` while the mutant runs, for bugs in the loop over windows.
     ``raises``: the exception class, if the bug is an exception on valid input.
+    ``tools``: what trains models while the mutant runs, for bugs in models and optimisers.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Mutant(NamedTuple):
     backend: Any
     tbptt: Callable[..., Any] | None = None
     raises: type[Exception] | None = None
+    tools: Tools | None = None
 
 
 class MutantNetwork(StackedNetwork):
@@ -47,16 +51,24 @@ class MutantNetwork(StackedNetwork):
 
 
 class Planted:
-    """``numpy_ref`` with another arithmetic, single-direction layer or network."""
+    """``numpy_ref`` with another arithmetic, single-direction layer, network, or parts of models."""
 
     def __init__(
-        self, *, arithmetic: Any = reference.Arithmetic, layer: Any = reference.Layer, network: Any = MutantNetwork
+        self,
+        *,
+        arithmetic: Any = reference.Arithmetic,
+        layer: Any = reference.Layer,
+        network: Any = MutantNetwork,
+        parts: Any = Parts,
     ) -> None:
-        self._arithmetic, self._layer, self._network = arithmetic, layer, network
+        self._arithmetic, self._layer, self._network, self._parts = arithmetic, layer, network, parts
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Any:
         layer = self._layer(spec, self._arithmetic())
         return self._network(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, blas_limits(threads))
+
+    def parts(self, dtype: str, *, threads: int | None = None) -> Any:
+        return self._parts(dtype, threads)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(reference, name)
@@ -85,6 +97,10 @@ def in_layer(**methods: Callable[..., Any]) -> Planted:
 
 def in_network(**methods: Callable[..., Any]) -> Planted:
     return Planted(network=wrapped(MutantNetwork, **methods))
+
+
+def in_parts(**methods: Callable[..., Any]) -> Planted:
+    return Planted(parts=wrapped(Parts, **methods))
 
 
 def in_forward_equation(change: Callable[..., tuple[np.ndarray, ...]]) -> Planted:
