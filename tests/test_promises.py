@@ -90,6 +90,8 @@ HIDDEN = {
     "subnormal": planted("elman: subnormal x flushed to zero"),
     "zero steps": planted("gru: a step whose x is all zeros is skipped as padding"),
     "empty": planted("lstm: the final state of an empty sequence is zero"),
+    "model": planted("model, cross-entropy: mask ignored"),
+    "training": planted("model, optimiser: state not carried"),
 }
 """Faults that one call on ordinary input does not show, by the promise that they break."""
 
