@@ -18,7 +18,7 @@ from rnnbench.errors import (
 )
 
 if TYPE_CHECKING:
-    from rnnbench import check, reports
+    from rnnbench import check, models, reports, studies
     from rnnbench.networks import convert
     from rnnbench.networks.contract import Backend, Gradients, Network, State
     from rnnbench.networks.params import init_params
@@ -54,12 +54,15 @@ __all__ = [
     "init_params",
     "load_backend",
     "load_results",
+    "models",
     "peers",
     "reports",
+    "studies",
     "tbptt",
 ]
 
-_PACKAGES = {"check": "rnnbench.check", "convert": "rnnbench.networks.convert", "reports": "rnnbench.reports"}
+_PACKAGES = {name: f"rnnbench.{name}" for name in ("check", "models", "reports", "studies")}
+_PACKAGES["convert"] = "rnnbench.networks.convert"
 
 _HOMES = {
     "contract": ("Backend", "Gradients", "Network", "State"),
