@@ -57,7 +57,7 @@ class NumpyParts:
             chosen = np.arange(len(z)), expected[rows]
             (shifted,) = arithmetic.rounded((z - z.max(1, keepdims=True),))
             powers = arithmetic.exp(shifted)
-            total = arithmetic.summed(0, powers.sum(1, keepdims=True), z.shape[1], 1)
+            total = arithmetic.summed(np.zeros((len(z), 1), z.dtype), powers.sum(1, keepdims=True), z.shape[1], 1)
             losses = counted[rows, 0] * (arithmetic.log(total[:, 0]) - shifted[chosen])
             (p,) = arithmetic.rounded((powers / total,))
             p[chosen] -= 1

@@ -41,7 +41,7 @@ def run_pass(
     weight, bias = params["output.weight"], params["output.bias"]
     table = params.get("embedding.weight")
     one_hot = None if table is None else np.eye(len(table))[inputs]
-    x = inputs if one_hot is None else one_hot @ table
+    x = inputs if one_hot is None or table is None else one_hot @ table
     share = mask / mask.sum()
     found: dict[str, list[Any]] = {"loss": [], "outputs": [], "weight": [], "bias": []}
 

@@ -1,6 +1,6 @@
 """Model: a ModelSpec and its parameters, loaded on a backend; outputs, losses and gradients."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,7 +122,7 @@ class Model:
         targets, weights, count = self._targets(inputs, targets, mask)
         steps = len(inputs)
         window = steps if window is None else window
-        network = self._network(key, steps, inputs.shape[1], window if stride is None else stride, window)
+        masks = self._masks(key, steps, inputs.shape[1], window, window if stride is None else stride)
         total: OutputGradients | None = None
 
         def cotangents(y: Array, first: int) -> Array:
@@ -132,7 +132,7 @@ class Model:
             total = found if total is None else self._sum(total, found)
             return self._to_backend(found.y)
 
-        _, final, grads = tbptt(network, x, cotangents, window, stride, state)
+        _, final, grads = tbptt(self._network(masks), x, cotangents, window, stride, state)
         assert total is not None
         result: ModelGradients = {RNN + name: self._to_parts(value) for name, value in grads.params.items()}
         result |= dict(zip(OUTPUT, (total.weight, total.bias), strict=True))
@@ -161,21 +161,23 @@ class Model:
     def state_from_numpy(self, state: tuple[np.ndarray, ...]) -> State:
         return tuple(self.backend.asarray(part) for part in state)
 
-    def _network(self, key: Key | None = None, steps: int = 0, batch: int = 0, stride: int = 0, window: int = 0) -> Network:
-        """The recurrent network; with a number of steps one for training, with masks where the model has dropout."""
-        rate, networks = self.spec.dropout, self._networks
+    def _network(self, masks: Sequence[np.ndarray] = ()) -> Any:
+        """The recurrent network; one of single layers where the model has dropout, with ``masks`` between them."""
+        if not self.spec.dropout:
+            return self._networks[0]
+        arrays = arrays_of(self._networks[0], self.backend.asarray(np.zeros(1, self.spec.numpy_dtype)))
+        return LayeredNetwork(self._networks, arrays, self._scaled, masks)
+
+    def _masks(self, key: Key | None, steps: int, batch: int, window: int, stride: int) -> list[np.ndarray]:
+        rate, rnn = self.spec.dropout, self.spec.rnn
         if not rate:
-            return networks[0]
-        arrays = arrays_of(networks[0], self.backend.asarray(np.zeros(1, self.spec.numpy_dtype)))
-        if not steps:
-            return LayeredNetwork(networks, arrays, self._scaled)
+            return []
         if key is None:
             raise ArgumentError(f"key is None and dropout {rate}; expected integers from which the masks are drawn")
         if stride < min(window, steps):
             raise ArgumentError(f"stride is {stride} and window {window}; expected equal ones: dropout draws one mask a step")
-        shape, layers = (steps, batch, self.spec.rnn.features), range(self.spec.rnn.num_layers - 1)
-        masks = [draw_mask(key, layer, rate, shape, self.spec.numpy_dtype) for layer in layers]
-        return LayeredNetwork(networks, arrays, self._scaled, masks)
+        shape, dtype = (steps, batch, rnn.features), self.spec.numpy_dtype
+        return [draw_mask(key, layer, rate, shape, dtype) for layer in range(rnn.num_layers - 1)]
 
     def _scaled(self, array: Array, mask: np.ndarray) -> Array:
         return self._to_backend(self.parts.scaled(self._to_parts(array), mask))
@@ -227,7 +229,7 @@ def load_model(spec: ModelSpec, params: Mapping[str, np.ndarray], backend: Any, 
     """
     if not isinstance(spec, ModelSpec):
         raise SpecError(f"spec is a {type(spec).__name__}; expected a ModelSpec")
-    module = load_backend(backend) if isinstance(backend, str) else backend
+    module: Any = load_backend(backend) if isinstance(backend, str) else backend
     reason = module.supports(spec.rnn)
     if reason:
         raise ArgumentError(f"the backend cannot run this network: {reason}")

@@ -221,8 +221,8 @@ def dropout_unscaled(right: Any, model: Any, array: Any, mask: Any) -> Any:
     return right(array, np.minimum(mask, 1))
 
 
-def dropout_without_key(right: Any, model: Any, key: Any = None, *others: Any) -> Any:
-    return right(None if key is None else (*key[:-1], 99), *others)
+def masks_of_another_step(right: Any, model: Any, key: Any, *others: Any) -> Any:
+    return right((*key[:-1], 99), *others)
 
 
 _CELLS = ("lstm",)
@@ -271,7 +271,7 @@ _TOOLS: dict[str, Tools] = {
     "update: the network keeps its weights": in_model(changed=not_reloaded),
     "dropout: not in BPTT": in_model(_scaled=dropout_in_forward_alone),
     "dropout: kept outputs not scaled up": in_model(_scaled=dropout_unscaled),
-    "dropout: mask of another step": in_model(_network=dropout_without_key),
+    "dropout: mask of another step": in_model(_masks=masks_of_another_step),
 }
 
 MUTANTS = [Mutant(f"model, {name}", "models", _CELLS, planted) for name, planted in _PARTS.items()]
