@@ -13,6 +13,7 @@ from rnnbench.installing import how_to_install
 
 if TYPE_CHECKING:
     from rnnbench.reports.asv import read_asv, write_asv_html
+    from rnnbench.reports.claims import textbook_claims
     from rnnbench.reports.devices import by_device, of_device
     from rnnbench.reports.formats import to_csv, to_json, to_markdown, write_charts
     from rnnbench.reports.frames import Frames, to_pandas
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "asv": ("read_asv", "write_asv_html"),
+    "claims": ("textbook_claims",),
     "devices": ("by_device", "of_device"),
     "formats": ("to_csv", "to_json", "to_markdown", "write_charts"),
     "frames": ("Frames", "to_pandas"),
@@ -83,6 +85,7 @@ __all__ = [
     "speed_under_roofs",
     "startup_times",
     "summary_text",
+    "textbook_claims",
     "time_over_hidden_size",
     "time_over_length",
     "time_over_window",

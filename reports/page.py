@@ -16,6 +16,7 @@ from rnnbench.reports import theme
 from rnnbench.reports.caveats import caveats
 from rnnbench.reports.chart import Picture
 from rnnbench.reports.charts import SECTIONS, pictures
+from rnnbench.reports.claims import textbook_claims
 from rnnbench.reports.devices import device_text
 from rnnbench.reports.downsample import downsampled
 from rnnbench.reports.failures import failure_tables
@@ -81,6 +82,7 @@ def render(data: Frames) -> str:
         pictures=shown.drawn,
         left_out=shown.left_out,
         break_even=[clipped(text) for text in break_even(data)] if len(data.startup) else [],
+        claims=records(textbook_claims(data)),
         published=published_rows(data),
         baseline=data.baseline,
         timed_device=bool(data.summary["device_seconds"].notna().any()),

@@ -38,6 +38,7 @@ OWN = {
     "sequence-length",
     "hidden-size",
     "truncation",
+    "claims",
     "batch",
     "threads",
     "startup",
