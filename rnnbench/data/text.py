@@ -161,7 +161,8 @@ class StatefulBatches(Sequence[tuple[np.ndarray, np.ndarray]]):
     """Batches of a text whose states may be carried on: each continues the one before it.
 
     The text is cut into ``batch`` lanes of equal length; batch k holds steps k*T to (k+1)*T of every lane.  An element is
-    ``(inputs, targets)``, int32 (T, B); targets are the inputs one step later.  ``unused`` symbols at the end fill no batch.
+    ``(inputs, targets)``, int32 (T, B), copies; targets are the inputs one step later.  ``unused`` symbols at the end fill no
+    batch.
     Raises ArgumentError for a text too short for one batch, B*T + 1 symbols.
     """
 
@@ -189,4 +190,4 @@ class StatefulBatches(Sequence[tuple[np.ndarray, np.ndarray]]):
             raise IndexError(f"batch {k}; expected 0 to {self._count - 1}")
         start = k % self._count * self.steps
         lanes = slice(start, start + self.steps)
-        return np.ascontiguousarray(self._inputs[:, lanes].T), np.ascontiguousarray(self._targets[:, lanes].T)
+        return self._inputs[:, lanes].T.copy(), self._targets[:, lanes].T.copy()
