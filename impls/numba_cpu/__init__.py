@@ -17,6 +17,7 @@ import numpy as np
 
 from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
+from rnnbench.impls.numba_cpu.parts import CompiledParts
 from rnnbench.impls.numba_cpu.workers import Workers
 from rnnbench.jit.compiler import require_jit, unavailable
 from rnnbench.jit.target import current_target
@@ -26,7 +27,7 @@ from rnnbench.networks.contract import Network
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import StackedNetwork
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = ["asarray", "info", "load", "parts", "supports", "synchronize", "to_numpy", "unavailable"]
 
 
 @checked_load
@@ -37,6 +38,12 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
     in_float32 = spec.dtype == "float16"
     layer = InFloat32(Layer(replace(spec, dtype="float32"), workers), spec.numpy_dtype) if in_float32 else Layer(spec, workers)
     return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, numpy_errors, runner)
+
+
+def parts(dtype: str, *, threads: int | None = None) -> CompiledParts:
+    """Return the parts of models of float32 or float64."""
+    require_jit()
+    return CompiledParts(dtype, threads)
 
 
 def info() -> dict[str, Any]:

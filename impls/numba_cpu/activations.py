@@ -1,4 +1,4 @@
-"""tanh, sigmoid and relu for Numba scalars, written so that LLVM vectorises the loops that call them.
+"""tanh, sigmoid, relu and exp for Numba scalars, written so that LLVM vectorises the loops that call them.
 
 They use no branch, no library call and no conversion from float to integer.  All are based on expm1:
 
@@ -11,8 +11,9 @@ exponent, these bits give 2^n.  NaN passes through r; arguments out of range sat
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -43,28 +44,48 @@ def _power_of_two(typing_context: Any, shifted: Any) -> Any:
     return shifted(shifted), codegen
 
 
-def activations(dtype: np.dtype) -> Activations:
-    """Activations for float32 or float64 scalars; all their constants have that type."""
+class _Reduced(NamedTuple):
+    """What expm1 and exp have in common.
+
+    ``parts(y)``: 2^n and expm1(r), for y within +-``largest``.
+    """
+
+    parts: Callable[..., Any]
+    largest: Any
+
+
+def _reduced(dtype: np.dtype) -> _Reduced:
     real = dtype.type
     mantissa = np.finfo(dtype).nmant
-    zero, one, two = real(0), real(1), real(2)
     log2_e, shift = real(1 / math.log(2)), real(1.5 * 2**mantissa)
     # ln 2 in two parts, the first with few enough bits that its product with any n in range is exact
     bits = mantissa - 11
     ln2_high = real(math.ldexp(math.floor(math.ldexp(math.log(2), bits)), -bits))
     ln2_low = real(_LN2 - Fraction(float(ln2_high)))
-    largest = real((np.finfo(dtype).maxexp - 2) * math.log(2))
     taylor = _polynomial([1 / math.factorial(k) for k in range(1, _degree(dtype) + 1)])
+
+    @register_jitable(inline="always")
+    def parts(y):
+        shifted = y * log2_e + shift
+        n = shifted - shift
+        r = (y - n * ln2_high) - n * ln2_low
+        return _power_of_two(shifted), r * taylor(r)  # pyright: ignore[reportCallIssue]  # Numba adds the first argument
+
+    return _Reduced(parts, real((np.finfo(dtype).maxexp - 2) * math.log(2)))
+
+
+def activations(dtype: np.dtype) -> Activations:
+    """Activations for float32 or float64 scalars; all their constants have that type."""
+    real = dtype.type
+    zero, one, two = real(0), real(1), real(2)
+    parts, largest = _reduced(dtype)
 
     @register_jitable(inline="always")
     def expm1(y):
         y = largest if y > largest else y
         y = -largest if y < -largest else y
-        shifted = y * log2_e + shift
-        n = shifted - shift
-        r = (y - n * ln2_high) - n * ln2_low
-        scale = _power_of_two(shifted)  # pyright: ignore[reportCallIssue]  # Numba adds the first argument
-        return scale * (r * taylor(r)) + (scale - one)
+        scale, power = parts(y)
+        return scale * power + (scale - one)
 
     @register_jitable(inline="always")
     def tanh(x):
@@ -84,6 +105,20 @@ def activations(dtype: np.dtype) -> Activations:
         return one if h > zero else h
 
     return Activations(tanh, sigmoid, relu, relu_slope)
+
+
+def exponential(dtype: np.dtype) -> Callable[..., Any]:
+    """exp(y) for float32 or float64 scalars y <= 0; 0 where it is below 4 times the smallest normal number."""
+    zero = dtype.type(0)
+    parts, largest = _reduced(dtype)
+
+    @register_jitable(inline="always")
+    def exp(y):
+        low = y < -largest
+        scale, power = parts(-largest if low else y)
+        return zero if low else scale * power + scale
+
+    return exp
 
 
 def _degree(dtype: np.dtype) -> int:

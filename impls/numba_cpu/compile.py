@@ -44,7 +44,7 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     equations = kind.equations(activations(real), nonlinearity)
     # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
-    key = f"{cell}_{nonlinearity}_{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
+    key = f"{cell}_{nonlinearity}_{key_of(dtype, target)}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,
@@ -72,15 +72,17 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     }
     helpers = ("units_forward", "units_inner", "units_inner_backward", "units_backward", "weights_gradient")
     for helper in helpers:
-        names[helper] = register_jitable(_bound(getattr(kernels, helper), key, names))
+        names[helper] = register_jitable(bound(getattr(kernels, helper), key, names))
+    return Kernels(*(compiled(bound(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied)))
+
+
+def compiled(function: Function) -> Function:
+    """``function``, compiled on first call or loaded from Numba's cache."""
     # only contraction is allowed: NaN and infinity must survive, and activations rely on the order of additions
-    compiled = functools.partial(cached, nogil=True, error_model="numpy", fastmath={"contract"})
-    return Kernels(
-        *(compiled(_bound(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied))
-    )
+    return cached(function, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
-def _bound(function: Any, key: str, names: dict[str, Any]) -> Any:
+def bound(function: Any, key: str, names: dict[str, Any]) -> Any:
     """A copy of ``function`` with ``names`` among its globals, named after the function and ``key``."""
     copy = types.FunctionType(function.__code__, {**function.__globals__, **names}, f"{function.__name__}_{key}")
     copy.__qualname__ = copy.__name__
@@ -88,11 +90,16 @@ def _bound(function: Any, key: str, names: dict[str, Any]) -> Any:
     return copy
 
 
+def key_of(dtype: np.dtype, target: Target) -> str:
+    """What the names of compiled functions end in: dtype, target and a digest of all sources."""
+    return f"{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
+
+
 @functools.cache
 def _digest() -> str:
     packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit")
     sources = [source for package in packages for source in resources.files(package).iterdir()]
-    sources.append(resources.files("rnnbench.networks") / "cells.py")
+    sources += [resources.files("rnnbench.networks") / "cells.py", resources.files("rnnbench.models") / "equations.py"]
     texts = [source.read_bytes() for source in sorted(sources, key=lambda s: s.name) if source.name.endswith(".py")]
     return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
 

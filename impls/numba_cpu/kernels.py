@@ -204,21 +204,21 @@ def backward(
                 _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
         before = lowest + 1 if reverse else lowest
         outer_cotangents = _flat(db_outer)[:rows]
-        _add_rows(cotangents, gates, sums.bias_ih)
+        add_rows(cotangents, gates, sums.bias_ih)
         pack(rows_of_x[lowest * batch : (lowest + count) * batch], input_size, packed)
         weights_gradient(first, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
         if SEPARATE_COTANGENTS:
-            _add_rows(outer_cotangents, outer, sums.bias_outer)
+            add_rows(outer_cotangents, outer, sums.bias_outer)
         pack(_flat(recurrent[before : before + count]), recurrent_size, packed)
         weights_gradient(first, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
         if HAS_INNER:
             inner_cotangents = _flat(db_inner)[:rows]
-            _add_rows(inner_cotangents, inner, sums.bias_inner)
+            add_rows(inner_cotangents, inner, sums.bias_inner)
             pack(_flat(operands[lowest : lowest + count]), size, packed)
             weights_gradient(first, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
         if FEEDS_BACK_OUTPUT:
             output_cotangents = _flat(doutput)[:rows]
-            _add_rows(output_cotangents, recurrent_size, sums.bias_ho)
+            add_rows(output_cotangents, recurrent_size, sums.bias_ho)
             pack(_flat(hidden[lowest : lowest + count]), size, packed)
             weights_gradient(first, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
 
@@ -268,7 +268,7 @@ def _flat(array):
 
 
 @register_jitable
-def _add_rows(rows, size, total):
+def add_rows(rows, size, total):
     """total += sum of the rows, eight at a time: fewer roundings, loads and stores of the total."""
     count = rows.shape[0]
     whole = count // 8 * 8

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 18
 _BLOCK_ROWS = 192
 """Minimum number of rows of cotangents that one product adds to the gradients of the weights."""
 
-_LINE = 64
+LINE = 64
 """Size of a cache line in bytes."""
 
 _ALONE = Team.of(1)
@@ -130,7 +130,7 @@ class Layer:
     def _run(
         self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
     ) -> tuple[np.ndarray, State, Tape]:
-        x = _plain(x).view(self._stored)
+        x = plain(x).view(self._stored)
         steps, batch, input_size = x.shape
         buffers = self._pool.take((steps, batch), (kept_steps, input_size))
         if buffers is None:
@@ -164,7 +164,7 @@ class Layer:
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
     ) -> tuple[Params, np.ndarray, State]:
-        dy = _plain(dy).view(self._stored)
+        dy = plain(dy).view(self._stored)
         (steps, batch, _), input_size = dy.shape, tape.x[0].shape[2]
         buffers, size, carries_memory = tape.buffers, self._spec.state_size, self._cell.carries == "c"
         shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
@@ -317,7 +317,7 @@ class Layer:
 
     def _cotangents(self, steps: int, batch: int, columns: int) -> np.ndarray:
         """An array whose rows span an odd number of cache lines, so that their starts do not map to the same cache sets."""
-        line = _LINE // self._real.itemsize
+        line = LINE // self._real.itemsize
         return self._empty(steps, batch, (-(-columns // line) | 1) * line)
 
     def _empty(self, *shape: int) -> np.ndarray:
@@ -327,6 +327,6 @@ class Layer:
         return rounded_up(size, self._target.lanes(self._real))
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def plain(array: np.ndarray) -> np.ndarray:
     """A contiguous, writeable array: read-only arrays are copied, because Numba would recompile everything for them."""
     return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")

@@ -76,35 +76,41 @@ def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
     return product
 
 
-def _of_elements(product: Callable[..., None], dtype: np.dtype) -> _Four:
-    size = dtype.itemsize
+# Numba copies these into their callers before it infers types: compiled by themselves, each would be optimised together with
+# all tiles.  All integers that ``product`` gets are of one type, so that it is compiled once.
+_inlined = njit(nogil=True, error_model="numpy", inline="always")
 
-    @register_jitable
+
+def _of_elements(product: Callable[..., None], dtype: np.dtype) -> _Four:
+    size, none, integer = np.intp(dtype.itemsize), np.intp(0), np.intp
+
+    @_inlined
     def plus_row(a, packed, row, out, terms, room):
         product(
-            a.ctypes.data, a.strides[0], size, packed.ctypes.data, row.ctypes.data, 0,
-            out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
+            integer(a.ctypes.data), a.strides[0], size, integer(packed.ctypes.data), integer(row.ctypes.data), none,
+            integer(out.ctypes.data), out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
-    @register_jitable
+    @_inlined
     def added(a, packed, out, terms, room):
         product(
-            a.ctypes.data, a.strides[0], size, packed.ctypes.data, out.ctypes.data, out.strides[0],
-            out.ctypes.data, out.strides[0], a.shape[0], out.shape[1], terms,
+            integer(a.ctypes.data), a.strides[0], size, integer(packed.ctypes.data), integer(out.ctypes.data), out.strides[0],
+            integer(out.ctypes.data), out.strides[0], a.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
-    @register_jitable
+    @_inlined
     def plus_row_transposed(a, first, packed, row, out, terms, room):
         product(
-            a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, row.ctypes.data, 0,
-            out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
+            integer(a.ctypes.data) + first * size, size, a.strides[0], integer(packed.ctypes.data), integer(row.ctypes.data),
+            none, integer(out.ctypes.data), out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
-    @register_jitable
+    @_inlined
     def added_transposed(a, first, packed, out, terms, room):
         product(
-            a.ctypes.data + first * size, size, a.strides[0], packed.ctypes.data, out.ctypes.data, out.strides[0],
-            out.ctypes.data, out.strides[0], out.shape[0], out.shape[1], terms,
+            integer(a.ctypes.data) + first * size, size, a.strides[0], integer(packed.ctypes.data),
+            integer(out.ctypes.data), out.strides[0],
+            integer(out.ctypes.data), out.strides[0], out.shape[0], out.shape[1], terms,
         )  # fmt: skip
 
     return plus_row, added, plus_row_transposed, added_transposed

@@ -20,7 +20,7 @@ _MIN_FLOPS_PER_STEP = 100_000
 _MIN_FLOPS_PER_CALL = 8_000_000
 """Minimum number of operations in one direction's recurrent products at which both directions run at the same time."""
 
-_MIN_TERMS = 1 << 16
+MIN_TERMS = 1 << 16
 """Minimum number of elements of a sum that threads divide."""
 
 
@@ -48,16 +48,16 @@ class Workers(ThreadPool):
         cell, size = spec.kind, spec.hidden_size
         by_rows = min(self.threads, batch // _MIN_ROWS)
         if by_rows > 1 or self.threads == 1 or self.directions_at_once(spec, steps, batch):
-            return [Share(rows, slice(0, size)) for rows in _divided(batch, max(1, by_rows))]
+            return [Share(rows, slice(0, size)) for rows in divided(batch, max(1, by_rows))]
         flops = 2 * batch * len(cell.gates) * size * size
         alone = cell.inner_gates or cell.feeds_back_output  # these cells would need several barriers per step
         by_units = 1 if alone else max(1, min(self.threads, flops // _MIN_FLOPS_PER_STEP, size))
-        return [Share(slice(0, batch), units) for units in _divided(size, by_units)]
+        return [Share(slice(0, batch), units) for units in divided(size, by_units)]
 
     def add(self, total: np.ndarray, term: np.ndarray) -> None:
         """total += term, divided among the threads where it is large."""
         total, term = total.reshape(-1), term.reshape(-1)
-        parts = _divided(total.size, self.threads if total.size >= _MIN_TERMS else 1)
+        parts = divided(total.size, self.threads if total.size >= MIN_TERMS else 1)
         self.run(np.add, [(total[part], term[part], total[part]) for part in parts])
 
     def run_directions(self, spec: Spec, calls: Sequence[Callable[[], Any]], steps: int, batch: int) -> list[Any]:
@@ -71,6 +71,6 @@ class Workers(ThreadPool):
             wait([second])
 
 
-def _divided(size: int, count: int) -> list[slice]:
+def divided(size: int, count: int) -> list[slice]:
     bounds = [size * part // count for part in range(count + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
