@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -71,16 +71,17 @@ def _of_exponent(data: Frames, claim: Claim) -> Iterator[tuple[str, str, str, st
 
 def _of_threads(data: Frames) -> Iterator[tuple[str, str, str, str, str, int, str]]:
     for line in _lines(data, "threads", "step"):
-        times = {row.threads: row for row in line.itertuples() if row.B == 1}
+        times: dict[int, Any] = {row["threads"]: row for row in line.to_dict("records") if row["B"] == 1}
         if not {1, 2} <= set(times):
             continue
         one, two = times[1], times[2]
-        value, low, high = one.seconds / two.seconds, one.seconds_low / two.seconds_high, one.seconds_high / two.seconds_low
+        value = one["seconds"] / two["seconds"]
+        low, high = one["seconds_low"] / two["seconds_high"], one["seconds_high"] / two["seconds_low"]
         verdict = HOLDS if high <= NO_GAIN else FAILS if low > NO_GAIN else UNCLEAR
-        if order_statistic(int(min(one.rounds, two.rounds)))[1] < CONFIDENCE:
+        if order_statistic(int(min(one["rounds"], two["rounds"])))[1] < CONFIDENCE:
             verdict = UNCLEAR
         shown = f"{value:.2f} times as fast with 2 threads [{low:.2f}, {high:.2f}]"
-        yield SERIAL, str(one.backend), str(one.cell), _fixed(line.iloc[0], "threads"), shown, 2, verdict
+        yield SERIAL, one["backend"], one["cell"], _fixed(line.iloc[0], "threads"), shown, 2, verdict
 
 
 def _lines(data: Frames, field: str, phase: str) -> Iterator[pd.DataFrame]:

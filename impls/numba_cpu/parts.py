@@ -139,7 +139,8 @@ class CompiledParts(NumpyParts):
             arguments = [(flat[part], terms[part], tuple(slot[part] for slot in kept), *numbers) for part in shares]
             self._workers.run(kernels.dense, arguments)
             return
-        arguments, values = [], plain(gradient.values)
+        values = plain(gradient.values)
+        arguments: list[tuple[Any, ...]] = []
         zeros = np.zeros(parameter.shape[1], self._dtype)
         for part in self._shares(len(parameter), parameter.size):
             given = slice(*np.searchsorted(gradient.indices, (part.start, part.stop)))
@@ -170,7 +171,7 @@ class CompiledParts(NumpyParts):
             self._workers.add(found[0], sums)
             dbias += work.dbias[: len(bias)]
         if found[0] is not dweight:
-            dweight[...] = found[0][:, : dweight.shape[1]]
+            dweight[...] = found[0][:, : weight.shape[1]]
         loss = float(sum(loss[0] for loss in buffers.losses))
         self._pool.give_back(*key, buffers)
         return OutputGradients(loss, dy.reshape(y.shape), dweight, dbias)
