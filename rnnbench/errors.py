@@ -59,3 +59,7 @@ class OutputError(RnnbenchError):
 
 class LeftOut(UserWarning):
     """Skipped file and the reason; issued once per file."""
+
+
+class Diverged(RnnbenchError, ArithmeticError):
+    """Training whose loss or gradient is not finite; the message names step and tensor."""

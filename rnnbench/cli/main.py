@@ -26,11 +26,13 @@ from rnnbench.cli import (
     merge,
     report,
     run,
+    sample,
     self_test,
     show,
     suites,
     template,
     terminal,
+    train,
     versus,
 )
 from rnnbench.cli.common import ENVIRONMENT, INTERRUPTED, OK, USAGE, Command, Group, UsageError, complain
@@ -52,6 +54,7 @@ SELDOM = "CUDA kernels and self-tests"
 
 PANELS = {
     "Check and measure": (check.check, run.run),
+    "Train": (train.train, sample.sample),
     "Read results": (report.report, show.show, compare.compare, best.best, versus.versus, export.export, merge.merge),
     "About": (backends.backends, suites.suites, machine.machine, template.template),
     SELDOM: (gpu.gpu, cuda_audit.cuda_audit, cuda_warm.cuda_warm),
