@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnbench.impls.numba_cpu.bfloat16 import computed
-from rnnbench.impls.numba_cpu.products import packed, rounded_up
+from rnnbench.impls.numba_cpu.compile import packed
+from rnnbench.impls.numba_cpu.products import rounded_up
 from rnnbench.jit.target import Target
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
