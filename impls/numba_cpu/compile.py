@@ -107,6 +107,8 @@ def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
     """Pack a (K, N) matrix, which is contiguous or the transpose of a contiguous one."""
     dtype, stored = matrix.dtype, storage(matrix.dtype)
     out = np.empty(packed_size(dtype, target, *matrix.shape), stored)
+    if not out.size:  # a part that the cell does not have
+        return out
     of_rows, of_columns = packers(dtype, target)
     if matrix.flags.c_contiguous:
         of_rows(matrix.view(stored), out)

@@ -86,7 +86,10 @@ class LayerWeights:
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
         """The rows of these units in gates ``first`` to ``last`` (exclusive)."""
-        gates = values.reshape(len(self._spec.kind.gates), self._spec.hidden_size, *values.shape[1:])[first:last, units]
+        size = self._spec.hidden_size
+        if units == slice(0, size):
+            return values[first * size : last * size]
+        gates = values.reshape(-1, size, *values.shape[1:])[first:last, units]
         return gates.reshape(-1, *values.shape[1:])
 
     def _row(self, bias: np.ndarray) -> np.ndarray:
