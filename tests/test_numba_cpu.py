@@ -310,9 +310,9 @@ def test_a_kernels_name_changes_with_the_digest_of_the_sources(monkeypatch):
     assert all(name.endswith("another") for name in after)
 
 
-@pytest.mark.parametrize("changed", ["kernels.py", "layer.py", "compile.py", "barrier.py", "cells.py"])
+@pytest.mark.parametrize("changed", ["kernels.py", "layer.py", "compile.py", "barrier.py", "cells.py", "equations.py"])
 def test_the_digest_changes_with_every_source_that_the_machine_code_depends_on(monkeypatch, tmp_path, changed):
-    packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit", "rnnbench.networks")
+    packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit", "rnnbench.networks", "rnnbench.models")
     folders = {package: tmp_path / package for package in packages}
     for package, folder in folders.items():
         shutil.copytree(Path(str(resources.files(package))), folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -18,9 +18,9 @@ from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
-from rnnbench.impls.numba_cpu.bfloat16 import computed
+from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.noalias import load, storer
-from rnnbench.impls.numba_cpu.products import products
+from rnnbench.impls.numba_cpu.products import packed_size, products
 from rnnbench.jit.compiler import cached
 from rnnbench.jit.target import Target
 from rnnbench.networks.cells import CELLS
@@ -88,6 +88,33 @@ def bound(function: Any, key: str, names: dict[str, Any]) -> Any:
     copy.__qualname__ = copy.__name__
     copy.__module__ = function.__module__
     return copy
+
+
+class Packers(NamedTuple):
+    """``Products.pack`` of a contiguous matrix, and of the transpose of one."""
+
+    of_rows: Function
+    of_columns: Function
+
+
+@functools.cache
+def packers(dtype: np.dtype, target: Target) -> Packers:
+    key, names = key_of(dtype, target), {"pack": products(dtype, target).pack}
+    return Packers(*(compiled(bound(f, key, names)) for f in (kernels.packed_rows, kernels.packed_columns)))
+
+
+def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
+    """Pack a (K, N) matrix, which is contiguous or the transpose of a contiguous one."""
+    dtype, stored = matrix.dtype, storage(matrix.dtype)
+    out = np.empty(packed_size(dtype, target, *matrix.shape), stored)
+    if not out.size:  # a part that the cell does not have
+        return out
+    of_rows, of_columns = packers(dtype, target)
+    if matrix.flags.c_contiguous:
+        of_rows(matrix.view(stored), out)
+    else:
+        of_columns(matrix.T.view(stored), out)
+    return out
 
 
 def key_of(dtype: np.dtype, target: Target) -> str:

@@ -236,6 +236,14 @@ def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, 
             added_transposed(cotangents, gate * size, packed, part, rows, room)
 
 
+def packed_rows(matrix, out):
+    pack(matrix, matrix.shape[1], out)
+
+
+def packed_columns(matrix, out):
+    pack(matrix.T, matrix.shape[0], out)
+
+
 def copied(source, out):
     """out = source[:, : out.shape[1]], rounded where out is bfloat16."""
     for i in range(out.shape[0]):

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 rule: Callable[..., Any]
@@ -93,6 +94,6 @@ def _squares(values):
     """The order of this sum is free, so that it becomes vectors; it is the same in every call."""
     total = 0.0
     for u in range(values.size):
-        wide = float(values[u])
+        wide = np.float64(values[u])  # float() would leave it as it is
         total += wide * wide
     return total

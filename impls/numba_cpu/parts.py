@@ -4,6 +4,7 @@ Threads divide rows or elements, always in the same way, and their sums are adde
 threads, training gives the same bits every time.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +66,9 @@ class CompiledParts(NumpyParts):
         super().__init__(dtype, threads)
         self._workers, self._target, self._pool = Workers(threads), current_target(), BufferPool()
         self._passes = compile_parts.passes(self._dtype, self._target)
-        self._zeros = np.zeros(1, self._dtype)
+        self._packing = compile_parts.packing(self._dtype, self._target)
+        # a step updates every parameter with the same rule and constants
+        self._updates = functools.lru_cache(1)(self._new_updates)
 
     def embedded(self, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
         flat, size = _integers(indices), weight.shape[1]
@@ -131,8 +134,7 @@ class CompiledParts(NumpyParts):
         scale: float,
         limit: float,
     ) -> None:
-        kernels, real = compile_parts.updates(rule.name, self._dtype, self._target), self._dtype.type
-        numbers = (CONSTANTS[rule.name](*map(real, constants)), real(scale), real(limit))
+        kernels, numbers = self._updates(rule.name, constants, scale, limit)
         if not isinstance(gradient, Rows):
             flat, terms, kept = parameter.reshape(-1), plain(gradient).reshape(-1), [slot.reshape(-1) for slot in slots]
             shares = self._shares(flat.size, flat.size)
@@ -147,6 +149,14 @@ class CompiledParts(NumpyParts):
             of_rows = (part.start, part.stop, gradient.indices[given], values[given])
             arguments.append((parameter, *of_rows, tuple(slots), *numbers, zeros))
         self._workers.run(kernels.rows, arguments)
+
+    def _new_updates(
+        self, rule: str, constants: tuple[float, ...], scale: float, limit: float
+    ) -> tuple[compile_parts.Updates, tuple[Any, ...]]:
+        """The kernels of a rule, and their last arguments in this dtype."""
+        real = self._dtype.type
+        numbers = (CONSTANTS[rule](*map(real, constants)), real(scale), real(limit))
+        return compile_parts.updates(rule, self._dtype, self._target), numbers
 
     def _gradients(
         self,
@@ -182,7 +192,7 @@ class CompiledParts(NumpyParts):
         """Buffers of this call, with the packed layer in them, and the place in the pool to return them to."""
         key = (y.shape[:2], (weight.shape, training))
         buffers = self._pool.take(*key) or self._new_buffers(y.shape[0] * y.shape[1], *weight.shape, training=training)
-        compile_parts.packing(self._dtype, self._target)(plain(weight), buffers.layer)
+        self._packing(plain(weight), buffers.layer)
         buffers.layer.bias[: len(bias)], buffers.layer.bias[len(bias) :] = bias, pad
         return key, buffers
 
@@ -217,7 +227,8 @@ class CompiledParts(NumpyParts):
 
     def _shares(self, size: int, terms: int) -> list[slice]:
         """``size`` rows or elements, divided among the threads where there are many terms in them."""
-        return divided(size, self._workers.threads if terms >= MIN_TERMS else 1)
+        threads = self._workers.threads if terms >= MIN_TERMS else 1
+        return divided(size, threads) if threads > 1 else [slice(0, size)]
 
     def _numbers(self, array: np.ndarray) -> np.ndarray:
         return plain(np.asarray(array, self._dtype))

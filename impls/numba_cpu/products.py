@@ -203,7 +203,7 @@ def buffer_size(dtype: np.dtype, *operands: tuple[int, int]) -> int:
 
 
 def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
-    """``Products.pack`` of a (K, N) matrix in NumPy, for weights, which are packed once."""
+    """``Products.pack`` of a (K, N) matrix in NumPy, to be read and compared with."""
     (rows, columns), side = matrix.shape, _side(matrix.dtype)
     width, lanes = target.vectors * target.lanes(computed(matrix.dtype)), target.lanes(computed(matrix.dtype))
     source = matrix.view(STORED) if side > 1 else matrix

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnbench.impls.numba_cpu.bfloat16 import computed
-from rnnbench.impls.numba_cpu.products import packed, rounded_up
+from rnnbench.impls.numba_cpu.compile import packed
+from rnnbench.impls.numba_cpu.products import rounded_up
 from rnnbench.jit.target import Target
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
@@ -85,7 +86,10 @@ class LayerWeights:
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
         """The rows of these units in gates ``first`` to ``last`` (exclusive)."""
-        gates = values.reshape(len(self._spec.kind.gates), self._spec.hidden_size, *values.shape[1:])[first:last, units]
+        size = self._spec.hidden_size
+        if units == slice(0, size):
+            return values[first * size : last * size]
+        gates = values.reshape(-1, size, *values.shape[1:])[first:last, units]
         return gates.reshape(-1, *values.shape[1:])
 
     def _row(self, bias: np.ndarray) -> np.ndarray:

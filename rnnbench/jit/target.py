@@ -1,5 +1,6 @@
 """The vector instructions that the kernels are generated for."""
 
+import functools
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
@@ -28,7 +29,12 @@ class Target(NamedTuple):
     @property
     def vectors(self) -> int:
         """The width of the tile with the most multiply-adds per load, in vectors."""
-        return max(range(1, MAX_VECTORS + 1), key=lambda n: n * self.rows(n) / (n + self.rows(n)))
+        return _widest(self)
+
+
+@functools.cache
+def _widest(target: Target) -> int:
+    return max(range(1, MAX_VECTORS + 1), key=lambda n: n * target.rows(n) / (n + target.rows(n)))
 
 
 AVX512 = Target("AVX-512", 64, 32)
