@@ -13,6 +13,7 @@ from rnnbench.networks.cells import CELLS
 from rnnbench.networks.names import CHOOSERS, DTYPES, GROUP, PEERS
 from rnnbench.networks.registry import registered
 from rnnbench.suite.suite import suite_names
+from rnnbench.training.names import TASKS
 
 
 @pytest.fixture
@@ -65,6 +66,9 @@ BACKENDS = sorted(registered(GROUP, PEERS, CHOOSERS))
         ("rnnbench run quick --backends numpy_ref,torch_n", ["numpy_ref,torch_nn", "numpy_ref,torch_nn_numpy"]),
         ("rnnbench run quick --backends numpy_ref,numpy", []),
         ("rnnbench run --input ", ["text", "noise"]),
+        ("rnnbench train ", list(TASKS)),
+        ("rnnbench train lm --backend numpy", ["numpy_ref"]),
+        ("rnnbench sample --te", ["--temperature"]),
         ("rnnbench suites deep", [name for name in suite_names() if name.startswith("deep")]),
         ("rnnbench compare --backends numba_cpu numpy", ["numpy_ref"]),
         ("rnnbench report --format ", ["html", "md", "csv", "json"]),
@@ -145,7 +149,7 @@ def test_names_are_completed_without_importing_a_library(program):
     source = (
         "import sys\nfrom rnnbench.cli.main import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
     )
-    for words, number in (("rnnbench check ", 2), ("rnnbench run ", 2), ("rnnbench check --dtype ", 3)):
+    for words, number in (("rnnbench check ", 2), ("rnnbench run ", 2), ("rnnbench train ", 2), ("rnnbench check --dtype ", 3)):
         asked = {"_RNNBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
         done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, env=program | asked)
         assert done.stdout

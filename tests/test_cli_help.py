@@ -149,6 +149,6 @@ def test_the_version_is_told_without_any_library_but_typer():
     assert modules & (LIBRARIES | {"rich", "pydantic"}) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["train", "--help"]], ids=" ".join)
 def test_help_is_shown_without_any_library_that_computes(arguments):
     assert imported(*arguments) & LIBRARIES == set()

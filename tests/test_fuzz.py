@@ -44,6 +44,8 @@ READERS = [
     "best --regret {0}",
     "best --cell lstm -T 20 -B 4 -I 8 -H 8 --results {1}",
     "run --resume {0} --dry-run",
+    "train {0}",
+    "sample {0}",
     "report {0} --format csv",
     "report {0} --format md",
     "report {0} --format json",
@@ -111,12 +113,14 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
     from rnnbench.cli import backends, gpu, machine
     from rnnbench.measure import commits, plan, run
     from rnnbench.selftests import aa, interval_coverage, siblings, store_speed
+    from rnnbench.training import run as training
 
     for module, name in (
         (rnnbench.check, "check_all"),
         (rnnbench.check.mutation_test, "self_test"),
         (run, "run"),
         (run, "run_into_new_file"),
+        (training, "train"),
         (commits, "measure_commits"),
         (plan, "new_plan"),
         (machine, "look_at_machine"),

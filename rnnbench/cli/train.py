@@ -72,7 +72,7 @@ def train(
     $ rnnbench train lm --quick --resume
     """
     from rnnbench.training.config import load_config
-    from rnnbench.training.run import require_new
+    from rnnbench.training.loop import require_new
 
     config = load_config(task, quick=quick, data=data, backend=backend, steps=steps, seed=seed, threads=threads)
     folder = Path(out or Path("training") / f"{Path(task).stem}-{Path(config.backend).stem}")

@@ -23,7 +23,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "forecast": {"data": {"steps": 52}, "model": {"hidden": 16}, "training": {"steps": 100, "evaluate": 25}},
     "classify": {"model": {"hidden": 32}, "training": {"steps": 60, "evaluate": 10}},
 }
-"""What a quick run changes."""
+"""What a quick run changes; it uses one thread, since so small a model gains nothing from more."""
 
 WHOLE = {"shakespeare-sample": "shakespeare", "co2-sample": "co2", "vowels-sample": "japanese-vowels"}
 """The data set that each sample is a part of."""
@@ -256,6 +256,7 @@ def load_config(name_or_path: str | Path, *, quick: bool = False, data: str | No
     if quick:
         for section, changes in QUICK[given["task"]].items():
             given[section] = {**given.get(section, {}), **changes}
+        given.setdefault("threads", 1)
     if data is not None:
         given["data"] = _other_data(given.get("data", {}), data)
     if options.get("steps") is not None:

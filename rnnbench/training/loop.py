@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.errors import ArgumentError, Diverged
+from rnnbench.errors import ArgumentError, Diverged, StoreError
 from rnnbench.machine.facts import environment
 from rnnbench.models.model import Evaluation, Model, TrainingPass
 from rnnbench.models.optimisers import Optimiser
 from rnnbench.networks.contract import State
 from rnnbench.training.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
-from rnnbench.training.metrics import Metric, MetricsFile, Training, per_second
+from rnnbench.training.metrics import METRICS, Metric, MetricsFile, Training, per_second
 
 
 class Batch(NamedTuple):
@@ -134,13 +134,14 @@ class _Run:
             return
         if resume:
             self._restore(read_checkpoint(folder / LAST))
+        else:
+            require_new(folder)
+            self.save(LAST)  # before the metrics: a run that is killed in between can be resumed
         self._metrics = MetricsFile(folder, self.now.step if resume else None)
         if self._metrics.empty:
             info, started = dict(model.backend.info()), datetime.now(UTC).isoformat(timespec="seconds")
             config = dict(facts.get("config", {}))
             self._metrics.append(Training(started, config, info, environment()))
-        if not resume:
-            self.save(LAST)
 
     def _restore(self, stored: Checkpoint) -> None:
         self._model.update(stored.params)
@@ -187,12 +188,13 @@ class _Run:
 
     def save(self, name: str) -> None:
         """Write a checkpoint, if there is a folder and every parameter is finite."""
-        if self._folder is None or self._metrics is None:
+        if self._folder is None:
             return
         now, params = self.now, self._model.params()
         if any(not np.isfinite(value).all() for value in params.values()):
             self._fail(None)
-        self._metrics.sync()
+        if self._metrics is not None:
+            self._metrics.sync()
         state = () if now.state is None else self._model.state_to_numpy(now.state)
         kept = Checkpoint(now.step, params, self._optimiser.state(), state, now.best, now.waited, now.seconds, self._facts)
         write_checkpoint(self._folder / name, kept)
@@ -222,6 +224,13 @@ class _Run:
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
+
+
+def require_new(folder: Path) -> None:
+    """Raise StoreError if a run is in the folder."""
+    for name in (LAST, METRICS):
+        if (folder / name).exists():
+            raise StoreError(f"{folder} holds a run already; expected --resume to go on with it, or another folder by --out")
 
 
 def _not_finite(model: Model, found: TrainingPass | None, state: State | None) -> str:

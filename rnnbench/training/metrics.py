@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rnnbench.errors import MissingLibrary, StoreError
+from rnnbench.installing import how_to_install
 from rnnbench.results.disk import make_folder, open_claimed, replace
 from rnnbench.results.rows import Row
 
@@ -123,7 +124,7 @@ def load_metrics(folder: str | Path) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError:
-        raise MissingLibrary("metrics as a table need pandas: pip install 'rnnbench[report]'") from None
+        raise MissingLibrary(f"metrics as a table need pandas: {how_to_install('report')}") from None
     rows = [row for row in read_metrics(folder) if row.get("kind") == "metric"]
     return pd.DataFrame(rows, columns=list(Metric.__struct_fields__))
 

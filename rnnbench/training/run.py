@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.errors import ArgumentError
 from rnnbench.models.model import Evaluation, Model, load_model
 from rnnbench.models.optimisers import OPTIMISERS, Optimiser
 from rnnbench.models.spec import ModelSpec, init_model_params
@@ -15,8 +15,7 @@ from rnnbench.training.classify import Classification
 from rnnbench.training.config import Config, load_config
 from rnnbench.training.forecast import Forecast
 from rnnbench.training.lm import LanguageModel
-from rnnbench.training.loop import Batches, Fitted, Report, constant, cosine, fit
-from rnnbench.training.metrics import METRICS
+from rnnbench.training.loop import Batches, Fitted, Report, constant, cosine, fit, require_new
 
 RESULT = "result.json"
 """The result on the test part, in a run's folder."""
@@ -108,13 +107,6 @@ def best_of(path: Path) -> Path:
 
 def has_checkpoint(folder: Path) -> bool:
     return (folder / LAST).exists()
-
-
-def require_new(folder: Path) -> None:
-    """Raise StoreError if a run is in the folder."""
-    for name in (LAST, METRICS):
-        if (folder / name).exists():
-            raise StoreError(f"{folder} holds a run already; expected --resume to go on with it, or another folder by --out")
 
 
 def require_same(folder: Path, config: Config) -> None:
