@@ -240,18 +240,21 @@ def test_training_twice_gives_the_same_bits(threads):
 def test_tapes_keep_their_weights_after_an_update(threads):
     spec = rnnbench.Spec("lstm", 16, 32)
     params = rnnbench.init_params(spec, 0)
-    network = numba_cpu.load(spec, params, threads=threads)
     x = np.random.default_rng(0).standard_normal((5, 8, 16)).astype("float32")
-    y, _, tape = network.record(x)
-    wanted = network.backward(tape, y)
-    y, _, tape = network.record(x)
-    for value in params.values():
-        value *= 2
-    network.update(params)
-    assert not np.array_equal(network.forward(x)[0], y)
-    found = network.backward(tape, y)
-    assert np.array_equal(found.x, wanted.x)
-    assert all(np.array_equal(found.params[name], wanted.params[name]) for name in params)
+    for trained_before in (False, True):  # whether the weights are packed for BPTT before the update
+        network = numba_cpu.load(spec, params, threads=threads)
+        y, _, tape = network.record(x)
+        wanted = network.backward(tape, y)
+        if not trained_before:
+            network = numba_cpu.load(spec, params, threads=threads)
+        y, _, tape = network.record(x)
+        network.update({name: 2 * value for name, value in params.items()})
+        other, _, other_tape = network.record(x)
+        assert not np.array_equal(other, y)
+        network.backward(other_tape, y)
+        found = network.backward(tape, y)
+        assert np.array_equal(found.x, wanted.x)
+        assert all(np.array_equal(found.params[name], wanted.params[name]) for name in params)
 
 
 def test_calls_from_two_threads_share_no_memory():
@@ -282,13 +285,15 @@ def test_results_are_new_arrays():
     assert all(np.array_equal(a, b) for a, b in zip(first[1:], before, strict=True))
 
 
-def test_other_orders_and_read_only_arrays_compile_nothing_anew():
+@pytest.mark.parametrize("order", [np.ascontiguousarray, np.asfortranarray])
+def test_other_orders_and_read_only_arrays_compile_nothing_anew(order):
     parts, drawn = numba_cpu.parts("float32", threads=1), Drawn((7, 31, 16, 17), "float32")
     wanted = parts.cross_entropy(*drawn.layer, drawn.classes, drawn.mask)
-    y, weight, bias, classes, mask = (np.asfortranarray(a) for a in (*drawn.layer, drawn.classes.astype(np.uint8), drawn.mask))
+    y, weight, bias, classes, mask = (order(a.copy()) for a in (*drawn.layer, drawn.classes, drawn.mask))
     for array in (y, weight, bias, classes, mask):
         array.flags.writeable = False
     found = parts.cross_entropy(y, weight, bias, classes, mask)
     assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
-    kernel: Any = compile_parts.loss_gradients("cross_entropy", "softmax", np.dtype("float32"), current_target())
-    assert len(kernel.signatures) == 1
+    place = np.dtype("float32"), current_target()
+    kernels: list[Any] = [compile_parts.loss_gradients("cross_entropy", "softmax", *place), compile_parts.packing(*place)]
+    assert [len(kernel.signatures) for kernel in kernels] == [1, 1]
