@@ -33,6 +33,7 @@ from rnnbench.cli import (
     template,
     terminal,
     train,
+    tune,
     versus,
 )
 from rnnbench.cli.common import ENVIRONMENT, INTERRUPTED, OK, USAGE, Command, Group, UsageError, complain
@@ -54,7 +55,7 @@ SELDOM = "CUDA kernels and self-tests"
 
 PANELS = {
     "Check and measure": (check.check, run.run),
-    "Train": (train.train, sample.sample),
+    "Train": (train.train, tune.tune, sample.sample),
     "Read results": (report.report, show.show, compare.compare, best.best, versus.versus, export.export, merge.merge),
     "About": (backends.backends, suites.suites, machine.machine, template.template),
     SELDOM: (gpu.gpu, cuda_audit.cuda_audit, cuda_warm.cuda_warm),

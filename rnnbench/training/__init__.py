@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rnnbench.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
     from rnnbench.training.config import Config, load_config
+    from rnnbench.training.cross_validation import Score, tune
     from rnnbench.training.lm import load_language_model, sample
     from rnnbench.training.loop import Batch, Fitted, constant, cosine, fit
     from rnnbench.training.metrics import load_metrics
@@ -16,6 +17,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Fitted",
+    "Score",
     "Trained",
     "constant",
     "cosine",
@@ -26,6 +28,7 @@ __all__ = [
     "read_checkpoint",
     "sample",
     "train",
+    "tune",
     "write_checkpoint",
 ]
 
@@ -36,6 +39,7 @@ _HOMES = {
     "loop": ("Batch", "Fitted", "constant", "cosine", "fit"),
     "metrics": ("load_metrics",),
     "run": ("Trained", "train"),
+    "cross_validation": ("Score", "tune"),
 }
 """Modules and their names, imported when they are needed: the command line reads this package's files without NumPy."""
 

@@ -24,14 +24,15 @@ HELD_OUT = 5
 class Classification:
     """The task "classify": the class is read off the last real step of each sequence; the loss counts no other.
 
+    ``fold``: which of the folds validates.
     Channels are scaled by mean and spread over all steps of the training part; a missing value becomes its mean.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, fold: int = 0) -> None:
         assert isinstance(config.data, SequenceData)
         data, seed = config.data, config.seed
         whole, test = _parts(data, seed)
-        train, validation = next(iter(stratified(whole.labels, data.folds, seed)))
+        train, validation = list(stratified(whole.labels, data.folds, seed))[fold]
         self.classes, self._batch, self._seed = whole.classes, data.batch, seed
         parts = [subset(whole, train), subset(whole, validation), test]
         scaler = Scaler.fit(np.concatenate(parts[0].arrays))
