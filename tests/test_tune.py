@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rnnbench.cli.main import main
+from rnnbench.data import read_sequences
 from rnnbench.errors import ArgumentError
 from rnnbench.training import tune
 from rnnbench.training.config import Config
@@ -59,8 +60,12 @@ def test_the_test_part_is_not_read(text):
 def test_each_sequence_validates_in_one_fold():
     config = Config.from_dict({"task": "classify", "backend": "numpy_ref"})
     folds = folds_of(config, 4)
-    found = [array.shape for task in folds for array in task._validation.arrays]
-    assert len(found) == len(folds[0]._train) + len(folds[0]._validation)
+
+    def kinds(sequences):
+        return [(len(array), int(label)) for array, label in zip(sequences.arrays, sequences.labels, strict=True)]
+
+    validated = [kind for task in folds for kind in kinds(task._validation)]
+    assert sorted(validated) == sorted(kinds(read_sequences("vowels-sample", "train")))
     assert {len(np.unique(task._validation.labels)) for task in folds} == {len(folds[0].classes)}
 
 
