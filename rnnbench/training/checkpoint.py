@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +75,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise StoreError(f"no checkpoint {path}; expected a run's folder, or one of its files {LAST} and {BEST}") from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or 'it is no .npz file'}") from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} is no checkpoint, or broken: {error}") from None
     try:
         return _checkpoint(arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is no checkpoint of rnnbench: {error}") from None
+
+
+def best_of(path: Path) -> Path:
+    """The checkpoint itself, or the best one of a run's folder, or its last one before the first evaluation."""
+    return path / (BEST if (path / BEST).exists() else LAST) if path.is_dir() else path
 
 
 def _checkpoint(arrays: Params) -> Checkpoint:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import stats
@@ -57,7 +57,7 @@ def candidates(config: Config, over: Mapping[str, Sequence[Any]]) -> list[Candid
     """All combinations of these values by key; raises ArgumentError unless each makes a valid config."""
     if not over:
         raise ArgumentError("nothing varies; expected a key with values, such as model.hidden=32,64")
-    found = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
+    found: list[Candidate] = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
     for candidate in found:
         with_values(config, candidate)
     return found
@@ -91,7 +91,7 @@ def folds_of(config: Config, folds: int) -> list[Task]:
         raise ArgumentError(f"folds is {folds!r}; expected an integer from 2 on")
     if config.task == "classify":
         dealt = replace(config, data=replace(config.data, folds=folds))
-        return [Classification(dealt, fold) for fold in range(folds)]
+        return [cast("Task", Classification(dealt, fold)) for fold in range(folds)]
     data: Any = config.data
     known = data.parts[0] + data.parts[1]
     share = known / (folds + 1)
