@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +53,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "facts": dict(checkpoint.facts),
     }
-    arrays = {"head": np.array(json.dumps(head))}
-    arrays |= {f"params/{name}": value for name, value in checkpoint.params.items()}
+    arrays = {f"params/{name}": value for name, value in checkpoint.params.items()}
     arrays |= {f"optimiser/{name}": value for name, value in checkpoint.optimiser.items()}
     arrays |= {f"state/{place}": value for place, value in enumerate(checkpoint.state)}
     content = io.BytesIO()
+    arrays["head"] = np.array(json.dumps(head | {"arrays": list(arrays)}))
     np.savez(content, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # names with a slash
     save(path, [content.getbuffer()])  # type: ignore[list-item]  # a view of bytes
 
@@ -69,13 +68,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if path.is_dir():
         path = path / LAST
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"no checkpoint {path}; expected a run's folder, or one of its files {LAST} and {BEST}") from None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or 'it is no .npz file'}") from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        arrays = _arrays(content)
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged files
         raise StoreError(f"{path} is no checkpoint, or broken: {error}") from None
     try:
         return _checkpoint(arrays)
@@ -88,12 +88,24 @@ def best_of(path: Path) -> Path:
     return path / (BEST if (path / BEST).exists() else LAST) if path.is_dir() else path
 
 
+def _arrays(content: io.BytesIO) -> Params:
+    with zipfile.ZipFile(content) as archive:
+        damaged = archive.testzip()  # NumPy does not notice a shape that has become smaller
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+    content.seek(0)
+    with np.load(content, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
 def _checkpoint(arrays: Params) -> Checkpoint:
     if "head" not in arrays:
         raise ValueError("it has no array 'head'")
     head = json.loads(str(arrays.pop("head")))
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ValueError(f"its format is {head.get('format') if isinstance(head, dict) else head!r}; expected {FORMAT!r}")
+    if list(arrays) != head["arrays"]:  # a damaged table of contents
+        raise ValueError(f"it has {len(arrays)} arrays; expected {len(head['arrays'])}")
     found: dict[str, Params] = {group: {} for group in _GROUPS}
     for name, value in arrays.items():
         group, _, rest = name.partition("/")

@@ -110,10 +110,11 @@ def fit(
                 return run.fitted(f"no lower validation loss in {patience} evaluations")
             batch, step = batch_of(run.now.step), run.now.step
             optimiser.rate = rate_of(step)
-            run.train(batch, {"window": window, "stride": stride, "key": (seed, step)})
-            done = run.now.step
-            if validate is not None and (done % evaluate == 0 or done == steps):
-                run.validate(validate)
+            done = step + 1
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with its name
+                run.train(batch, {"window": window, "stride": stride, "key": (seed, step)})
+                if validate is not None and (done % evaluate == 0 or done == steps):
+                    run.validate(validate)
             if done % checkpoint == 0 or done == steps:
                 run.save(LAST)
             if report is not None:
