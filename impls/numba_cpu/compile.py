@@ -1,16 +1,7 @@
-"""Kernels for one cell: the functions of ``kernels``, compiled with the cell's equations bound to their free names.
-
-Numba's cache keeps compiled code between processes.  It identifies functions by name and source file, and does not notice
-changes in the functions that they call, so the name of each copy includes its cell and a digest of all sources.  The name
-also includes the dtype: of two processes that save two signatures under one name at the same time, one could load the
-other's code.
-"""
+"""Kernels for one cell: the functions of ``kernels``, compiled with the cell's equations bound to their free names."""
 
 import functools
-import hashlib
-import types
 from collections.abc import Callable
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +10,8 @@ from numba.extending import register_jitable
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
-from rnnbench.impls.numba_cpu.noalias import load, storer
+from rnnbench.impls.numba_cpu.binding import bound, variant
+from rnnbench.impls.numba_cpu.noalias import loads, stores
 from rnnbench.impls.numba_cpu.products import packed_size, products
 from rnnbench.jit.compiler import cached
 from rnnbench.jit.target import Target
@@ -44,21 +36,21 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     equations = kind.equations(activations(real), nonlinearity)
     # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
     forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
-    key = f"{cell}_{nonlinearity}_{key_of(dtype, target)}"
+    key = f"{cell}_{nonlinearity}_{variant(dtype, target)}"
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,
         "step_backward": backward,
         "inner_forward": inner,
         "inner_backward": inner_backward,
-        "load_gates": _loader(len(kind.gates)),
-        "load_outer": _loader(kind.outer_gates),
-        "load_inner": _loader(kind.inner_gates),
-        "load_saved": _loader(kind.saved),
-        "load_carried": _loader(int(kind.carries is not None)),
-        "store_gates": _storer(len(kind.gates), 2),
-        "store_outer": _storer(kind.outer_gates, 2 + len(kind.gates)),
-        "store_saved": _storer(kind.saved, 2),
+        "load_gates": loads(len(kind.gates)),
+        "load_outer": loads(kind.outer_gates),
+        "load_inner": loads(kind.inner_gates),
+        "load_saved": loads(kind.saved),
+        "load_carried": loads(int(kind.carries is not None)),
+        "store_gates": stores(len(kind.gates), 2),
+        "store_outer": stores(kind.outer_gates, 2 + len(kind.gates)),
+        "store_saved": stores(kind.saved, 2),
         "GATES": len(kind.gates),
         "OUTER": kind.outer_gates,
         "HAS_INNER": has_inner,
@@ -82,14 +74,6 @@ def compiled(function: Function) -> Function:
     return cached(function, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
-def bound(function: Any, key: str, names: dict[str, Any]) -> Any:
-    """A copy of ``function`` with ``names`` among its globals, named after the function and ``key``."""
-    copy = types.FunctionType(function.__code__, {**function.__globals__, **names}, f"{function.__name__}_{key}")
-    copy.__qualname__ = copy.__name__
-    copy.__module__ = function.__module__
-    return copy
-
-
 class Packers(NamedTuple):
     """``Products.pack`` of a contiguous matrix, and of the transpose of one."""
 
@@ -99,7 +83,7 @@ class Packers(NamedTuple):
 
 @functools.cache
 def packers(dtype: np.dtype, target: Target) -> Packers:
-    key, names = key_of(dtype, target), {"pack": products(dtype, target).pack}
+    key, names = variant(dtype, target), {"pack": products(dtype, target).pack}
     return Packers(*(compiled(bound(f, key, names)) for f in (kernels.packed_rows, kernels.packed_columns)))
 
 
@@ -117,57 +101,6 @@ def packed(matrix: np.ndarray, target: Target) -> np.ndarray:
     return out
 
 
-def key_of(dtype: np.dtype, target: Target) -> str:
-    """What the names of compiled functions end in: dtype, target and a digest of all sources."""
-    return f"{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
-
-
-@functools.cache
-def _digest() -> str:
-    packages = ("rnnbench.impls.numba_cpu", "rnnbench.jit")
-    sources = [source for package in packages for source in resources.files(package).iterdir()]
-    sources += [resources.files("rnnbench.networks") / "cells.py", resources.files("rnnbench.models") / "equations.py"]
-    texts = [source.read_bytes() for source in sorted(sources, key=lambda s: s.name) if source.name.endswith(".py")]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
-
-
 @register_jitable
 def _absent(*arguments):
     return ()
-
-
-def _loader(count: int) -> Function:
-    """``f(row, H, u)``: the ``count`` values of unit u, (row[u], row[H + u], ..., row[(count - 1) H + u])."""
-    if count == 0:
-
-        @register_jitable
-        def nothing(row, size, u):
-            return ()
-
-        return nothing
-    before, last = _loader(count - 1), count - 1
-
-    @register_jitable
-    def load_all(row, size, u):
-        return (*before(row, size, u), load(row, last * size + u))
-
-    return load_all
-
-
-def _storer(count: int, scope: int) -> Function:
-    """``f(row, H, u, values)``: the inverse of ``_loader``'s function, using alias scopes from ``scope`` on."""
-    if count == 0:
-
-        @register_jitable
-        def nothing(row, size, u, values):
-            pass
-
-        return nothing
-    before, last, store = _storer(count - 1, scope), count - 1, storer(scope + count - 1)
-
-    @register_jitable
-    def store_all(row, size, u, values):
-        before(row, size, u, values)
-        store(row, last * size + u, values[last])
-
-    return store_all

@@ -11,7 +11,8 @@ from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu import output_kernels, parameter_kernels
 from rnnbench.impls.numba_cpu.activations import activations, exponential
-from rnnbench.impls.numba_cpu.compile import bound, compiled, key_of
+from rnnbench.impls.numba_cpu.binding import bound, variant
+from rnnbench.impls.numba_cpu.compile import compiled
 from rnnbench.impls.numba_cpu.products import products
 from rnnbench.jit.target import Target
 from rnnbench.models.equations import RULES, SLOPES, squared_error
@@ -26,7 +27,7 @@ CHUNK = 512
 def loss_gradients(loss: str, activation: str, dtype: np.dtype, target: Target) -> Function:
     """``output_kernels.gradients`` for "cross_entropy" or "squared_errors"."""
     names = _output_names(activation, dtype, target)
-    key = f"{loss}_{activation}_{key_of(dtype, target)}"
+    key = f"{loss}_{activation}_{variant(dtype, target)}"
     names["cotangents"] = register_jitable(bound(getattr(output_kernels, loss), key, names))
     return compiled(bound(output_kernels.gradients, key, names))
 
@@ -34,7 +35,7 @@ def loss_gradients(loss: str, activation: str, dtype: np.dtype, target: Target) 
 @functools.cache
 def outputs(activation: str, dtype: np.dtype, target: Target) -> Function:
     """``output_kernels.outputs`` for one activation."""
-    names, key = _output_names(activation, dtype, target), f"{activation}_{key_of(dtype, target)}"
+    names, key = _output_names(activation, dtype, target), f"{activation}_{variant(dtype, target)}"
     function = output_kernels.softmax_of if activation == "softmax" else output_kernels.activations_of
     names["activated"] = register_jitable(bound(function, key, names))
     return compiled(bound(output_kernels.outputs, key, names))
@@ -43,7 +44,7 @@ def outputs(activation: str, dtype: np.dtype, target: Target) -> Function:
 @functools.cache
 def packing(dtype: np.dtype, target: Target) -> Function:
     names = {"pack": products(dtype, target).pack, "CHUNK": CHUNK}
-    return compiled(bound(output_kernels.packing, key_of(dtype, target), names))
+    return compiled(bound(output_kernels.packing, variant(dtype, target), names))
 
 
 def _output_names(activation: str, dtype: np.dtype, target: Target) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Passes(NamedTuple):
 
 @functools.cache
 def passes(dtype: np.dtype, target: Target) -> Passes:
-    names, key = {"ZERO": dtype.type(0)}, key_of(dtype, target)
+    names, key = {"ZERO": dtype.type(0)}, variant(dtype, target)
     return Passes(*(compiled(bound(getattr(parameter_kernels, name), key, names)) for name in Passes._fields))
 
 
@@ -80,7 +81,7 @@ class Updates(NamedTuple):
 
 @functools.cache
 def updates(rule: str, dtype: np.dtype, target: Target) -> Updates:
-    found, key = RULES[rule], f"{rule}_{key_of(dtype, target)}"
+    found, key = RULES[rule], f"{rule}_{variant(dtype, target)}"
     names: dict[str, Any] = {
         "rule": register_jitable(forceinline=True)(found.update),
         "load_slots": _loader(found.slots),

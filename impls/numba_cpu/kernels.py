@@ -189,12 +189,14 @@ def backward(
                 )
             if CARRIES_HIDDEN:
                 passed_on[:] = 0
-                passed_on[:, own] = dcarried
+                for i in range(batch):
+                    _copy(dcarried[i], passed_on[i, own])
                 added(db_outer[at], weights.outer, passed_on, outer, room)
             else:
                 plus_row(db_outer[at], weights.outer, nothing, passed_on, outer, room)
             if HAS_MEMORY:
-                dmemory[:] = dcarried
+                for i in range(batch):
+                    _copy(dcarried[i], dmemory[i])
             meet(team)
         rows = count * batch
         cotangents = _flat(da)[:rows]
@@ -252,7 +254,7 @@ def copied(source, out):
 
 @register_jitable
 def _copy(source, out):
-    """out = source; either may be bfloat16."""
+    """out = source; either may be bfloat16.  Numba's assignment of arrays takes seconds to compile, for its error's message."""
     for u in range(out.size):
         store_first(out, u, load(source, u))
 

@@ -10,13 +10,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs
+from rnnbench.impls.numba_cpu.binding import bound, variant
 from rnnbench.impls.numba_cpu.microkernel import tiles
+from rnnbench.jit.compiler import external
 from rnnbench.jit.target import Target
 from rnnbench.networks.spec import BFLOAT16
+
+WIDTH: int
+LANES: int
+SIZE: int
+OF_FULL: int
+OF_NARROW: int
+run_tile: Callable[..., None]
 
 _Four = tuple[Callable[..., None], Callable[..., None], Callable[..., None], Callable[..., None]]
 
@@ -43,37 +52,42 @@ class Products(NamedTuple):
 
 @functools.cache
 def products(dtype: np.dtype, target: Target) -> Products:
-    product = _product(dtype, target)
-    of_operands = (_of_pairs if dtype == BFLOAT16 else _of_elements)(product, dtype)
+    compiled = _compiled_product(dtype, target)
+    of_operands = (_of_pairs if dtype == BFLOAT16 else _of_elements)(compiled, dtype)
     return Products(*of_operands, _packer(dtype, target))
 
 
-def _product(dtype: np.dtype, target: Target) -> Callable[..., None]:
-    """out (height, total) = c + a @ packed; addresses and strides are in bytes, ``total`` is a multiple of the lanes."""
+def _compiled_product(dtype: np.dtype, target: Target) -> Callable[..., None]:
+    """``product`` as a symbol that kernels link: none of them compiles the tiles again."""
     real = computed(dtype)
-    lanes, size = target.lanes(real), real.itemsize
-    width = target.vectors * lanes
     most_rows = {vectors: target.rows(vectors) for vectors in range(target.vectors, 0, -1)}
-    of_full, of_narrow = most_rows[target.vectors], target.rows(target.vectors - 1)
-    run_tile = tiles(real, target, most_rows, pairs=dtype == BFLOAT16)
+    names = {
+        "WIDTH": target.vectors * target.lanes(real),
+        "LANES": target.lanes(real),
+        "SIZE": real.itemsize,
+        "OF_FULL": most_rows[target.vectors],
+        "OF_NARROW": target.rows(target.vectors - 1),
+        "run_tile": tiles(real, target, most_rows, pairs=dtype == BFLOAT16),
+    }
+    signature = types.void(*(types.intp,) * 11)
+    return external(bound(product, variant(dtype, target), names), signature, error_model="numpy")
 
-    @njit(nogil=True, error_model="numpy")
-    def product(a, a_row, a_k, packed, c, c_row, out, out_row, height, total, terms):
-        for first in range(0, total, width):
-            columns = min(width, total - first)
-            most = of_full if columns == width else of_narrow
-            count = (height + most - 1) // most
-            panel, offset = packed + first * terms * size, first * size
-            row = 0
-            for tile in range(count):
-                rows = (height - row + count - tile - 1) // (count - tile)  # tiles of nearly equal height
-                run_tile(
-                    rows, columns // lanes, a + row * a_row, a_row, a_k, panel, columns * size,
-                    c + row * c_row + offset, c_row, out + row * out_row + offset, out_row, terms,
-                )  # fmt: skip
-                row += rows
 
-    return product
+def product(a, a_row, a_k, packed, c, c_row, out, out_row, height, total, terms):
+    """out (height, total) = c + a @ packed; addresses and strides are in bytes, ``total`` is a multiple of the lanes."""
+    for first in range(0, total, WIDTH):
+        columns = min(WIDTH, total - first)
+        most = OF_FULL if columns == WIDTH else OF_NARROW
+        count = (height + most - 1) // most
+        panel, offset = packed + first * terms * SIZE, first * SIZE
+        row = 0
+        for tile in range(count):
+            rows = (height - row + count - tile - 1) // (count - tile)  # tiles of nearly equal height
+            run_tile(
+                rows, columns // LANES, a + row * a_row, a_row, a_k, panel, columns * SIZE,
+                c + row * c_row + offset, c_row, out + row * out_row + offset, out_row, terms,
+            )  # fmt: skip
+            row += rows
 
 
 # Numba copies these into their callers before it infers types: compiled by themselves, each would be optimised together with

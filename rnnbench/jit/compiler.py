@@ -1,10 +1,14 @@
 """Numba's compiler for the kernels: whether it is enabled, and caching between processes."""
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from numba import config, njit
+import llvmlite.binding as llvm
+from numba import config, njit, types
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
 
 from rnnbench.errors import BackendUnavailable
 
@@ -31,17 +35,44 @@ def require_jit() -> None:
         raise BackendUnavailable(f"numba_cpu cannot run here: {reason}")
 
 
+def external(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
+    """Compile a function now, or load it from Numba's cache; give a name by which compiled code calls it.
+
+    Its callers hold a symbol and not its code, which they would otherwise compile again.  Each function needs its own name.
+    """
+    symbol = f"rnnbench_{function.__name__}"
+    if symbol not in _exported:
+        with _exporting:
+            if symbol not in _exported:
+                compiled = CFunc(function, sigutils.normalize_signature(signature), {}, {"nopython": True, **options})
+                _keep_compiled_code(compiled)
+                compiled.compile()
+                llvm.add_symbol(symbol, compiled.address)
+                _exported[symbol] = compiled
+    return types.ExternalFunction(symbol, signature)
+
+
+_exported: dict[str, CFunc] = {}
+"""The functions behind the symbols, which compiled code may call until the process ends."""
+
+_exporting = threading.Lock()
+
+
 def cached(function: Callable[..., Any], **options: Any) -> Any:
     """Apply ``njit`` with options, and cache compiled code between processes.
 
     Without a writable cache folder it warns (NoCache) once per process, and compiles without a cache.
     """
     dispatcher = njit(**options)(function)
+    _keep_compiled_code(dispatcher)
+    return dispatcher
+
+
+def _keep_compiled_code(compiled: Any) -> None:
     try:
-        dispatcher.enable_caching()
+        compiled.enable_caching()
     except RuntimeError:  # Numba found no writable folder
         _warn_once()
-    return dispatcher
 
 
 def _warn_once() -> None:
