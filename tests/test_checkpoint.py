@@ -73,6 +73,19 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(path):
             assert_same(found, GOOD)
 
 
+def test_a_shape_that_was_changed_and_an_array_that_was_lost_are_noticed(path):
+    """NumPy reads both without complaint."""
+    content = path.read_bytes()
+    assert content.count(b"(2, 3)") == 1
+    path.write_bytes(content.replace(b"(2, 3)", b"(2, 2)"))
+    assert message(path) == f"{path} is no checkpoint, or broken: params/rnn.weight_ih_l0.npy is damaged"
+    path.write_bytes(content)
+    with np.load(path) as stored:
+        kept = {name: stored[name] for name in stored.files if name != "params/output.bias"}
+    np.savez(path, **kept)
+    assert message(path) == f"{path} is no checkpoint of rnnbench: it has 4 arrays; expected 5"
+
+
 def test_files_that_are_no_checkpoints_are_named_so(tmp_path):
     path = tmp_path / "x.npz"
     assert message(path) == f"no checkpoint {path}; expected a run's folder, or one of its files last.npz and best.npz"

@@ -150,6 +150,62 @@ def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is_finite(tmp_pa
     assert read_checkpoint(tmp_path).step == 0
 
 
+def test_a_loss_beyond_all_numbers_ends_training_though_its_gradient_is_finite(monkeypatch):
+    model = model_of()
+    really = model.gradients
+    monkeypatch.setattr(model, "gradients", lambda *all_, **options: really(*all_, **options)._replace(loss=np.inf))
+    with pytest.raises(Diverged, match=r"^step 1: the loss is inf, and the sum of losses or squares is not finite; no check"):
+        fit(model, SGD(model, 0.1), numbers(), 3)
+
+
+@pytest.mark.parametrize("ended", [11, 14, 19])
+def test_a_resumed_run_waits_no_longer_for_a_lower_validation_loss(tmp_path, ended):
+    """Nor does it take a higher one for the lowest."""
+    told = {5: 3.0, 10: 2.0, 15: 2.5, 20: 2.0, 25: 1.0}
+
+    def fitted(report=None, resume=False):
+        model = model_of()
+        optimiser, steps = SGD(model, 0.01), [0]
+
+        def count(done, total, words):
+            steps[0] = done
+            if report is not None:
+                report(done, total, words)
+
+        steps[0] = read_checkpoint(tmp_path).step if resume else 0
+        return fit(
+            model,
+            optimiser,
+            numbers(),
+            50,
+            validate=lambda _: Evaluation(told[steps[0] + 1], 1, ()),
+            evaluate=5,
+            patience=2,
+            folder=tmp_path,
+            checkpoint=2,
+            resume=resume,
+            report=count,
+        )
+
+    with pytest.raises(Stopped):
+        fitted(stop_at(ended))
+    found = fitted(resume=True)
+    assert (found.steps, found.best) == (20, 2.0)
+    assert read_checkpoint(tmp_path / "best.npz").step == 10
+
+
+def test_a_row_without_its_line_break_is_torn_and_written_anew(tmp_path):
+    config = tiny(tmp_path)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", report=stop_at(7))
+    path = tmp_path / "run/metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(read_metrics(tmp_path / "run")) == 1 + 7 + 1 - 1
+    train(config, tmp_path / "run", resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
 def test_training_ends_when_the_validation_loss_no_longer_falls(tmp_path):
     model, told = model_of(), iter([3.0, 2.0, 2.5, 2.0, 1.0])
     fitted = fit(
