@@ -60,7 +60,6 @@ def _output_names(activation: str, dtype: np.dtype, target: Target) -> dict[str,
 class Passes(NamedTuple):
     """Passes over parameters that do not depend on a rule."""
 
-    embedded: Function
     embedding_rows: Function
     embedding_gradient: Function
     squared_norm: Function

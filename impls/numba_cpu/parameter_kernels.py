@@ -16,14 +16,6 @@ SPARSE: bool
 ZERO: Any
 
 
-def embedded(weight, indices, out):
-    """out (N, E) = the rows of weight (V, E) named by indices (N,)."""
-    for i in range(indices.size):
-        row = weight[indices[i]]
-        for u in range(row.size):
-            out[i, u] = row[u]
-
-
 def embedding_rows(indices, found, place):
     """Fill ``found`` with the distinct indices, ascending, and ``place`` with the position of each; return their number.
 

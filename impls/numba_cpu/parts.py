@@ -70,13 +70,6 @@ class CompiledParts(NumpyParts):
         # a step updates every parameter with the same rule and constants
         self._updates = functools.lru_cache(1)(self._new_updates)
 
-    def embedded(self, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        flat, size = _integers(indices), weight.shape[1]
-        out = np.empty((flat.size, size), self._dtype)
-        shares = self._shares(flat.size, out.size)
-        self._workers.run(self._passes.embedded, [(weight, flat[part], out[part]) for part in shares])
-        return out.reshape(*indices.shape, size)
-
     def embedding_gradient(self, indices: np.ndarray, dx: np.ndarray) -> Rows:
         flat, rows = _integers(indices), plain(dx).reshape(-1, dx.shape[2])
         place = np.full(int(flat.max()) + 1, -1)
