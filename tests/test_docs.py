@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -25,9 +26,12 @@ from markdown_it import MarkdownIt
 import rnnbench
 import rnnbench.networks
 from rnnbench.cli.main import main
+from rnnbench.data import DATASETS
 from rnnbench.results.rows import AnyRow
 from rnnbench.suite.case import Case
 from rnnbench.suite.suite import _KEYS, load_suite, suite_names
+from rnnbench.training import Config, load_config, train
+from rnnbench.training.config import DATA, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -49,6 +53,14 @@ INSTEAD = {
     "rnnbench compare results --backends torch_nn numba_cpu --fail-if regression --json": (
         "rnnbench compare results/after --backends numba_cpu torch_nn --fail-if regression --json"
     ),
+    "rnnbench sample training/lm-numba_cpu --length 200": "rnnbench sample training/earlier --length 200",
+    "rnnbench tune classify --quick --over model.hidden=8,16,32 --seeds 2": (
+        "rnnbench tune classify --quick --backend numpy_ref --steps 4 --over model.hidden=2,4 --seeds 2"
+    ),
+    "rnnbench sample training/lm-numba_cpu --temperature 0.7 --top-k 20 --seed 1": (
+        "rnnbench sample training/earlier --temperature 0.7 --top-k 20 --seed 1"
+    ),
+    "rnnbench train lm --quick --resume --steps 150": "rnnbench train lm --quick --resume --steps 3 --out training/earlier",
     "rnnbench report results --charts charts --as png": "rnnbench report results/after --charts charts --as png",
     "rnnbench report --asv .asv/results -o asv.html": "rnnbench report --asv exported -o asv.html",
     "pytest --rnnbench-backend=mine.py --rnnbench-level=smoke": (
@@ -139,7 +151,7 @@ TRIED = {line: tried(line) for line in COMMANDS if reason_not_to_try(line) is No
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """What the pages take for granted: results, a backend of the reader's own, a suite, a text."""
+    """What the pages take for granted: results, a backend of the reader's own, a suite, a text, a run of training."""
     folder = tmp_path_factory.mktemp("reader")
     sizes = [Case("lstm", "step", T, 32, H, H) for T in (32, 64) for H in (32, 64, 128)]
     times = {
@@ -156,6 +168,8 @@ def files(tmp_path_factory) -> Path:
     shutil.copy(ROOT / "rnnbench/data/template.py", folder / "mine.py")
     (folder / "mine.toml").write_text(next(block.content for block in BLOCKS if "[[grid]]" in block.content))
     (folder / "my_corpus.txt").write_text("to be or not to be " * 100)
+    (folder / "book.toml").write_text(next(block.content for block in BLOCKS if "task =" in block.content))
+    train(load_config("lm", quick=True, steps=2), folder / "training/earlier")
     return folder
 
 
@@ -332,6 +346,18 @@ def test_the_page_of_file_formats_has_every_field_of_a_row():
 def test_the_page_of_workloads_has_every_key_of_a_grid():
     table = TEXTS["docs/workloads.md"].partition("| key of a grid |")[2]
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE)))) == set(_KEYS)
+
+
+def test_the_page_of_training_has_every_key_and_every_data_set_with_its_licence():
+    page = TEXTS["docs/training.md"]
+    table = page.partition("| key |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))))
+    kinds = [("data.", kind) for kind in DATA.values()] + [(f"{name}.", kind) for name, kind in SECTIONS.items()]
+    keys = {f"{place}{field.name}" for place, kind in kinds for field in fields(kind)}
+    assert named == keys | {field.name for field in fields(Config)} - {"data", *SECTIONS}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.partition("| name |")[2].splitlines()[2:]]
+    told = {row[0].strip("`"): row[2] for row in rows if len(row) == 5}
+    assert told == {data.name: data.licence for data in DATASETS.values()}
 
 
 def test_the_api_has_every_public_name():

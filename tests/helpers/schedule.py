@@ -15,6 +15,8 @@ GROUPS = (
         "test_network.py",
         "test_network_arguments.py",
         "test_promises.py",
+        "test_train_command.py",
+        "test_training.py",
         "test_truncation.py",
         "test_truncation_calls.py",
     ),
@@ -48,6 +50,7 @@ SECONDS = {
     "test_patience.py": 20,
     "test_report_formats.py": 20,
     "test_store_faults.py": 20,
+    "test_training.py": 20,
     "test_asv.py": 15,
     "test_asv_page.py": 15,
     "test_pytest_plugin.py": 15,
@@ -64,6 +67,7 @@ SECONDS = {
     "test_shrinking.py": 10,
     "test_side_by_side.py": 10,
     "test_tolerance.py": 10,
+    "test_train_command.py": 10,
 }
 """Of a process that has a processor to itself, where caches are empty: rounded, and only of files that take 10 or more."""
 
