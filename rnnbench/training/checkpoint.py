@@ -83,6 +83,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise StoreError(f"{path} is no checkpoint of rnnbench: {error}") from None
 
 
+def best_of(path: Path) -> Path:
+    """The checkpoint itself, or the best one of a run's folder, or its last one before the first evaluation."""
+    return path / (BEST if (path / BEST).exists() else LAST) if path.is_dir() else path
+
+
 def _arrays(content: io.BytesIO) -> Params:
     with zipfile.ZipFile(content) as archive:
         damaged = archive.testzip()  # NumPy does not notice a shape that has become smaller

@@ -12,7 +12,7 @@ from rnnbench.errors import ArgumentError
 from rnnbench.models.model import Evaluation, Model, load_model
 from rnnbench.models.spec import ModelSpec
 from rnnbench.networks.spec import Spec
-from rnnbench.training.checkpoint import read_checkpoint
+from rnnbench.training.checkpoint import best_of, read_checkpoint
 from rnnbench.training.config import Config, ModelConfig, TextData
 from rnnbench.training.loop import Batch, Batches
 
@@ -126,8 +126,6 @@ def sample(
 
 def load_language_model(checkpoint: str | Path, backend: Any = None, threads: int | None = None) -> tuple[Model, Vocabulary]:
     """Return the model and the vocabulary of a checkpoint; raises as ``sample`` does."""
-    from rnnbench.training.run import best_of
-
     stored = read_checkpoint(best_of(Path(checkpoint)))
     config = Config.from_dict(stored.facts.get("config", {}), str(checkpoint))
     if config.task != "lm" or "vocabulary" not in stored.facts:

@@ -100,11 +100,6 @@ def stored_config(folder: str | Path) -> Config:
     return Config.from_dict(read_checkpoint(Path(folder) / LAST).facts.get("config", {}), str(Path(folder) / LAST))
 
 
-def best_of(path: Path) -> Path:
-    """The checkpoint itself, or the best one of a run's folder, or its last one before the first evaluation."""
-    return path / (BEST if (path / BEST).exists() else LAST) if path.is_dir() else path
-
-
 def has_checkpoint(folder: Path) -> bool:
     return (folder / LAST).exists()
 
