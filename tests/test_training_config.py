@@ -57,6 +57,12 @@ def test_a_wheel_stands_for_the_whole_data_set_of_the_sample():
         ('task = "lm"\n[data]\nparts = [0.5, 0.4]', "data.parts is [0.5, 0.4]; expected 3 numbers above 0 that sum to 1"),
         ('task = "forecast"\n[data]\nmissing = "guess"', "data.missing is 'guess'; expected one of drop, last, mean, "),
         ('task = "forecast"\n[data]\ncolumns = "co2"', "data.columns is 'co2'; expected a list of names, as in [\"co2\"]"),
+        ('task = "lm"\n[truncation]\nwindow = 8\nstride = 9', "truncation.stride is 9; expected at most truncation.window, 8"),
+        ('task = "lm"\n[truncation]\nstride = 9', "truncation.stride is 9; expected at most truncation.window, None"),
+        (
+            'task = "lm"\n[truncation]\nwindow = 8\nstride = 4\n[model]\ndropout = 0.1',
+            "truncation.stride is 4 and model.dropout 0.1; expected the stride to be truncation.window, 8: ",
+        ),
         ("task =", "mine.toml is no TOML: "),
     ],
 )

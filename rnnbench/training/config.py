@@ -207,6 +207,19 @@ class Config(_Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        window, stride, dropout = self.truncation.window, self.truncation.stride, self.model.dropout
+        if stride is None:
+            return
+        if window is None or stride > window:
+            raise ArgumentError(f"truncation.stride is {stride}; expected at most truncation.window, {window}")
+        if dropout and stride < window:
+            raise ArgumentError(
+                f"truncation.stride is {stride} and model.dropout {dropout}; expected the stride to be truncation.window, "
+                f"{window}: dropout draws one mask a step"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; ``from_dict`` reads it."""
         return asdict(self)
