@@ -31,6 +31,7 @@ from helpers.wrapped_reference import backend_file  # noqa: E402
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=200, metavar="N", help="points at which test_kills.py kills a run")
     parser.addoption("--misbehave-everywhere", action="store_true", help="all backends of test_misbehaving.py, each command")
+    parser.addoption("--audit-everything", action="store_true", help="each kernel that ships, in test_cuda_audit.py")
     parser.addoption("--fuzz-files", type=int, default=100, metavar="N", help="mutated results files of test_fuzz.py")
     parser.addoption("--fuzz-commands", type=int, default=100, metavar="N", help="command lines of test_fuzz.py")
 

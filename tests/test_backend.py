@@ -1,9 +1,11 @@
 """How backends are found, loaded and, where they cannot run, explained.  Takes 3 s, most of it starting interpreters."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import rnnbench
+from rnnbench.networks import registry
 from rnnbench.networks.contract import Backend
 from rnnbench.networks.registry import GROUP
 
@@ -202,3 +205,29 @@ def test_import_takes_well_under_a_third_of_a_second():
     source = "import json, time\nstart = time.process_time()\nimport rnnbench\nprint(json.dumps(time.process_time() - start))"
     # processor time, and the least of five, so that a busy machine does not count; NumPy's own import is in it
     assert min(printed(source) for _ in range(5)) < 0.3
+
+
+def test_a_package_that_comes_or_goes_while_a_process_runs_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "SETTLED", 0)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert "late" not in registry.registered(registry.GROUP)
+    metadata = tmp_path / "late-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: late\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{registry.GROUP}]\nlate = late\n")
+    assert registry.registered(registry.GROUP)["late"].value == "late"
+    shutil.rmtree(metadata)
+    assert "late" not in registry.registered(registry.GROUP)
+
+
+def test_packages_are_searched_once_as_long_as_they_are_the_same(tmp_path, monkeypatch):
+    searched = []
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    os.utime(tmp_path, (1, 1))
+    monkeypatch.setattr(registry, "entry_points", lambda group: searched.append(group) or [])
+    assert registry.registered("one", "other") == registry.registered("one", "other") == {}
+    assert searched == ["one", "other"]
+    os.utime(tmp_path)  # just now: what comes may not be complete
+    assert registry.registered("one") == registry.registered("one") == {}
+    assert searched == ["one", "other", "one", "one"]

@@ -73,7 +73,6 @@ def compiled_for(dtype: str, target: Target) -> Compiled:
     # one signature for all strides: each one more would be compiled again
     matrix, line, operand = types.Array(real, 2, "A"), types.Array(real, 1, "C"), types.Array(own, 1, "C")
 
-    # one function for all four products: each one more would compile every tile again
     @njit(types.void(types.intp, matrix, types.intp, operand, line, matrix, types.intp, operand))
     def product(which, a, first, w, row, out, terms, buffer):
         if which == 0:
@@ -184,6 +183,12 @@ def test_products_are_right_at_ragged_sizes(compiled):
     terms = itertools.cycle([0, *SIZES])  # 14 of them for 13 columns: each number of terms meets each number of columns
     for rows, columns in itertools.product(SIZES, SIZES):
         assert_right(compiled, rows, columns, next(terms))
+
+
+def test_callers_link_the_compiled_product_and_hold_no_tile(compiled):
+    (code,) = compiled.product.inspect_llvm().values()
+    assert "@rnnbench_product_" in code
+    assert "llvm.prefetch" not in code  # every tile begins with it
 
 
 def test_products_are_right_with_every_tile(compiled):

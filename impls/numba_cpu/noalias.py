@@ -91,8 +91,7 @@ def storer(scope: int) -> Callable[..., None]:
     @intrinsic
     def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector, place, new = arguments
-            _stored(context, builder, signature.args[0], vector, place, new, scope)
+            _stored(context, builder, signature.args[0], *arguments, scope=scope)
             return context.get_dummy_value()
 
         return types.void(array, types.intp, _computed(array)), codegen

@@ -1,8 +1,11 @@
 """Registry of backends: by entry point of installed packages, or by the path of a file."""
 
+import functools
 import importlib
 import importlib.util
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +13,9 @@ from typing import Any, NamedTuple
 from rnnbench.errors import BackendBroken, BackendUnavailable, UnknownBackend
 from rnnbench.networks.contract import FILE_PREFIX, Backend, unavailable
 from rnnbench.networks.names import CHOOSERS, GROUP, PEERS
+
+SETTLED = 2_000_000_000
+"""Nanoseconds after a change to a folder of packages in which an installation may still add files to the new package."""
 
 
 class Listing(NamedTuple):
@@ -82,8 +88,27 @@ def reference_backend() -> Any:
 
 def registered(*groups: str) -> dict[str, EntryPoint]:
     """Return the entry points of these groups by name, without importing them; raises UnknownBackend for a duplicate name."""
+    path = tuple(map(_state, sys.path))
+    being_changed = any(state and time.time_ns() - state[-1] < SETTLED for state in path)
+    search = _registered.__wrapped__ if being_changed else _registered
+    return dict(search(entry_points, groups, path))
+
+
+def _state(place: str) -> tuple[int, ...]:
+    """What changes with a folder of packages, as importlib.metadata sees it: a package comes or goes."""
+    try:
+        found = Path(place).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=16)  # a search reads the entry points of all installed packages
+def _registered(
+    search: Callable[..., Any], groups: tuple[str, ...], path: tuple[tuple[int, ...], ...]
+) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in (entry for group in groups for entry in entry_points(group=group)):
+    for entry in (entry for group in groups for entry in search(group=group)):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise UnknownBackend(f"backend {entry.name!r} is registered twice: {other.value} and {entry.value}; uninstall one")
