@@ -75,7 +75,7 @@ def tune(
     from rnnbench.training.config import load_config
     from rnnbench.training.cross_validation import read_values, table, with_values
     from rnnbench.training.cross_validation import tune as compared
-    from rnnbench.training.run import require_new
+    from rnnbench.training.loop import require_new
 
     config = load_config(task, quick=quick, data=data, backend=backend, steps=steps, seed=seed, threads=threads)
     values: dict[str, list[Any]] = {}
