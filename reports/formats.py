@@ -13,6 +13,7 @@ import vl_convert
 from pandas.api.types import is_numeric_dtype
 
 from rnnbench.errors import ArgumentError
+from rnnbench.reports.claims import textbook_claims
 from rnnbench.reports.devices import by_device, device_text
 from rnnbench.reports.frames import CASE_FIELDS, Frames
 from rnnbench.reports.gallery import gallery
@@ -96,7 +97,7 @@ def to_markdown(data: Frames) -> str:
     for device, part in frames.items():
         head = ["", f"### On {escaped(device_text(device))}"] if len(frames) > 1 else []
         lines += [*head, "", _legend(part), "", *_times_table(part)]
-    lines += ["", "## Failures", "", *_failures_table(data)]
+    lines += [*_claims_table(data), "", "## Failures", "", *_failures_table(data)]
     lines += ["", *_published(data), "## How it was measured", "", *_provenance(data)]
     return "\n".join(lines) + "\n"
 
@@ -118,6 +119,24 @@ def _legend(data: Frames) -> str:
         return "No backend completed a case."
     signs = "≈: the same; ?: unclear; bold: clearly the fastest"
     return f"Time of a call (median over rounds) and speed relative to {escaped(data.baseline)} ({signs})."
+
+
+def _claims_table(data: Frames) -> list[str]:
+    """What textbooks say, and whether it holds; nothing where the run cannot tell."""
+    table = textbook_claims(data)
+    if table.empty:
+        return []
+    names = {
+        "sentence": "Sentence",
+        "backend": "Backend",
+        "cell": "Cell",
+        "fixed": "With",
+        "measured": "Measured",
+        "verdict": "It",
+    }
+    rows = [[escaped(str(value)) for value in row] for row in table[list(names)].itertuples(index=False)]
+    lines = [names.values(), ["---"] * len(names), *rows]
+    return ["", "## What textbooks say", "", *(f"| {' | '.join(cells)} |" for cells in lines)]
 
 
 def _times_table(data: Frames) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers.report_runs import END, times, written
 
-from rnnbench.reports import textbook_claims, to_pandas
+from rnnbench.reports import textbook_claims, to_markdown, to_pandas
 from rnnbench.reports.claims import SERIAL
 from rnnbench.reports.page import render
 from rnnbench.results.rows import Memory, Row
@@ -65,10 +65,13 @@ def test_a_second_thread_gains_nothing_for_one_sequence_or_the_sentence_does_not
     assert list(found["verdict"]) == [verdict]
 
 
-def test_the_page_has_the_table_where_there_is_something_to_say(tmp_path):
+def test_the_page_and_the_markdown_have_the_table_where_there_is_something_to_say(tmp_path):
     rows: list[Row] = [row for case in STEPS for row in times("a", [1e-6 * case.T] * 6, case)]
     (tmp_path / "one").mkdir()
     with_line = render(to_pandas(written(tmp_path, [*rows, END], cases=STEPS, backends=["a"])))
     without = render(to_pandas(written(tmp_path / "one", [*times("a", [1.0] * 6), END], backends=["a"])))
     assert "BPTT takes time proportional to the number of steps T." in with_line
+    assert "| BPTT takes time proportional to the number of steps T. | a | lstm |" in to_markdown(
+        to_pandas(tmp_path / "own.jsonl")
+    )
     assert 'id="claims"' not in without
