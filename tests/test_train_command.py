@@ -1,6 +1,7 @@
 """Promises of ``rnnbench train`` and ``sample``: streams, exit codes, interrupts, full disks, and the same text by seed."""
 
 import json
+import os
 import resource
 import shlex
 import signal
@@ -99,6 +100,16 @@ def test_each_task_runs_out_of_the_box(command, here, task, said):
     assert code == 0, err
     assert said in out
     assert (here / f"training/{task}-numpy_ref/result.json").exists()
+
+
+def test_a_backend_with_a_fixed_pool_of_threads_starts_with_those_asked_for(here):
+    """JAX reads their number once, when it is imported."""
+    pytest.importorskip("jax")
+    command = [sys.executable, "-m", "rnnbench", "train", "mine.toml", "--backend", "jax_scan", "--steps", "1"]
+    bare = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    done = subprocess.run(command, cwd=here, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "results: training/mine-jax_scan" in done.stdout
 
 
 def test_a_folder_with_a_run_is_refused_without_resume_and_left_alone(command, here):

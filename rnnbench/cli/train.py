@@ -1,5 +1,6 @@
 """``rnnbench train``: fit a model to data."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def execute(config: "Config", folder: Path, resume: bool, go_on: str) -> int:
     progress = Progress("training")
     end_workers_on_sigterm()
     try:
-        with clear_at_end(progress):
+        with clear_at_end(progress), pool_of_xla(config.threads):
             trained = carry_out(config, folder, resume=resume, report=progress.unit)
     except KeyboardInterrupt:
         if not has_checkpoint(folder):
@@ -106,6 +107,19 @@ def execute(config: "Config", folder: Path, resume: bool, go_on: str) -> int:
     terminal.show(trained.summary)
     terminal.show(f"results: {folder}")
     return OK
+
+
+@contextmanager
+def pool_of_xla(threads: int | None) -> Iterator[None]:
+    """Have XLA, which reads it when JAX is imported, start with this number of threads, unless the user has set one."""
+    if threads is None or "NPROC" in os.environ:
+        yield
+        return
+    os.environ["NPROC"] = str(threads)
+    try:
+        yield
+    finally:
+        del os.environ["NPROC"]
 
 
 @contextmanager
