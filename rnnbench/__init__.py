@@ -18,7 +18,7 @@ from rnnbench.errors import (
 )
 
 if TYPE_CHECKING:
-    from rnnbench import check, models, reports, studies
+    from rnnbench import check, data, models, reports, studies, training
     from rnnbench.networks import convert
     from rnnbench.networks.contract import Backend, Gradients, Network, State
     from rnnbench.networks.params import init_params
@@ -50,6 +50,7 @@ __all__ = [
     "check",
     "choosers",
     "convert",
+    "data",
     "errors",
     "init_params",
     "load_backend",
@@ -59,9 +60,10 @@ __all__ = [
     "reports",
     "studies",
     "tbptt",
+    "training",
 ]
 
-_PACKAGES = {name: f"rnnbench.{name}" for name in ("check", "models", "reports", "studies")}
+_PACKAGES = {name: f"rnnbench.{name}" for name in ("check", "data", "models", "reports", "studies", "training")}
 _PACKAGES["convert"] = "rnnbench.networks.convert"
 
 _HOMES = {

@@ -21,6 +21,18 @@ print(rnnbench.__file__, np.allclose(one, other))
 """
 
 
+IN_TURN = """
+import sys
+import numpy as np, rnnbench
+from rnnbench.impls import numba_cpu, numpy_ref
+for dtype in sys.argv[1:]:
+    spec = rnnbench.Spec("elman", 3, 4, dtype=dtype)
+    x = np.ones((2, 1, 3), dtype)
+    one, other = (module.load(spec, rnnbench.init_params(spec, seed=0)).forward(x)[0] for module in (numba_cpu, numpy_ref))
+    print(np.abs(one - other).max() < 1e-6)
+"""
+
+
 @pytest.fixture
 def read_only(tmp_path) -> dict[str, str]:
     """An installed copy of the package, in which nothing can be made, and a home directory that is none.
@@ -85,3 +97,12 @@ def test_in_python_a_load_without_a_compiler_is_refused_with_the_reason():
     done = called(os.environ | {"NUMBA_DISABLE_JIT": "1"}, REPOSITORY)
     said = "numba_cpu cannot run here: NUMBA_DISABLE_JIT is set, and the kernels exist as compiled code alone: unset it"
     assert done.stderr.splitlines()[-1] == f"rnnbench.errors.BackendUnavailable: {said}"
+
+
+def test_code_that_several_processes_compiled_and_cached_is_not_mixed_up_by_one_that_loads_it_all(tmp_path):
+    """Numba counts functions of one name anew in each process, and the linker takes the first of two equal symbols."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for dtypes in (["float32"], ["float64"], ["float64", "float32"], ["float32", "float64"]):
+        command = [sys.executable, "-c", IN_TURN, *dtypes]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["True"] * len(dtypes), dtypes

@@ -4,6 +4,10 @@ Numba's cache keeps compiled code between processes.  It identifies functions by
 changes in the functions that they call, so the name of each copy includes what is bound and a digest of all sources.  The name
 also includes the dtype: of two processes that save two signatures under one name at the same time, one could load the
 other's code.
+
+The functions that they call need names of their own too.  Numba tells functions of one name apart by a counter, which starts
+anew in every process.  Compiled by two processes, two callees of one name and signature can thus share a symbol; a third
+process that loads both callers from the cache links both to the first.
 """
 
 import functools
@@ -28,6 +32,13 @@ def bound(function: Any, key: str, names: dict[str, Any]) -> Any:
     copy.__qualname__ = copy.__name__
     copy.__module__ = function.__module__
     return copy
+
+
+def named(function: Any, key: str) -> Any:
+    """Add ``key`` to the name of a function, plain or jitted but not yet compiled, whose code depends on what it encloses."""
+    plain = getattr(function, "py_func", function)
+    plain.__name__ = plain.__qualname__ = f"{plain.__name__}_{key}"
+    return function
 
 
 @functools.cache

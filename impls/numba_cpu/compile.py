@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 from rnnbench.impls.numba_cpu import kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
-from rnnbench.impls.numba_cpu.binding import bound, variant
+from rnnbench.impls.numba_cpu.binding import bound, named, variant
 from rnnbench.impls.numba_cpu.noalias import loads, stores
 from rnnbench.impls.numba_cpu.products import packed_size, products
 from rnnbench.jit.compiler import cached
@@ -35,8 +35,10 @@ def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -
     real = computed(dtype)
     equations = kind.equations(activations(real), nonlinearity)
     # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
-    forward, backward, inner, inner_backward = (register_jitable(forceinline=True)(f) if f else _absent for f in equations)
     key = f"{cell}_{nonlinearity}_{variant(dtype, target)}"
+    forward, backward, inner, inner_backward = (
+        register_jitable(forceinline=True)(named(f, key)) if f else _absent for f in equations
+    )
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
     names = {
         "step_forward": forward,

@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu import output_kernels, parameter_kernels
 from rnnbench.impls.numba_cpu.activations import activations, exponential
-from rnnbench.impls.numba_cpu.binding import bound, variant
+from rnnbench.impls.numba_cpu.binding import bound, named, variant
 from rnnbench.impls.numba_cpu.compile import compiled
 from rnnbench.impls.numba_cpu.products import products
 from rnnbench.jit.target import Target
@@ -111,7 +111,7 @@ def _loader(count: int) -> Function:
     def load(slots, u):
         return (*before(slots, u), slots[last][u])
 
-    return load
+    return named(load, str(count))
 
 
 def _storer(count: int) -> Function:
@@ -130,4 +130,4 @@ def _storer(count: int) -> Function:
         before(slots, u, values)
         slots[last][u] = values[last]
 
-    return store
+    return named(store, str(count))

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import register_jitable
 
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, computed, packer_of_pairs, pairs_of_rows, rows_in_pairs
-from rnnbench.impls.numba_cpu.binding import bound, variant
+from rnnbench.impls.numba_cpu.binding import bound, named, variant
 from rnnbench.impls.numba_cpu.microkernel import tiles
 from rnnbench.jit.compiler import external
 from rnnbench.jit.target import Target
@@ -54,7 +54,7 @@ class Products(NamedTuple):
 def products(dtype: np.dtype, target: Target) -> Products:
     compiled = _compiled_product(dtype, target)
     of_operands = (_of_pairs if dtype == BFLOAT16 else _of_elements)(compiled, dtype)
-    return Products(*of_operands, _packer(dtype, target))
+    return Products(*(named(function, variant(dtype, target)) for function in (*of_operands, _packer(dtype, target))))
 
 
 def _compiled_product(dtype: np.dtype, target: Target) -> Callable[..., None]:
@@ -67,7 +67,7 @@ def _compiled_product(dtype: np.dtype, target: Target) -> Callable[..., None]:
         "SIZE": real.itemsize,
         "OF_FULL": most_rows[target.vectors],
         "OF_NARROW": target.rows(target.vectors - 1),
-        "run_tile": tiles(real, target, most_rows, pairs=dtype == BFLOAT16),
+        "run_tile": named(tiles(real, target, most_rows, pairs=dtype == BFLOAT16), variant(dtype, target)),
     }
     signature = types.void(*(types.intp,) * 11)
     return external(bound(product, variant(dtype, target), names), signature, error_model="numpy")
