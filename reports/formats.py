@@ -96,8 +96,8 @@ def to_markdown(data: Frames) -> str:
     frames = by_device(data)
     for device, part in frames.items():
         head = ["", f"### On {escaped(device_text(device))}"] if len(frames) > 1 else []
-        lines += [*head, "", _legend(part), "", *_times_table(part)]
-    lines += [*_claims_table(data), "", "## Failures", "", *_failures_table(data)]
+        lines += [*head, "", _legend(part), "", *_times_table(part), *_claims_table(part)]
+    lines += ["", "## Failures", "", *_failures_table(data)]
     lines += ["", *_published(data), "## How it was measured", "", *_provenance(data)]
     return "\n".join(lines) + "\n"
 
@@ -136,7 +136,7 @@ def _claims_table(data: Frames) -> list[str]:
     }
     rows = [[escaped(str(value)) for value in row] for row in table[list(names)].itertuples(index=False)]
     lines = [names.values(), ["---"] * len(names), *rows]
-    return ["", "## What textbooks say", "", *(f"| {' | '.join(cells)} |" for cells in lines)]
+    return ["", "### What textbooks say", "", *(f"| {' | '.join(cells)} |" for cells in lines)]
 
 
 def _times_table(data: Frames) -> list[str]:

@@ -122,6 +122,7 @@ PRIVATE = {
     "rnnbench/measure/commits.py",
     "rnnbench/measure/memory.py",  # a switch of the kernel's
     "rnnbench/cli/gpu.py",  # rows, appended as they come
+    "rnnbench/training/checkpoint.py",  # into memory, which disk.save writes
     "rnnbench/processes/worker_process.py",  # from here on pipes
     "rnnbench/measure/worker.py",
     "impls/numba_cuda/offline.py",

@@ -17,8 +17,8 @@ import rnnbench
 from rnnbench import Spec
 from rnnbench.check import Problem, expected, gate, outputs
 from rnnbench.impls import numba_cpu
+from rnnbench.impls.numba_cpu import binding, layer
 from rnnbench.impls.numba_cpu import compile as compiling
-from rnnbench.impls.numba_cpu import layer
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
 from rnnbench.jit.target import current_target
@@ -304,7 +304,7 @@ def test_kernels_are_kept_by_numba_and_shared_within_the_process():
 
 def test_a_kernels_name_changes_with_the_digest_of_the_sources(monkeypatch):
     before = names_of("lstm", "tanh", "float32")
-    monkeypatch.setattr(compiling, "_digest", lambda: "another")
+    monkeypatch.setattr(binding, "_digest", lambda: "another")
     after = names_of("lstm", "tanh", "float32")
     assert not set(before) & set(after)
     assert all(name.endswith("another") for name in after)
@@ -316,12 +316,12 @@ def test_the_digest_changes_with_every_source_that_the_machine_code_depends_on(m
     folders = {package: tmp_path / package for package in packages}
     for package, folder in folders.items():
         shutil.copytree(Path(str(resources.files(package))), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(compiling.resources, "files", folders.__getitem__)
-    before = compiling._digest.__wrapped__()
-    assert before == compiling._digest.__wrapped__()
+    monkeypatch.setattr(binding.resources, "files", folders.__getitem__)
+    before = binding._digest.__wrapped__()
+    assert before == binding._digest.__wrapped__()
     (path,) = tmp_path.rglob(changed)
     path.write_text(path.read_text() + "\n")
-    assert compiling._digest.__wrapped__() != before
+    assert binding._digest.__wrapped__() != before
 
 
 def allocated(call) -> int:

@@ -38,7 +38,7 @@ print(repr(vocabulary.decode(inputs[:20, 0])), "->", repr(vocabulary.decode(targ
 spec = ModelSpec(rnnbench.Spec("lstm", input_size=32, hidden_size=128), outputs=len(vocabulary), vocabulary=len(vocabulary))
 model = load_model(spec, init_model_params(spec, seed=0), "numba_cpu")  # the only line that names a backend
 optimiser = Adam(model, rate=0.005, clip_norm=1.0)
-STEPS = 300
+STEPS = 250
 fitted = fit(model, optimiser, batches, STEPS, schedule=cosine(0.005, STEPS))
 
 # %%
