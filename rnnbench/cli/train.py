@@ -28,17 +28,29 @@ if TYPE_CHECKING:
     from rnnbench.training.config import Config
 
 
+Task = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        help=f"{', '.join(TASKS)}, or the path of a .toml file.",
+        autocompletion=names_from(lambda: TASKS),
+        show_default=False,
+    ),
+]
+
+Data = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="A data set's name, your own file, or the wheel that holds the data set."),
+]
+
+Threads = Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That the backend may use.")]
+
+Quick = Annotated[bool, typer.Option("--quick", help="A small model and few steps, for a first look.")]
+
+
 def train(
     context: typer.Context,
-    task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK",
-            help=f"{', '.join(TASKS)}, or the path of a .toml file.",
-            autocompletion=names_from(lambda: TASKS),
-            show_default=False,
-        ),
-    ],
+    task: Task,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -47,20 +59,17 @@ def train(
             autocompletion=names_from(completion.backends),
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="A data set's name, your own file, or the wheel that holds the data set."),
-    ] = None,
+    data: Data = None,
     steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Training steps in all.")] = None,
     seed: Annotated[
         int | None, typer.Option(parser=SEED, metavar="N", help="Of parameters, order of the data and dropout.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That the backend may use.")] = None,
+    threads: Threads = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="DIR", help="Where checkpoints and metrics go (default: training/TASK-BACKEND)."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A small model and few steps, for a first look.")] = False,
+    quick: Quick = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
 ) -> int:
     """Train a language model, a forecast or a classifier.

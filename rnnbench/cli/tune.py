@@ -8,9 +8,8 @@ import typer
 
 from rnnbench.cli import completion, terminal
 from rnnbench.cli.common import COUNT, SEED, Progress, end_workers_on_sigterm, names_from
-from rnnbench.cli.train import again, clear_at_end, execute
+from rnnbench.cli.train import Data, Quick, Task, Threads, again, clear_at_end, execute
 from rnnbench.errors import ArgumentError
-from rnnbench.training.names import TASKS
 
 SCORES = "scores.json"
 
@@ -27,15 +26,7 @@ def _part(text: str) -> float:
 
 def tune(
     context: typer.Context,
-    task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK",
-            help=f"{', '.join(TASKS)}, or the path of a .toml file.",
-            autocompletion=names_from(lambda: TASKS),
-            show_default=False,
-        ),
-    ],
+    task: Task,
     over: Annotated[
         list[str] | None,
         typer.Option("--over", metavar="KEY=A,B", help="A key of the file, and values to try; may be given several times."),
@@ -49,18 +40,15 @@ def tune(
     backend: Annotated[
         str | None, typer.Option(metavar="B", help="What computes.", autocompletion=names_from(completion.backends))
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="A data set's name, your own file, or the wheel that holds the data set."),
-    ] = None,
+    data: Data = None,
     steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Steps of the last rung.")] = None,
     seed: Annotated[int | None, typer.Option(parser=SEED, metavar="N", help="The first seed.")] = None,
-    threads: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That the backend may use.")] = None,
+    threads: Threads = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="DIR", help="Train the best candidate there, and test it, once."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A small model and few steps, for a first look.")] = False,
+    quick: Quick = False,
 ) -> int:
     """Compare hidden sizes, cells, learning rates or windows by cross-validation.
 

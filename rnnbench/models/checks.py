@@ -7,18 +7,13 @@ import numpy as np
 from rnnbench.errors import ArgumentError
 from rnnbench.models.spec import ModelSpec
 from rnnbench.networks.arrays import check_plain
-from rnnbench.networks.params import Params
+from rnnbench.networks.params import Params, check_names
 
 
 def check_model_params(spec: ModelSpec, params: Mapping[str, np.ndarray]) -> Params:
     """Check names, shapes and dtypes of a model's parameters."""
-    if not isinstance(params, Mapping):
-        raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
     shapes = spec.param_shapes()
-    missing, extra = [n for n in shapes if n not in params], [n for n in params if n not in shapes]
-    if missing or extra:
-        found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"extra {', '.join(map(str, extra))}"] * bool(extra)
-        raise ArgumentError(f"parameters do not fit the model: {'; '.join(found)}; expected {', '.join(shapes)}")
+    check_names(params, shapes, "the model")
     return {name: check_numbers(name, params[name], shape, spec.numpy_dtype) for name, shape in shapes.items()}
 
 

@@ -47,9 +47,9 @@ class ModelSpec:
             raise SpecError(f"rnn is a {type(self.rnn).__name__}; expected a rnnbench.Spec")
         if self.rnn.dtype not in DTYPES:
             raise SpecError(f"the dtype of rnn is {self.rnn.dtype!r}; expected one of {', '.join(DTYPES)} in a model")
-        self._set("outputs", _size("outputs", self.outputs))
+        self._set("outputs", _size("outputs", self.outputs, 1))
         if self.vocabulary is not None:
-            self._set("vocabulary", _size("vocabulary", self.vocabulary))
+            self._set("vocabulary", _size("vocabulary", self.vocabulary, 2))
         if self.loss not in LOSSES:
             raise SpecError(f"loss is {self.loss!r}; expected one of {', '.join(LOSSES)}")
         allowed = LOSSES[self.loss]
@@ -108,7 +108,7 @@ def init_model_params(spec: ModelSpec, seed: int, scheme: str = "torch-default",
     return params | {name: rng.uniform(-bound, bound, shapes[name]).astype(dtype) for name in OUTPUT}
 
 
-def _size(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 2 - (name == "outputs") <= value <= MAX_SIZE:
-        raise SpecError(f"{name} is {value!r}; expected an integer from {2 - (name == 'outputs')} to {MAX_SIZE}")
+def _size(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= MAX_SIZE:
+        raise SpecError(f"{name} is {value!r}; expected an integer from {least} to {MAX_SIZE}")
     return int(value)

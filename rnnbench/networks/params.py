@@ -1,6 +1,6 @@
 """Initial parameters, and the check that parameters fit a Spec."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import psutil
@@ -50,13 +50,8 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
 def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
     """Check names, shapes and dtypes of ``params`` and copy them into C-contiguous arrays; raises ArgumentError."""
     check_spec(spec)
-    if not isinstance(params, Mapping):
-        raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
     shapes = spec.param_shapes()
-    missing, extra = [n for n in shapes if n not in params], [n for n in params if n not in shapes]
-    if missing or extra:
-        found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"extra {', '.join(map(str, extra))}"] * bool(extra)
-        raise ArgumentError(f"parameters do not fit {spec.cell}: {'; '.join(found)}; expected {', '.join(shapes)}")
+    check_names(params, shapes, spec.cell)
     for name, shape in shapes.items():
         value = params[name]
         if not isinstance(value, np.ndarray):
@@ -67,6 +62,16 @@ def check_params(spec: Spec, params: Mapping[str, np.ndarray]) -> Params:
         if value.dtype != spec.numpy_dtype:
             raise ArgumentError(f"{name} has dtype {value.dtype}; expected {spec.dtype}")
     return {name: np.array(params[name], order="C") for name in shapes}
+
+
+def check_names(params: Mapping[str, np.ndarray], names: Collection[str], owner: str) -> None:
+    """Check that ``params`` is a mapping with exactly these names; ``owner`` is what it has to fit.  Raises ArgumentError."""
+    if not isinstance(params, Mapping):
+        raise ArgumentError(f"parameters are a {type(params).__name__}; expected a mapping from name to numpy.ndarray")
+    missing, extra = [n for n in names if n not in params], [n for n in params if n not in names]
+    if missing or extra:
+        found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"extra {', '.join(map(str, extra))}"] * bool(extra)
+        raise ArgumentError(f"parameters do not fit {owner}: {'; '.join(found)}; expected {', '.join(names)}")
 
 
 def _check_memory(spec: Spec) -> None:
