@@ -28,6 +28,10 @@ def supports(spec: Spec) -> str | None:
     return None
 
 
+def supports_lengths(spec: Spec) -> str | None:
+    return None
+
+
 class InFloat32:
     """A layer with arrays of a narrow dtype around one that computes in float32; results are rounded once.
 
@@ -36,16 +40,21 @@ class InFloat32:
 
     def __init__(self, layer: LayerFunctions, dtype: np.dtype) -> None:
         self._layer, self._dtype = layer, dtype
+        self.takes_lengths = getattr(layer, "takes_lengths", False)
 
     def pack(self, params: Params) -> Any:
         return self._layer.pack({name: _wide(value) for name, value in params.items()})
 
-    def forward(self, weights: Any, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
-        y, final = self._layer.forward(weights, _wide(x), _wide_all(state), reverse)
+    def forward(
+        self, weights: Any, x: np.ndarray, state: State, reverse: bool, *lengths: np.ndarray
+    ) -> tuple[np.ndarray, State]:
+        y, final = self._layer.forward(weights, _wide(x), _wide_all(state), reverse, *lengths)
         return self._narrow(y), self._narrow_all(final)
 
-    def record(self, weights: Any, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
-        y, final, tape = self._layer.record(weights, _wide(x), _wide_all(state), reverse)
+    def record(
+        self, weights: Any, x: np.ndarray, state: State, reverse: bool, *lengths: np.ndarray
+    ) -> tuple[np.ndarray, State, Any]:
+        y, final, tape = self._layer.record(weights, _wide(x), _wide_all(state), reverse, *lengths)
         return self._narrow(y), self._narrow_all(final), tape
 
     def backward(

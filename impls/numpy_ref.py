@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnbench.impls._arithmetic import Arithmetic, ArithmeticArrays, Narrow, WeightGradients
-from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.impls._host import InFloat32, asarray, supports, supports_lengths, synchronize, to_numpy
 from rnnbench.impls._parts import NumpyParts
 from rnnbench.networks.arrays import NumpyArrays, numpy_errors
 from rnnbench.networks.checked import checked_load
@@ -21,15 +21,26 @@ from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.networks.stacked import StackedNetwork
 from rnnbench.networks.threads import blas_info, blas_limits, together
 
-__all__ = ["Arithmetic", "Layer", "asarray", "info", "load", "parts", "supports", "synchronize", "to_numpy"]
+__all__ = [
+    "Arithmetic", "Layer", "asarray", "info", "load", "parts", "supports", "supports_lengths", "synchronize", "to_numpy",
+]  # fmt: skip
 
 _NO_VALUES: tuple[np.ndarray, ...] = ()
 
+Rows = slice | np.ndarray
+"""The rows of a batch whose sequences have a time step."""
+
+_ALL = slice(None)
+
 
 class Step(NamedTuple):
-    """What one time step keeps for BPTT, all (B, size); ``operand`` of the second product, ``hidden`` is h of jordan."""
+    """What one time step keeps for BPTT: its rows (R,), and values (R, size).
+
+    ``operand`` of the second recurrent product; ``hidden`` is h of jordan.
+    """
 
     t: int
+    rows: Rows
     recurrent: np.ndarray
     carried: tuple[np.ndarray, ...]
     saved: tuple[np.ndarray, ...]
@@ -40,6 +51,8 @@ class Step(NamedTuple):
 class Layer:
     """One layer in one direction (``rnnbench.networks.stacked.LayerFunctions``)."""
 
+    takes_lengths = True
+
     def __init__(self, spec: Spec, arithmetic: Arithmetic) -> None:
         self._cell, self._hidden_size, self._arithmetic = spec.kind, spec.hidden_size, arithmetic
         self._equations = arithmetic.equations(spec.kind, spec.nonlinearity)
@@ -47,25 +60,36 @@ class Layer:
     def pack(self, params: Params) -> Params:
         return params
 
-    def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
-        y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
-        x = np.ascontiguousarray(x)  # NumPy may sum rows with negative strides in a different order
-        for t in _times(len(x), reverse):
-            state, _ = self._step(w, t, x[t], state)
-            y[t] = state[0]
-        return y, state
+    def forward(
+        self, w: Params, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State]:
+        y, final = np.zeros((*x.shape[:2], state[0].shape[1]), x.dtype), state
+        for step, output, final in self._steps(w, np.ascontiguousarray(x), state, reverse, lengths):
+            y[step.t, step.rows] = output
+        return y, final
 
-    def record(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Any]:
-        y = np.empty((*x.shape[:2], state[0].shape[1]), x.dtype)
+    def record(
+        self, w: Params, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State, Any]:
+        y = np.zeros((*x.shape[:2], state[0].shape[1]), x.dtype)
         x, state = np.ascontiguousarray(x), tuple(part.copy() for part in state)  # the tape must not refer to the state
-        steps = []
-        for t in _times(len(x), reverse):
-            state, step = self._step(w, t, x[t], state)
-            y[t] = state[0]
+        final, steps = state, []
+        for step, output, final in self._steps(w, x, state, reverse, lengths):
+            y[step.t, step.rows] = output
             steps.append(step)
-        return y, state, (x, steps)
+        return y, final, (x, steps)
 
-    def _step(self, w: Params, t: int, x: np.ndarray, state: State) -> tuple[State, Step]:
+    def _steps(
+        self, w: Params, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None
+    ) -> Iterator[tuple[Step, np.ndarray, State]]:
+        """Run the recurrence; yields each step with its output and the state of all rows after it."""
+        for t in reversed(range(len(x))) if reverse else range(len(x)):
+            rows = _ALL if lengths is None else np.flatnonzero(lengths > t)
+            new, step = self._step(w, t, rows, x[t, rows], _of_rows(state, rows))
+            state = _with_rows(state, rows, new)
+            yield step, new[0], state
+
+    def _step(self, w: Params, t: int, rows: Rows, x: np.ndarray, state: State) -> tuple[State, Step]:
         product, rounded = self._arithmetic.product, self._arithmetic.rounded
         outer = self._cell.outer_gates * self._hidden_size
         recurrent, bias = state[0], w.get("bias_hh")
@@ -81,20 +105,21 @@ class Layer:
         hidden = new[0]
         if self._cell.feeds_back_output:
             new = (product(hidden, w["weight_ho"], w.get("bias_ho")),)
-        return new, Step(t, recurrent, carried, saved, operand, hidden)
+        return new, Step(t, rows, recurrent, carried, saved, operand, hidden)
 
     def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
         product, accumulated, rounded = self._arithmetic.product, self._arithmetic.accumulated, self._arithmetic.rounded
         x, steps = tape
         outer = self._cell.outer_gates * self._hidden_size
         sums = WeightGradients(self._arithmetic, w, dy.dtype)
-        dx = np.empty_like(x)
-        everything = slice(None)
+        dx = np.zeros_like(x)
         while steps:
             step = steps.pop()
-            dnew = (accumulated(dstate[0], dy[step.t]), *dstate[1:])
+            t, rows = step.t, step.rows
+            dfinal = _of_rows(dstate, rows)
+            dnew = (accumulated(dfinal[0], dy[t, rows]), *dfinal[1:])
             if self._cell.feeds_back_output:
-                sums.add("ho", everything, dnew[0], step.hidden)
+                sums.add("ho", _ALL, dnew[0], step.hidden)
                 dnew = (product(dnew[0], w["weight_ho"].T),)
             dinner = _NO_VALUES
             if self._equations.inner_backward:
@@ -103,13 +128,14 @@ class Layer:
                 sums.add("hh", slice(outer, None), db_inner, step.operand)
             da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
-            sums.add("ih", everything, dz_x, x[step.t])
+            sums.add("ih", _ALL, dz_x, x[t, rows])
             sums.add("hh", slice(0, outer), dz_h, step.recurrent)
-            dx[step.t] = product(dz_x, w["weight_ih"].T)
+            dx[t, rows] = product(dz_x, w["weight_ih"].T)
             drecurrent = product(dz_h, w["weight_hh"][:outer].T)
             if self._cell.carries == "h":
                 drecurrent = accumulated(drecurrent, rounded(dcarried)[0])
-            dstate = (drecurrent, *rounded(dcarried)) if self._cell.carries == "c" else (drecurrent,)
+            before = (drecurrent, *rounded(dcarried)) if self._cell.carries == "c" else (drecurrent,)
+            dstate = _with_rows(dstate, rows, before)
         return sums.result(), dx, dstate
 
     def _gates(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -119,8 +145,18 @@ class Layer:
         return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
 
 
-def _times(steps: int, reverse: bool) -> Iterator[int]:
-    return reversed(range(steps)) if reverse else iter(range(steps))
+def _of_rows(state: State, rows: Rows) -> State:
+    return tuple(part[rows] for part in state)
+
+
+def _with_rows(state: State, rows: Rows, new: State) -> State:
+    """The state with ``new`` in these rows; ``state`` itself is kept, because the tape refers to it."""
+    if rows is _ALL:
+        return new
+    copies = tuple(part.copy() for part in state)
+    for copy, part in zip(copies, new, strict=True):
+        copy[rows] = part
+    return copies
 
 
 @checked_load

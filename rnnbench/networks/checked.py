@@ -40,11 +40,14 @@ class CheckedNetwork(ABC):
     A subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params``; these always get T >= 1 and explicit
     states.  ``_check_place`` may refuse an array because of its device or memory order.
     ``arrays``: the operations on the implementation's arrays.  ``array_type``: the class of these arrays.
+    ``takes_lengths``: whether ``_forward`` and ``_record`` take lengths.  They get them as a third argument, int64 (B,), and
+    only where some row is shorter than T.
     ``limits``: a context manager around every run, and around the array operations of truncated BPTT.
     """
 
     arrays: Arrays
     array_type: type
+    takes_lengths: bool = False
     _load_again: Callable[..., Any] | None = None
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
@@ -68,19 +71,21 @@ class CheckedNetwork(ABC):
             )
         return self._load_again, (self.spec, self.params())
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def forward(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State]:
         steps, batch, state = self._check_inputs(x, state)
+        shorter = () if lengths is None else self._check_lengths(lengths, steps, batch)
         if steps == 0:
             return self._empty_output(batch), self._copied(state)
         with self.limits():
-            return self._forward(x, state)
+            return self._forward(x, state, *shorter)
 
-    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
+    def record(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State, Tape]:
         steps, batch, state = self._check_inputs(x, state)
+        shorter = () if lengths is None else self._check_lengths(lengths, steps, batch)
         if steps == 0:
             return self._empty_output(batch), self._copied(state), Tape(self, 0, batch, _EMPTY)
         with self.limits():
-            y, final, content = self._record(x, state)
+            y, final, content = self._record(x, state, *shorter)
         return y, final, Tape(self, steps, batch, content)
 
     def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
@@ -103,10 +108,10 @@ class CheckedNetwork(ABC):
     def _set_params(self, params: Params) -> None: ...
 
     @abstractmethod
-    def _forward(self, x: Array, state: State) -> tuple[Array, State]: ...
+    def _forward(self, x: Array, state: State, lengths: np.ndarray | None = None) -> tuple[Array, State]: ...
 
     @abstractmethod
-    def _record(self, x: Array, state: State) -> tuple[Array, State, Any]: ...
+    def _record(self, x: Array, state: State, lengths: np.ndarray | None = None) -> tuple[Array, State, Any]: ...
 
     @abstractmethod
     def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
@@ -126,6 +131,19 @@ class CheckedNetwork(ABC):
         if batch == 0:
             raise ArgumentError(f"x has shape {tuple(x.shape)}; expected a batch B >= 1")
         return steps, batch, self._check_state("state", state, batch)
+
+    def _check_lengths(self, lengths: Any, steps: int, batch: int) -> tuple[np.ndarray, ...]:
+        """A copy of the lengths as the only element, or nothing if no row is shorter than T; raises ArgumentError."""
+        if not self.takes_lengths:
+            raise ArgumentError("lengths are given, but this network takes none; expected None")
+        array = _on_host(lengths)
+        if array.shape != (batch,):
+            raise ArgumentError(f"lengths have shape {array.shape}; expected (B,) = ({batch},)")
+        wrong = (array < 0) | (array > steps)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ArgumentError(f"lengths[{row}] is {array[row]}; expected an integer from 0 to T = {steps}")
+        return () if (array == steps).all() else (array.astype(np.int64),)
 
     def _check_state(self, name: str, state: State | None, batch: int) -> State:
         shape, parts = self.spec.state_shape(batch), self.spec.kind.states
@@ -156,6 +174,20 @@ class CheckedNetwork(ABC):
         if dtype != self.spec.dtype:
             raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
         self._check_place(name, array)
+
+
+def _on_host(lengths: Any) -> np.ndarray:
+    """Lengths as a NumPy array of integers; raises ArgumentError."""
+    kind = type(lengths)
+    try:
+        array = np.asarray(lengths)
+    except Exception as error:  # each library has its own for an array on a device
+        raise ArgumentError(
+            f"lengths are a {kind.__module__}.{kind.__name__} that NumPy cannot read ({error}); expected integers on the host"
+        ) from None
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ArgumentError(f"lengths have dtype {array.dtype}; expected integers")
+    return array
 
 
 def checked_load(load: Load) -> Load:

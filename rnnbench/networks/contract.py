@@ -30,13 +30,19 @@ class Gradients(NamedTuple):
 
 
 class Network(Protocol):
-    """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan."""
+    """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan.
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    ``lengths``: the number of steps of each sequence, integers (B,) from 0 to T in any order, on the host; None means T for
+    all.  From its length on, a row of x is not read, its y is zero, and its dy is ignored and its dx zero.  Its final state is
+    the state at its length, and the reverse direction starts at its last step.  Only backends with ``supports_lengths`` have
+    the argument.
+    """
+
+    def forward(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State]:
         """Run inference; return y and the final state.  ``state=None`` means zeros."""
         ...
 
-    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Any]:
+    def record(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State, Any]:
         """Run forward for training; return y, the final state and the tape for ``backward``.
 
         A tape serves one ``backward``; several tapes may be alive.  The tape may refer to x, so do not change x before
@@ -76,9 +82,10 @@ class DeviceTimer(Protocol):
 class Backend(Protocol):
     """The functions of a backend module.
 
-    Three more are optional.  ``unavailable()`` returns None, or the reason why the backend cannot run here.
-    ``supports_phase(spec, phase)`` returns the same for one phase; a backend without BPTT needs it.  ``device_timer()``
-    returns a new ``DeviceTimer``, or None if there is no device to time.
+    Four more are optional.  ``unavailable()`` returns None, or the reason why the backend cannot run here.
+    ``supports_phase(spec, phase)`` returns the same for one phase; a backend without BPTT needs it.
+    ``supports_lengths(spec)`` returns the same for sequences of different lengths; a backend whose networks take ``lengths``
+    needs it.  ``device_timer()`` returns a new ``DeviceTimer``, or None if there is no device to time.
     """
 
     def load(self, spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = None) -> Network:
@@ -119,6 +126,17 @@ def unsupported(module: Any, spec: Spec, phase: str) -> str | None:
     reason = _reason("supports", module.supports(spec))
     function = getattr(module, "supports_phase", None)
     return _reason("supports_phase", function(spec, phase)) if reason is None and function else reason
+
+
+def unsupported_lengths(module: Any, spec: Spec) -> str | None:
+    """Return the reason why a backend cannot run sequences of different lengths, or None.
+
+    Asks the optional ``supports_lengths(spec)``.  Raises TypeError for an invalid answer.
+    """
+    function = getattr(module, "supports_lengths", None)
+    if function is None:
+        return f"{_shown(module)} takes no lengths: it has no function supports_lengths."
+    return _reason("supports_lengths", function(spec))
 
 
 def device_of(facts: Mapping[str, Any]) -> str:

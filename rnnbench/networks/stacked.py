@@ -21,15 +21,18 @@ class LayerFunctions(Protocol):
     x is (T, B, I), y is (T, B, H), each part of a state is (B, H); O instead of H for jordan.
     With ``reverse`` the recurrence runs from the last time step to the first, and the final state is that after step 0.
     All results are new arrays.
+
+    ``takes_lengths``, an optional attribute: whether ``forward`` and ``record`` take the lengths of the rows, int64 (B,), as a
+    last argument.  They get it only where some row is shorter than T; the tape then says so to ``backward``.
     """
 
     def pack(self, params: Params, /) -> Any:
         """Convert one layer's parameters, named without suffix, to the form that the other functions read."""
         ...
 
-    def forward(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State]: ...
+    def forward(self, weights: Any, x: Array, state: State, reverse: bool, /, *lengths: Any) -> tuple[Array, State]: ...
 
-    def record(self, weights: Any, x: Array, state: State, reverse: bool, /) -> tuple[Array, State, Any]: ...
+    def record(self, weights: Any, x: Array, state: State, reverse: bool, /, *lengths: Any) -> tuple[Array, State, Any]: ...
 
     def backward(
         self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool, /
@@ -60,24 +63,25 @@ class StackedNetwork(CheckedNetwork):
         runner: Runner = one_by_one,
     ) -> None:
         self._layers, self.arrays, self.array_type, self._runner = layers, arrays, array_type, runner
+        self.takes_lengths = getattr(layers, "takes_lengths", False)
         super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
         names = self.spec.layer_shapes(0)
         self._weights = [self._layers.pack({n: params[n + suffix] for n in names}) for suffix in self.spec.suffixes()]
 
-    def _forward(self, x: Array, state: State) -> tuple[Array, State]:
+    def _forward(self, x: Array, state: State, *lengths: np.ndarray) -> tuple[Array, State]:
         finals = []
         for layer in range(self.spec.num_layers):
-            outputs, found = zip(*self._run(layer, self._layers.forward, x, state), strict=True)
+            outputs, found = zip(*self._run(layer, self._layers.forward, x, state, *lengths), strict=True)
             finals += found
             x = self._joined(outputs)
         return x, self._stacked(finals)
 
-    def _record(self, x: Array, state: State) -> tuple[Array, State, Any]:
+    def _record(self, x: Array, state: State, *lengths: np.ndarray) -> tuple[Array, State, Any]:
         finals, tapes = [], []
         for layer in range(self.spec.num_layers):
-            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state), strict=True)
+            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state, *lengths), strict=True)
             finals += found
             tapes += kept
             x = self._joined(outputs)
@@ -108,10 +112,10 @@ class StackedNetwork(CheckedNetwork):
         first = layer * self.spec.directions
         return [(first + direction, direction == 1) for direction in range(self.spec.directions)]
 
-    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State) -> list[Any]:
+    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State, *lengths: np.ndarray) -> list[Any]:
         """Run ``forward`` or ``record`` for each direction of a layer."""
         calls = [
-            functools.partial(function, self._weights[index], x, _part(state, index), reverse)
+            functools.partial(function, self._weights[index], x, _part(state, index), reverse, *lengths)
             for index, reverse in self._directions(layer)
         ]
         return self._runner(calls, *x.shape[:2])
