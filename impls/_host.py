@@ -46,15 +46,15 @@ class InFloat32:
         return self._layer.pack({name: _wide(value) for name, value in params.items()})
 
     def forward(
-        self, weights: Any, x: np.ndarray, state: State, reverse: bool, *lengths: np.ndarray
+        self, weights: Any, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
     ) -> tuple[np.ndarray, State]:
-        y, final = self._layer.forward(weights, _wide(x), _wide_all(state), reverse, *lengths)
+        y, final = self._layer.forward(weights, _wide(x), _wide_all(state), reverse, lengths)
         return self._narrow(y), self._narrow_all(final)
 
     def record(
-        self, weights: Any, x: np.ndarray, state: State, reverse: bool, *lengths: np.ndarray
+        self, weights: Any, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
     ) -> tuple[np.ndarray, State, Any]:
-        y, final, tape = self._layer.record(weights, _wide(x), _wide_all(state), reverse, *lengths)
+        y, final, tape = self._layer.record(weights, _wide(x), _wide_all(state), reverse, lengths)
         return self._narrow(y), self._narrow_all(final), tape
 
     def backward(

@@ -64,8 +64,8 @@ class Layer:
         self, w: Params, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
     ) -> tuple[np.ndarray, State]:
         y, final = np.zeros((*x.shape[:2], state[0].shape[1]), x.dtype), state
-        for step, output, final in self._steps(w, np.ascontiguousarray(x), state, reverse, lengths):
-            y[step.t, step.rows] = output
+        for step, output, after in self._steps(w, np.ascontiguousarray(x), state, reverse, lengths):
+            y[step.t, step.rows], final = output, after
         return y, final
 
     def record(
@@ -74,8 +74,8 @@ class Layer:
         y = np.zeros((*x.shape[:2], state[0].shape[1]), x.dtype)
         x, state = np.ascontiguousarray(x), tuple(part.copy() for part in state)  # the tape must not refer to the state
         final, steps = state, []
-        for step, output, final in self._steps(w, x, state, reverse, lengths):
-            y[step.t, step.rows] = output
+        for step, output, after in self._steps(w, x, state, reverse, lengths):
+            y[step.t, step.rows], final = output, after
             steps.append(step)
         return y, final, (x, steps)
 

@@ -101,13 +101,13 @@ class CudaNetwork(CheckedNetwork):
             found = self._by_batch[batch] = self._by_regime[regime.name]
         return found
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def forward(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State]:
         with self._running():
-            return super().forward(x, state)
+            return super().forward(x, state, lengths)
 
-    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Tape]:
+    def record(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State, Tape]:
         with self._running():
-            return super().record(x, state)
+            return super().record(x, state, lengths)
 
     def backward(self, tape: Any, dy: Array, dstate: State | None = None) -> Gradients:
         recorded = getattr(tape, "content", None)

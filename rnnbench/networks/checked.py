@@ -11,6 +11,7 @@ import numpy as np
 from rnnbench.errors import ArgumentError, TapeError
 from rnnbench.networks.arrays import Arrays, check_plain
 from rnnbench.networks.contract import Array, Gradients, Network, State
+from rnnbench.networks.lengths import checked_lengths
 from rnnbench.networks.params import Params, check_params
 from rnnbench.networks.spec import Spec, check_spec
 from rnnbench.networks.threads import Limits, check_threads
@@ -136,14 +137,8 @@ class CheckedNetwork(ABC):
         """A copy of the lengths as the only element, or nothing if no row is shorter than T; raises ArgumentError."""
         if not self.takes_lengths:
             raise ArgumentError("lengths are given, but this network takes none; expected None")
-        array = _on_host(lengths)
-        if array.shape != (batch,):
-            raise ArgumentError(f"lengths have shape {array.shape}; expected (B,) = ({batch},)")
-        wrong = (array < 0) | (array > steps)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ArgumentError(f"lengths[{row}] is {array[row]}; expected an integer from 0 to T = {steps}")
-        return () if (array == steps).all() else (array.astype(np.int64),)
+        array = checked_lengths(lengths, steps, batch)
+        return () if (array == steps).all() else (array,)
 
     def _check_state(self, name: str, state: State | None, batch: int) -> State:
         shape, parts = self.spec.state_shape(batch), self.spec.kind.states
@@ -174,20 +169,6 @@ class CheckedNetwork(ABC):
         if dtype != self.spec.dtype:
             raise ArgumentError(f"{name} has dtype {dtype}; expected {self.spec.dtype}")
         self._check_place(name, array)
-
-
-def _on_host(lengths: Any) -> np.ndarray:
-    """Lengths as a NumPy array of integers; raises ArgumentError."""
-    kind = type(lengths)
-    try:
-        array = np.asarray(lengths)
-    except Exception as error:  # each library has its own for an array on a device
-        raise ArgumentError(
-            f"lengths are a {kind.__module__}.{kind.__name__} that NumPy cannot read ({error}); expected integers on the host"
-        ) from None
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ArgumentError(f"lengths have dtype {array.dtype}; expected integers")
-    return array
 
 
 def checked_load(load: Load) -> Load:

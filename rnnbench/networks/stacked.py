@@ -30,9 +30,11 @@ class LayerFunctions(Protocol):
         """Convert one layer's parameters, named without suffix, to the form that the other functions read."""
         ...
 
-    def forward(self, weights: Any, x: Array, state: State, reverse: bool, /, *lengths: Any) -> tuple[Array, State]: ...
+    def forward(self, weights: Any, x: Array, state: State, reverse: bool, lengths: Any = None, /) -> tuple[Array, State]: ...
 
-    def record(self, weights: Any, x: Array, state: State, reverse: bool, /, *lengths: Any) -> tuple[Array, State, Any]: ...
+    def record(
+        self, weights: Any, x: Array, state: State, reverse: bool, lengths: Any = None, /
+    ) -> tuple[Array, State, Any]: ...
 
     def backward(
         self, weights: Any, tape: Any, dy: Array, dstate: State, reverse: bool, /
@@ -70,18 +72,18 @@ class StackedNetwork(CheckedNetwork):
         names = self.spec.layer_shapes(0)
         self._weights = [self._layers.pack({n: params[n + suffix] for n in names}) for suffix in self.spec.suffixes()]
 
-    def _forward(self, x: Array, state: State, *lengths: np.ndarray) -> tuple[Array, State]:
+    def _forward(self, x: Array, state: State, lengths: np.ndarray | None = None) -> tuple[Array, State]:
         finals = []
         for layer in range(self.spec.num_layers):
-            outputs, found = zip(*self._run(layer, self._layers.forward, x, state, *lengths), strict=True)
+            outputs, found = zip(*self._run(layer, self._layers.forward, x, state, lengths), strict=True)
             finals += found
             x = self._joined(outputs)
         return x, self._stacked(finals)
 
-    def _record(self, x: Array, state: State, *lengths: np.ndarray) -> tuple[Array, State, Any]:
+    def _record(self, x: Array, state: State, lengths: np.ndarray | None = None) -> tuple[Array, State, Any]:
         finals, tapes = [], []
         for layer in range(self.spec.num_layers):
-            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state, *lengths), strict=True)
+            outputs, found, kept = zip(*self._run(layer, self._layers.record, x, state, lengths), strict=True)
             finals += found
             tapes += kept
             x = self._joined(outputs)
@@ -112,10 +114,11 @@ class StackedNetwork(CheckedNetwork):
         first = layer * self.spec.directions
         return [(first + direction, direction == 1) for direction in range(self.spec.directions)]
 
-    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State, *lengths: np.ndarray) -> list[Any]:
+    def _run(self, layer: int, function: Callable[..., Any], x: Array, state: State, lengths: np.ndarray | None) -> list[Any]:
         """Run ``forward`` or ``record`` for each direction of a layer."""
+        shorter = () if lengths is None else (lengths,)
         calls = [
-            functools.partial(function, self._weights[index], x, _part(state, index), reverse, *lengths)
+            functools.partial(function, self._weights[index], x, _part(state, index), reverse, *shorter)
             for index, reverse in self._directions(layer)
         ]
         return self._runner(calls, *x.shape[:2])

@@ -9,6 +9,7 @@ import numpy as np
 from rnnbench.errors import ArgumentError
 from rnnbench.networks.arrays import Arrays, arrays_of
 from rnnbench.networks.contract import Array, Gradients, Network, State
+from rnnbench.networks.lengths import checked_lengths
 
 Cut = Callable[[Array, int, int], Array]
 """``cut(sequence, start, stop)`` returns the steps from ``start`` up to ``stop``."""
@@ -25,6 +26,7 @@ def tbptt(
     stride: int | None = None,
     state: State | None = None,
     dstate: State | None = None,
+    lengths: Any = None,
 ) -> tuple[Array, State, Gradients]:
     """Run a sequence with truncated BPTT; return y (T, B, D*H), the final state and the summed gradients.
 
@@ -36,6 +38,8 @@ def tbptt(
     ``stride`` (k1): the number of steps between backward passes, 1 <= stride <= window; by default the window.
     ``state``: the initial state; None means zeros.
     ``dstate``: the cotangent of the final state; None means zeros.
+    ``lengths``: the number of steps of each sequence (B,), from 0 to T; None means T for all.  The windows are those of the
+    batch; the cotangent of a row's final state enters in the pass in which the row ends.
 
     Passes run at t = stride, 2*stride, ... and at T.  The pass at t takes the cotangents of the steps since the previous
     pass.  It starts from the exact forward state at step max(0, t - window), as a constant.  The gradients of all passes
@@ -49,8 +53,8 @@ def tbptt(
     window, stride = _check(net, x, dy, window, stride)
     steps = x.shape[0]
     if steps <= stride:
-        return _single_pass(net, x, dy, state, dstate)
-    arrays, cut = arrays_of(net, x), _cutter(net)
+        return _single_pass(net, x, dy, state, dstate, lengths)
+    arrays, cut, within = arrays_of(net, x), _cutter(net), _Lengths(lengths, steps, x.shape[1])
     known: dict[int, State | None] = {0: state}
     outputs: list[Array] = []
     total = _GradientSum(arrays, cut)
@@ -58,8 +62,8 @@ def tbptt(
     while previous < steps:
         end = min(previous + stride, steps)
         start = max(0, end - window)
-        known = _advance(net, x, known, start, cut)
-        y, final, tape = net.record(cut(x, start, end), known[start])
+        known = _advance(net, x, known, start, cut, within)
+        y, final, tape = net.record(cut(x, start, end), known[start], *within.of(start, end))
         if start < previous:  # a view would keep all of y
             y = arrays.concat([cut(y, previous - start, end - start)], 0)
         outputs.append(y)
@@ -67,7 +71,7 @@ def tbptt(
         if start < previous:
             before = arrays.zeros((previous - start, *cotangent.shape[1:]))
             cotangent = arrays.concat([before, cotangent], 0)
-        grads = net.backward(tape, cotangent, dstate if end == steps else None)
+        grads = net.backward(tape, cotangent, within.of_rows_that_end(dstate, previous, end, arrays))
         del tape, y
         total.add(grads, start, end)
         known[end] = state = final
@@ -104,9 +108,9 @@ def _check(net: Any, x: Array, dy: Array | Cotangents, window: int, stride: int 
 
 
 def _single_pass(
-    net: Network, x: Array, dy: Array | Cotangents, state: State | None, dstate: State | None
+    net: Network, x: Array, dy: Array | Cotangents, state: State | None, dstate: State | None, lengths: Any
 ) -> tuple[Array, State, Gradients]:
-    y, final, tape = net.record(x, state)
+    y, final, tape = net.record(x, state) if lengths is None else net.record(x, state, lengths)
     return y, final, net.backward(tape, _cotangents(dy, y, 0) if callable(dy) else dy, dstate)
 
 
@@ -131,11 +135,39 @@ def _cutter(net: Any) -> Cut:
     return cut
 
 
-def _advance(net: Network, x: Array, known: dict[int, State | None], step: int, cut: Cut) -> dict[int, State | None]:
+class _Lengths:
+    """The lengths of a batch, as each pass sees them."""
+
+    def __init__(self, lengths: Any, steps: int, batch: int) -> None:
+        self._steps = steps
+        self._lengths = None if lengths is None else checked_lengths(lengths, steps, batch)
+
+    def of(self, start: int, end: int) -> tuple[np.ndarray, ...]:
+        """The lengths within the steps from start to end, as the last arguments of a call."""
+        return () if self._lengths is None else (np.clip(self._lengths - start, 0, end - start),)
+
+    def of_rows_that_end(self, dstate: State | None, previous: int, end: int, arrays: Arrays) -> State | None:
+        """The cotangent of the final state, with zeros in all rows that do not end in the steps from previous to end."""
+        if self._lengths is None or dstate is None:
+            return dstate if end == self._steps else None
+        ends = np.maximum(self._lengths, 1)  # a row of no steps belongs to the first pass
+        chosen = (previous < ends) & (ends <= end)
+        return tuple(_with_rows_of(part, chosen, arrays) for part in dstate) if chosen.any() else None
+
+
+def _with_rows_of(part: Array, chosen: np.ndarray, arrays: Arrays) -> Array:
+    """A state (L*D, B, H) with zeros in the rows that are not chosen."""
+    zeros = arrays.zeros((part.shape[0], 1, part.shape[2]))
+    return arrays.concat([part[:, row : row + 1] if of_pass else zeros for row, of_pass in enumerate(chosen)], 1)
+
+
+def _advance(
+    net: Network, x: Array, known: dict[int, State | None], step: int, cut: Cut, within: _Lengths
+) -> dict[int, State | None]:
     """Add the exact forward state at ``step`` to the known states; drop those that no later pass starts from."""
     nearest = max(position for position in known if position <= step)
     if nearest < step:
-        _, known[step] = net.forward(cut(x, nearest, step), known[nearest])
+        _, known[step] = net.forward(cut(x, nearest, step), known[nearest], *within.of(nearest, step))
     return {position: state for position, state in known.items() if position >= step}
 
 
