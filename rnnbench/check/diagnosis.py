@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnbench.check.comparing import Finding, compared
 from rnnbench.check.probe import run_reference
-from rnnbench.check.problem import DISTINCT_ROWS, INPUT_CHANGE, Outputs, Prepared, Problem, outputs
+from rnnbench.check.problem import INPUT_CHANGE, Outputs, Prepared, Problem, outputs
 from rnnbench.check.tolerance import Expected
 from rnnbench.networks.params import Params
 from rnnbench.suite.inputs import Inputs
@@ -31,7 +31,7 @@ def explained(backend: Any, problem: Problem, wanted: Expected, findings: list[F
         if finding.tensor == INPUT_CHANGE:
             reasons[INPUT_CHANGE] = _changed(backend, problem)
     unexplained = {f.tensor for f in failing if f.error is not None and f.tensor != INPUT_CHANGE}
-    if problem.case.B <= DISTINCT_ROWS and unexplained:
+    if problem.distinct_rows() == problem.case.B and unexplained:
         reasons |= _diagnosed(problem, wanted, got, unexplained)
     return [f._replace(reason=reasons.get(f.tensor, f.reason)) if f in failing else f for f in findings]
 

@@ -8,7 +8,8 @@ from rnnbench.check.expected_files import load_expected, save_expected
 from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.tolerance import Expected, expected
-from rnnbench.networks.contract import told, unsupported
+from rnnbench.networks.contract import told
+from rnnbench.suite.case import refusal
 
 
 class Examiner:
@@ -22,7 +23,7 @@ class Examiner:
         return told(self._backend)
 
     def supports(self, problem: Problem) -> str | None:
-        return unsupported(self._backend, problem.case.spec(), problem.case.phase)
+        return refusal(self._backend, problem.case)
 
     def examine(self, problem: Problem, reference: str, promise: str | None) -> list[Finding]:
         """Compare one call with the expected results in the file ``reference``, or test a promise."""

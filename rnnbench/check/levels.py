@@ -115,9 +115,11 @@ def trials(
     every = networks(cells, dtypes)
     if level == "standard":
         found = [trial for network in every for trial in _with_distributed_promises(network, sizes)]
+        found += [trial for network in every for trial in _with_lengths(network, sizes)]
         found += [Trial(problem) for network in every for problem in _larger(network)]
         return _seeded(found + _around_widths(cells, dtypes))
     found = [_with_all_promises(problem) for network in every for problem in _problems(network, sizes)]
+    found += [trial for network in every for trial in _with_lengths(network, sizes)]
     by_size = (_larger, _ragged, _long, _wide)
     found += [Trial(problem) for kind in by_size for network in every for problem in kind(network)]
     return _seeded(found + _around_widths(cells, dtypes)) + random_trials(FULL_RANDOM_TRIALS, 0, cells, dtypes)
@@ -299,6 +301,19 @@ def _with_distributed_promises(network: Network, sizes: Sizes) -> list[Trial]:
     ]
 
 
+def _with_lengths(network: Network, sizes: Sizes) -> list[Trial]:
+    """Sequences of different lengths: with both directions, truncated, and in a batch of many rows."""
+    sizes = replace(sizes, B=2 * sizes.B)
+    both, *simpler = (network.problem("step", sizes, lengths="corners", **depth) for depth in DEPTHS)
+    found = [
+        Trial(both, tuple(_concerning(both.case)), tuple(simpler)),
+        Trial(_truncated(network, sizes, lengths="corners")),
+    ]
+    if network.dtype == "float32":
+        found.append(Trial(network.problem("step", Sizes(T=9, B=17, I=5, H=19, O=6), lengths="uniform")))
+    return found
+
+
 def _with_all_promises(problem: Problem) -> Trial:
     return Trial(problem, tuple(_concerning(problem.case)))
 
@@ -324,6 +339,7 @@ def _drawn(rng: np.random.Generator, cells: list[str], dtypes: list[str]) -> Tri
         fields |= {"window": window, "stride": int(rng.integers(max(1, window // 4), window + 1))}
     else:
         fields["bidirectional"] = one_of([False, True])
+    fields["lengths"] = one_of([None, None, None, "corners"])
     drawn = network.problem(phase, sizes, long_memory=one_of([False, True]), **fields)
     if not drawn.forget_bias:
         drawn = replace(drawn, scheme=one_of(SCHEMES))

@@ -33,21 +33,21 @@ class Probe:
         self.backend.synchronize()
         return {name: np.array(self.backend.to_numpy(value)) for name, value in results.items()}
 
-    def forward(self, x: np.ndarray, state: Any) -> Outputs:
-        y, final = self.net.forward(self.to_backend(x), state if state is None else self.to_backend(state))
+    def forward(self, x: np.ndarray, state: Any, *lengths: Any) -> Outputs:
+        y, final = self.net.forward(self.to_backend(x), state if state is None else self.to_backend(state), *lengths)
         return self.to_numpy(named(self.case, y, final))
 
-    def record(self, x: np.ndarray, state: Any) -> tuple[Outputs, Any]:
+    def record(self, x: np.ndarray, state: Any, *lengths: Any) -> tuple[Outputs, Any]:
         """Return the outputs and the tape."""
-        y, final, tape = self.net.record(self.to_backend(x), state if state is None else self.to_backend(state))
+        y, final, tape = self.net.record(self.to_backend(x), state if state is None else self.to_backend(state), *lengths)
         return self.to_numpy(named(self.case, y, final)), tape
 
     def backward(self, tape: Any, dy: np.ndarray, dstate: Any) -> Outputs:
         grads = self.net.backward(tape, self.to_backend(dy), dstate if dstate is None else self.to_backend(dstate))
         return self.to_numpy(gradients(self._states, grads))
 
-    def step(self, inputs: Inputs) -> Outputs:
-        found, tape = self.record(inputs.x, inputs.state)
+    def step(self, inputs: Inputs, *lengths: Any) -> Outputs:
+        found, tape = self.record(inputs.x, inputs.state, *lengths)
         return found | self.backward(tape, inputs.dy, inputs.dstate)
 
 

@@ -10,6 +10,7 @@ from rnnbench.networks.params import Params, init_params
 from rnnbench.networks.truncation import tbptt
 from rnnbench.suite.case import Case
 from rnnbench.suite.inputs import Inputs, make_input
+from rnnbench.suite.lengths import drawn_lengths
 
 Outputs = dict[str, np.ndarray]
 
@@ -40,8 +41,8 @@ class Rows(NamedTuple):
     weight: np.ndarray
 
     @classmethod
-    def of(cls, batch: int, seed: int, dtype: str) -> "Rows":
-        distinct = min(batch, DISTINCT_ROWS)
+    def of(cls, batch: int, seed: int, dtype: str, most: int = DISTINCT_ROWS) -> "Rows":
+        distinct = min(batch, most)
         rng = np.random.default_rng([seed, batch])
         index, weight = np.arange(batch) % distinct, np.ones(batch)
         rng.shuffle(index[distinct:])
@@ -80,12 +81,16 @@ class Problem:
         drawn = init_params(self.case.spec(), self.seed, self.scheme, self.forget_bias)
         return {name: value.astype(self.compute_dtype or value.dtype) for name, value in drawn.items()}
 
+    def distinct_rows(self) -> int:
+        """The number of distinct rows; rows of different lengths are all distinct."""
+        return min(self.case.B, DISTINCT_ROWS) if self.case.lengths is None else self.case.B
+
     def rows(self) -> Rows:
-        return Rows.of(self.case.B, self.seed, self.case.dtype)
+        return Rows.of(self.case.B, self.seed, self.case.dtype, self.distinct_rows())
 
     def repeats(self) -> float:
         """The mean number of rows of the batch per distinct row."""
-        return self.case.B / min(self.case.B, DISTINCT_ROWS)
+        return self.case.B / self.distinct_rows()
 
     def inputs(self) -> Inputs:
         """The arguments of the whole call, with repeated rows."""
@@ -108,7 +113,7 @@ class Problem:
         return msgspec.structs.replace(self.case, dtype=self.compute_dtype or self.case.dtype)
 
     def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
-        distinct = msgspec.structs.replace(self.case, B=min(self.case.B, DISTINCT_ROWS))
+        distinct = msgspec.structs.replace(self.case, B=self.distinct_rows())
         made = make_input(distinct, self.source, self.seed, self.text_file)
         rounded = made.map(lambda array: _rounded_to_bits(array, COTANGENT_BITS[self.case.dtype]))
         cast = made._replace(dy=rounded.dy, dstate=rounded.dstate).map(
@@ -124,12 +129,16 @@ def _rounded_to_bits(array: np.ndarray, bits: int) -> np.ndarray:
 
 
 class Prepared:
-    """A problem loaded on a backend, with its inputs in the backend's arrays; ``call`` runs the phase once."""
+    """A problem loaded on a backend, with its inputs in the backend's arrays; ``call`` runs the phase once.
+
+    ``lengths``: the lengths of the sequences, as the last argument of a call, or nothing.
+    """
 
     def __init__(self, backend: Any, problem: Problem, inputs: Inputs, params: Params) -> None:
         self.backend, self.case, self.params = backend, problem.computed_case(), params
         self.net = backend.load(self.case.spec(), params)
         self.x, self.state, self.dy, self.dstate = inputs.map(backend.asarray)
+        self.lengths = lengths_of(problem.case)
 
     def call(self) -> dict[str, Any]:
         """Run the phase; return the results by name, in the backend's arrays."""
@@ -137,16 +146,22 @@ class Prepared:
         return call()
 
     def _forward(self) -> dict[str, Any]:
-        y, final = self.net.forward(self.x, self.state)
+        y, final = self.net.forward(self.x, self.state, *self.lengths)
         return named(self.case, y, final)
 
     def _step(self) -> dict[str, Any]:
-        y, final, tape = self.net.record(self.x, self.state)
+        y, final, tape = self.net.record(self.x, self.state, *self.lengths)
         return named(self.case, y, final, self.net.backward(tape, self.dy, self.dstate))
 
     def _tbptt(self) -> dict[str, Any]:
         assert self.case.window is not None, "a tbptt case has a window"
-        return named(self.case, *tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state))
+        options = {"lengths": self.lengths[0]} if self.lengths else {}
+        return named(self.case, *tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state, **options))
+
+
+def lengths_of(case: Case) -> tuple[np.ndarray, ...]:
+    """The lengths of a case's sequences as the last argument of a call, or nothing where all have T steps."""
+    return () if case.lengths is None else (drawn_lengths(case.lengths, case.T, case.B),)
 
 
 def named(case: Case, y: Any, final: Any, grads: Any = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from the reference's results of the first, so every call is compared with the re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import call_semantics, edge_cases, laziness, metamorphic, training
+from rnnbench.check import call_semantics, edge_cases, laziness, lengths, metamorphic, training
 from rnnbench.check.comparing import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -31,15 +31,15 @@ class Promise(NamedTuple):
 
 
 def _trained(case: Case) -> bool:
-    return case.phase == "step"
+    return case.phase == "step" and case.lengths is None
 
 
 def _one_direction(case: Case) -> bool:
-    return case.phase == "step" and not case.bidirectional
+    return _trained(case) and not case.bidirectional
 
 
 def _bounded(case: Case) -> bool:
-    return case.phase == "step" and case.nonlinearity != "relu" and not CELLS[case.cell].feeds_back_output
+    return _trained(case) and case.nonlinearity != "relu" and not CELLS[case.cell].feeds_back_output
 
 
 def _with_biases(case: Case) -> bool:
@@ -47,15 +47,15 @@ def _with_biases(case: Case) -> bool:
 
     bfloat16 is excluded: processors' bfloat16 dot products always flush subnormal numbers to zero (Intel, VDPBF16PS).
     """
-    return case.phase == "step" and case.bias and case.dtype != "bfloat16"
+    return _trained(case) and case.bias and case.dtype != "bfloat16"
 
 
 def _of_a_batch(case: Case) -> bool:
-    return case.phase == "step" and case.B > 1
+    return _trained(case) and case.B > 1
 
 
 def _of_one_layer(case: Case) -> bool:
-    return case.phase == "step" and case.layers == 1 and not case.bidirectional
+    return _trained(case) and case.layers == 1 and not case.bidirectional
 
 
 PROMISES: dict[str, Promise] = {
@@ -248,6 +248,35 @@ PROMISES: dict[str, Promise] = {
         "For T = 0, return y of shape (0, B, D*H), the given state, dstate as the state's gradient, and zeros for all weights.",
         edge_cases.empty,
         _trained,
+    ),
+    "beyond the lengths": Promise(
+        "From its length on, a row is not read: NaN there changes nothing, and y and dx are zero.",
+        "Batches are padded with anything, and a loss may divide by zero in the padding.",
+        "Do not multiply by a mask, since NaN times zero is NaN: leave the rows out, or select with where before and after. "
+        "Clear y and dx before writing into them.",
+        lengths.beyond_lengths,
+        lengths.concerns,
+    ),
+    "lengths of T": Promise(
+        "Lengths of T for all rows change nothing, and any integers are lengths.",
+        "A batch whose sequences happen to be equally long must not differ from one without lengths.",
+        "Convert lengths to one integer type, in a copy, and run the same code when no row is shorter than T.",
+        lengths.lengths_of_all_steps,
+        lengths.concerns,
+    ),
+    "lengths in any order": Promise(
+        "Rows may be in any order of their lengths.",
+        "Sorting a batch is up to the implementation, and the caller's rows must come back in their own order.",
+        "Undo a sorting of rows in y, in the final state, in dx and in the gradient of the initial state.",
+        lengths.lengths_in_any_order,
+        lengths.concerns,
+    ),
+    "lengths refused": Promise(
+        "Invalid lengths are refused with an error.",
+        "A length beyond T, or one row of lengths too few, is a mistake in the caller's data.",
+        "Check that lengths are integers of shape (B,) from 0 to T; rnnbench.networks.CheckedNetwork does.",
+        lengths.lengths_refused,
+        lengths.concerns,
     ),
     "model": Promise(
         "A model around the network has the right outputs, loss and gradients.",

@@ -12,8 +12,7 @@ import numpy as np
 from rnnbench.check.comparing import Finding, compared, has_batch_axis
 from rnnbench.check.problem import Outputs, Problem, outputs
 from rnnbench.check.tolerance import Expected, closed_form, expected
-from rnnbench.networks.contract import unsupported
-from rnnbench.suite.case import Case
+from rnnbench.suite.case import Case, refusal
 
 SECONDS = 5.0
 """Time limit of the search, in seconds."""
@@ -56,7 +55,7 @@ def _clearly_wrong(backend: Any, problem: Problem) -> list[str]:
     The list is empty for an unsupported problem, or if the backend raises: that is a different failure.
     """
     try:
-        if unsupported(backend, problem.case.spec(), problem.case.phase) is not None:
+        if refusal(backend, problem.case) is not None:
             return []
         got = outputs(backend, problem)
     except Exception:  # a backend may raise anything
@@ -71,6 +70,8 @@ def _smaller(case: Case) -> Iterator[Case]:
     for layers in dict.fromkeys((1, case.layers - 1)):
         if 1 <= layers < case.layers:
             yield msgspec.structs.replace(case, layers=layers)
+    if case.lengths is not None:
+        yield msgspec.structs.replace(case, lengths=None)
     if case.phase == "tbptt":
         yield msgspec.structs.replace(case, phase="step", window=None, stride=None)
     for axis in ("T", "B", "I", "H", "output_size"):

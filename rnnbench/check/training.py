@@ -93,7 +93,12 @@ class ModelProblem:
 
 def concerns(case: Case) -> bool:
     """Models are of float32 and float64; what stands around a network does not depend on its nonlinearity."""
-    return case.phase == "step" and case.dtype in DTYPES and case.nonlinearity == CELLS[case.cell].nonlinearities[0]
+    return (
+        case.phase == "step"
+        and case.lengths is None
+        and case.dtype in DTYPES
+        and case.nonlinearity == CELLS[case.cell].nonlinearities[0]
+    )
 
 
 def model_problems(problem: Problem) -> list[ModelProblem]:

@@ -26,10 +26,10 @@ from rnnbench.measure.memory import peak_above
 from rnnbench.measure.sampling import canary
 from rnnbench.measure.source_digest import code_digest
 from rnnbench.measure.thread_use import cores_used, threads_set
-from rnnbench.networks.contract import CPU, DeviceTimer, device_of, device_timer, told, unsupported
+from rnnbench.networks.contract import CPU, DeviceTimer, device_of, device_timer, told
 from rnnbench.networks.registry import load_backend
 from rnnbench.processes.worker_process import serve
-from rnnbench.suite.case import Case
+from rnnbench.suite.case import Case, refusal
 
 WARM_UP_CALLS = 3
 
@@ -159,7 +159,7 @@ class Worker:
 
     def _refusal(self, case: Case) -> Refusal | None:
         try:
-            reason = unsupported(self._backend, case.spec(), case.phase)
+            reason = refusal(self._backend, case)
         except Exception as error:  # a backend may raise anything
             return "error", f"{type(error).__name__}: {error}"
         return ("unsupported", reason) if reason else None

@@ -1,11 +1,13 @@
 """A case: one network, one phase and its sizes."""
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from rnnbench.networks.contract import unsupported, unsupported_lengths
 from rnnbench.networks.spec import Spec
+from rnnbench.suite.lengths import drawn_lengths
 from rnnbench.suite.limits import Layers, Size
 
 PHASES = ("forward", "step", "tbptt")
@@ -15,8 +17,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One case to check or measure: a network, a phase and sizes.
 
     ``phase``: "forward" (inference), "step" (record and backward, all gradients) or "tbptt" (truncated BPTT over a sequence
-    of T steps).  ``window`` and ``stride`` apply only to tbptt.  The limits of sizes are enforced when a case is read from
-    a file.
+    of T steps).  ``window`` and ``stride`` apply only to tbptt.  ``lengths``: the distribution of the lengths of sequences, one
+    of ``rnnbench.suite.lengths.DISTRIBUTIONS``; None means T for all.  The limits of sizes are enforced when a case is read
+    from a file.
     """
 
     cell: str
@@ -34,6 +37,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stride: Size | None = None
     dtype: str = "float32"
     threads: Size = 1
+    lengths: str | None = None
 
     def spec(self) -> Spec:
         """The network of this case; raises SpecError."""
@@ -50,8 +54,15 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def key(self) -> str:
-        """A short hash that identifies equal cases across runs."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+        """A short hash that identifies equal cases across runs; what a case does not have does not enter it."""
+        fields = msgspec.structs.asdict(self)
+        if self.lengths is None:  # cases of earlier versions have no such field, and keep their keys
+            del fields["lengths"]
+        return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()[:16]
+
+    def row_steps(self) -> int:
+        """The time steps of all rows: T B, or the sum of the lengths."""
+        return self.T * self.B if self.lengths is None else int(drawn_lengths(self.lengths, self.T, self.B).sum())
 
     def label(self) -> str:
         """A readable name without default values: ``lstm step T64 B16 I64 H256 window32``."""
@@ -60,5 +71,11 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in self.__struct_fields__[6:]:
             value = getattr(self, name)
             if value != getattr(default, name):
-                parts.append(name if value is True else f"{name}{value}")
+                parts.append(name if value is True else f"{value} {name}" if name == "lengths" else f"{name}{value}")
         return " ".join(parts)
+
+
+def refusal(module: Any, case: Case) -> str | None:
+    """Return the reason why a backend cannot run a case, or None; raises TypeError for an invalid answer of the backend."""
+    reason = unsupported(module, case.spec(), case.phase)
+    return unsupported_lengths(module, case.spec()) if reason is None and case.lengths is not None else reason

@@ -23,7 +23,8 @@ def estimate(case: Case) -> Estimate:
     """Estimate the lower bounds of a case from the counts of ``Spec``.
 
     A tbptt case counts the steps that its passes record: T if the stride equals the window and divides T, and more if
-    windows overlap.  ``forward`` calls between the passes are not counted.
+    windows overlap.  ``forward`` calls between the passes are not counted.  Where sequences have lengths, operations and
+    traffic are those of the steps that they have; the memory is that of T steps for all.
     The memory includes parameters, x and y; in training also the gradient of each, and the longest tape, with the saved
     values and the state of each step.
     """
@@ -33,11 +34,12 @@ def estimate(case: Case) -> Estimate:
     weights = {name: shape for name, shape in spec.param_shapes().items() if name.startswith("weight")}
     recurrent = sum(math.prod(shape) for name, shape in weights.items() if not name.startswith("weight_ih"))
     kept = spec.kind.saved * spec.hidden_size + len(spec.kind.states) * spec.state_size
+    share = case.row_steps() / (case.T * case.B)
     tape_values = tape * case.B * spec.num_layers * spec.directions * kept
     return Estimate(
-        flops=work * spec.forward_flops(recorded, case.B),
-        recurrent_flops=work * 2 * recurrent * recorded * case.B,
-        traffic=copies * spec.forward_bytes(recorded, case.B),
+        flops=round(share * work * spec.forward_flops(recorded, case.B)),
+        recurrent_flops=round(share * work * 2 * recurrent * recorded * case.B),
+        traffic=round(share * copies * spec.forward_bytes(recorded, case.B)),
         memory=copies * spec.forward_bytes(case.T, case.B) + tape_values * spec.numpy_dtype.itemsize,
     )
 

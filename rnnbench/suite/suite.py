@@ -27,6 +27,7 @@ import msgspec
 from rnnbench.errors import SpecError, SuiteError
 from rnnbench.suite.case import PHASES, Case
 from rnnbench.suite.inputs import SOURCES
+from rnnbench.suite.lengths import DISTRIBUTIONS
 from rnnbench.suite.limits import Layers, Seed, Size
 
 MAX_CASES = 10_000
@@ -48,6 +49,7 @@ _KEYS: dict[str, Any] = {
     "stride": Size,
     "dtype": str,
     "threads": Size,
+    "lengths": str,
 }
 _REQUIRED = ("cell", "phase", "T", "B", "I", "H")
 
@@ -189,7 +191,13 @@ def _case(fields: dict[str, Any]) -> Case:
     except SpecError as error:
         raise SuiteError(str(error)) from None
     _check_window(case)
+    _check_lengths(case)
     return case
+
+
+def _check_lengths(case: Case) -> None:
+    if case.lengths not in (None, *DISTRIBUTIONS):
+        raise SuiteError(f"lengths is {case.lengths!r}; expected one of {', '.join(DISTRIBUTIONS)}")
 
 
 def _check_window(case: Case) -> None:
