@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from rnnbench.impls._host import InFloat32, asarray, supports, synchronize, to_numpy
+from rnnbench.impls._host import InFloat32, asarray, supports, supports_lengths, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.parts import CompiledParts
 from rnnbench.impls.numba_cpu.workers import Workers
@@ -27,7 +27,7 @@ from rnnbench.networks.contract import Network
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stacked import StackedNetwork
 
-__all__ = ["asarray", "info", "load", "parts", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = ["asarray", "info", "load", "parts", "supports", "supports_lengths", "synchronize", "to_numpy", "unavailable"]
 
 
 @checked_load

@@ -1,11 +1,14 @@
 """Loops over time of one layer in one direction, for a share of the batch rows and hidden units.
 
 ``compile`` binds the free names below to one cell.  Sizes: G gates, of which OUTER read the recurrent product; S saved values
-per unit; R hidden units in all, or O for jordan.  B and H count the rows and units of this share, which start at ``first_row``
-and ``first_unit``.  A row of gates is (G * H,), gate after gate.
+per unit; R hidden units in all, or O for jordan.  B and H count the rows and units of this share; its units start at
+``first_unit``.  A row of gates is (G * H,), gate after gate.
 
-    x (T, B, I)  y (T, all rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
+    x (N, I)  y (rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
+
+A step has the first rows of the batch, those whose sequences are that long (``rows``): row i of step t is row ``starts[t]`` + i
+of x, which has ``starts[T]`` = N rows, and row ``places[t]`` + i of y, dy and dx.
 
 Sizes with an apostrophe are padded to whole vectors, because products write whole vectors; the padding is never read.
 Without a tape, arrays indexed by time have fewer rows (``recurrent`` and ``memory`` 2, the others 1), and rows are taken modulo
@@ -98,141 +101,170 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(
-    x, weights, recurrent, memory, saved, operands, hidden, y, first_row, first_unit, reverse, a, b_outer, b_inner, room, team
-):
+    x, weights, recurrent, memory, saved, operands, hidden, y, starts, places, first_unit, reverse, a, b_outer, b_inner, room,
+    team,
+):  # fmt: skip
     """Run all steps; fills y and all rows after the initial ones.  One input product covers as many steps as fit in ``a``."""
-    steps, batch, input_size = x.shape
-    size, recurrent_size = hidden.shape[2], y.shape[2]
+    steps, input_size = places.size, x.shape[1]
+    size, recurrent_size = hidden.shape[2], y.shape[1]
     own = slice(first_unit, first_unit + size)
-    block = a.shape[0] // batch
-    rows_of_x = x.reshape(steps * batch, input_size)
-    for first in range(0, steps, block):
-        count = min(block, steps - first)
-        lowest = steps - first - count if reverse else first
-        block_of_x, block_of_a = rows_of_x[lowest * batch : (lowest + count) * batch], a[: count * batch]
+    done = 0
+    while done < steps:
+        low, top = steps_within(starts, done, reverse, a.shape[0])
+        block_of_x, block_of_a = x[starts[low] : starts[top]], a[: starts[top] - starts[low]]
         plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
-        for step in range(first, first + count):
+        for step in range(done, done + top - low):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
-            z = a[(t - lowest) * batch : (t - lowest + 1) * batch]
+            rows, place = starts[t + 1] - starts[t], starts[t] - starts[low]
+            state, z = recurrent[old, :rows], a[place : place + rows]
             if SUMS:
-                added(recurrent[old], weights.outer, z, recurrent_size, room)
+                added(state, weights.outer, z, recurrent_size, room)
             else:
-                plus_row(recurrent[old], weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
+                plus_row(state, weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
             if HAS_INNER:
-                operand = operands[t % operands.shape[0]]
-                for i in range(batch):
+                operand = operands[t % operands.shape[0], :rows]
+                for i in range(rows):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner(z[i], b_outer[i], carried, operand[i])
                 plus_row(operand, weights.inner, weights.bias_inner, b_inner, size, room)
             kept = saved[t % saved.shape[0]]
-            for i in range(batch):
+            for i in range(rows):
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
                 c = memory[new, i] if HAS_MEMORY else h
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
-                plus_row(hidden[t % hidden.shape[0]], weights.ho, weights.bias_ho, recurrent[new], size, room)
-                for i in range(batch):
-                    _copy(recurrent[new, i, :recurrent_size], y[t, first_row + i])
+                plus_row(hidden[t % hidden.shape[0], :rows], weights.ho, weights.bias_ho, recurrent[new], size, room)
+                for i in range(rows):
+                    _copy(recurrent[new, i, :recurrent_size], y[places[t] + i])
             else:
-                for i in range(batch):
-                    _copy(recurrent[new, i, own], y[t, first_row + i, own])
+                for i in range(rows):
+                    _copy(recurrent[new, i, own], y[places[t] + i, own])
             meet(team)
+        done += top - low
+
+
+@register_jitable
+def steps_within(starts, done, from_end, capacity):
+    """The next steps (low, top) after ``done`` ones, from the start or the end: as many as have ``capacity`` rows in all."""
+    steps = starts.size - 1
+    low = top = steps - done if from_end else done
+    if from_end:
+        while low > 0 and starts[top] - starts[low - 1] <= capacity:
+            low -= 1
+    else:
+        while top < steps and starts[top + 1] - starts[low] <= capacity:
+            top += 1
+    return low, top
 
 
 def backward(
-    x, weights, recurrent, memory, saved, operands, hidden, dy, dx, first_row, first_unit, reverse, drecurrent, dmemory, work,
-    sums, place, team,
+    x, weights, recurrent, memory, saved, operands, hidden, dy, dx, starts, places, first_unit, reverse, drecurrent, dmemory,
+    work, sums, member, team,
 ):  # fmt: skip
     """Run BPTT over all steps, from the cotangents of the final state to those of the initial state.
 
     Fills dx and ``sums`` (``layer.Sums``); adds to the biases.  ``work`` (``layer.Work``) holds a block of steps, after which
     their weight gradients are added.  ``drecurrent`` (2, team size, B, R') holds each thread's contribution to the cotangent
-    of the state, alternating between steps; ``place`` is this thread's index.  The cotangents of the final state are in
-    drecurrent[0]; those of the initial state end up in drecurrent[T % 2].
+    of the state, alternating between steps; ``member`` is this thread's index.  Step s of BPTT, counted from 0, reads
+    drecurrent[s % 2], where the cotangents of final states lie, and writes the other, where those of initial states end up.
     """
-    steps, batch, input_size = x.shape
-    size, recurrent_size = hidden.shape[2], dy.shape[2]
+    steps, input_size = places.size, x.shape[1]
+    size, recurrent_size = hidden.shape[2], dy.shape[1]
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
     dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
     nothing = work.nothing
     own = slice(first_unit, first_unit + size)
-    block = da.shape[0]
-    rows_of_x = x.reshape(steps * batch, input_size)
-    for first in range(0, steps, block):
-        count = min(block, steps - first)
-        lowest = first if reverse else steps - first - count
-        for step in range(first, first + count):
+    done = 0
+    while done < steps:
+        low, top = steps_within(starts, done, not reverse, da.shape[0])
+        for step in range(done, done + top - low):
             t = step if reverse else steps - 1 - step
-            at = t - lowest
             old = t + 1 if reverse else t
-            given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, place]
+            rows, first = starts[t + 1] - starts[t], starts[t] - starts[low]
+            given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, member]
             if FEEDS_BACK_OUTPUT:
-                for i in range(batch):
-                    _sum_of(given, i, slice(0, recurrent_size), dy[t, first_row + i], doutput[at, i])
-                plus_row(doutput[at], weights.ho, nothing, dhidden, recurrent_size, room)
+                for i in range(rows):
+                    _sum_of(given, i, slice(0, recurrent_size), dy[places[t] + i], doutput[first + i])
+                plus_row(doutput[first : first + rows], weights.ho, nothing, dhidden, recurrent_size, room)
             else:
-                for i in range(batch):
-                    _sum_of(given, i, own, dy[t, first_row + i, own], dhidden[i, :size])
+                for i in range(rows):
+                    _sum_of(given, i, own, dy[places[t] + i, own], dhidden[i, :size])
             if HAS_INNER:
-                for i in range(batch):
+                for i in range(rows):
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
-                    units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[at, i])
-                plus_row(db_inner[at], weights.inner, nothing, doperand, inner, room)
-            for i in range(batch):
+                    units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[first + i])
+                plus_row(db_inner[first : first + rows], weights.inner, nothing, doperand, inner, room)
+            for i in range(rows):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
-                    saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[at, i], db_outer[at, i], dcarried[i]
-                )
+                    saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[first + i], db_outer[first + i],
+                    dcarried[i],
+                )  # fmt: skip
             if CARRIES_HIDDEN:
-                passed_on[:] = 0
-                for i in range(batch):
+                passed_on[:rows] = 0
+                for i in range(rows):
                     _copy(dcarried[i], passed_on[i, own])
-                added(db_outer[at], weights.outer, passed_on, outer, room)
+                added(db_outer[first : first + rows], weights.outer, passed_on, outer, room)
             else:
-                plus_row(db_outer[at], weights.outer, nothing, passed_on, outer, room)
+                plus_row(db_outer[first : first + rows], weights.outer, nothing, passed_on, outer, room)
             if HAS_MEMORY:
-                for i in range(batch):
+                for i in range(rows):
                     _copy(dcarried[i], dmemory[i])
             meet(team)
-        rows = count * batch
-        cotangents = _flat(da)[:rows]
+        rows = starts[top] - starts[low]
+        cotangents, outer_cotangents = da[:rows], db_outer[:rows]
         plus_row(cotangents, weights.ih, nothing, work.dx[:rows], gates, room)
-        for at in range(count):
-            for i in range(batch):
-                _copy(work.dx[at * batch + i, :input_size], dx[lowest + at, first_row + i])
-        before = lowest + 1 if reverse else lowest
-        outer_cotangents = _flat(db_outer)[:rows]
+        for t in range(low, top):
+            for i in range(starts[t + 1] - starts[t]):
+                _copy(work.dx[starts[t] - starts[low] + i, :input_size], dx[places[t] + i])
+        before = low + 1 if reverse else low
         add_rows(cotangents, gates, sums.bias_ih)
-        pack(rows_of_x[lowest * batch : (lowest + count) * batch], input_size, packed)
-        weights_gradient(first, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
+        pack(x[starts[low] : starts[top]], input_size, packed)
+        weights_gradient(done, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
         if SEPARATE_COTANGENTS:
             add_rows(outer_cotangents, outer, sums.bias_outer)
-        pack(_flat(recurrent[before : before + count]), recurrent_size, packed)
-        weights_gradient(first, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
+        pack(rows_of_steps(recurrent, before, starts, low, top, work.rows), recurrent_size, packed)
+        weights_gradient(done, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)
         if HAS_INNER:
-            inner_cotangents = _flat(db_inner)[:rows]
+            inner_cotangents = db_inner[:rows]
             add_rows(inner_cotangents, inner, sums.bias_inner)
-            pack(_flat(operands[lowest : lowest + count]), size, packed)
-            weights_gradient(first, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
+            pack(rows_of_steps(operands, low, starts, low, top, work.rows), size, packed)
+            weights_gradient(done, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
         if FEEDS_BACK_OUTPUT:
-            output_cotangents = _flat(doutput)[:rows]
+            output_cotangents = doutput[:rows]
             add_rows(output_cotangents, recurrent_size, sums.bias_ho)
-            pack(_flat(hidden[lowest : lowest + count]), size, packed)
-            weights_gradient(first, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
+            pack(rows_of_steps(hidden, low, starts, low, top, work.rows), size, packed)
+            weights_gradient(done, output_cotangents, recurrent_size, packed, nothing, sums.ho, 0, rows, room)
+        done += top - low
 
 
-def weights_gradient(first, cotangents, size, packed, nothing, out, first_unit, rows, room):
+@register_jitable
+def rows_of_steps(array, first, starts, low, top, room):
+    """The rows of steps low to top in ``array`` (steps, B, N), whose row ``first`` belongs to step low, one after the other.
+
+    Where a step lacks rows, they are copied into ``room``.
+    """
+    rows = starts[top] - starts[low]
+    if rows == (top - low) * array.shape[1]:
+        return _flat(array[first : first + top - low])
+    for t in range(low, top):
+        for i in range(starts[t + 1] - starts[t]):
+            _copy(array[first + t - low, i], room[starts[t] - starts[low] + i, : array.shape[2]])
+    return room[:rows]
+
+
+def weights_gradient(done, cotangents, size, packed, nothing, out, first_unit, rows, room):
     """Add products of cotangents and packed operands to out (gates, all units, columns'), for this share's units.
 
-    The first block is stored rather than added, so ``out`` needs no clearing.
+    The first block, after no ``done`` step, is stored rather than added, so ``out`` needs no clearing.
     """
     for gate in range(out.shape[0]):
         part = out[gate, first_unit : first_unit + size]
-        if first == 0:
+        if done == 0:
             plus_row_transposed(cotangents, gate * size, packed, nothing, part, rows, room)
         else:
             added_transposed(cotangents, gate * size, packed, part, rows, room)

@@ -1,5 +1,7 @@
 """One layer in one direction: divides the work, and manages buffers and the tape around the compiled loops."""
 
+import functools
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +10,7 @@ from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import buffer_size, packed_size, rounded_up
+from rnnbench.impls.numba_cpu.rows import ShareRows, rows_of_lengths, rows_of_one_length
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team
@@ -52,6 +55,7 @@ class Work(NamedTuple):
     doperand: np.ndarray
     dcarried: np.ndarray
     dx: np.ndarray
+    rows: np.ndarray
     packed: np.ndarray
     nothing: np.ndarray
     room: np.ndarray
@@ -70,13 +74,15 @@ class Kept(NamedTuple):
 class ForwardBuffers(NamedTuple):
     """Arrays of a forward pass over sequences of one shape, for each share.
 
-    ``x``: a copy of the share's rows, or None where it has all rows.  ``scratch``: the last arguments of ``kernels.forward``.
+    ``x``: a copy of the share's rows, or None where it has all rows, or where sequences have lengths.  ``scratch``: the last
+    arguments of ``kernels.forward``.  ``rows``: the rows of sequences of one length, forward and in reverse.
     """
 
     shares: list[Share]
     kept: list[Kept]
     x: list[np.ndarray | None]
     scratch: list[tuple[np.ndarray, ...]]
+    rows: tuple[list[ShareRows], list[ShareRows]] | None
 
     @property
     def teamed(self) -> bool:
@@ -95,14 +101,18 @@ class BackwardBuffers(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """Buffers of the forward pass, and x of each share."""
+    """Buffers of the forward pass with their key in the pool, the rows of each share, and their x."""
 
     buffers: ForwardBuffers
+    key: tuple[tuple[int, int], Hashable]
+    rows: list[ShareRows]
     x: list[np.ndarray]
 
 
 class Layer:
     """Single-layer functions (``rnnbench.networks.stacked.LayerFunctions``) of one Spec."""
+
+    takes_lengths = True
 
     def __init__(self, spec: Spec, workers: Workers) -> None:
         self._spec, self._cell, self._workers = spec, spec.kind, workers
@@ -119,93 +129,100 @@ class Layer:
             weights.of_units(slice(0, self._spec.hidden_size))  # the only share; with more threads shares depend on the call
         return weights
 
-    def forward(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State]:
-        y, final, tape = self._run(weights, x, state, reverse, kept_steps=1)
-        self._give_back(x.shape, tape.buffers, kept_steps=1)
+    def forward(
+        self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State]:
+        y, final, tape = self._run(weights, x, state, reverse, lengths, keeps_steps=False)
+        self._pool.give_back(*tape.key, tape.buffers)
         return y, final
 
-    def record(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Tape]:
-        return self._run(weights, x, state, reverse, kept_steps=len(x))
+    def record(
+        self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State, Tape]:
+        return self._run(weights, x, state, reverse, lengths, keeps_steps=True)
 
     def _run(
-        self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
+        self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None, keeps_steps: bool
     ) -> tuple[np.ndarray, State, Tape]:
         x = plain(x).view(self._stored)
-        steps, batch, input_size = x.shape
-        buffers = self._pool.take((steps, batch), (kept_steps, input_size))
+        batch, input_size = x.shape[1:]
+        steps = len(x) if lengths is None else max(1, int(lengths.max()))
+        kept_steps = steps if keeps_steps else 1
+        key = (steps, batch), (kept_steps, input_size, lengths is None)
+        buffers = self._pool.take(*key)
         if buffers is None:
-            buffers = self._forward_buffers(x.shape, kept_steps)
+            buffers = self._forward_buffers((steps, batch, input_size), kept_steps, of_one_length=lengths is None)
         shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
-        y = np.empty((steps, batch, self._spec.state_size), self._dtype)
-        stored_y = y.view(self._stored)
-        rows = kept_steps + 1
-        first, last = (steps % rows, 0) if reverse else (0, steps % rows)
+        of_lengths = None if lengths is None else rows_of_lengths(shares, lengths, kept_steps + 1, reverse)
+        share_rows = of_lengths or buffers.rows[reverse]
+        own_rows = share_rows[:1] if buffers.teamed else share_rows
+        y = _Output((len(x), batch, self._spec.state_size), self._dtype, own_rows)
         size, carries_memory = state[0].shape[1], self._cell.carries == "c"
         xs, arguments = [], []
-        for share, kept, own_x, scratch in zip(*buffers, strict=True):
-            kept.recurrent[first, :, :size] = state[0][share.rows]
+        parts = zip(shares, share_rows, buffers.kept, buffers.x, buffers.scratch, strict=True)
+        for place, (share, rows, kept, own_x, scratch) in enumerate(parts):
+            kept.recurrent[(*rows.initial, slice(size))] = state[0][rows.batch]
             if carries_memory:
-                kept.memory[first] = state[1][share.rows, share.units]
-            if own_x is None:
-                own_x = x
-            else:
-                own_x[:] = x[:, share.rows]
-            xs.append(own_x)
-            places = (share.rows.start, share.units.start, reverse)
-            arguments.append((own_x, weights.of_units(share.units), *kept, stored_y, *places, *scratch, team))
+                kept.memory[rows.initial] = state[1][rows.batch, share.units]
+            xs.append(_share_of(x, rows, own_x))
+            places = (rows.starts, rows.places, share.units.start, reverse)
+            own_y = y.parts[0 if buffers.teamed else place].view(self._stored)
+            arguments.append((xs[-1], weights.of_units(share.units), *kept, own_y, *places, *scratch, team))
         self._workers.run(self._kernels.forward, arguments)
         final = tuple(np.empty(part.shape, self._dtype) for part in state)
-        for share, kept in zip(shares, buffers.kept, strict=True):
-            final[0][share.rows] = kept.recurrent[last, :, :size]
+        for share, rows, kept in zip(shares, share_rows, buffers.kept, strict=True):
+            final[0][rows.batch] = kept.recurrent[(*rows.final, slice(size))]
             if carries_memory:
-                final[1][share.rows, share.units] = kept.memory[last]
-        return y, final, Tape(buffers, xs)
+                final[1][rows.batch, share.units] = kept.memory[rows.final]
+        return y.joined(), final, Tape(buffers, key, share_rows, xs)
 
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
     ) -> tuple[Params, np.ndarray, State]:
         dy = plain(dy).view(self._stored)
-        (steps, batch, _), input_size = dy.shape, tape.x[0].shape[2]
-        buffers, size, carries_memory = tape.buffers, self._spec.state_size, self._cell.carries == "c"
+        input_size, carries_memory, size = tape.x[0].shape[1], self._cell.carries == "c", self._spec.state_size
+        buffers, (sequence, kind) = tape.buffers, tape.key
         shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
-        back = self._pool.take((steps, batch), ("backward", input_size))
+        back_key = sequence, ("backward", kind)
+        back = self._pool.take(*back_key)
         if back is None:
-            back = self._backward_buffers(buffers, steps, input_size)
-        dxs = [np.empty((steps, batch, input_size), self._dtype) for _ in (shares if buffers.teamed else shares[:1])]
+            back = self._backward_buffers(buffers, sequence[0], input_size)
+        shape = (*dy.shape[:2], input_size)
+        of_members = [tape.rows[:1]] * len(shares) if buffers.teamed else [tape.rows]
+        dxs = [_Output(shape, self._dtype, rows) for rows in of_members]
         results = [np.empty(shape, self._dtype) for shape in self._weight_shapes(input_size)]
         arguments, found = [], []
-        for place, (share, own_x, kept) in enumerate(zip(shares, tape.x, buffers.kept, strict=True)):
+        for place, (share, rows, own_x, kept) in enumerate(zip(shares, tape.rows, tape.x, buffers.kept, strict=True)):
             drecurrent, dmemory, work = back.drecurrent[place], back.dmemory[place], back.work[place]
             weights_sums = (result if own is None else own for result, own in zip(results, back.weights[place], strict=True))
             sums = Sums(*weights_sums, *back.biases[place])
             found.append(sums)
-            drecurrent[0] = 0
-            drecurrent[0, 0, :, :size] = dstate[0][share.rows]
+            slot, of_slot = rows.dfinal
+            drecurrent[slot if rows.index is None else ...] = 0
+            drecurrent[slot, 0, of_slot, :size] = dstate[0][rows.batch]
             if carries_memory:
-                dmemory[:] = dstate[1][share.rows, share.units]
+                dmemory[:] = dstate[1][rows.batch, share.units]
             for bias in back.biases[place]:
                 bias[...] = 0
-            own = place if buffers.teamed else 0
-            dx, places = dxs[own].view(self._stored), (share.rows.start, share.units.start, reverse)
-            of_units = weights.back_of_units(share.units)
-            arguments.append((own_x, of_units, *kept, dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
+            own, part = (place, 0) if buffers.teamed else (0, place)
+            dx, places = dxs[own].parts[part].view(self._stored), (rows.starts, rows.places, share.units.start, reverse)
+            of_units, own_dy = weights.back_of_units(share.units), _share_of(dy, rows, None)
+            arguments.append((own_x, of_units, *kept, own_dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
         self._workers.run(self._kernels.backward, arguments)
         initial = tuple(np.empty(part.shape, self._dtype) for part in dstate)
-        for share, drecurrent, dmemory in zip(shares, back.drecurrent, back.dmemory, strict=True):
-            initial[0][share.rows] = drecurrent[steps % 2, :, :, :size].sum(0)
+        for share, rows, drecurrent, dmemory in zip(shares, tape.rows, back.drecurrent, back.dmemory, strict=True):
+            slot, of_slot = rows.dinitial
+            of_members = [drecurrent[slot, member, of_slot, :size] for member in range(drecurrent.shape[1])]
+            initial[0][rows.batch] = functools.reduce(np.add, of_members)
             if carries_memory:
-                initial[1][share.rows, share.units] = dmemory
-        for dx in dxs[1:]:
-            dxs[0] += dx
+                initial[1][rows.batch, share.units] = dmemory
+        dx, *others = (of_member.joined() for of_member in dxs)
+        for other in others:
+            dx += other
         grads = self._gradients(shares, found, results)
-        self._pool.give_back((steps, batch), ("backward", input_size), back)
-        self._give_back((steps, batch, input_size), buffers, kept_steps=steps)
-        return grads, dxs[0], initial
-
-    def _give_back(self, shape: tuple[int, ...], buffers: ForwardBuffers, kept_steps: int) -> None:
-        """Return the buffers of a call on (T, B, I) to the pool."""
-        steps, batch, input_size = shape
-        self._pool.give_back((steps, batch), (kept_steps, input_size), buffers)
+        self._pool.give_back(*back_key, back)
+        self._pool.give_back(*tape.key, buffers)
+        return grads, dx, initial
 
     def _gradients(self, shares: list[Share], found: list[Sums], results: list[np.ndarray]) -> Params:
         """Gradients of the parameters by name, without suffix: sums over shares of rows, joined over shares of units."""
@@ -244,11 +261,15 @@ class Layer:
         hidden = self._spec.hidden_size
         return [(self._gates, hidden, input_size), (self._gates, hidden, self._spec.state_size), (1, self._output, hidden)]
 
-    def _forward_buffers(self, shape: tuple[int, ...], kept_steps: int) -> ForwardBuffers:
+    def _forward_buffers(self, shape: tuple[int, int, int], kept_steps: int, of_one_length: bool) -> ForwardBuffers:
         """New buffers for (T, B, I); shares of units have one recurrent state in common."""
         steps, batch, input_size = shape
         cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
-        buffers = ForwardBuffers(self._workers.shares(self._spec, steps, batch), [], [], [])
+        shares, both = self._workers.shares(self._spec, steps, batch), None
+        if of_one_length:
+            forward, back = (rows_of_one_length(shares, steps, batch, rows, reverse) for reverse in (False, True))
+            both = forward, back
+        buffers = ForwardBuffers(shares, [], [], [], both)
         for share in buffers.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             together = buffers.kept[0].recurrent if buffers.teamed and buffers.kept else None
@@ -261,7 +282,8 @@ class Layer:
                     self._empty(kept_steps if cell.feeds_back_output else 1, count, units),
                 )
             )
-            buffers.x.append(None if count == batch else np.empty((steps, count, input_size), self._stored))
+            copied = of_one_length and count < batch
+            buffers.x.append(np.empty((steps, count, input_size), self._stored) if copied else None)
             gates, outer = self._up(self._gates * units), self._up(self._outer * units)
             block = count * max(1, min(steps, _BLOCK_BYTES // (count * gates * self._real.itemsize)))
             inner = self._up((self._gates - self._outer) * units)
@@ -279,7 +301,7 @@ class Layer:
             else:
                 back.drecurrent.append(self._empty(2, len(buffers.shares) if buffers.teamed else 1, rows, width))
             back.dmemory.append(self._empty(rows, units))
-            back.work.append(self._work(steps, rows, input_size, units))
+            back.work.append(self._work(steps, rows, input_size, units, of_one_length=buffers.rows is not None))
             if buffers.teamed and back.weights:
                 back.weights.append(back.weights[0])
             else:
@@ -295,30 +317,31 @@ class Layer:
             return None
         return self._empty(*shape[:2], columns)
 
-    def _work(self, steps: int, batch: int, input_size: int, units: int) -> Work:
+    def _work(self, steps: int, batch: int, input_size: int, units: int, of_one_length: bool) -> Work:
         cell, block = self._cell, min(steps, -(-_BLOCK_ROWS // batch))
         rows, state_size = block * batch, self._spec.state_size
         columns = self._up(max(input_size, state_size, units))
         operands = ((rows, max(self._gates * units, state_size)), (max(units, state_size), rows))
-        da = self._cotangents(block, batch, self._gates * units)
+        da = self._cotangents(rows, self._gates * units)
         return Work(
             da,
-            self._cotangents(block, batch, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
-            self._cotangents(block if cell.inner_gates else 1, batch, (self._gates - self._outer) * units),
-            self._cotangents(block if cell.feeds_back_output else 1, batch, state_size),
+            self._cotangents(rows, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
+            self._cotangents(rows if cell.inner_gates else 1, (self._gates - self._outer) * units),
+            self._cotangents(rows if cell.feeds_back_output else 1, state_size),
             self._empty(batch, self._up(units)),
             self._empty(batch, self._up(units)),
             self._empty(batch, units),
             self._empty(rows, self._up(input_size)),
+            self._empty(1 if of_one_length else rows, self._up(max(state_size, units))),
             np.empty(packed_size(self._dtype, self._target, rows, columns), self._stored),
             np.zeros(columns, self._real),
             np.empty(buffer_size(self._dtype, *operands), self._stored),
         )
 
-    def _cotangents(self, steps: int, batch: int, columns: int) -> np.ndarray:
+    def _cotangents(self, rows: int, columns: int) -> np.ndarray:
         """An array whose rows span an odd number of cache lines, so that their starts do not map to the same cache sets."""
         line = LINE // self._real.itemsize
-        return self._empty(steps, batch, (-(-columns // line) | 1) * line)
+        return self._empty(rows, (-(-columns // line) | 1) * line)
 
     def _empty(self, *shape: int) -> np.ndarray:
         return np.empty(shape, self._real)
@@ -330,3 +353,29 @@ class Layer:
 def plain(array: np.ndarray) -> np.ndarray:
     """A contiguous, writeable array: read-only arrays are copied, because Numba would recompile everything for them."""
     return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")
+
+
+class _Output:
+    """An array (T, B, N) that shares fill: ``parts`` of it, one for each of their ``rows``."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, rows: Sequence[ShareRows]) -> None:
+        self._whole = (np.empty if rows[0].index is None else np.zeros)(shape, dtype)
+        self._flat, self._rows = self._whole.reshape(-1, shape[2]), rows
+        self.parts = [self._flat if r.index is None else np.empty((len(r.index), shape[2]), dtype) for r in rows]
+
+    def joined(self) -> np.ndarray:
+        for rows, part in zip(self._rows, self.parts, strict=True):
+            if rows.index is not None:
+                self._flat[rows.index] = part
+        return self._whole
+
+
+def _share_of(array: np.ndarray, rows: ShareRows, copy: np.ndarray | None) -> np.ndarray:
+    """The rows of (T, B, N) at a share's steps as (rows, N), in ``copy`` if given."""
+    flat = array.reshape(-1, array.shape[2])
+    if rows.index is not None:
+        return flat[rows.index]
+    if copy is None:
+        return flat
+    copy[:] = array[:, rows.batch]
+    return copy.reshape(-1, copy.shape[2])
