@@ -120,6 +120,7 @@ class AutoNetwork(CheckedNetwork):
             nonlinearity=spec.nonlinearity,
             bias=spec.bias,
             output_size=spec.output_size,
+            projection_size=spec.projection_size,
             dtype=spec.dtype,
             threads=self._threads,
         )

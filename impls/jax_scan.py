@@ -59,7 +59,9 @@ def _step(spec: Spec, w: Weights, a: jax.Array, state: State) -> State:
         operand = equations.inner(inputs, recurrent, carried)
         recurrent += _gates(_affine(operand, w["weight_hh"][outer:], w, "bias_hh", slice(outer, None)), H)
     new, _ = equations.forward(inputs, recurrent, carried)
-    return (_affine(new[0], w["weight_ho"], w, "bias_ho"),) if cell.feeds_back_output else new
+    if cell.output:
+        return _affine(new[0], w[f"weight_{cell.output}"], w, f"bias_{cell.output}"), *new[1:]
+    return new
 
 
 def _affine(v: jax.Array, weight: jax.Array, w: Weights, bias: str, rows: slice = slice(None)) -> jax.Array:

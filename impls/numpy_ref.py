@@ -103,8 +103,8 @@ class Layer:
         new, saved = self._equations.forward(a, b, carried)
         new = rounded(new)
         hidden = new[0]
-        if self._cell.feeds_back_output:
-            new = (product(hidden, w["weight_ho"], w.get("bias_ho")),)
+        if output := self._cell.output:
+            new = (product(hidden, w[f"weight_{output}"], w.get(f"bias_{output}")), *new[1:])
         return new, Step(t, rows, recurrent, carried, saved, operand, hidden)
 
     def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
@@ -118,9 +118,9 @@ class Layer:
             t, rows = step.t, step.rows
             dfinal = _of_rows(dstate, rows)
             dnew = (accumulated(dfinal[0], dy[t, rows]), *dfinal[1:])
-            if self._cell.feeds_back_output:
-                sums.add("ho", _ALL, dnew[0], step.hidden)
-                dnew = (product(dnew[0], w["weight_ho"].T),)
+            if output := self._cell.output:
+                sums.add(output, _ALL, dnew[0], step.hidden)
+                dnew = (product(dnew[0], w[f"weight_{output}"].T), *dnew[1:])
             dinner = _NO_VALUES
             if self._equations.inner_backward:
                 db_inner = np.concatenate(rounded(self._equations.inner_backward(step.saved, step.carried, dnew)), 1)

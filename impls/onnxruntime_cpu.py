@@ -149,6 +149,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 
 def supports(spec: Spec) -> str | None:
+    if spec.projection_size is not None:
+        return "ONNX's LSTM has no projection."
     if spec.kind.feeds_back_output:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":

@@ -42,12 +42,12 @@ class Affine(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Affine maps of one layer and direction: input to hidden, recurrent to hidden and, for jordan, hidden to output."""
+    """Affine maps of one layer and direction: input to hidden, recurrent to hidden and, where it is fed back, to output."""
 
     nonlinearity: Callable[[Tensor], Tensor]
     ih: Callable[[Tensor], Tensor]
     hh: Affine
-    ho: Affine | None
+    output: Affine | None
 
 
 def elman(layer: Layer, x: Tensor, h: Tensor) -> State:
@@ -55,15 +55,16 @@ def elman(layer: Layer, x: Tensor, h: Tensor) -> State:
 
 
 def jordan(layer: Layer, x: Tensor, y: Tensor) -> State:
-    assert layer.ho is not None
+    assert layer.output is not None
     h = layer.nonlinearity(layer.ih(x) + layer.hh(y))
-    return (layer.ho(h),)
+    return (layer.output(h),)
 
 
 def lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
     i, f, g, o = (layer.ih(x) + layer.hh(h)).chunk(4, dim=1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return sigmoid(o) * tanh(c), c
+    h = sigmoid(o) * tanh(c)
+    return layer.output(h) if layer.output else h, c
 
 
 def gru(layer: Layer, x: Tensor, h: Tensor) -> State:
@@ -137,7 +138,7 @@ class EagerNetwork(AutogradNetwork):
             nonlinearity=NONLINEARITIES[self.spec.nonlinearity],
             ih=self._affine("ih", suffix),
             hh=self._affine("hh", suffix),
-            ho=self._affine("ho", suffix) if self.spec.kind.feeds_back_output else None,
+            output=self._affine(self.spec.kind.output, suffix) if self.spec.kind.output else None,
         )
 
     def _affine(self, name: str, suffix: str) -> Affine:

@@ -49,10 +49,15 @@ def _module(spec: Spec) -> torch.nn.RNNBase:
     sizes = {"input_size": spec.input_size, "hidden_size": spec.hidden_size, "num_layers": spec.num_layers}
     options = {"bias": spec.bias, "bidirectional": spec.bidirectional, "dtype": getattr(torch, spec.dtype), "device": "meta"}
     if spec.cell == "lstm":
-        return torch.nn.LSTM(**sizes, **options)
+        return torch.nn.LSTM(**sizes, **options, proj_size=_projection(spec))
     if spec.cell == "gru":
         return torch.nn.GRU(**sizes, **options)
     return torch.nn.RNN(**sizes, **options, nonlinearity=spec.nonlinearity)
+
+
+def _projection(spec: Spec) -> int:
+    """torch's ``proj_size``, which is 0 for none."""
+    return spec.projection_size or 0
 
 
 @checked_load
@@ -65,10 +70,12 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 
 
 def supports(spec: Spec) -> str | None:
-    if spec.kind.feeds_back_output:
+    if spec.kind.output == "ho":
         return "torch.nn has no network that feeds back its output, as jordan does."
     if spec.cell == "gru_reset_before":
         return "torch.nn.GRU applies its reset gate after the recurrent product, gru_reset_before before it."
+    if spec.projection_size == spec.hidden_size:
+        return "torch.nn.LSTM needs a projection smaller than the hidden size."
     if spec.nonlinearity == "sigmoid":
         return "torch.nn.RNN has the nonlinearities tanh and relu, not sigmoid."
     return None

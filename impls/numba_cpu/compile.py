@@ -15,7 +15,7 @@ from rnnbench.impls.numba_cpu.noalias import loads, stores
 from rnnbench.impls.numba_cpu.products import packed_size, products
 from rnnbench.jit.compiler import cached
 from rnnbench.jit.target import Target
-from rnnbench.networks.cells import CELLS
+from rnnbench.networks.cells import Cell
 
 Function = Callable[..., Any]
 
@@ -29,13 +29,12 @@ class Kernels(NamedTuple):
 
 
 @functools.cache
-def kernels_for(cell: str, nonlinearity: str, dtype: np.dtype, target: Target) -> Kernels:
+def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) -> Kernels:
     """The kernels of one cell, nonlinearity, dtype and target; compiled on first call, or loaded from Numba's cache."""
-    kind = CELLS[cell]
     real = computed(dtype)
     equations = kind.equations(activations(real), nonlinearity)
     # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
-    key = f"{cell}_{nonlinearity}_{variant(dtype, target)}"
+    key = f"{kind.name}_{kind.output}_{nonlinearity}_{variant(dtype, target)}"
     forward, backward, inner, inner_backward = (
         register_jitable(forceinline=True)(named(f, key)) if f else _absent for f in equations
     )

@@ -118,7 +118,7 @@ class Layer:
         self._spec, self._cell, self._workers = spec, spec.kind, workers
         self._dtype, self._target = spec.numpy_dtype, current_target()
         self._real, self._stored = computed(self._dtype), storage(self._dtype)
-        self._kernels = kernels_for(spec.cell, spec.nonlinearity, self._dtype, self._target)
+        self._kernels = kernels_for(spec.kind, spec.nonlinearity, self._dtype, self._target)
         self._pool = BufferPool()
         self._gates, self._outer = len(spec.kind.gates), spec.kind.outer_gates
         self._output = spec.state_size if spec.kind.feeds_back_output else 0
@@ -251,8 +251,8 @@ class Layer:
                 bias_hh[outer:, share.units] = sums.bias_inner[: whole - part].reshape(gates - outer, count)
             grads |= {"bias_ih": bias_ih.ravel(), "bias_hh": bias_hh.ravel()}
         if self._output:
-            grads["weight_ho"] = weight_ho
-            if spec.bias:
+            grads[f"weight_{self._cell.output}"] = weight_ho
+            if spec.bias and spec.projection_size is None:
                 grads["bias_ho"] = found[0].bias_ho[: self._output].astype(self._dtype)
         return grads
 

@@ -66,7 +66,7 @@ class LayerWeights:
             self._of_gates(params["weight_ih"], units, 0, count),
             self._of_gates(params["weight_hh"], units, 0, outer),
             self._of_gates(params["weight_hh"], units, outer, count),
-            params.get("weight_ho", np.zeros((0, spec.hidden_size), spec.numpy_dtype)),
+            params.get(f"weight_{spec.kind.output}", np.zeros((0, spec.hidden_size), spec.numpy_dtype)),
         ]
 
     def _biases(self, units: slice) -> list[np.ndarray]:
@@ -76,12 +76,12 @@ class LayerWeights:
         bias_ih, bias_hh = (params.get(name, nothing).astype(real, copy=False) for name in ("bias_ih", "bias_hh"))
         if cell.reads_sums and not cell.inner_gates:
             bias_ih, bias_hh = bias_ih + bias_hh, nothing
-        outputs = len(params.get("weight_ho", ()))
+        outputs = len(params.get(f"weight_{cell.output}", ()))
         return [
             self._of_gates(bias_ih, units, 0, count),
             self._of_gates(bias_hh, units, 0, outer),
             self._of_gates(bias_hh, units, outer, count),
-            params.get("bias_ho", np.zeros(outputs)).astype(real, copy=False),
+            params.get(f"bias_{cell.output}", np.zeros(outputs)).astype(real, copy=False),
         ]
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:

@@ -57,5 +57,6 @@ def device_timer() -> DeviceTimer | None:
 
 
 def supports(spec: Spec) -> str | None:
-    """None: every spec is supported."""
+    if spec.projection_size is not None:
+        return "numba_cuda has no projection yet."
     return None

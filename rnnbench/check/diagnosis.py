@@ -112,7 +112,7 @@ def _hypotheses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Hy
         if "weight_hh" in name and value.shape[0] == count * value.shape[1]:
             transposed = np.concatenate([gate.T for gate in np.split(value, count)])
             yield f"is that of a network with {name} transposed", weights({name: transposed})
-        if "bias" not in name and "_ho" not in name:
+        if "bias" not in name and "_ho" not in name and "_hr" not in name:
             for a, b in combinations(range(count), 2):
                 yield (
                     f"is that of a network with gates {gates[a]} and {gates[b]} of {name} swapped",

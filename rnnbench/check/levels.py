@@ -10,7 +10,7 @@ from rnnbench.check.problem import Problem
 from rnnbench.check.promises import PROMISES
 from rnnbench.check.widths import at_every_edge, wide
 from rnnbench.errors import ArgumentError
-from rnnbench.networks.cells import CELLS
+from rnnbench.networks.cells import CELLS, PROJECTED
 from rnnbench.networks.params import SCHEMES
 from rnnbench.networks.spec import DTYPES
 from rnnbench.suite.case import Case
@@ -84,11 +84,19 @@ class Network(NamedTuple):
     cell: str
     nonlinearity: str
     dtype: str
+    projected: bool = False
 
     def problem(self, phase: str, sizes: Sizes, *, long_memory: bool = True, **fields: Any) -> Problem:
         """Return a problem with long or default memory; ``fields`` are further fields of the case."""
         kind = CELLS[self.cell]
-        options = {"output_size": sizes.O if kind.feeds_back_output else None, **self._asdict(), **fields}
+        options = {
+            "cell": self.cell,
+            "nonlinearity": self.nonlinearity,
+            "dtype": self.dtype,
+            "output_size": sizes.O if kind.feeds_back_output else None,
+            "projection_size": max(1, sizes.H - 2) if self.projected else None,
+            **fields,
+        }
         case = Case(phase=phase, T=sizes.T, B=sizes.B, I=sizes.I, H=sizes.H, **options)  # type: ignore[arg-type]
         bias = LONG_MEMORY_BIAS if kind.memory_gate and case.bias else 0.0
         return Problem(case, "orthogonal", bias) if long_memory else Problem(case)
@@ -115,11 +123,11 @@ def trials(
     every = networks(cells, dtypes)
     if level == "standard":
         found = [trial for network in every for trial in _with_distributed_promises(network, sizes)]
-        found += [trial for network in every for trial in _with_lengths(network, sizes)]
+        found += [trial for network in every for trial in (*_with_lengths(network, sizes), *_projected(network, sizes))]
         found += [Trial(problem) for network in every for problem in _larger(network)]
         return _seeded(found + _around_widths(cells, dtypes))
     found = [_with_all_promises(problem) for network in every for problem in _problems(network, sizes)]
-    found += [trial for network in every for trial in _with_lengths(network, sizes)]
+    found += [trial for network in every for trial in (*_with_lengths(network, sizes), *_projected(network, sizes))]
     by_size = (_larger, _ragged, _long, _wide)
     found += [Trial(problem) for kind in by_size for network in every for problem in kind(network)]
     return _seeded(found + _around_widths(cells, dtypes)) + random_trials(FULL_RANDOM_TRIALS, 0, cells, dtypes)
@@ -312,6 +320,25 @@ def _with_lengths(network: Network, sizes: Sizes) -> list[Trial]:
     if network.dtype == "float32":
         found.append(Trial(network.problem("step", Sizes(T=9, B=17, I=5, H=19, O=6), lengths="uniform")))
     return found
+
+
+def _projected(network: Network, sizes: Sizes) -> list[Trial]:
+    """A network of cells that have a projection, with one: every promise in float32, the numbers alone in other dtypes."""
+    if network.cell not in PROJECTED:
+        return []
+    projected = network._replace(projected=True)
+    both, *simpler = (projected.problem("step", sizes, **depth) for depth in DEPTHS)
+    one_layer = projected.problem("step", sizes)
+    promised = [name for name in _concerning(both.case) if network.dtype == "float32"]
+    others = [name for name in _concerning(one_layer.case) if network.dtype == "float32" and name not in promised]
+    return [
+        Trial(both, tuple(promised), tuple(simpler)),
+        Trial(one_layer, tuple(others)),
+        Trial(projected.problem("forward", sizes, long_memory=False)),
+        Trial(_truncated(projected, sizes)),
+        Trial(projected.problem("step", Sizes(T=5, B=65, I=40, H=33), bidirectional=True)),
+        Trial(projected.problem("step", replace(sizes, B=2 * sizes.B), lengths="corners")),
+    ]
 
 
 def _with_all_promises(problem: Problem) -> Trial:

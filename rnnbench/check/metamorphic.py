@@ -129,33 +129,39 @@ def causal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
 
 def units_permuted(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     """Permuting the hidden units changes nothing but their order."""
-    case, inputs, jordan = problem.case, problem.inputs(), problem.case.spec().kind.feeds_back_output
+    case, inputs, feeds_back = problem.case, problem.inputs(), problem.case.spec().kind.feeds_back_output
     order = np.random.default_rng(problem.seed).permutation(case.H)
     back, none = np.argsort(order), np.arange(inputs.dy.shape[2])
-    outward = none if jordan else order  # the permutation of y and the state
+    outward = none if feeds_back else order  # the permutation of y and of the state that the recurrence reads
     params = {name: _permuted(name, value, order, outward) for name, value in problem.params().items()}
     moved = Inputs(
         inputs.x,
-        tuple(s[..., outward] for s in inputs.state),
+        _permuted_state(inputs.state, outward, order),
         inputs.dy[..., outward],
-        tuple(s[..., outward] for s in inputs.dstate),
+        _permuted_state(inputs.dstate, outward, order),
     )
     found = Probe(backend, problem, params=params).step(moved)
-    inward = none if jordan else back
+    inward = none if feeds_back else back
     got = {}
     for name, value in found.items():
         if name.startswith(("d weight", "d bias")):
             got[name] = _permuted(name.removeprefix("d "), value, back, inward)
         else:
-            got[name] = value if name == "dx" else value[..., inward]
+            of_units = name in ("final c", "d initial c")
+            got[name] = value if name == "dx" else value[..., back if of_units else inward]
     return compare_with_reference(got, wanted, case.dtype)
+
+
+def _permuted_state(state: tuple[np.ndarray, ...], outward: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Permute the recurrent part of a state, and the units of its other parts."""
+    return tuple(part[..., order if place else outward] for place, part in enumerate(state))
 
 
 def _permuted(name: str, value: np.ndarray, order: np.ndarray, outward: np.ndarray) -> np.ndarray:
     """Permute the hidden units of a parameter of a single layer."""
     if name.startswith("bias_ho"):
         return value
-    if name.startswith("weight_ho"):
+    if name.startswith(("weight_ho", "weight_hr")):
         return value[:, order]
     gates = np.concatenate([part[order] for part in np.split(value, len(value) // len(order))])
     return gates[:, outward] if name.startswith("weight_hh") else gates
@@ -168,5 +174,5 @@ def _rows(inputs: Inputs, rows: Any) -> Inputs:
 def _bidirectional(spec: Spec) -> Spec:
     return Spec(
         spec.cell, spec.input_size, spec.hidden_size, bidirectional=True, nonlinearity=spec.nonlinearity, bias=spec.bias,
-        output_size=spec.output_size, dtype=spec.dtype,
+        output_size=spec.output_size, projection_size=spec.projection_size, dtype=spec.dtype,
     )  # fmt: skip

@@ -11,7 +11,6 @@ from rnnbench.check import call_semantics, edge_cases, laziness, lengths, metamo
 from rnnbench.check.comparing import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
-from rnnbench.networks.cells import CELLS
 from rnnbench.suite.case import Case
 
 
@@ -39,7 +38,7 @@ def _one_direction(case: Case) -> bool:
 
 
 def _bounded(case: Case) -> bool:
-    return _trained(case) and case.nonlinearity != "relu" and not CELLS[case.cell].feeds_back_output
+    return _trained(case) and case.nonlinearity != "relu" and not case.spec().kind.feeds_back_output
 
 
 def _with_biases(case: Case) -> bool:

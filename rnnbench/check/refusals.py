@@ -54,6 +54,8 @@ def _named(case: Case) -> Iterator[str]:
         yield "both directions"
     if not case.bias:
         yield "no bias"
+    if case.projection_size is not None:
+        yield "projection"
     if case.lengths is not None:
         yield "lengths"
     if case.phase != "step":

@@ -74,8 +74,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield msgspec.structs.replace(case, lengths=None)
     if case.phase == "tbptt":
         yield msgspec.structs.replace(case, phase="step", window=None, stride=None)
-    for axis in ("T", "B", "I", "H", "output_size"):
-        size = getattr(case, axis) or 1  # only jordan has an output size
+    for axis in ("T", "B", "I", "H", "output_size", "projection_size"):
+        size = getattr(case, axis) or 1  # only jordan has an output size, and only some networks a projection
         for smaller in dict.fromkeys((1, size // 2, size - size // 4, size - 1)):
             if 1 <= smaller < size:
                 yield _resized(case, axis, smaller)

@@ -132,7 +132,8 @@ def _smallest_normal(problem: Problem) -> float:
 
 def gates(case: Case, name: str) -> int:
     """Number of gates, equal parts of the first axis, in which a tensor is compared; 1 for tensors without gates."""
-    weights = name.startswith(("d weight_", "d bias_")) and not name.startswith(("d weight_ho", "d bias_ho"))
+    weights = name.startswith(("d weight_", "d bias_"))
+    weights = weights and not name.startswith(("d weight_ho", "d bias_ho", "d weight_hr"))
     return len(case.spec().kind.gates) if weights else 1
 
 

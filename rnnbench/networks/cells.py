@@ -23,7 +23,7 @@ provides its ``Activations``: rounding, saturation and vectorisation depend on i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 Function = Callable[..., Any]
@@ -56,8 +56,11 @@ class Cell:
     ``saved``: number of values per unit and step that the derivative needs.
     ``carries``: the state that the elementwise equations read, "h", "c" or None.
     ``inner_gates``: number of gates, the last ones, that read the second recurrent product.
-    ``feeds_back_output``: the recurrence reads y = V h + c instead of h (Jordan).
+    ``output``: the name of the weights of y = V h + c, which the recurrence reads instead of h: "ho" of Jordan, with a bias;
+    "hr" of a projection, without.
+    ``peepholes``: number of gates, the first ones of these weights (gates, H), that also read c, each unit its own.
     ``memory_gate``: the gate whose bias lengthens memory.
+    ``projectable``: a network of these cells may project h (``projected``).
     ``reads_sums``: the equations read a and b only as a + b, so both have the same cotangent.
     """
 
@@ -68,10 +71,17 @@ class Cell:
     equations: Callable[[Activations, str], Equations]
     carries: str | None = None
     inner_gates: int = 0
-    feeds_back_output: bool = False
+    output: str | None = None
+    peepholes: int = 0
     memory_gate: str | None = None
+    projectable: bool = False
     reads_sums: bool = True
     nonlinearities: tuple[str, ...] = ("tanh",)
+
+    @property
+    def feeds_back_output(self) -> bool:
+        """Whether the recurrence reads an output computed from h instead of h."""
+        return self.output is not None
 
     @property
     def outer_gates(self) -> int:
@@ -189,9 +199,14 @@ CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
         Cell("elman", ("h",), ("h",), 1, elman, nonlinearities=_SIMPLE),
-        Cell("jordan", ("h",), ("y",), 1, elman, feeds_back_output=True, nonlinearities=_SIMPLE),
-        Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm, carries="c", memory_gate="f"),
+        Cell("jordan", ("h",), ("y",), 1, elman, output="ho", nonlinearities=_SIMPLE),
+        Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm, carries="c", memory_gate="f", projectable=True),
         Cell("gru", ("r", "z", "n"), ("h",), 4, gru, carries="h", memory_gate="z", reads_sums=False),
         Cell("gru_reset_before", ("r", "z", "n"), ("h",), 3, gru_reset_before, carries="h", inner_gates=1, memory_gate="z"),
     )
 }
+
+
+PROJECTED: dict[str, Cell] = {name: replace(cell, output="hr") for name, cell in CELLS.items() if cell.projectable}
+"""The cells whose recurrence reads a projection of h.  Sak et al. 2014, "Long short-term memory based recurrent neural network
+architectures"; torch.nn.LSTM's ``proj_size``."""

@@ -141,13 +141,13 @@ class CheckedNetwork(ABC):
         return () if (array == steps).all() else (array,)
 
     def _check_state(self, name: str, state: State | None, batch: int) -> State:
-        shape, parts = self.spec.state_shape(batch), self.spec.kind.states
+        shapes, parts = self.spec.state_shapes(batch), self.spec.kind.states
         if state is None:
-            return tuple(self.arrays.zeros(shape) for _ in parts)
+            return tuple(self.arrays.zeros(shape) for shape in shapes)
         if not isinstance(state, tuple | list) or len(state) != len(parts):
             got = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"a {type(state).__name__}"
             raise ArgumentError(f"{name} is {got}; expected a tuple of {len(parts)}: ({', '.join(parts)})")
-        for part, array in zip(parts, state, strict=True):
+        for part, array, shape in zip(parts, state, shapes, strict=True):
             self._check_array(f"{name} {part}", array, ("L*D", "B", "H"), shape)
         return tuple(state)
 
@@ -163,7 +163,9 @@ class CheckedNetwork(ABC):
         shape = tuple(array.shape)
         if len(shape) != len(expected) or any(e is not None and s != e for s, e in zip(shape, expected, strict=True)):
             sizes = ", ".join("_" if size is None else str(size) for size in expected)
-            names = ", ".join(axes).replace("H", "O") if self.spec.kind.feeds_back_output else ", ".join(axes)
+            names = ", ".join(axes)
+            if self.spec.kind.feeds_back_output and shape[-1:] != (self.spec.hidden_size,):
+                names = names.replace("H", "P" if self.spec.projection_size else "O")
             raise ArgumentError(f"{name} has shape {shape}; expected ({names}) = ({sizes})")
         dtype = _name(array.dtype)
         if dtype != self.spec.dtype:

@@ -88,7 +88,7 @@ def _draw(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, ...
         return rng.uniform(-1, 1, shape) / np.sqrt(spec.hidden_size)
     if name.startswith("bias"):
         return np.zeros(shape)
-    rows = shape[0] if name.startswith("weight_ho") else spec.hidden_size
+    rows = shape[0] if name.startswith(("weight_ho", "weight_hr")) else spec.hidden_size
     gate_shape = (rows, shape[1])
     gates = shape[0] // rows
     if scheme == "orthogonal" and name.startswith("weight_hh"):

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from rnnbench.errors import SpecError
-from rnnbench.networks.cells import CELLS, Cell
+from rnnbench.networks.cells import CELLS, PROJECTED, Cell
 from rnnbench.networks.names import DTYPES
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -27,6 +27,7 @@ class Spec:
     ``cell``: elman, jordan, lstm, gru or gru_reset_before.
     ``nonlinearity``: tanh, relu or sigmoid for elman and jordan; tanh for the others.
     ``output_size``: the size O of jordan's output y = V h + c, by default hidden_size; None for other cells.
+    ``projection_size``: the size P of lstm's output and recurrent state W_hr h; None, or hidden_size or less.
     ``dtype``: float32, float64, bfloat16 or float16, for all arrays; the last two accumulate products in float32.  float16
     overflows to infinity beyond 65504 and underflows to zero below 3e-8.
     NumPy integers, booleans, strings, dtypes and scalar types are converted to Python's own.  Raises SpecError.
@@ -41,6 +42,7 @@ class Spec:
     nonlinearity: str = "tanh"
     bias: bool = True
     output_size: int | None = None
+    projection_size: int | None = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -70,13 +72,18 @@ class Spec:
         else:
             self._set("output_size", _size("output_size", self.output_size, MAX_SIZE))
 
+        if self.projection_size is not None:
+            if self.cell not in PROJECTED:
+                raise SpecError(f"projection_size is {self.projection_size!r}; expected None: {self.cell} has no projection")
+            self._set("projection_size", _size("projection_size", self.projection_size, self.hidden_size))
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     @property
     def kind(self) -> Cell:
-        """The cell's entry in ``cells.CELLS``."""
-        return CELLS[self.cell]
+        """The cell's entry in ``cells.CELLS``, or in ``cells.PROJECTED``."""
+        return CELLS[self.cell] if self.projection_size is None else PROJECTED[self.cell]
 
     @property
     def directions(self) -> int:
@@ -84,8 +91,8 @@ class Spec:
 
     @property
     def state_size(self) -> int:
-        """Width of one direction's recurrent state and output: O for jordan, else H."""
-        return self.output_size if self.output_size is not None else self.hidden_size
+        """Width of one direction's recurrent state and output: O for jordan, P for a projection, else H."""
+        return self.output_size or self.projection_size or self.hidden_size
 
     @property
     def features(self) -> int:
@@ -106,8 +113,8 @@ class Spec:
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         if self.kind.feeds_back_output:
-            shapes["weight_ho"] = (size, self.hidden_size)
-            if self.bias:
+            shapes[f"weight_{self.kind.output}"] = (size, self.hidden_size)
+            if self.bias and self.projection_size is None:
                 shapes["bias_ho"] = (size,)
         return shapes
 
@@ -120,8 +127,13 @@ class Spec:
         }
 
     def state_shape(self, batch: int) -> tuple[int, int, int]:
-        """Shape (L*D, B, H) of each array of the state; the last size is O for jordan."""
-        return (self.num_layers * self.directions, batch, self.state_size)
+        """Shape (L*D, B, H) of the state that the recurrence reads; the last size is O for jordan, P for a projection."""
+        return self.state_shapes(batch)[0]
+
+    def state_shapes(self, batch: int) -> tuple[tuple[int, int, int], ...]:
+        """Shape of each array of the state: ``state_shape`` and, for c of lstm, (L*D, B, H)."""
+        count = self.num_layers * self.directions
+        return ((count, batch, self.state_size), (count, batch, self.hidden_size))[: len(self.kind.states)]
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -135,7 +147,7 @@ class Spec:
         return self.parameter_count() * self.numpy_dtype.itemsize
 
     def state_bytes(self, batch: int) -> int:
-        return len(self.kind.states) * math.prod(self.state_shape(batch)) * self.numpy_dtype.itemsize
+        return sum(map(math.prod, self.state_shapes(batch))) * self.numpy_dtype.itemsize
 
     def forward_flops(self, steps: int, batch: int) -> int:
         """Floating-point operations of the matrix products of a forward pass: 8 B T H (I + H) for one LSTM layer.

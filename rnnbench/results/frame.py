@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIZES = ("T", "B", "I", "H", "layers", "threads")
-OPTIONAL = {"output_size": "Int64", "window": "Int64", "stride": "Int64", "dirty": "boolean"}
+OPTIONAL = {"output_size": "Int64", "projection_size": "Int64", "window": "Int64", "stride": "Int64", "dirty": "boolean"}
 RUN_COLUMNS = ("run", "started", "suite", "machine", "cpu", "os", "python", "version", "commit", "dirty", "file")
 
 

@@ -38,6 +38,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str = "float32"
     threads: Size = 1
     lengths: str | None = None
+    projection_size: Size | None = None
 
     def spec(self) -> Spec:
         """The network of this case; raises SpecError."""
@@ -50,14 +51,16 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             nonlinearity=self.nonlinearity,
             bias=self.bias,
             output_size=self.output_size,
+            projection_size=self.projection_size,
             dtype=self.dtype,
         )
 
     def key(self) -> str:
         """A short hash that identifies equal cases across runs; what a case does not have does not enter it."""
         fields = msgspec.structs.asdict(self)
-        if self.lengths is None:  # cases of earlier versions have no such field, and keep their keys
-            del fields["lengths"]
+        for name in ("lengths", "projection_size"):  # cases of earlier versions have no such field, and keep their keys
+            if fields[name] is None:
+                del fields[name]
         return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()[:16]
 
     def row_steps(self) -> int:

@@ -33,7 +33,7 @@ def estimate(case: Case) -> Estimate:
     work, copies = (1, 1) if case.phase == "forward" else (3, 2)
     weights = {name: shape for name, shape in spec.param_shapes().items() if name.startswith("weight")}
     recurrent = sum(math.prod(shape) for name, shape in weights.items() if not name.startswith("weight_ih"))
-    kept = spec.kind.saved * spec.hidden_size + len(spec.kind.states) * spec.state_size
+    kept = spec.kind.saved * spec.hidden_size + sum(shape[-1] for shape in spec.state_shapes(1))
     share = case.row_steps() / (case.T * case.B)
     tape_values = tape * case.B * spec.num_layers * spec.directions * kept
     return Estimate(

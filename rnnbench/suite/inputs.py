@@ -19,7 +19,8 @@ SAMPLE = "shakespeare.txt"
 class Inputs(NamedTuple):
     """NumPy arrays in the case's dtype.
 
-    x is (T, B, I), dy is (T, B, D*H), each part of state and dstate has ``Spec.state_shape``; O instead of H for jordan.
+    x is (T, B, I), dy is (T, B, D*H), or D*O for jordan; the parts of state and dstate have the shapes of
+    ``Spec.state_shapes``.
     """
 
     x: np.ndarray
@@ -60,12 +61,12 @@ def make_input(case: Case, source: str = "text", seed: int = 0, text_file: Path 
     else:
         symbols, stream = encoded(read_text(text_file))
         x = normal(x_stream, (symbols, case.I))[batches(stream, case.T, case.B)]
-    state_shape = spec.state_shape(case.B)
+    state_shapes = spec.state_shapes(case.B)
     return Inputs(
         x=x,
-        state=tuple(normal(state_stream, state_shape) for _ in spec.kind.states),
+        state=tuple(normal(state_stream, shape) for shape in state_shapes),
         dy=normal(dy_stream, (case.T, case.B, spec.features)),
-        dstate=tuple(normal(dstate_stream, state_shape) for _ in spec.kind.states),
+        dstate=tuple(normal(dstate_stream, shape) for shape in state_shapes),
     )
 
 

@@ -50,6 +50,7 @@ _KEYS: dict[str, Any] = {
     "dtype": str,
     "threads": Size,
     "lengths": str,
+    "projection_size": Size,
 }
 _REQUIRED = ("cell", "phase", "T", "B", "I", "H")
 

@@ -238,7 +238,7 @@ _JORDAN = {
         lambda spec, params: {n: w.T.reshape(w.shape) for n, w in params.items() if n.startswith("weight_ho")}
     ),
     "y fed back without its bias": in_layer(
-        _step=lambda right, layer, w, t, x, state: right(w, t, x, (state[0] - w.get("bias_ho", 0),))
+        _step=lambda right, layer, w, t, rows, x, state: right(w, t, rows, x, (state[0] - w.get("bias_ho", 0),))
     ),
 }
 

@@ -206,7 +206,7 @@ _LOOPS: dict[str, Callable[..., Any]] = {
 
 
 def ones_for_none(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State | None = None) -> Any:
-    ones = tuple(np.ones(net.spec.state_shape(tape.batch), net.spec.dtype) for _ in net.spec.kind.states)
+    ones = tuple(np.ones(shape, net.spec.dtype) for shape in net.spec.state_shapes(tape.batch))
     return right(tape, dy, ones if dstate is None else dstate)
 
 

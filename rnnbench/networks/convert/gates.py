@@ -11,6 +11,8 @@ from rnnbench.networks.spec import Spec, check_spec
 
 def gate_order(spec: Spec, gates: Mapping[str, tuple[str, ...]], library: str) -> tuple[str, ...]:
     check_spec(spec)
+    if spec.projection_size is not None:
+        raise ArgumentError(f"projection_size is {spec.projection_size}; expected None: {library} has no projection")
     if spec.cell not in gates:
         raise ArgumentError(f"cell is {spec.cell!r}; expected {', '.join(gates)}: {library} has no other")
     return gates[spec.cell]
