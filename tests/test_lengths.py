@@ -20,6 +20,8 @@ from rnnbench.networks.cells import CELLS
 from rnnbench.networks.checked import CheckedNetwork
 from rnnbench.networks.contract import unsupported_lengths
 from rnnbench.reports import to_pandas, write_html
+from rnnbench.reports.published import SHAPE, beside_published, published_figures
+from rnnbench.reports.sweeps import shared
 from rnnbench.results.reader import read
 from rnnbench.suite.case import Case, refusal
 from rnnbench.suite.estimate import estimate
@@ -303,6 +305,21 @@ def test_the_page_of_a_run_names_lengths(results, tmp_path):
     text = write_html(results, tmp_path / "page.html").read_text("utf-8")
     assert "lstm step T7 B3 I4 H5 uniform lengths" in text
     assert "lstm step T7 B3 I4 H5 sentences lengths" in text
+
+
+def test_figures_of_full_batches_do_not_stand_beside_cases_with_lengths(tmp_path):
+    figure = published_figures().query("cell == 'lstm' and phase == 'step'").iloc[0]
+    full = Case(**{name: getattr(figure[name], "item", lambda name=name: figure[name])() for name in SHAPE})
+    cases = [full, msgspec.structs.replace(full, lengths="uniform")]
+    run = msgspec.structs.replace(RUN, cases=cases)
+    path = store(tmp_path / "run.jsonl", run, [time(case, "one", 0, 0.5) for case in cases])
+    assert set(beside_published(to_pandas(path))["case"]) == {full.key()}
+
+
+def test_what_cases_share_is_told_with_their_lengths(results):
+    cases = to_pandas(results).cases
+    assert shared(cases[cases["lengths"] == "uniform"]).endswith("uniform lengths")
+    assert "lengths" not in shared(cases)
 
 
 def test_the_choice_of_a_backend_rests_on_cases_of_the_same_lengths(results):
