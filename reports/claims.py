@@ -99,7 +99,7 @@ def _lines(data: Frames, field: str, phase: str) -> Iterator[pd.DataFrame]:
 def _fixed(row: pd.Series, field: str) -> str:
     names = [name for name in ("T", "B", "H", "layers", "threads") if name != field]
     shown = [f"{name} = {row[name]}" for name in names if not (name in ("layers", "threads") and row[name] == 1)]
-    return ", ".join(shown)
+    return ", ".join([*shown, f"{row['lengths']} lengths"] if row["lengths"] else shown)
 
 
 def _verdict(fit: Exponent, stated: float) -> str:

@@ -229,7 +229,8 @@ def _flops(case: Case) -> float:
         spec = case.spec()
     except SpecError:
         return np.nan
-    return float(spec.forward_flops(case.T, case.B) if case.phase == "forward" else spec.step_flops(case.T, case.B))
+    whole = spec.forward_flops(case.T, case.B) if case.phase == "forward" else spec.step_flops(case.T, case.B)
+    return float(whole) * case.row_steps() / (case.T * case.B)
 
 
 def _times(contents: Contents) -> tuple[pd.DataFrame, _Samples, list[str]]:

@@ -34,12 +34,13 @@ def published_figures() -> pd.DataFrame:
 
 
 def beside_published(data: Frames) -> pd.DataFrame:
-    """Published figures that match a timed case with biases; one row per case and figure.
+    """Published figures that match a timed case with biases and without lengths; one row per case and figure.
 
     ``case``, ``label``, ``own_backend`` (smallest median time on any device), ``own_device``, ``own_seconds``, and the
     columns of ``published_figures`` that are not in ``SHAPE``.
     """
-    measured = data.summary[(data.summary["status"] == "measured") & data.summary["bias"] & (data.summary["phase"] != "tbptt")]
+    found = data.summary
+    measured = found[(found["status"] == "measured") & found["bias"] & (found["phase"] != "tbptt") & found["lengths"].isna()]
     own = measured.sort_values("seconds", kind="stable").drop_duplicates("case")
     names = ("backend", "device", "seconds")
     own = own[["case", *SHAPE, *names]].rename(columns={name: f"own_{name}" for name in names})

@@ -137,7 +137,7 @@ function showFits(name, sweep, number, list) {
 }
 
 const FIELDS = ["cell", "phase", "T", "B", "I", "H", "layers", "bidirectional", "nonlinearity", "bias", "output_size",
-  "window", "stride", "dtype", "threads"];
+  "window", "stride", "dtype", "threads", "lengths"];
 const ALWAYS = ["cell", "phase", "T", "B", "I", "H"];
 
 const fields = FIELDS.filter(name => ALWAYS.includes(name) || new Set(cases.map(row => row[name])).size > 1);

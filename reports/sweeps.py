@@ -89,6 +89,8 @@ def _label(fixed: dict[str, str]) -> str:
             parts.append(name if value == "True" else f"no {name}" if name == "bias" else "one direction")
         elif name in UNITS or len(name) == 1:
             parts.append(f"{UNITS.get(name, name)} = {value}")
+        elif name == "lengths":
+            parts.append(f"{value} lengths")
         else:
             parts.append(value)
     return ", ".join(parts)

@@ -28,6 +28,7 @@ def test_equal_cases_have_one_key_and_every_field_changes_it():
         "stride": 3,
         "dtype": "float64",
         "threads": 2,
+        "lengths": "uniform",
     }
     assert list(changes) == list(Case.__struct_fields__)
     others = [msgspec.structs.replace(CASE, **{name: value}) for name, value in changes.items()]

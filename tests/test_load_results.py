@@ -28,7 +28,7 @@ def test_every_round_is_a_row_with_its_case_its_median_and_its_run(results):
         ["two", "jordan", 0, 1.0, 3, 8, "crashed"],
     ]
     for name in Case.__struct_fields__:
-        assert [None if value is pd.NA else value for value in frame[name]] == [getattr(case, name) for case in (A, A, A, B)]
+        assert [None if pd.isna(value) else value for value in frame[name]] == [getattr(case, name) for case in (A, A, A, B)]
     assert list(frame["case"]) == [A.key()] * 3 + [B.key()]
     facts = {"run": RUN.run, "suite": "tiny", "machine": "some-cpu-2c", "commit": COMMIT, "version": "0.1.0", "dirty": False}
     for name, value in facts.items():

@@ -38,6 +38,7 @@ OWN = {
     "sequence-length",
     "hidden-size",
     "truncation",
+    "lengths",
     "claims",
     "batch",
     "threads",

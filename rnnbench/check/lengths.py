@@ -35,14 +35,21 @@ def beyond_lengths(backend: Any, problem: Problem, wanted: Expected) -> list[Fin
 
 
 def lengths_of_all_steps(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
-    """Lengths of T for all rows change nothing, and lengths may be given as a list; a call leaves them unchanged."""
+    """Lengths of T for all rows change nothing; any integers are lengths, and the caller may change them before backward."""
     inputs, probe = problem.inputs(), Probe(backend, problem)
     plain = Probe(backend, problem).step(inputs)
     findings = compare_calls(probe.step(inputs, [problem.case.T] * problem.case.B), plain, call_tolerance(backend, wanted))
     (lengths,) = lengths_of(problem.case)
-    given = lengths.astype(np.int32)
-    findings += compare_with_reference(probe.forward(inputs.x, inputs.state, given), wanted, problem.case.dtype)
-    return [*findings, Finding("the lengths", float(np.sum(given != lengths)), 0.0)]
+    for dtype in (np.int32, np.int64):
+        given = lengths.astype(dtype)
+        inferred = probe.forward(inputs.x, inputs.state, given)
+        got, tape = probe.record(inputs.x, inputs.state, given)
+        findings.append(Finding(f"lengths of {given.dtype}", float(np.sum(given != lengths)), 0.0, "are changed"))
+        given[:] = 0
+        got |= probe.backward(tape, inputs.dy, inputs.dstate)
+        for found in (inferred, got):
+            findings += compare_with_reference(found, wanted, problem.case.dtype)
+    return [f._replace(reason=None) if f.passed else f for f in findings]
 
 
 def lengths_in_any_order(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:

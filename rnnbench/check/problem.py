@@ -155,7 +155,7 @@ class Prepared:
 
     def _tbptt(self) -> dict[str, Any]:
         assert self.case.window is not None, "a tbptt case has a window"
-        options = {"lengths": self.lengths[0]} if self.lengths else {}
+        options = {"dstate": self.dstate, "lengths": self.lengths[0]} if self.lengths else {}
         return named(self.case, *tbptt(self.net, self.x, self.dy, self.case.window, self.case.stride, self.state, **options))
 
 

@@ -15,6 +15,7 @@ from rnnbench.installing import how_to_install
 from rnnbench.results.reader import UNREADABLE, found_files, scan
 from rnnbench.results.rows import End, Failure, Gate, Memory, Row, Run, Startup, Truncation
 from rnnbench.suite.case import Case
+from rnnbench.suite.lengths import DISTRIBUTIONS
 from rnnbench.suite.limits import Count, Number
 
 if TYPE_CHECKING:
@@ -219,13 +220,17 @@ def _field(name: str, values: list[Any], which: np.ndarray) -> Any:
         return pd.Series(values, dtype=OPTIONAL[name]).array.take(which)
     if name in SIZES or name in ("bidirectional", "bias"):
         return np.array(values, dtype=np.int64 if name in SIZES else bool)[which]
-    return _texts(values, which)
+    return _texts(values, which, DISTRIBUTIONS if name == "lengths" else ())
 
 
-def _texts(values: Sequence[str | None], which: np.ndarray) -> Any:
-    """Return a categorical column from the distinct ``values`` and each row's index into them."""
+def _texts(values: Sequence[str | None], which: np.ndarray, known: Sequence[str] = ()) -> Any:
+    """Return a categorical column from the distinct ``values`` and each row's index into them.
+
+    ``known``: categories to have in any case; Parquet forgets that a column without categories is one of texts.
+    """
     import pandas as pd
 
-    places = {text: place for place, text in enumerate(dict.fromkeys(value for value in values if value is not None))}
+    found = dict.fromkeys([*known, *(value for value in values if value is not None)])
+    places = {text: place for place, text in enumerate(found)}
     codes = np.array([-1 if value is None else places[value] for value in values], dtype=np.int32)
     return pd.Categorical.from_codes(codes[which], categories=pd.Index(list(places), dtype="object"))

@@ -136,9 +136,9 @@ def cleared(array: np.ndarray) -> np.ndarray:
     return np.nan_to_num(array, nan=0)
 
 
-def padding_skipped(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
+def padding_skipped(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
     """Repeat the previous y where x is all zeros, as if zeros marked the end of a sequence."""
-    y, final, *tape = right(x, state)
+    y, final, *tape = right(x, state, *lengths)
     for t in range(1, len(x)):
         y[t] = np.where(x[t].any(1, keepdims=True), y[t], y[t - 1])
     return (y, final, *tape)
@@ -159,19 +159,19 @@ _EDGE_CASES: dict[str, Planted] = {
 }
 
 
-def empty_refused(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
+def empty_refused(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
     if getattr(x, "shape", (1,))[0] == 0:
         raise IndexError("index -1 is out of bounds for axis 0 with size 0")
-    return right(x, state)
+    return right(x, state, *lengths)
 
 
-def empty_from_zeros(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    y, final, *tape = right(x, state)
+def empty_from_zeros(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
+    y, final, *tape = right(x, state, *lengths)
     return (y, final if len(x) else zeros(final), *tape)
 
 
-def empty_of_one_step(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    y, *others = right(x, state)
+def empty_of_one_step(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
+    y, *others = right(x, state, *lengths)
     return (y if len(x) else np.zeros((1, *y.shape[1:]), y.dtype), *others)
 
 
@@ -187,20 +187,20 @@ _EMPTY: dict[str, Planted] = {
 }
 
 
-def of_width(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
+def of_width(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
     """Cut or repeat x to the input size."""
-    return right(np.take(x, range(net.spec.input_size), 2, mode="wrap") if getattr(x, "ndim", 0) == 3 else x, state)
+    return right(np.take(x, range(net.spec.input_size), 2, mode="wrap") if getattr(x, "ndim", 0) == 3 else x, state, *lengths)
 
 
-def of_dtype(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
-    return right(x.astype(net.spec.dtype) if isinstance(x, np.ndarray) else x, state)
+def of_dtype(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
+    return right(x.astype(net.spec.dtype) if isinstance(x, np.ndarray) else x, state, *lengths)
 
 
-def of_one_row(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
+def of_one_row(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
     """Use the first row of a state with another batch size for every row."""
     if state is not None and all(getattr(part, "ndim", 0) == 3 and part.shape[1] != x.shape[1] for part in state):
         state = tuple(np.repeat(part[:, :1], x.shape[1], 1) for part in state)
-    return right(x, state)
+    return right(x, state, *lengths)
 
 
 def of_length(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State | None = None) -> Any:

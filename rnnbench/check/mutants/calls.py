@@ -20,23 +20,24 @@ def gradients_added_up(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: 
     return grads._replace(params={name: value.copy() for name, value in net.sums.items()})
 
 
-def from_the_last_state(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
+def from_the_last_state(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
     """Start from the final state of the last call, if it has the same batch size."""
     last = net.__dict__.get("last", state)
-    y, net.last, *tape = right(x, last if last[0].shape == state[0].shape else state)
+    y, net.last, *tape = right(x, last if last[0].shape == state[0].shape else state, *lengths)
     return (y, net.last, *tape)
 
 
-def none_for_the_last_state(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
+def none_for_the_last_state(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
     """Without a state, start from the final state of the last call, if it has the same batch size."""
     last = net.__dict__.get("last")
-    y, net.last, *tape = right(x, last if state is None and last and last[0].shape[1] == x.shape[1] else state)
+    carried = state is None and last and last[0].shape[1] == x.shape[1]
+    y, net.last, *tape = right(x, last if carried else state, *lengths)
     return (y, net.last, *tape)
 
 
-def every_third_wrong(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
+def every_third_wrong(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
     """Return a wrong element in every third call, like a race between threads."""
-    y, *others = right(x, state)
+    y, *others = right(x, state, *lengths)
     net.runs = net.__dict__.get("runs", 0) + 1
     return (y if net.runs % 3 else replaced(y, (-1, -1, -1)), *others)
 
@@ -44,8 +45,8 @@ def every_third_wrong(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
 class OneTape(MutantNetwork):
     """Every backward uses the tape of the latest record."""
 
-    def _record(self, x: np.ndarray, state: State) -> Any:
-        y, final, self._latest = super()._record(x, state)
+    def _record(self, x: np.ndarray, state: State, *lengths: Any) -> Any:
+        y, final, self._latest = super()._record(x, state, *lengths)
         return y, final, None
 
     def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Gradients:
@@ -60,17 +61,17 @@ def own(net: Any, name: str, array: np.ndarray) -> np.ndarray:
     return kept
 
 
-def own_x(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    return right(own(net, "x", x), state)
+def own_x(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    return right(own(net, "x", x), state, *lengths)
 
 
-def own_y(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    y, *others = right(x, state)
+def own_y(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    y, *others = right(x, state, *lengths)
     return (own(net, "y", y), *others)
 
 
-def own_final(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    y, final, *tape = right(x, state)
+def own_final(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    y, final, *tape = right(x, state, *lengths)
     return (y, tuple(own(net, f"final {place}", part) for place, part in enumerate(final)), *tape)
 
 
@@ -84,15 +85,19 @@ def own_dx(right: Any, net: Any, *arguments: Any) -> Gradients:
     return grads._replace(x=own(net, "dx", grads.x))
 
 
-def tape_of_the_caller_s_state(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
+def tape_of_the_caller_s_state(
+    right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool, *lengths: Any
+) -> Any:
     """The tape's first step refers to the caller's state instead of a copy."""
-    y, final, (x, steps) = right(w, x, state, reverse)
-    return y, final, (x, [steps[0]._replace(recurrent=state[0]), *steps[1:]])
+    y, final, (x, steps) = right(w, x, state, reverse, *lengths)
+    return y, final, (x, [steps[0]._replace(recurrent=state[0][steps[0].rows]), *steps[1:]])
 
 
-def tape_of_y(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-    """The tape refers to the y that was returned to the caller."""
-    y, final, (x, steps) = right(w, x, state, reverse)
+def tape_of_y(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool, *lengths: Any) -> Any:
+    """The tape refers to the y that was returned to the caller, unless sequences have lengths."""
+    y, final, (x, steps) = right(w, x, state, reverse, *lengths)
+    if lengths:
+        return y, final, (x, steps)
     before = [step.t for step in steps[:-1]]
     rest = [step._replace(recurrent=y[t]) for t, step in zip(before, steps[1:], strict=True)]
     return y, final, (x, [steps[0], *rest])
@@ -129,14 +134,14 @@ def keep_the_caller_s(right: Any, net: Any, params: Mapping[str, np.ndarray]) ->
     net._set_params(net._params)
 
 
-def into_x(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    results = right(x, state)
+def into_x(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    results = right(x, state, *lengths)
     x *= 2
     return results
 
 
-def into_state(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    results = right(x, state)
+def into_state(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    results = right(x, state, *lengths)
     state[0][...] = results[1][0]
     return results
 
@@ -166,9 +171,9 @@ def second_half_left_out(right: Any, _: Any, cotangents: np.ndarray, operands: n
     return right(replaced(cotangents, slice(len(cotangents) // 2, None)), operands)
 
 
-def last_row_left_out(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
+def last_row_left_out(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
     """Rows are divided into equal parts, and the remainder is not computed."""
-    y, final, *tape = right(x, state)
+    y, final, *tape = right(x, state, *lengths)
     return (replaced(y, (slice(None), slice(y.shape[1] // 2 * 2, None))), final, *tape)
 
 
@@ -220,10 +225,10 @@ _CALLS: dict[str, Planted] = {
     "gru: dy overwritten": in_network(_backward=into_dy),
     "lstm: dstate overwritten": in_network(_backward=into_dstate),
     "lstm: forward alone ignores the initial state": in_network(
-        _forward=lambda right, net, x, state: right(x, tuple(np.zeros_like(part) for part in state))
+        _forward=lambda right, net, x, state, *lengths: right(x, tuple(np.zeros_like(part) for part in state), *lengths)
     ),
     "lstm: record alone leaves out the last step's y": in_network(
-        _record=lambda right, net, x, state: (lambda y, *rest: (replaced(y, -1), *rest))(*right(x, state))
+        _record=lambda right, net, *arguments: (lambda y, *rest: (replaced(y, -1), *rest))(*right(*arguments))
     ),
     "lstm: backward zeroes the y that record returned": Planted(layer=SpoilsY),
 }

@@ -117,18 +117,18 @@ def stale(part: int) -> Any:
     """Every step reads one part of the state from two steps before, like a buffer that is filled too late."""
 
     class Stale(reference.Layer):
-        def forward(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-            self._before = state
-            return super().forward(w, x, state, reverse)
+        def forward(self, w: Params, x: np.ndarray, state: State, *others: Any) -> Any:
+            self._before = state[part].copy()
+            return super().forward(w, x, state, *others)
 
-        def record(self, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
-            self._before = tuple(array.copy() for array in state)
-            return super().record(w, x, state, reverse)
+        def record(self, w: Params, x: np.ndarray, state: State, *others: Any) -> Any:
+            self._before = state[part].copy()
+            return super().record(w, x, state, *others)
 
-        def _step(self, w: Params, t: int, x: np.ndarray, state: State) -> Any:
-            read = tuple((self._before if place == part else state)[place] for place in range(len(state)))
-            self._before = state
-            return super()._step(w, t, x, read)
+        def _step(self, w: Params, t: int, rows: Any, x: np.ndarray, state: State) -> Any:
+            read = (*state[:part], self._before[rows].copy(), *state[part + 1 :])
+            self._before[rows] = state[part]
+            return super()._step(w, t, rows, x, read)
 
     return Planted(layer=Stale)
 

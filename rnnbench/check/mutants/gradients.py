@@ -92,11 +92,15 @@ def with_weights(change: Callable[[Params], Params]) -> Planted:
 
 
 def with_steps(change: Callable[[list[Any]], list[Any]]) -> Planted:
-    """BPTT of one layer reads changed steps from the tape; the steps are in the order in which they ran."""
+    """BPTT of one layer reads changed steps from the tape; the steps are in the order in which they ran.
+
+    Steps of different rows are left as they are: arrays of one would not fit another.
+    """
 
     def backward(right: Any, layer: Any, w: Params, tape: Any, *rest: Any) -> Any:
         x, steps = tape
-        return right(w, (x, change(steps)), *rest)
+        whole = all(isinstance(step.rows, slice) for step in steps)
+        return right(w, (x, change(steps) if whole else steps), *rest)
 
     return in_layer(backward=backward)
 

@@ -24,7 +24,7 @@ Parts: Any = type(reference.parts("float32"))
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
-    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract", "models"),
+    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract", "lengths", "models"),
 )
 
 
@@ -140,8 +140,8 @@ def in_weights(change: Callable[[Spec, Params], Params]) -> Planted:
 def in_arguments(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
     """``change(spec, x, state)`` returns the arguments that forward and record read instead."""
 
-    def run(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-        return right(*change(net.spec, x, state))
+    def run(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+        return right(*change(net.spec, x, state), *lengths)
 
     return in_network(_forward=run, _record=run)
 
@@ -149,8 +149,8 @@ def in_arguments(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
 def in_results(change: Callable[..., tuple[np.ndarray, State]]) -> Planted:
     """``change(spec, y, final)`` returns the results of forward and record."""
 
-    def run(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-        y, final, *tape = right(x, state)
+    def run(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+        y, final, *tape = right(x, state, *lengths)
         return (*change(net.spec, y, final), *tape)
 
     return in_network(_forward=run, _record=run)

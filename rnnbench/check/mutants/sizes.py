@@ -33,8 +33,8 @@ def tail(size: int, block: int) -> slice:
 def units_left_out(block: int) -> Planted:
     """Do not update the hidden units after the last whole block."""
 
-    def step(right: Any, layer: Any, w: Params, t: int, x: np.ndarray, state: State) -> Any:
-        new, kept = right(w, t, x, state)
+    def step(right: Any, layer: Any, w: Params, t: int, rows: Any, x: np.ndarray, state: State) -> Any:
+        new, kept = right(w, t, rows, x, state)
         left_out = tail(new[0].shape[1], block)
         for before, after in zip(state, new, strict=True):
             after[:, left_out] = before[:, left_out]
@@ -130,9 +130,9 @@ def third_layer_s_weights(spec: Spec, params: Params) -> Params:
     return moved
 
 
-def squeezed(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
+def squeezed(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
     """Treat the weights of a single unit as a scalar and leave out its recurrent product."""
-    return right(x, zeros(state) if net.spec.hidden_size == 1 else state)
+    return right(x, zeros(state) if net.spec.hidden_size == 1 else state, *lengths)
 
 
 _SIZES: dict[str, Planted] = {

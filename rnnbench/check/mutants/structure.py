@@ -67,25 +67,25 @@ def halves_swapped(array: np.ndarray) -> np.ndarray:
     return np.concatenate(np.split(array, 2, 2)[::-1], 2)
 
 
-def final_one_step_early(right: Any, net: Any, x: np.ndarray, state: State) -> Any:
-    y, _, *tape = right(x, state)
-    return (y, right(x[:-1], state)[1] if len(x) > 1 else state, *tape)
+def final_one_step_early(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any) -> Any:
+    y, _, *tape = right(x, state, *lengths)
+    return (y, right(x[:-1], state, *lengths)[1] if len(x) > 1 else state, *tape)
 
 
-def final_of_the_last_step(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
+def final_of_the_last_step(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, *others: Any) -> Any:
     """Take the reverse direction's final state at the last time step, which is its own first step."""
-    y, final, *tape = right(w, x, state, reverse)
+    y, final, *tape = right(w, x, state, *others)
     return (y, (y[-1], *final[1:]), *tape)
 
 
-def reversed_alike(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool) -> Any:
+def reversed_alike(right: Any, layer: Any, w: Params, x: np.ndarray, state: State, reverse: bool, *lengths: Any) -> Any:
     """Leave the reverse direction's y in the order in which its steps ran."""
-    y, *others = right(w, x, state, reverse)
+    y, *others = right(w, x, state, reverse, *lengths)
     return (y[::-1], *others) if reverse else (y, *others)
 
 
 def never_reversed(right: Any, layer: Any, *arguments: Any) -> Any:
-    return right(*arguments[:-1], False)
+    return right(*(False if argument is True else argument for argument in arguments))
 
 
 def for_reverse(change: Callable[[np.ndarray], np.ndarray]) -> Planted:
@@ -105,13 +105,13 @@ def between(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Planted:
     """
 
     class Between(MutantNetwork):
-        def _forward(self, x: np.ndarray, state: State) -> Any:
+        def _forward(self, x: np.ndarray, *others: Any) -> Any:
             self._x, self._done = x, 0
-            return super()._forward(x, state)
+            return super()._forward(x, *others)
 
-        def _record(self, x: np.ndarray, state: State) -> Any:
+        def _record(self, x: np.ndarray, *others: Any) -> Any:
             self._x, self._done = x, 0
-            return super()._record(x, state)
+            return super()._record(x, *others)
 
         def _joined(self, outputs: list[np.ndarray]) -> np.ndarray:
             self._done += 1
@@ -163,8 +163,8 @@ _STATE = {
     "lstm: final c returned as tanh(c)": in_results(lambda spec, y, final: (y, (final[0], np.tanh(final[1])))),
     "gru: final state is that of one step before": in_network(_forward=final_one_step_early, _record=final_one_step_early),
     "gru: final state is the initial one": in_network(
-        _forward=lambda right, net, x, state: (right(x, state)[0], state),
-        _record=lambda right, net, x, state: (lambda y, _, tape: (y, state, tape))(*right(x, state)),
+        _forward=lambda right, net, x, state, *lengths: (right(x, state, *lengths)[0], state),
+        _record=lambda right, net, x, state, *lengths: (lambda y, _, tape: (y, state, tape))(*right(x, state, *lengths)),
     ),
     "gru: final state of the batch rows reversed": final_parts(lambda spec, part: part[:, ::-1]),
     "gru: state's memory read batch first": initial_parts(batch_first),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.check.mutants.hooks import Mutant, Planted, in_network, zeros
+from rnnbench.check.mutants.hooks import Mutant, Planted, in_network, replaced, zeros
 from rnnbench.networks.contract import Gradients, Network, State
 from rnnbench.networks.truncation import tbptt
 
@@ -13,16 +13,28 @@ from rnnbench.networks.truncation import tbptt
 class Loop:
     """Correct truncated BPTT on NumPy arrays, for any network; each bug overrides one of its methods."""
 
+    lengths: tuple[np.ndarray, ...] = ()
+    """Those of the sequences, or nothing where all have T steps."""
+
     def __call__(
-        self, net: Network, x: np.ndarray, dy: np.ndarray, window: int, stride: int | None = None, state: State | None = None
+        self,
+        net: Network,
+        x: np.ndarray,
+        dy: np.ndarray,
+        window: int,
+        stride: int | None = None,
+        state: State | None = None,
+        dstate: State | None = None,
+        lengths: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State, Gradients]:
-        passes = self.passes(len(x), window, stride or window)
-        y, final = net.forward(x, state)
+        passes, self.lengths = self.passes(len(x), window, stride or window), () if lengths is None else (lengths,)
+        y, final = net.forward(x, state, *self.lengths)
         of_params: list[dict[str, np.ndarray]] = []
         dx, initial = np.zeros_like(x), None
         for start, previous, end in passes:
-            tape = net.record(x[start:end], self.state_at(net, x, state, start, previous))[2]
-            grads = net.backward(tape, self.cotangent(dy, start, previous, end))
+            tape = net.record(x[start:end], self.state_at(net, x, state, start, previous), *self.within(start, end))[2]
+            ending = None if dstate is None else self.of_rows_that_end(dstate, previous, end, len(x))
+            grads = net.backward(tape, self.cotangent(dy, start, previous, end), ending)
             of_params.append(grads.params)
             dx[start:end] = self.joined(dx[start:end], grads.x)
             if self.reaches_the_start(start, previous):
@@ -36,7 +48,23 @@ class Loop:
         return [(max(0, end - window), previous, end) for previous, end in zip([0, *ends], ends, strict=False)]
 
     def state_at(self, net: Network, x: np.ndarray, state: State | None, start: int, previous: int) -> State | None:
-        return net.forward(x[:start], state)[1] if start else state
+        return net.forward(x[:start], state, *(np.minimum(n, start) for n in self.lengths))[1] if start else state
+
+    def within(self, start: int, end: int) -> tuple[np.ndarray, ...]:
+        """The lengths within the steps from start to end."""
+        return tuple(np.clip(found - start, 0, end - start) for found in self.lengths)
+
+    def of_rows_that_end(self, dstate: State, previous: int, end: int, steps: int) -> State:
+        """The cotangent of the final state, with zeros in the rows that end in another pass."""
+        if not self.lengths:
+            return dstate if end == steps else zeros(dstate)
+        ends = self.ends(*self.lengths)
+        others = (ends <= previous) | (ends > end)
+        return tuple(replaced(part, np.s_[:, others]) for part in dstate)
+
+    def ends(self, lengths: np.ndarray) -> np.ndarray:
+        """The step before which a row ends; a row of no steps belongs to the first pass."""
+        return np.maximum(lengths, 1)
 
     def cotangent(self, dy: np.ndarray, start: int, previous: int, end: int) -> np.ndarray:
         """Return dy of the steps since the previous pass, and zeros before."""
@@ -59,21 +87,22 @@ class Loop:
 
 
 def window_moved(by: int) -> Callable[..., Any]:
-    def moved(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, state: Any = None) -> Any:
-        return tbptt(net, x, dy, max(1, window + by), min(stride or window, max(1, window + by)), state)
+    def moved(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, *others: Any, **options: Any) -> Any:
+        moved_window = max(1, window + by)
+        return tbptt(net, x, dy, moved_window, min(stride or window, moved_window), *others, **options)
 
     return moved
 
 
 def stride_moved(by: int) -> Callable[..., Any]:
-    def moved(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, state: Any = None) -> Any:
-        return tbptt(net, x, dy, window, min(max(1, (stride or window) + by), window), state)
+    def moved(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, *others: Any, **options: Any) -> Any:
+        return tbptt(net, x, dy, window, min(max(1, (stride or window) + by), window), *others, **options)
 
     return moved
 
 
-def never_cut(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, state: Any = None) -> Any:
-    return tbptt(net, x, dy, len(x) or 1, None, state)
+def never_cut(net: Any, x: Any, dy: Any, window: int, stride: int | None = None, *others: Any, **options: Any) -> Any:
+    return tbptt(net, x, dy, len(x) or 1, None, *others, **options)
 
 
 class WindowFromPassBefore(Loop):
@@ -176,7 +205,8 @@ class OutputsFromZeros(Loop):
     def result(
         self, net: Network, x: np.ndarray, y: np.ndarray, final: State, passes: list[tuple[int, int, int]]
     ) -> np.ndarray:
-        return np.concatenate([y[: passes[0][2]], *(net.forward(x[previous:end])[0] for _, previous, end in passes[1:])])
+        later = (net.forward(x[start:end], None, *self.within(start, end))[0] for _, start, end in passes[1:])
+        return np.concatenate([y[: passes[0][2]], *later])
 
 
 _LOOPS: dict[str, Callable[..., Any]] = {
@@ -210,10 +240,10 @@ def ones_for_none(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State
     return right(tape, dy, ones if dstate is None else dstate)
 
 
-def zeros_after_the_first(right: Any, net: Any, x: np.ndarray, state: State | None = None) -> Any:
+def zeros_after_the_first(right: Any, net: Any, x: np.ndarray, state: State | None = None, *lengths: Any) -> Any:
     """Start every record but the first from zeros."""
     net.records = getattr(net, "records", 0) + 1
-    return right(x, state if net.records == 1 or state is None else zeros(state))
+    return right(x, state if net.records == 1 or state is None else zeros(state), *lengths)
 
 
 MUTANTS = [Mutant(f"lstm: {name}", "truncation", ("lstm",), Planted(), loop) for name, loop in _LOOPS.items()]

@@ -16,8 +16,8 @@ from rnnbench.networks.params import Params
 def units_beyond(width: int) -> Planted:
     """Do not update hidden units beyond the width of a buffer."""
 
-    def step(right: Any, layer: Any, w: Params, t: int, x: np.ndarray, state: State) -> Any:
-        new, kept = right(w, t, x, state)
+    def step(right: Any, layer: Any, w: Params, t: int, rows: Any, x: np.ndarray, state: State) -> Any:
+        new, kept = right(w, t, rows, x, state)
         for before, after in zip(state, new, strict=True):
             after[:, width:] = before[:, width:]
         return new, kept
