@@ -64,18 +64,18 @@ class AutogradNetwork(CheckedNetwork):
         """Store new tensors and set ``_weights``, the leaves that ``_run`` reads."""
 
     @abstractmethod
-    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None) -> tuple[torch.Tensor, State]:
+    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State]:
         """Compute y and the final state, which share no memory with x or state, with differentiable operations."""
 
-    def _forward(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State]:
+    def _forward(self, x: torch.Tensor, state: State, *lengths: np.ndarray) -> tuple[torch.Tensor, State]:
         # not inference mode: the caller's autograd cannot use inference tensors
         with undisturbed(), torch.no_grad():
-            return self._run(x, state, lengths)
+            return self._run(x, state, *lengths)
 
-    def _record(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State, Recorded]:
+    def _record(self, x: torch.Tensor, state: State, *lengths: np.ndarray) -> tuple[torch.Tensor, State, Recorded]:
         with undisturbed():
             x, state = _leaf(x), tuple(_leaf(part) for part in state)
-            y, final = self._run(x, state, lengths)
+            y, final = self._run(x, state, *lengths)
             content = Recorded(y, final, self._weights, x, state)
             return y.detach(), tuple(part.detach() for part in final), content
 

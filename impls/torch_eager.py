@@ -121,7 +121,7 @@ class EagerNetwork(AutogradNetwork):
     def _set_weights(self, weights: dict[str, Tensor]) -> None:
         self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
 
-    def _run(self, x: Tensor, state: State, lengths: np.ndarray | None) -> tuple[Tensor, State]:
+    def _run(self, x: Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[Tensor, State]:
         active = None if lengths is None else asarray(np.arange(len(x))[:, None, None] < lengths[:, None], x.device)
         if active is not None:
             x = torch.where(active, x, 0)  # the weights' gradients would be NaN where an unread x is

@@ -39,7 +39,7 @@ class ModuleNetwork(AutogradNetwork):
         self._module.flatten_parameters()  # one contiguous piece, or cuDNN would copy the weights at every call
         self._weights = dict(self._module.named_parameters())
 
-    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None) -> tuple[torch.Tensor, State]:
+    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State]:
         self._module.training = torch.is_grad_enabled()
         if lengths is None:
             return self._module_on(x, state)
