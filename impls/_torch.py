@@ -46,6 +46,7 @@ class AutogradNetwork(CheckedNetwork):
     """
 
     array_type = torch.Tensor
+    takes_lengths = True
     _weights: dict[str, torch.Tensor]
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits, device: torch.device = CPU) -> None:
@@ -63,25 +64,28 @@ class AutogradNetwork(CheckedNetwork):
         """Store new tensors and set ``_weights``, the leaves that ``_run`` reads."""
 
     @abstractmethod
-    def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Compute y and the final state with differentiable operations."""
+    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State]:
+        """Compute y and the final state, which share no memory with x or state, with differentiable operations."""
 
-    def _forward(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+    def _forward(self, x: torch.Tensor, state: State, *lengths: np.ndarray) -> tuple[torch.Tensor, State]:
         # not inference mode: the caller's autograd cannot use inference tensors
         with undisturbed(), torch.no_grad():
-            return self._run(x, state)
+            return self._run(x, state, *lengths)
 
-    def _record(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State, Recorded]:
+    def _record(self, x: torch.Tensor, state: State, *lengths: np.ndarray) -> tuple[torch.Tensor, State, Recorded]:
         with undisturbed():
             x, state = _leaf(x), tuple(_leaf(part) for part in state)
-            y, final = self._run(x, state)
+            y, final = self._run(x, state, *lengths)
             content = Recorded(y, final, self._weights, x, state)
             return y.detach(), tuple(part.detach() for part in final), content
 
     def _backward(self, content: Recorded, dy: torch.Tensor, dstate: State) -> Gradients:
         with undisturbed():
             leaves = (*content.weights.values(), content.x, *content.state)
-            grads = torch.autograd.grad((content.y, *content.final), leaves, (dy, *dstate))
+            outputs = [(content.y, dy), *zip(content.final, dstate, strict=True)]
+            # y depends on no leaf, and no output on the weights, where all rows have length 0
+            results, cotangents = zip(*(pair for pair in outputs if pair[0].requires_grad), strict=True)
+            grads = torch.autograd.grad(results, leaves, cotangents, materialize_grads=True)
         count = len(content.weights)
         return Gradients(dict(zip(content.weights, grads[:count], strict=True)), grads[count], grads[count + 1 :])
 
@@ -167,6 +171,10 @@ def to_numpy(array: torch.Tensor) -> np.ndarray:
     if array.dtype == torch.bfloat16:
         return array.detach().contiguous().view(torch.int16).numpy(force=True).copy().view(BFLOAT16)
     return array.numpy(force=True).copy()
+
+
+def supports_lengths(spec: Spec) -> str | None:
+    return None
 
 
 def synchronize() -> None:

@@ -4,7 +4,8 @@ Results are read once, when a network is loaded, from the folder in RNNBENCH_RES
 measured here.  ``forward`` uses results of the phase forward, ``record`` and its ``backward`` those of step, both by (T, B).
 Cell, layers, dtype and number of threads must match the network.  If there are results only for another number of threads,
 the backend that is fastest with that number is picked, and a warning says once how to measure with the network's own.  If no
-result applies, the default is numba_cpu.  ``AutoNetwork.picked`` gives each choice with its reason.
+result applies, the default is numba_cpu.  Where rows differ in length, it also replaces a backend that takes no lengths.
+``AutoNetwork.picked`` gives each choice with its reason.
 
 Arrays are numpy.ndarray, and only backends that use numpy.ndarray are picked: the times of others leave out the conversion
 at each call.  torch_nn_numpy is torch_nn with the conversion included.
@@ -28,7 +29,7 @@ from rnnbench.impls._host import asarray, supports, synchronize, to_numpy
 from rnnbench.machine.facts import machine_name
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.checked import CheckedNetwork, checked_load
-from rnnbench.networks.contract import Gradients, Network, State, unsupported
+from rnnbench.networks.contract import Gradients, Network, State, unsupported, unsupported_lengths
 from rnnbench.networks.params import Params
 from rnnbench.networks.registry import load_backend, shipped
 from rnnbench.networks.spec import Spec
@@ -36,7 +37,7 @@ from rnnbench.results.reader import found_files
 from rnnbench.suite.case import Case
 from rnnbench.text import count
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
 DEFAULT = "numba_cpu"
 VARIABLE = "RNNBENCH_RESULTS"
@@ -58,6 +59,7 @@ class AutoNetwork(CheckedNetwork):
     """One network per picked backend; a tape belongs to the backend that recorded it."""
 
     array_type = np.ndarray
+    takes_lengths = True
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
         self.arrays = NumpyArrays(spec.numpy_dtype)
@@ -69,7 +71,10 @@ class AutoNetwork(CheckedNetwork):
 
     @property
     def picked(self) -> Mapping[tuple[str, int, int], Choice]:
-        """Choices so far, by (phase, T, B); phase is "forward" or "step"."""
+        """Choices so far, by (phase, T, B).
+
+        Phase is "forward" or "step", and "forward with lengths" or "step with lengths" where some row is shorter than T.
+        """
         return MappingProxyType(self._picked)
 
     def info(self) -> dict[str, Any]:
@@ -85,22 +90,24 @@ class AutoNetwork(CheckedNetwork):
         for network in self._networks.values():
             network.update(params)
 
-    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        return self._network("forward", x).forward(x, state)
+    def _forward(self, x: np.ndarray, state: State, *lengths: np.ndarray) -> tuple[np.ndarray, State]:
+        return self._network("forward", x, *lengths).forward(x, state, *lengths)
 
-    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
-        network = self._network("step", x)
-        y, final, tape = network.record(x, state)
+    def _record(self, x: np.ndarray, state: State, *lengths: np.ndarray) -> tuple[np.ndarray, State, Any]:
+        network = self._network("step", x, *lengths)
+        y, final, tape = network.record(x, state, *lengths)
         return y, final, (network, tape)
 
     def _backward(self, content: tuple[Network, Any], dy: np.ndarray, dstate: State) -> Gradients:
         network, tape = content
         return network.backward(tape, dy, dstate)
 
-    def _network(self, phase: str, x: np.ndarray) -> Network:
-        key = (phase, x.shape[0], x.shape[1])
+    def _network(self, phase: str, x: np.ndarray, *lengths: np.ndarray) -> Network:
+        steps, batch, _ = x.shape
+        key = (f"{phase} with lengths" if lengths else phase, steps, batch)
         if key not in self._picked:
-            self._picked[key] = self._choice(*key)
+            choice = self._choice(phase, steps, batch)
+            self._picked[key] = _that_takes_lengths(choice, self.spec) if lengths else choice
         name = self._picked[key].backend
         if name not in self._networks:
             self._networks[name] = load_backend(name).load(self.spec, self._params, threads=self._threads)
@@ -150,6 +157,15 @@ def _with_other_threads(choice: Choice, case: Case) -> Choice:
         _WARNED.add((number, case.threads))
         warnings.warn(f"auto: {reason}", stacklevel=2)
     return Choice(case, choice.backend, f"{reason}.", shapes=choice.shapes, excluded=choice.excluded)
+
+
+def _that_takes_lengths(choice: Choice, spec: Spec) -> Choice:
+    """The choice itself, or the default where its backend takes no lengths."""
+    reason = choice.backend != DEFAULT and unsupported_lengths(load_backend(choice.backend), spec)
+    if not reason:
+        return choice
+    why = f"{DEFAULT} replaces {choice.backend}, which cannot run rows of different lengths: {reason}"
+    return Choice(choice.case, DEFAULT, why, excluded={**choice.excluded, choice.backend: reason})
 
 
 def _refused(case: Case, name: str) -> str | None:
@@ -206,6 +222,10 @@ def _source() -> Source:
 def _read(files: tuple[tuple[Path, int, int], ...]) -> Measurements:
     """Read results files; cached until one of them changes."""
     return stored([file for file, *_ in files], machine_name())
+
+
+def supports_lengths(spec: Spec) -> str | None:
+    return unsupported_lengths(load_backend(DEFAULT), spec)
 
 
 @checked_load

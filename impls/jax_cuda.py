@@ -24,9 +24,19 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"jax_cuda needs JAX: {how_to_install('cuda-peers')}") from error
 
-from rnnbench.impls.jax_scan import THREADS, Device, ScanNetwork, as_it_is, placed, supports, synchronize, to_numpy
+from rnnbench.impls.jax_scan import (
+    THREADS,
+    Device,
+    ScanNetwork,
+    as_it_is,
+    placed,
+    supports,
+    supports_lengths,
+    synchronize,
+    to_numpy,
+)  # fmt: skip
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy", "unavailable"]
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 Arrays are jax.Array on the CPU; ``asarray`` and ``to_numpy`` copy.  The forward equations are those of
 ``rnnbench.networks.cells``; no derivative is handwritten.  One product computes the inputs of all time steps before the
-loop.  Calls return before XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles.
+loop.  Calls return before XLA is done; ``synchronize`` waits.  The first call with a new shape, dtype or phase compiles, and
+so does the first with lengths; other lengths of the same shape do not.
 
 float64 needs jax_enable_x64, which is set in the calling thread only while a network runs.  XLA creates one thread pool at
 start-up, with NPROC threads or else one per available processor.  Its size is fixed from then on, so ``load`` rejects any
@@ -33,9 +34,12 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"jax_scan needs JAX: {how_to_install('peers')}") from error
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
 Weights = dict[str, jax.Array]
+
+Inputs = tuple[jax.Array, jax.Array | None]
+"""The input product (B, G*H) of a time step and, where rows differ in length, which of them have that step (B, 1)."""
 
 Device = Any
 """jax.Device, which pyright mistakes for a variable."""
@@ -74,8 +78,13 @@ def _gates(z: jax.Array, H: int) -> tuple[jax.Array, ...]:  # noqa: N803
     return tuple(jnp.split(z, z.shape[-1] // H, axis=-1))
 
 
-def _network(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[jax.Array, State]:
+def _network(
+    spec: Spec, weights: Weights, x: jax.Array, state: State, lengths: jax.Array | None = None
+) -> tuple[jax.Array, State]:
     """y (T, B, D*H) and the final state of all layers and directions."""
+    active = None if lengths is None else jnp.arange(len(x))[:, None, None] < lengths[:, None]
+    if active is not None:
+        x = jnp.where(active, x, 0)  # the weights' gradients would be NaN where an unread x is
     finals: list[State] = []
     for layer in range(spec.num_layers):
         outputs = []
@@ -83,12 +92,16 @@ def _network(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[
             w = {name: weights[f"{name}_l{layer}{tail}"] for name in spec.layer_shapes(layer)}
             a = _affine(x, w["weight_ih"], w, "bias_ih")
 
-            def step(state: State, a_t: jax.Array, w: Weights = w) -> tuple[State, jax.Array]:
-                state = _step(spec, w, a_t, state)
-                return state, state[0]
+            def step(state: State, inputs: Inputs, w: Weights = w) -> tuple[State, jax.Array]:
+                a_t, active_t = inputs
+                new = _step(spec, w, a_t, state)
+                if active_t is None:
+                    return new, new[0]
+                kept = tuple(jnp.where(active_t, after, before) for after, before in zip(new, state, strict=True))
+                return kept, jnp.where(active_t, new[0], 0)
 
             initial = tuple(part[len(finals)] for part in state)
-            final, y = jax.lax.scan(step, initial, a, reverse=bool(tail))
+            final, y = jax.lax.scan(step, initial, (a, active), reverse=bool(tail))
             outputs.append(y)
             finals.append(final)
         x = jnp.concatenate(outputs, axis=-1)
@@ -99,9 +112,11 @@ _forward = functools.partial(jax.jit, static_argnums=0)(_network)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _record(spec: Spec, weights: Weights, x: jax.Array, state: State) -> tuple[tuple[jax.Array, State], Any]:
+def _record(
+    spec: Spec, weights: Weights, x: jax.Array, state: State, lengths: jax.Array | None = None
+) -> tuple[tuple[jax.Array, State], Any]:
     """The results, and the function for BPTT: a pytree of the residuals that JAX chose to keep."""
-    return jax.vjp(functools.partial(_network, spec), weights, x, state)
+    return jax.vjp(functools.partial(_network, spec, lengths=lengths), weights, x, state)
 
 
 @jax.jit
@@ -113,6 +128,7 @@ class ScanNetwork(CheckedNetwork):
     """A network on ``device`` with one jitted function per phase; calls run within ``precision(dtype)``."""
 
     array_type = jax.Array
+    takes_lengths = True
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], device: Device, precision: Callable[[Any], Any]) -> None:
         self._device = device
@@ -122,12 +138,16 @@ class ScanNetwork(CheckedNetwork):
     def _set_params(self, params: Params) -> None:
         self._weights = {name: placed(value, self._device) for name, value in params.items()}
 
-    def _forward(self, x: jax.Array, state: State) -> tuple[jax.Array, State]:
-        return _submitted(_forward(self.spec, self._weights, x, state))
+    def _forward(self, x: jax.Array, state: State, lengths: np.ndarray | None = None) -> tuple[jax.Array, State]:
+        return _submitted(_forward(self.spec, self._weights, x, state, *self._placed(lengths)))
 
-    def _record(self, x: jax.Array, state: State) -> tuple[jax.Array, State, Any]:
-        (y, final), pullback = _submitted(_record(self.spec, self._weights, x, state))
+    def _record(self, x: jax.Array, state: State, lengths: np.ndarray | None = None) -> tuple[jax.Array, State, Any]:
+        (y, final), pullback = _submitted(_record(self.spec, self._weights, x, state, *self._placed(lengths)))
         return y, final, pullback
+
+    def _placed(self, lengths: np.ndarray | None) -> tuple[jax.Array, ...]:
+        """Lengths on the device as the only element, in the dtype that JAX has in all its modes; or nothing."""
+        return () if lengths is None else (jnp.array(lengths.astype(np.int32), device=self._device),)
 
     def _backward(self, content: Any, dy: jax.Array, dstate: State) -> Gradients:
         return Gradients(*_submitted(_backward(content, dy, dstate)))
@@ -235,6 +255,10 @@ def to_numpy(array: jax.Array) -> np.ndarray:
 
 
 def supports(spec: Spec) -> str | None:
+    return None
+
+
+def supports_lengths(spec: Spec) -> str | None:
     return None
 
 

@@ -1,8 +1,9 @@
 """ONNX Runtime on the CPU: the operators RNN, LSTM and GRU, for inference.
 
 Arrays are numpy.ndarray in host memory.  The model has one operator per layer, made by ``rnnbench.networks.convert``.  Weights
-are constants, which ONNX Runtime packs when ``load`` or ``update`` creates a session.  It has no operator for BPTT, so
-``supports_phase`` allows only the phase forward, and ``record`` and ``backward`` raise ArgumentError.
+are constants, which ONNX Runtime packs when ``load`` or ``update`` creates a session.  The first call with lengths creates
+another, whose operators read ``sequence_lens``.  It has no operator for BPTT, so ``supports_phase`` allows only the phase
+forward, and ``record`` and ``backward`` raise ArgumentError.
 
 ``threads=None`` means OMP_NUM_THREADS, or else one thread per available processor: ONNX Runtime has no process-wide setting.
 """
@@ -29,17 +30,21 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"onnxruntime needs {error.name}: {how_to_install('peers')}") from error
 
-__all__ = ["asarray", "info", "load", "supports", "supports_phase", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "supports_phase", "synchronize", "to_numpy"]
 
 OPSET, IR_VERSION = 17, 8  # of ONNX 1.12, which every ONNX Runtime allowed by the extra reads
+
+LENGTHS = "lengths"
+"""The model's input that holds the lengths."""
 
 _ONLY_INFERENCE = "ONNX Runtime's operators RNN, LSTM and GRU have no gradient; it runs only the phase forward."
 
 
 class SessionNetwork(CheckedNetwork):
-    """One ONNX Runtime session; arrays that are not C-contiguous are copied."""
+    """One ONNX Runtime session, and one for lengths on their first use; arrays that are not C-contiguous are copied."""
 
     array_type = np.ndarray
+    takes_lengths = True
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int) -> None:
         self.arrays = NumpyArrays(spec.numpy_dtype)
@@ -48,31 +53,48 @@ class SessionNetwork(CheckedNetwork):
         super().__init__(spec, params)
 
     def _set_params(self, params: Params) -> None:
-        model = _model(self.spec, params).SerializeToString()
-        self._session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+        self._session = self._new_session(_model(self.spec, params))
+        self._session_of_lengths: Any = None
 
-    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def _new_session(self, model: ModelProto) -> Any:
+        return onnxruntime.InferenceSession(model.SerializeToString(), self._options, providers=["CPUExecutionProvider"])
+
+    def _forward(self, x: np.ndarray, state: State, lengths: np.ndarray | None = None) -> tuple[np.ndarray, State]:
         inputs = {"x": x} | {f"initial {name}": part for name, part in zip(self.spec.kind.states, state, strict=True)}
-        results = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
+        if lengths is None:
+            return self._results(self._session, inputs)
+        if self._session_of_lengths is None:
+            self._session_of_lengths = self._new_session(_model(self.spec, self._params, LENGTHS))
+        y, final = self._results(self._session_of_lengths, inputs | {LENGTHS: lengths.astype(np.int32)})
+        empty = lengths == 0
+        for part, initial in zip(final, state, strict=True):
+            part[:, empty] = initial[:, empty]  # the operators return zeros
+        return y, final
+
+    def _results(self, session: Any, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, State]:
+        results = session.run(None, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
         y, *final = map(np.asarray, results)
         return y, tuple(final)
 
-    def record(self, x: np.ndarray, state: State | None = None) -> NoReturn:
+    def record(self, x: np.ndarray, state: State | None = None, lengths: Any = None) -> NoReturn:
         raise ArgumentError(f"onnxruntime cannot record: {_ONLY_INFERENCE}")
 
     def backward(self, tape: Any, dy: np.ndarray, dstate: State | None = None) -> NoReturn:
         raise ArgumentError(f"onnxruntime cannot run BPTT: {_ONLY_INFERENCE}")
 
-    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
+    def _record(self, x: np.ndarray, state: State, lengths: np.ndarray | None = None) -> tuple[np.ndarray, State, Any]:
         return self.record(x, state)
 
     def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Gradients:
         return self.backward(content, dy, dstate)
 
 
-def _model(spec: Spec, params: Params) -> ModelProto:
-    """A graph from x (T, B, I) and the initial states to y (T, B, D*H) and the final states, each (L*D, B, H)."""
-    graph = _Graph(spec)
+def _model(spec: Spec, params: Params, lengths: str = "") -> ModelProto:
+    """A graph from x (T, B, I) and the initial states to y (T, B, D*H) and the final states, each (L*D, B, H).
+
+    ``lengths``: the name of a further input (B,), the ``sequence_lens`` of all operators; empty for a graph without it.
+    """
+    graph = _Graph(spec, lengths)
     y = "x"
     for layer in range(spec.num_layers):
         y = graph.layer(layer, y, convert.to_onnx(spec, params, layer))
@@ -82,15 +104,15 @@ def _model(spec: Spec, params: Params) -> ModelProto:
 class _Graph:
     """Nodes and constants of a model; tensors are represented by their names."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec, self._operator = spec, convert.onnx_operator(spec)
+    def __init__(self, spec: Spec, lengths: str) -> None:
+        self._spec, self._operator, self._lengths = spec, convert.onnx_operator(spec), lengths
         self._nodes, self._constants = [], []
         self._finals: dict[str, list[str]] = {name: [] for name in spec.kind.states}
         self._initial = {name: self._split(f"initial {name}") for name in spec.kind.states}
 
     def layer(self, layer: int, x: str, weights: convert.OnnxWeights) -> str:
         """Add one operator; returns its y in rnnbench's layout."""
-        inputs = [x, *("" if array is None else self._constant(array) for array in weights), ""]  # no sequence lengths
+        inputs = [x, *("" if array is None else self._constant(array) for array in weights), self._lengths]
         inputs += [parts[layer] for parts in self._initial.values()]
         finals = [f"final {name} {layer}" for name in self._finals]
         for names, final in zip(self._finals.values(), finals, strict=True):
@@ -130,6 +152,8 @@ class _Graph:
             self._add("Concat", parts, [f"final {name}"], axis=0)
         state = [spec.num_layers * spec.directions, "B", spec.hidden_size]
         inputs = [_tensor("x", ["T", "B", spec.input_size]), *(_tensor(f"initial {name}", state) for name in self._finals)]
+        if self._lengths:
+            inputs.append(helper.make_tensor_value_info(self._lengths, TensorProto.INT32, ["B"]))
         outputs = [_tensor("y", ["T", "B", spec.features]), *(_tensor(f"final {name}", state) for name in self._finals)]
         graph = helper.make_graph(self._nodes, "rnnbench", inputs, outputs, self._constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -155,6 +179,10 @@ def supports(spec: Spec) -> str | None:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":
         return "ONNX Runtime's kernels for RNN, LSTM and GRU on the CPU compute only in float32."
+    return None
+
+
+def supports_lengths(spec: Spec) -> str | None:
     return None
 
 

@@ -7,6 +7,7 @@ faster than in chunks of 8, but compiles in 40 s instead of 10.  PyTorch's proto
 
 Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy`` copy.  The first call with a new shape,
 dtype, number of threads or phase compiles for seconds and needs a C++ compiler; TorchInductor caches the result on disk.
+So does the first call with lengths, whose loop has a mask; other lengths of the same shape use what it compiled.
 """
 
 import functools
@@ -31,10 +32,10 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"torch_compile needs PyTorch: {how_to_install('torch')}") from error
 
-from rnnbench.impls._torch import asarray, info, synchronize, thread_limits, to_numpy
-from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_time, supports
+from rnnbench.impls._torch import asarray, info, supports_lengths, synchronize, thread_limits, to_numpy
+from rnnbench.impls.torch_eager import STEPS, EagerNetwork, Layer, over_lengths, over_time, supports
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy", "unavailable"]
 
 CHUNK = 8
 """Number of time steps in one compiled graph."""
@@ -48,12 +49,13 @@ class CompiledNetwork(EagerNetwork):
         """The part of the spec that the loop over time depends on."""
         return replace(self.spec, input_size=1, num_layers=1, bidirectional=False)
 
-    def _forward_in_time(self, layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _forward_in_time(self, layer: Layer, state: State, x: Tensor, active: Tensor | None = None) -> tuple[Tensor, State]:
         layer, products = layer._replace(ih=_given), layer.ih(x)
+        loop, masks = (over_time, []) if active is None else (over_lengths, [active.split(CHUNK)])
         outputs = []
-        for part in products.split(CHUNK):
-            run = _compiled(self._recurrence, *part.shape[:2], torch.get_num_threads(), torch.is_grad_enabled())
-            y, state = run(STEPS[self.spec.cell], layer, part, state)
+        for part, *mask in zip(products.split(CHUNK), *masks, strict=True):
+            run = _compiled(loop, self._recurrence, *part.shape[:2], torch.get_num_threads(), torch.is_grad_enabled())
+            y, state = run(STEPS[self.spec.cell], layer, part, state, *mask)
             outputs.append(y)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
 
@@ -64,13 +66,13 @@ def _given(product: Tensor) -> Tensor:
 
 
 @functools.cache
-def _compiled(*graph: Any) -> Callable[..., tuple[Tensor, State]]:
-    """The compiled loop of one ``graph``; separate functions save checking the guards of all others at every call.
+def _compiled(loop: Callable[..., Any], *graph: Any) -> Callable[..., tuple[Tensor, State]]:
+    """The compiled ``loop`` of one ``graph``; separate functions save checking the guards of all others at every call.
 
     ``fullgraph`` turns code that cannot be compiled into an error.  ``isolate_recompiles`` allows any number of graphs.
     """
     compile_function: Any = torch.compile  # the declared overloads lack the last option
-    return compile_function(over_time, fullgraph=True, dynamic=False, isolate_recompiles=True)
+    return compile_function(loop, fullgraph=True, dynamic=False, isolate_recompiles=True)
 
 
 @checked_load

@@ -25,9 +25,11 @@ except ModuleNotFoundError as error:
 
 from rnnbench.impls import _torch
 from rnnbench.impls._torch import to_numpy
-from rnnbench.impls.torch_nn import ModuleNetwork, supports
+from rnnbench.impls.torch_nn import ModuleNetwork, supports, supports_lengths
 
-__all__ = ["asarray", "device_timer", "info", "load", "supports", "synchronize", "to_numpy", "unavailable"]
+__all__ = [
+    "asarray", "device_timer", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy", "unavailable",
+]  # fmt: skip
 
 DEVICE = torch.device("cuda", 0)
 

@@ -21,9 +21,9 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"torch_eager needs PyTorch: {how_to_install('torch')}") from error
 
-from rnnbench.impls._torch import AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
+from rnnbench.impls._torch import AutogradNetwork, asarray, info, supports_lengths, synchronize, thread_limits, to_numpy
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
 
 class Affine(NamedTuple):
@@ -106,32 +106,48 @@ def over_time(step: Callable[..., State], layer: Layer, x: Tensor, state: State)
     return torch.stack(outputs), state
 
 
+def over_lengths(step: Callable[..., State], layer: Layer, x: Tensor, state: State, active: Tensor) -> tuple[Tensor, State]:
+    """``over_time``, where a row of ``active`` (T, B, 1) is false: its y is zero, and its state stays."""
+    outputs = []
+    for x_t, active_t in zip(x.unbind(), active.unbind(), strict=True):
+        new = step(layer, x_t, *state)
+        outputs.append(torch.where(active_t, new[0], 0))
+        state = tuple(torch.where(active_t, after, before) for after, before in zip(new, state, strict=True))
+    return torch.stack(outputs), state
+
+
 class EagerNetwork(AutogradNetwork):
     """Stacked layers and directions around ``STEPS``."""
 
     def _set_weights(self, weights: dict[str, Tensor]) -> None:
         self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
 
-    def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run(self, x: Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[Tensor, State]:
+        active = None if lengths is None else asarray(np.arange(len(x))[:, None, None] < lengths[:, None], x.device)
+        if active is not None:
+            x = torch.where(active, x, 0)  # the weights' gradients would be NaN where an unread x is
         finals = []
         for layer in range(self.spec.num_layers):
             outputs = []
             for tail in ("", "_reverse")[: self.spec.directions]:
                 index = len(finals)
-                y, final = self._layer(f"_l{layer}{tail}", x, tuple(part[index] for part in state))
+                y, final = self._layer(f"_l{layer}{tail}", x, tuple(part[index] for part in state), active)
                 outputs.append(y)
                 finals.append(final)
             x = torch.cat(outputs, dim=2)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
-    def _layer(self, suffix: str, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _layer(self, suffix: str, x: Tensor, state: State, active: Tensor | None) -> tuple[Tensor, State]:
         """Run one layer in the direction named by its suffix; returns the results of ``over_time``."""
-        reverse = suffix.endswith("_reverse")
-        y, state = self._forward_in_time(self._maps(suffix), x.flip(0) if reverse else x, state)
-        return y.flip(0) if reverse else y, state
+        inputs = [x] if active is None else [x, active]
+        if not suffix.endswith("_reverse"):
+            return self._forward_in_time(self._maps(suffix), state, *inputs)
+        y, state = self._forward_in_time(self._maps(suffix), state, *(part.flip(0) for part in inputs))
+        return y.flip(0), state
 
-    def _forward_in_time(self, layer: Layer, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return over_time(STEPS[self.spec.cell], layer, x, state)
+    def _forward_in_time(self, layer: Layer, state: State, x: Tensor, active: Tensor | None = None) -> tuple[Tensor, State]:
+        step = STEPS[self.spec.cell]
+        return over_time(step, layer, x, state) if active is None else over_lengths(step, layer, x, state, active)
 
     def _maps(self, suffix: str) -> Layer:
         return Layer(

@@ -1,9 +1,11 @@
 """torch.nn.RNN, LSTM and GRU as shipped: what most people use.
 
+Sequences of different lengths are packed, with ``pack_padded_sequence``, and unpacked at each call.
 Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy`` copy.  Gradients come from autograd.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +18,13 @@ from rnnbench.networks.threads import Limits
 
 try:
     import torch
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"torch_nn needs PyTorch: {how_to_install('torch')}") from error
 
-from rnnbench.impls._torch import CPU, AutogradNetwork, asarray, info, synchronize, thread_limits, to_numpy
+from rnnbench.impls._torch import CPU, AutogradNetwork, asarray, info, supports_lengths, synchronize, thread_limits, to_numpy
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
 
 class ModuleNetwork(AutogradNetwork):
@@ -36,12 +39,34 @@ class ModuleNetwork(AutogradNetwork):
         self._module.flatten_parameters()  # one contiguous piece, or cuDNN would copy the weights at every call
         self._weights = dict(self._module.named_parameters())
 
-    def _run(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+    def _run(self, x: torch.Tensor, state: State, lengths: np.ndarray | None = None) -> tuple[torch.Tensor, State]:
         self._module.training = torch.is_grad_enabled()
+        if lengths is None:
+            return self._module_on(x, state)
+        if lengths.all():
+            return self._packed(x, state, lengths)
+        return self._without_empty_rows(x, state, lengths)
+
+    def _module_on(self, x: torch.Tensor | PackedSequence, state: State) -> tuple[Any, State]:
         if self.spec.cell == "lstm":
             return self._module(x, state)
         y, h = self._module(x, state[0])
         return y, (h,)
+
+    def _packed(self, x: torch.Tensor, state: State, lengths: np.ndarray) -> tuple[torch.Tensor, State]:
+        y, final = self._module_on(pack_padded_sequence(x, torch.from_numpy(lengths), enforce_sorted=False), state)
+        return pad_packed_sequence(y, total_length=len(x))[0], final
+
+    def _without_empty_rows(self, x: torch.Tensor, state: State, lengths: np.ndarray) -> tuple[torch.Tensor, State]:
+        """Run the rows of at least one step, which is what PyTorch packs; the others keep their state, and their y is zero."""
+        y = x.new_zeros((*x.shape[:2], self.spec.features))
+        rows = torch.from_numpy(np.flatnonzero(lengths)).to(x.device)
+        if len(rows) == 0:
+            return y, tuple(part.clone() for part in state)
+        of_rows = tuple(part.index_select(1, rows) for part in state)
+        outputs, final = self._packed(x.index_select(1, rows), of_rows, lengths[lengths > 0])
+        whole = tuple(part.index_copy(1, rows, new) for part, new in zip(state, final, strict=True))
+        return y.index_copy(1, rows, outputs), whole
 
 
 def _module(spec: Spec) -> torch.nn.RNNBase:

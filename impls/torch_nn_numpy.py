@@ -10,20 +10,21 @@ import numpy as np
 
 from rnnbench.impls import torch_nn
 from rnnbench.impls._host import asarray, synchronize, to_numpy
-from rnnbench.impls.torch_nn import info, supports
+from rnnbench.impls.torch_nn import info, supports, supports_lengths
 from rnnbench.networks.arrays import NumpyArrays
 from rnnbench.networks.checked import CheckedNetwork, checked_load
 from rnnbench.networks.contract import Gradients, Network, State
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
 
-__all__ = ["asarray", "info", "load", "supports", "synchronize", "to_numpy"]
+__all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
 
 class ConvertingNetwork(CheckedNetwork):
     """A network of torch_nn behind NumPy arrays."""
 
     array_type = np.ndarray
+    takes_lengths = True
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], threads: int | None) -> None:
         self.arrays = NumpyArrays(spec.numpy_dtype)
@@ -33,12 +34,12 @@ class ConvertingNetwork(CheckedNetwork):
     def _set_params(self, params: Params) -> None:
         self._network.update(params)
 
-    def _forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        y, final = self._network.forward(torch_nn.asarray(x), _tensors(state))
+    def _forward(self, x: np.ndarray, state: State, lengths: np.ndarray | None = None) -> tuple[np.ndarray, State]:
+        y, final = self._network.forward(torch_nn.asarray(x), _tensors(state), lengths)
         return torch_nn.to_numpy(y), _converted(final)
 
-    def _record(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State, Any]:
-        y, final, tape = self._network.record(torch_nn.asarray(x), _tensors(state))
+    def _record(self, x: np.ndarray, state: State, lengths: np.ndarray | None = None) -> tuple[np.ndarray, State, Any]:
+        y, final, tape = self._network.record(torch_nn.asarray(x), _tensors(state), lengths)
         return torch_nn.to_numpy(y), _converted(final), tape
 
     def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Gradients:

@@ -180,7 +180,7 @@ NODE_CASES = {
     **{f"test_lstm_{n}": None for n in ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional")},
     **{f"test_gru_{n}": None for n in ("defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional")},
     "test_rnn_seq_length": None,
-    "test_lstm_with_peepholes": "has peepholes (input P) and sequence_lens, which no cell here has",
+    "test_lstm_with_peepholes": "has peepholes (input P), which no cell here has",
 }
 
 
