@@ -7,7 +7,7 @@ import numpy as np
 
 from rnnbench.data.forecasting import Scaler, fill, naive, seasonal_naive, split_series
 from rnnbench.data.sequences import shuffled_batches
-from rnnbench.data.series import read_series
+from rnnbench.data.series import Series, read_series
 from rnnbench.errors import ArgumentError
 from rnnbench.models.model import Evaluation, Model
 from rnnbench.models.spec import ModelSpec
@@ -26,15 +26,17 @@ LARGEST = 256
 class Forecast:
     """The task "forecast": from the last T rows to the next 1 to K rows of every channel.
 
+    ``series``: another one than the config names.
     ``truth``: the series with its gaps, (N, C); what is missing there counts in no loss and no error.
     ``values``: the same with gaps treated; for "mask", C more channels tell what was observed.
     Scaling is measured on the training part alone.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, series: Series | None = None) -> None:
         assert isinstance(config.data, SeriesData)
         data = self._data = config.data
-        series = read_series(data.name, data.path, data.columns, data.period)
+        if series is None:
+            series = read_series(data.name, data.path, data.columns, data.period)
         if data.missing == "drop":
             series = fill(series, "drop")
         self.names, self.period, self.missing = series.names, series.period, series.missing
