@@ -68,8 +68,8 @@ def _picture(name: str, curve: "Curve", study: "Study") -> Picture:
 
 
 def _axis(field: str, log: bool, values: list[Any] | None = None) -> dict[str, Any]:
-    axis = {"format": "~g", "labelOverlap": "greedy"} | ({} if values is None else {"values": values})
-    scale = {"type": "log", "nice": False, "padding": 8} if log else {"type": "linear", "zero": False}
+    axis: dict[str, Any] = {"format": "~g", "labelOverlap": "greedy"} | ({} if values is None else {"values": values})
+    scale: dict[str, Any] = {"type": "log", "nice": False, "padding": 8} if log else {"type": "linear", "zero": False}
     return {"title": field.replace("_", " "), "axis": alt.Axis(**axis), "scale": alt.Scale(**scale)}
 
 
@@ -107,9 +107,8 @@ def _by_name(curve: "Curve", study: "Study") -> AltairChart:
         .transform_filter(f"isValid(datum[{curve.x!r}])")
         .encode(y=alt.Y(f"{curve.series}:N", title=None, sort=names))
     )
-    number = {"title": curve.x.replace("_", " "), "scale": alt.Scale(zero=True)}
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x=alt.X(f"{curve.x}:Q", **number),
+        x=alt.X(f"{curve.x}:Q", title=curve.x.replace("_", " "), scale=alt.Scale(zero=True)),
         tooltip=[alt.Tooltip(f"{curve.series}:N"), alt.Tooltip(f"{curve.x}:Q", format=".4~g")],
     )
     rules = base.mark_rule(strokeWidth=1.4).encode(x=alt.X(f"{curve.low}:Q"), x2=f"{curve.high}:Q")

@@ -99,11 +99,12 @@ class Model:
         x = self._x(inputs)
         targets, weights, count = self._targets(inputs, targets, mask)
         y, final = self._network().forward(x, state)
-        parts, layer = self.parts, (self._to_parts(y), *(self.arrays[name] for name in OUTPUT))
+        y, (weight, bias) = self._to_parts(y), (self.arrays[name] for name in OUTPUT)
         if self.spec.loss == "cross_entropy":
-            return Evaluation(parts.cross_entropy_loss(*layer, targets, weights), count, final)
+            return Evaluation(self.parts.cross_entropy_loss(y, weight, bias, targets, weights), count, final)
         assert self.spec.activation is not None
-        return Evaluation(parts.squared_errors_loss(*layer, self.spec.activation, targets, weights), count, final)
+        loss = self.parts.squared_errors_loss(y, weight, bias, self.spec.activation, targets, weights)
+        return Evaluation(loss, count, final)
 
     def gradients(
         self,

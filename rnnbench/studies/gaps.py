@@ -99,8 +99,8 @@ def without(series: Series, share: float, seed: int) -> Series:
 def _ends(whole: Series, damaged: Series, data: SeriesData) -> np.ndarray:
     """The rows that forecasts start from: of the test part, also where rows with a missing value are dropped first."""
     left = _kept(damaged)
-    starts = split_series(len(whole), data.parts)[2].start, left[split_series(len(left), data.parts)[2].start]
-    ends = np.arange(max(starts) - 1, len(whole) - data.horizon)
+    start = max(split_series(len(whole), data.parts)[2].start, int(left[split_series(len(left), data.parts)[2].start]))
+    ends = np.arange(start - 1, len(whole) - data.horizon)
     if not len(ends):
         raise ArgumentError(f"the test part has less than data.horizon, {data.horizon}, rows; expected a longer series")
     return ends

@@ -124,11 +124,11 @@ def gradient_error(model: Model, task: LanguageModel, params: Params, window: in
     model.update(params)
     batch = task.batches(model)(0)
 
-    def flat(**options: int) -> np.ndarray:
-        found = model.gradients(batch.inputs, batch.targets, key=(0, 0), **options)
+    def flat(window: int | None = None, stride: int | None = None) -> np.ndarray:
+        found = model.gradients(batch.inputs, batch.targets, key=(0, 0), window=window, stride=stride)
         return np.concatenate([g.astype(float).ravel() for g in model.gradients_to_numpy(found.gradients).values()])
 
-    full, cut = flat(), flat(window=window, stride=stride)
+    full, cut = flat(), flat(window, stride)
     norms = np.linalg.norm(full), np.linalg.norm(cut)
     return float(norms[1] / norms[0]), float(min(1.0, full @ cut / (norms[0] * norms[1])))
 
