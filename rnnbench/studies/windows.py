@@ -136,7 +136,7 @@ def gradient_error(model: Model, task: LanguageModel, params: Params, window: in
 def tape_bytes(config: Config, task: LanguageModel, window: int) -> float:
     """The bytes that a recurrent network keeps from a forward pass over ``window`` steps to its backward pass.
 
-    They are counted as Python allocates them, which NumPy's arrays are.  NaN where that is less than the outputs alone.
+    Counted are the NumPy arrays that a first call allocates and keeps.  NaN where that is less than the outputs alone.
     """
     backend, spec = load_backend(config.backend), task.spec.rnn
     batch = config.data.batch
@@ -148,15 +148,20 @@ def tape_bytes(config: Config, task: LanguageModel, window: int) -> float:
     if not running:
         tracemalloc.start()
     try:
-        before, _ = tracemalloc.get_traced_memory()
+        before = _bytes_of_arrays()
         tape = net.record(x)[2]
-        kept = tracemalloc.get_traced_memory()[0] - before
+        kept = _bytes_of_arrays() - before
     finally:
         if not running:
             tracemalloc.stop()
     del tape
     outputs = window * batch * spec.features * spec.numpy_dtype.itemsize
     return float(kept) if kept >= outputs else float("nan")
+
+
+def _bytes_of_arrays() -> int:
+    of_numpy = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+    return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([of_numpy]).traces)
 
 
 CURVES = (
