@@ -53,11 +53,11 @@ INSTEAD = {
     "rnnbench compare results --backends torch_nn numba_cpu --fail-if regression --json": (
         "rnnbench compare results/after --backends numba_cpu torch_nn --fail-if regression --json"
     ),
-    "rnnbench sample training/lm-numba_cpu --length 200": "rnnbench sample training/earlier --length 200",
+    "rnnbench sample training/lm-numba_cpu-quick --length 200": "rnnbench sample training/earlier --length 200",
     "rnnbench tune classify --quick --over model.hidden=8,16,32 --seeds 2": (
         "rnnbench tune classify --quick --backend numpy_ref --steps 4 --over model.hidden=2,4 --seeds 2"
     ),
-    "rnnbench sample training/lm-numba_cpu --temperature 0.7 --top-k 20 --seed 1": (
+    "rnnbench sample training/lm-numba_cpu-quick --temperature 0.7 --top-k 20 --seed 1": (
         "rnnbench sample training/earlier --temperature 0.7 --top-k 20 --seed 1"
     ),
     "rnnbench train lm --quick --resume --steps 150": "rnnbench train lm --quick --resume --steps 3 --out training/earlier",
