@@ -150,9 +150,20 @@ def test_missing_values_are_studied_with_every_method_and_the_same_seed_gives_th
     assert list(first.table["method"].drop_duplicates()) == [*gaps.FILLS, "naive", "seasonal naive"]
     assert first.conclusion == second.conclusion
     assert re.fullmatch(
-        r'With 20% of the values removed, "\w+" has the lowest error, \S+, and "\w+" the highest, \S+; '
-        r"with 0% removed the error is \S+ and \S+; the naive forecast has \S+\.",
+        r'With 20% of the values removed, "\w+" has the lowest error, [\d.]+(?: \(not clearly below [\w, ]+\))?, '
+        r'and "\w+" the highest, \S+; with 0% removed the error is \S+ and \S+; the naive forecast has \S+\.',
         first.conclusion,
+    )
+
+
+def test_the_lowest_error_is_compared_with_the_others_seed_by_seed():
+    errors = {"last": [1.0, 2.0, 3.0], "mask": [1.1, 2.1, 2.9], "mean": [5.0, 6.0, 7.0], "naive": [4.0, 4.0, 4.0]}
+    runs = pd.DataFrame(
+        [{"method": m, "share": 0.4, "seed": s, "rmse": e} for m, all_ in errors.items() for s, e in enumerate(all_)]
+    )
+    assert gaps.conclusion(runs, ("last", "mask", "mean")) == (
+        'With 40% of the values removed, "last" has the lowest error, 2.000 (not clearly below mask), and "mean" the highest, '
+        "6.000; the naive forecast has 4.000."
     )
 
 

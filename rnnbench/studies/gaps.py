@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnbench.compare.intervals import median_interval
 from rnnbench.data.forecasting import FILLS, naive, seasonal_naive, split_series
 from rnnbench.data.series import Series, read_series
 from rnnbench.errors import ArgumentError
@@ -81,12 +82,20 @@ def conclusion(runs: "pd.DataFrame", methods: Sequence[str]) -> str:
     ordered = sorted(methods, key=lambda method: medians[method, most])
     best, worst = ordered[0], ordered[-1]
     text = f'With {most:.0%} of the values removed, "{best}" has the lowest error, {medians[best, most]:.3f}'
+    if near := [other for other in ordered[1:] if not _clearly_lower(runs[runs["share"] == most], best, other)]:
+        text += f" (not clearly below {', '.join(near)})"
     if worst != best:
         text += f', and "{worst}" the highest, {medians[worst, most]:.3f}'
     if least < most:
         before = " and ".join(f"{medians[method, least]:.3f}" for method in dict.fromkeys((best, worst)))
         text += f"; with {least:.0%} removed the error is {before}"
     return f"{text}; the naive forecast has {medians['naive', most]:.3f}."
+
+
+def _clearly_lower(runs: "pd.DataFrame", one: str, other: str) -> bool:
+    """Whether the interval of the differences over seeds lies on one side."""
+    of = runs.set_index(["method", "seed"])["rmse"]
+    return median_interval(of[other] - of[one]).low > 0
 
 
 def without(series: Series, share: float, seed: int) -> Series:
