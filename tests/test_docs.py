@@ -61,6 +61,9 @@ INSTEAD = {
         "rnnbench sample training/earlier --temperature 0.7 --top-k 20 --seed 1"
     ),
     "rnnbench train lm --quick --resume --steps 150": "rnnbench train lm --quick --resume --steps 3 --out training/earlier",
+    "rnnbench study gradient-flow --quick --out studies": (
+        "rnnbench study gradient-flow --quick --out studies --backends numpy_ref --seeds 1"
+    ),
     "rnnbench report results --charts charts --as png": "rnnbench report results/after --charts charts --as png",
     "rnnbench report --asv .asv/results -o asv.html": "rnnbench report --asv exported -o asv.html",
     "pytest --rnnbench-backend=mine.py --rnnbench-level=smoke": (
@@ -79,6 +82,9 @@ NOT_TRIED = {
     "rnnbench backends --facts": "imports every library; tests/test_cli_lists.py",
     "rnnbench run --resume": "needs an interrupted run; tests/test_resume.py",
     "rnnbench compare --commits": f"{MEASURES}; tests/test_compare_runs.py",
+    "rnnbench study truncation": "trains for minutes; tests/test_study_command.py",
+    "rnnbench study time-to-loss": "trains for minutes; tests/test_study_command.py",
+    "rnnbench study missing-values": "trains for minutes; tests/test_study_command.py",
     "rnnbench self-test": f"{MEASURES}; tests/test_statistics.py, tests/test_siblings.py",
     "rnnbench check --self-test": "examines 391 bugs; tests/test_self_test.py",
     "rnnbench check --device simulator": "simulates for minutes; tests/test_numba_cuda.py",

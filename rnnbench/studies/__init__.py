@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rnnbench.studies.gaps import study_missing_values
     from rnnbench.studies.gradients import gradient_flow, study_gradient_flow
-    from rnnbench.studies.presets import run_study
+    from rnnbench.studies.presets import Asked, run_study
     from rnnbench.studies.study import Curve, Study
     from rnnbench.studies.targets import study_time_to_loss
     from rnnbench.studies.windows import study_truncation
 
 __all__ = [
+    "Asked",
     "Curve",
     "Study",
     "gradient_flow",
@@ -25,7 +26,7 @@ __all__ = [
 _HOMES = {
     "gaps": ("study_missing_values",),
     "gradients": ("gradient_flow", "study_gradient_flow"),
-    "presets": ("run_study",),
+    "presets": ("Asked", "run_study"),
     "study": ("Curve", "Study"),
     "targets": ("study_time_to_loss",),
     "windows": ("study_truncation",),
