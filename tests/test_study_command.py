@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pd = pytest.importorskip("pandas")
 
 from rnnbench.data import fill, read_series  # noqa: E402
 from rnnbench.errors import ArgumentError  # noqa: E402
+from rnnbench.models import Evaluation  # noqa: E402
 from rnnbench.studies import (  # noqa: E402
     gaps,
     gradients,
@@ -95,7 +97,22 @@ def test_truncation_names_the_shortest_window_with_the_loss_of_full_bptt():
     )
 
 
-def test_time_to_loss_ends_at_the_target_and_leaves_validation_out(tmp_path):
+def test_time_to_loss_leaves_out_what_validation_takes(tmp_path, monkeypatch):
+    told = iter([3.0, 3.0, 0.5])
+
+    def slow(self, model):
+        time.sleep(0.2)
+        return Evaluation(next(told), 1, ())
+
+    monkeypatch.setattr(LanguageModel, "validate", slow)
+    monkeypatch.setattr(targets, "_first_step", lambda *_: 0.0)
+    config = tiny(tmp_path, training={"steps": 4, "evaluate": 1})
+    found = study_time_to_loss(config, 1.0, backends=["numpy_ref"], seeds=1).runs
+    assert found["steps"].item() == 3
+    assert 0 < found["seconds"].item() < 0.6
+
+
+def test_time_to_loss_ends_at_the_target(tmp_path):
     config = tiny(tmp_path, training={"steps": 40, "evaluate": 2}, optimiser={"rate": 0.05, "schedule": "constant"})
     study = study_time_to_loss(config, 2.7, backends=["numpy_ref"], seeds=2)
     assert (study.runs["loss"] < 2.7).all()
