@@ -1,6 +1,6 @@
 """The reference of a model's parts (``rnnbench.models.parts.Parts``), in NumPy: what the other backends' are compared with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -50,20 +50,21 @@ class NumpyParts:
     def cross_entropy(
         self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, weights: np.ndarray
     ) -> OutputGradients:
-        arithmetic = self._arithmetic
         expected, counted = targets.reshape(-1), weights.astype(self._dtype).reshape(-1, 1)
 
         def loss_of(z: np.ndarray, rows: slice) -> tuple[float, np.ndarray]:
-            chosen = np.arange(len(z)), expected[rows]
-            (shifted,) = arithmetic.rounded((z - z.max(1, keepdims=True),))
-            powers = arithmetic.exp(shifted)
-            total = arithmetic.summed(np.zeros((len(z), 1), z.dtype), powers.sum(1, keepdims=True), z.shape[1], 1)
-            losses = counted[rows, 0] * (arithmetic.log(total[:, 0]) - shifted[chosen])
-            (p,) = arithmetic.rounded((powers / total,))
-            p[chosen] -= 1
-            return float(losses.sum(dtype=np.float64)), arithmetic.rounded((counted[rows] * p,))[0]
+            loss, powers, total = self._entropies(z, expected[rows], counted[rows, 0])
+            (p,) = self._arithmetic.rounded((powers / total,))
+            p[np.arange(len(z)), expected[rows]] -= 1
+            return loss, self._arithmetic.rounded((counted[rows] * p,))[0]
 
         return self._through_output(y, weight, bias, loss_of)
+
+    def cross_entropy_loss(
+        self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    ) -> float:
+        expected, counted = targets.reshape(-1), weights.astype(self._dtype).reshape(-1)
+        return self._summed(y, weight, bias, lambda z, rows: self._entropies(z, expected[rows], counted[rows])[0])
 
     def squared_errors(
         self,
@@ -74,15 +75,30 @@ class NumpyParts:
         targets: np.ndarray,
         weights: np.ndarray,
     ) -> OutputGradients:
-        shape = (-1, weight.shape[0])
-        expected, counted = targets.astype(self._dtype).reshape(shape), weights.astype(self._dtype).reshape(shape)
+        expected, counted = (array.astype(self._dtype).reshape(-1, len(bias)) for array in (targets, weights))
 
         def loss_of(z: np.ndarray, rows: slice) -> tuple[float, np.ndarray]:
             output = self._activated(z, activation)
-            losses, cotangent = self._arithmetic.rounded(squared_error(output, expected[rows], counted[rows]))
-            return float(losses.sum(dtype=np.float64)), self._arithmetic.rounded((SLOPES[activation](cotangent, output),))[0]
+            loss, cotangent = self._squares(output, expected[rows], counted[rows])
+            return loss, self._arithmetic.rounded((SLOPES[activation](cotangent, output),))[0]
 
         return self._through_output(y, weight, bias, loss_of)
+
+    def squared_errors_loss(
+        self,
+        y: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        activation: str,
+        targets: np.ndarray,
+        weights: np.ndarray,
+    ) -> float:
+        expected, counted = (array.astype(self._dtype).reshape(-1, len(bias)) for array in (targets, weights))
+
+        def loss_of(z: np.ndarray, rows: slice) -> float:
+            return self._squares(self._activated(z, activation), expected[rows], counted[rows])[0]
+
+        return self._summed(y, weight, bias, loss_of)
 
     def add(self, total: np.ndarray | Rows, term: np.ndarray | Rows) -> np.ndarray | Rows:
         if isinstance(total, np.ndarray) and isinstance(term, np.ndarray):
@@ -129,6 +145,30 @@ class NumpyParts:
             powers = arithmetic.exp(z - z.max(1, keepdims=True))
             return arithmetic.rounded((powers / powers.sum(1, keepdims=True),))[0]
         return z if activation == "identity" else getattr(arithmetic, activation)(z)
+
+    def _entropies(self, z: np.ndarray, expected: np.ndarray, counted: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The sum of the rows' losses; exp(z), scaled by row, and its sums (N, 1)."""
+        arithmetic = self._arithmetic
+        (shifted,) = arithmetic.rounded((z - z.max(1, keepdims=True),))
+        powers = arithmetic.exp(shifted)
+        total = arithmetic.summed(np.zeros((len(z), 1), z.dtype), powers.sum(1, keepdims=True), z.shape[1], 1)
+        losses = counted * (arithmetic.log(total[:, 0]) - shifted[np.arange(len(z)), expected])
+        return float(losses.sum(dtype=np.float64)), powers, total
+
+    def _squares(self, output: np.ndarray, expected: np.ndarray, counted: np.ndarray) -> tuple[float, np.ndarray]:
+        """The sum of the losses, and the cotangents of the outputs."""
+        losses, cotangent = self._arithmetic.rounded(squared_error(output, expected, counted))
+        return float(losses.sum(dtype=np.float64)), cotangent
+
+    def _summed(
+        self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, loss_of: Callable[[np.ndarray, slice], float]
+    ) -> float:
+        """Run the output layer in the blocks of ``_through_output``; ``loss_of(z, rows)`` returns the loss."""
+        flat, loss = y.reshape(-1, y.shape[2]), 0.0
+        with self._limits():
+            for rows in _blocks(len(flat), max(1, _BLOCK // len(bias))):
+                loss += loss_of(self._arithmetic.product(flat[rows], weight, bias), rows)
+        return loss
 
     def _through_output(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, loss_of) -> OutputGradients:
         """Run the output layer and its gradients block by block of rows; ``loss_of(z, rows)`` returns the loss and dz."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rnnbench.reports.page import write_html
     from rnnbench.reports.published import beside_published, published_figures
     from rnnbench.reports.side_by_side import write_side_by_side
+    from rnnbench.reports.study import write_study
     from rnnbench.reports.summary import summary_text
     from rnnbench.reports.tables import fastest, scaling_exponents
     from rnnbench.reports.versus import bar_points, bar_table, bar_text
@@ -59,6 +60,7 @@ _HOMES = {
     "page": ("write_html",),
     "published": ("beside_published", "published_figures"),
     "side_by_side": ("write_side_by_side",),
+    "study": ("write_study",),
     "summary": ("summary_text",),
     "tables": ("fastest", "scaling_exponents"),
     "versus": ("bar_points", "bar_table", "bar_text"),
@@ -98,6 +100,7 @@ __all__ = [
     "write_history",
     "write_html",
     "write_side_by_side",
+    "write_study",
 ]
 
 

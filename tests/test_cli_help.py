@@ -13,7 +13,7 @@ from rnnbench.cli.main import application
 
 PANELS = {
     "Check and measure": ["check", "run"],
-    "Train": ["train", "tune", "sample"],
+    "Train": ["train", "tune", "sample", "study"],
     "Read results": ["report", "show", "compare", "best", "versus", "export", "merge"],
     "About": ["backends", "suites", "machine", "template"],
     "CUDA kernels and self-tests": ["gpu", "cuda-audit", "cuda-warm", "self-test"],

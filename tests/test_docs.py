@@ -53,14 +53,17 @@ INSTEAD = {
     "rnnbench compare results --backends torch_nn numba_cpu --fail-if regression --json": (
         "rnnbench compare results/after --backends numba_cpu torch_nn --fail-if regression --json"
     ),
-    "rnnbench sample training/lm-numba_cpu --length 200": "rnnbench sample training/earlier --length 200",
+    "rnnbench sample training/lm-numba_cpu-quick --length 200": "rnnbench sample training/earlier --length 200",
     "rnnbench tune classify --quick --over model.hidden=8,16,32 --seeds 2": (
         "rnnbench tune classify --quick --backend numpy_ref --steps 4 --over model.hidden=2,4 --seeds 2"
     ),
-    "rnnbench sample training/lm-numba_cpu --temperature 0.7 --top-k 20 --seed 1": (
+    "rnnbench sample training/lm-numba_cpu-quick --temperature 0.7 --top-k 20 --seed 1": (
         "rnnbench sample training/earlier --temperature 0.7 --top-k 20 --seed 1"
     ),
     "rnnbench train lm --quick --resume --steps 150": "rnnbench train lm --quick --resume --steps 3 --out training/earlier",
+    "rnnbench study gradient-flow --quick --out studies": (
+        "rnnbench study gradient-flow --quick --out studies --backends numpy_ref --seeds 1"
+    ),
     "rnnbench report results --charts charts --as png": "rnnbench report results/after --charts charts --as png",
     "rnnbench report --asv .asv/results -o asv.html": "rnnbench report --asv exported -o asv.html",
     "pytest --rnnbench-backend=mine.py --rnnbench-level=smoke": (
@@ -79,6 +82,9 @@ NOT_TRIED = {
     "rnnbench backends --facts": "imports every library; tests/test_cli_lists.py",
     "rnnbench run --resume": "needs an interrupted run; tests/test_resume.py",
     "rnnbench compare --commits": f"{MEASURES}; tests/test_compare_runs.py",
+    "rnnbench study truncation": "trains for minutes; tests/test_study_command.py",
+    "rnnbench study time-to-loss": "trains for minutes; tests/test_study_command.py",
+    "rnnbench study missing-values": "trains for minutes; tests/test_study_command.py",
     "rnnbench self-test": f"{MEASURES}; tests/test_statistics.py, tests/test_siblings.py",
     "rnnbench check --self-test": "examines 423 bugs; tests/test_self_test.py",
     "rnnbench check --device simulator": "simulates for minutes; tests/test_numba_cuda.py",

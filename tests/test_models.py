@@ -108,6 +108,19 @@ def test_a_mean_of_gradients_over_two_batches_is_the_gradient_of_both_at_once():
         np.testing.assert_allclose(both[name] / 2, value, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("backend", ["numpy_ref", "numba_cpu"])
+@pytest.mark.parametrize("spec", [WORDS, NUMBERS], ids=["words", "numbers"])
+def test_an_evaluation_has_the_loss_of_a_training_pass_to_the_bit_and_computes_no_gradient(spec, backend, monkeypatch):
+    model, rng = loaded(spec, backend), np.random.default_rng(0)
+    inputs, targets, mask = words(rng)
+    if spec.loss == "mse":
+        inputs, targets, mask = rng.standard_normal((7, 4, 3)), rng.standard_normal((7, 4, 2)), rng.random((7, 4, 2))
+    wanted = model.gradients(inputs, targets, mask).loss
+    for name in ("cross_entropy", "squared_errors"):
+        monkeypatch.setattr(model.parts, name, None)
+    assert model.evaluate(inputs, targets, mask).loss == wanted
+
+
 def test_a_state_carries_on_where_the_sequence_was_cut():
     model, rng = loaded(), np.random.default_rng(0)
     inputs, targets, _ = words(rng, steps=8)

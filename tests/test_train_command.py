@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_training import losses, series_file, text_file, tiny
+from helpers.tiny_training import TEXT, losses, series_file, text_file, tiny
 
 from rnnbench import load_backend
 from rnnbench.training import read_checkpoint, sample, train
@@ -99,7 +99,15 @@ def test_each_task_runs_out_of_the_box(command, here, task, said):
     code, out, err = command("train", task, "--quick", "--steps", 2, "--backend", "numpy_ref")
     assert code == 0, err
     assert said in out
-    assert (here / f"training/{task}-numpy_ref/result.json").exists()
+    assert (here / f"training/{task}-numpy_ref-quick/result.json").exists()
+
+
+def test_a_full_run_does_not_meet_the_folder_of_a_quick_one(command, here):
+    text_file(here, TEXT * 4)  # enough for the batches of a quick run
+    for quick in (["--quick"], []):
+        code, _, err = command("train", "mine.toml", *quick, "--steps", 1)
+        assert code == 0, err
+    assert {path.name for path in (here / "training").iterdir()} == {"mine-numpy_ref", "mine-numpy_ref-quick"}
 
 
 def test_a_backend_with_a_fixed_pool_of_threads_starts_with_those_asked_for(here):

@@ -26,10 +26,17 @@ CHUNK = 512
 @functools.cache
 def loss_gradients(loss: str, activation: str, dtype: np.dtype, target: Target) -> Function:
     """``output_kernels.gradients`` for "cross_entropy" or "squared_errors"."""
-    names = _output_names(activation, dtype, target)
-    key = f"{loss}_{activation}_{variant(dtype, target)}"
+    names, key = _loss_names(loss, activation, dtype, target)
     names["cotangents"] = register_jitable(bound(getattr(output_kernels, loss), key, names))
     return compiled(bound(output_kernels.gradients, key, names))
+
+
+@functools.cache
+def losses(loss: str, activation: str, dtype: np.dtype, target: Target) -> Function:
+    """``output_kernels.losses`` for "cross_entropy" or "squared_errors"."""
+    names, key = _loss_names(loss, activation, dtype, target)
+    names["loss_of"] = register_jitable(bound(getattr(output_kernels, f"{loss}_loss"), key, names))
+    return compiled(bound(output_kernels.losses, key, names))
 
 
 @functools.cache
@@ -41,10 +48,26 @@ def outputs(activation: str, dtype: np.dtype, target: Target) -> Function:
     return compiled(bound(output_kernels.outputs, key, names))
 
 
+class Packings(NamedTuple):
+    """``output_kernels.packing`` for results and gradients, and ``packing_forward`` for results alone."""
+
+    training: Function
+    forward: Function
+
+
 @functools.cache
-def packing(dtype: np.dtype, target: Target) -> Function:
-    names = {"pack": products(dtype, target).pack, "CHUNK": CHUNK}
-    return compiled(bound(output_kernels.packing, variant(dtype, target), names))
+def packings(dtype: np.dtype, target: Target) -> Packings:
+    names, key = {"pack": products(dtype, target).pack, "CHUNK": CHUNK}, variant(dtype, target)
+    forward = bound(output_kernels.packing_forward, key, names)
+    names["packing_forward"] = register_jitable(forward)
+    return Packings(compiled(bound(output_kernels.packing, key, names)), compiled(forward))
+
+
+def _loss_names(loss: str, activation: str, dtype: np.dtype, target: Target) -> tuple[dict[str, Any], str]:
+    names, key = _output_names(activation, dtype, target), f"{loss}_{activation}_{variant(dtype, target)}"
+    if loss == "cross_entropy":
+        names["row_loss"] = register_jitable(bound(output_kernels.row_loss, key, names))
+    return names, key
 
 
 def _output_names(activation: str, dtype: np.dtype, target: Target) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numba.extending import register_jitable
 from rnnbench.impls.numba_cpu.kernels import add_rows
 
 cotangents: Callable[..., Any]
+loss_of: Callable[..., Any]
 activated: Callable[..., None]
 activate: Callable[..., Any]
 slope: Callable[..., Any]
@@ -69,6 +70,21 @@ def gradients(y, targets, weights, dy, dweight, loss, layer, work):
         row = last
 
 
+def losses(y, targets, weights, loss, layer, work):
+    """Fill loss (1,) as ``gradients`` does, from the same blocks of rows, for a ``layer`` that is packed forward alone."""
+    total, features = y.shape
+    columns, block = layer.bias.size, work.z.shape[0]
+    count = (total + block - 1) // block
+    loss[0] = 0
+    row = 0
+    for index in range(count):
+        rows = (total - row + count - index - 1) // (count - index)
+        z = work.z[:rows]
+        plus_row(y[row : row + rows], layer.forward, layer.bias, z[:, :columns], features, work.room)
+        loss[0] += loss_of(z, columns, targets[row : row + rows], weights[row : row + rows], work.terms)
+        row += rows
+
+
 def outputs(y, out, layer, work):
     """Fill out (N, O) with the activation of the output layer."""
     total, features = y.shape
@@ -90,17 +106,31 @@ def cross_entropy(z, columns, outputs, targets, weights, terms):
             for u in range(columns):
                 row[u] = ZERO
             continue
-        highest = _highest(row)
-        chosen = row[targets[i]] - highest
-        for u in range(columns):
-            row[u] = exp(row[u] - highest)
-        total = _sum(row)
-        loss += weight * (log(total) - chosen)
+        term, total = row_loss(row, targets[i], weight)
+        loss += term
         factor = weight / total
         for u in range(columns):
             row[u] *= factor
         row[targets[i]] -= weight
     return loss
+
+
+def cross_entropy_loss(z, columns, targets, weights, terms):
+    loss = 0.0
+    for i in range(z.shape[0]):
+        if weights[i] != ZERO:
+            loss += row_loss(z[i, :columns], targets[i], weights[i])[0]
+    return loss
+
+
+def row_loss(row, target, weight):
+    """Return the loss of a row and the sum of its exponentials, which take the place of the row."""
+    highest = _highest(row)
+    chosen = row[target] - highest
+    for u in range(row.size):
+        row[u] = exp(row[u] - highest)
+    total = _sum(row)
+    return weight * (log(total) - chosen), total
 
 
 def squared_errors(z, columns, outputs, targets, weights, terms):
@@ -113,6 +143,16 @@ def squared_errors(z, columns, outputs, targets, weights, terms):
             term, cotangent = squared_error(output, target[u], weight[u])
             terms[u] = term
             row[u] = slope(cotangent, output)
+        loss += _sum_in_double(terms)
+    return loss
+
+
+def squared_errors_loss(z, columns, targets, weights, terms):
+    loss = 0.0
+    for i in range(z.shape[0]):
+        row, target, weight = z[i], targets[i], weights[i]
+        for u in range(terms.size):
+            terms[u] = squared_error(activate(row[u]), target[u], weight[u])[0]
         loss += _sum_in_double(terms)
     return loss
 
@@ -134,11 +174,16 @@ def activations_of(row, out):
 def packing(weight, layer):
     """Pack a weight (O, F) for both directions; chunks of rows for the second, in the order in which they are read."""
     outputs, features = weight.shape
-    pack(weight.T, outputs, layer.forward)
+    packing_forward(weight, layer)
     width = layer.backward.size // outputs
     for first in range(0, outputs, CHUNK):
         last = min(first + CHUNK, outputs)
         pack(weight[first:last], features, layer.backward[first * width : last * width])
+
+
+def packing_forward(weight, layer):
+    """Pack a weight for results alone."""
+    pack(weight.T, weight.shape[0], layer.forward)
 
 
 # the order of these sums and comparisons is free, so that they become vectors; it is the same in every call

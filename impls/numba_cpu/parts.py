@@ -66,7 +66,7 @@ class CompiledParts(NumpyParts):
         super().__init__(dtype, threads)
         self._workers, self._target, self._pool = Workers(threads), current_target(), BufferPool()
         self._passes = compile_parts.passes(self._dtype, self._target)
-        self._packing = compile_parts.packing(self._dtype, self._target)
+        self._packings = compile_parts.packings(self._dtype, self._target)
         # a step updates every parameter with the same rule and constants
         self._updates = functools.lru_cache(1)(self._new_updates)
 
@@ -93,7 +93,13 @@ class CompiledParts(NumpyParts):
         self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, weights: np.ndarray
     ) -> OutputGradients:
         kernel = compile_parts.loss_gradients("cross_entropy", "softmax", self._dtype, self._target)
-        return self._gradients(kernel, y, weight, bias, _integers(targets), self._numbers(weights).reshape(-1), -np.inf)
+        return self._gradients(kernel, y, weight, bias, *self._classes(targets, weights), -np.inf)
+
+    def cross_entropy_loss(
+        self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    ) -> float:
+        kernel = compile_parts.losses("cross_entropy", "softmax", self._dtype, self._target)
+        return self._loss(kernel, y, weight, bias, *self._classes(targets, weights), -np.inf)
 
     def squared_errors(
         self,
@@ -107,6 +113,19 @@ class CompiledParts(NumpyParts):
         kernel = compile_parts.loss_gradients("squared_errors", activation, self._dtype, self._target)
         expected, counted = (self._numbers(array).reshape(-1, len(bias)) for array in (targets, weights))
         return self._gradients(kernel, y, weight, bias, expected, counted, 0)
+
+    def squared_errors_loss(
+        self,
+        y: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        activation: str,
+        targets: np.ndarray,
+        weights: np.ndarray,
+    ) -> float:
+        kernel = compile_parts.losses("squared_errors", activation, self._dtype, self._target)
+        expected, counted = (self._numbers(array).reshape(-1, len(bias)) for array in (targets, weights))
+        return self._loss(kernel, y, weight, bias, expected, counted, 0)
 
     def squared_norm(self, gradients: Sequence[np.ndarray | Rows]) -> float:
         flat = [plain(g.values if isinstance(g, Rows) else g).reshape(-1) for g in gradients]
@@ -179,13 +198,33 @@ class CompiledParts(NumpyParts):
         self._pool.give_back(*key, buffers)
         return OutputGradients(loss, dy.reshape(y.shape), dweight, dbias)
 
+    def _loss(
+        self,
+        kernel: Callable[..., None],
+        y: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        pad: float,
+    ) -> float:
+        rows = plain(y).reshape(-1, y.shape[2])
+        key, buffers = self._buffers(y, weight, bias, pad, training=False)
+        shares = zip(buffers.rows, buffers.losses, buffers.work, strict=True)
+        self._workers.run(
+            kernel, [(rows[part], targets[part], weights[part], loss, buffers.layer, work) for part, loss, work in shares]
+        )
+        loss = float(sum(loss[0] for loss in buffers.losses))
+        self._pool.give_back(*key, buffers)
+        return loss
+
     def _buffers(
         self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, pad: float, *, training: bool
     ) -> tuple[tuple[tuple[int, int], Any], _Buffers]:
         """Buffers of this call, with the packed layer in them, and the place in the pool to return them to."""
         key = (y.shape[:2], (weight.shape, training))
         buffers = self._pool.take(*key) or self._new_buffers(y.shape[0] * y.shape[1], *weight.shape, training=training)
-        self._packing(plain(weight), buffers.layer)
+        (self._packings.training if training else self._packings.forward)(plain(weight), buffers.layer)
         buffers.layer.bias[: len(bias)], buffers.layer.bias[len(bias) :] = bias, pad
         return key, buffers
 
@@ -196,7 +235,9 @@ class CompiledParts(NumpyParts):
         line = LINE // dtype.itemsize
         buffers = _Buffers(
             PackedLayer(
-                self._empty(packed_size(dtype, target, features, outputs)), self._empty(outputs * width), self._empty(columns)
+                self._empty(packed_size(dtype, target, features, outputs)),
+                self._empty(outputs * width * training),
+                self._empty(columns),
             ),
             divided(rows, count), [], [], [],
         )  # fmt: skip
@@ -222,6 +263,9 @@ class CompiledParts(NumpyParts):
         """``size`` rows or elements, divided among the threads where there are many terms in them."""
         threads = self._workers.threads if terms >= MIN_TERMS else 1
         return divided(size, threads) if threads > 1 else [slice(0, size)]
+
+    def _classes(self, targets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _integers(targets), self._numbers(weights).reshape(-1)
 
     def _numbers(self, array: np.ndarray) -> np.ndarray:
         return plain(np.asarray(array, self._dtype))

@@ -166,6 +166,7 @@ def run(tools: Tools, backend: Any, problem: ModelProblem, dtype: str, optimisin
         outputs, _ = model.forward(inputs)
         found = model.gradients(inputs, targets, mask, window=problem.window, stride=problem.stride, key=problem.key(0))
         named = {"outputs": outputs, "loss": np.array([found.loss], dtype)}
+        named["loss of an evaluation"] = np.array([model.evaluate(inputs, targets, mask).loss], dtype)
         named |= {f"state {i}": value for i, value in enumerate(model.state_to_numpy(found.state))}
         return named | {f"gradient of {n}": v for n, v in model.gradients_to_numpy(found.gradients).items()}
     optimiser = tools.optimisers[optimising.name](model, **optimising.options)
@@ -192,7 +193,7 @@ def witnessed(problem: ModelProblem, optimising: Optimising | None) -> Outputs:
 
     if optimising is None:
         found, plain = at(0, params, None, problem.dropped(0)), at(0, params, None, [])
-        named = {"outputs": plain.outputs, "loss": np.array([found.loss])}
+        named = {"outputs": plain.outputs, "loss": np.array([found.loss]), "loss of an evaluation": np.array([plain.loss])}
         named |= {f"state {i}": value for i, value in enumerate(found.state)}
         return named | {f"gradient of {name}": value for name, value in found.gradients.items()}
     descent, state, named = Descent(optimising, params), None, {}

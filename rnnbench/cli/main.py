@@ -29,6 +29,7 @@ from rnnbench.cli import (
     sample,
     self_test,
     show,
+    study,
     suites,
     template,
     terminal,
@@ -55,7 +56,7 @@ SELDOM = "CUDA kernels and self-tests"
 
 PANELS = {
     "Check and measure": (check.check, run.run),
-    "Train": (train.train, tune.tune, sample.sample),
+    "Train": (train.train, tune.tune, sample.sample, study.study),
     "Read results": (report.report, show.show, compare.compare, best.best, versus.versus, export.export, merge.merge),
     "About": (backends.backends, suites.suites, machine.machine, template.template),
     SELDOM: (gpu.gpu, cuda_audit.cuda_audit, cuda_warm.cuda_warm),

@@ -67,7 +67,12 @@ def train(
     threads: Threads = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Where checkpoints and metrics go (default: training/TASK-BACKEND)."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Where checkpoints and metrics go (default: training/TASK-BACKEND[-quick]).",
+        ),
     ] = None,
     quick: Quick = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
@@ -85,7 +90,8 @@ def train(
     from rnnbench.training.loop import require_new
 
     config = load_config(task, quick=quick, data=data, backend=backend, steps=steps, seed=seed, threads=threads)
-    folder = Path(out or Path("training") / f"{Path(task).stem}-{Path(config.backend).stem}")
+    name = f"{Path(task).stem}-{Path(config.backend).stem}{'-quick' if quick else ''}"
+    folder = Path(out or Path("training") / name)
     if not resume:
         require_new(folder)
     return execute(config, folder, resume, again(context.obj))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from rnnbench.data.sequences import Sequences, padded, read_sequences, shuffled_batches, stratified
     from rnnbench.data.series import Series, read_series
+    from rnnbench.data.smoothing import exponential_smoothing
     from rnnbench.data.sources import DATASETS, Dataset, Member, read_member
     from rnnbench.data.text import StatefulBatches, Vocabulary, read_text, split
 
@@ -29,6 +30,7 @@ __all__ = [
     "StatefulBatches",
     "Vocabulary",
     "Windows",
+    "exponential_smoothing",
     "fill",
     "naive",
     "padded",
@@ -49,6 +51,7 @@ _HOMES = {
     "forecasting": ("Scaler", "Windows", "fill", "naive", "rolling_origin", "seasonal_naive", "split_series", "windows"),
     "sequences": ("Sequences", "padded", "read_sequences", "shuffled_batches", "stratified"),
     "series": ("Series", "read_series"),
+    "smoothing": ("exponential_smoothing",),
     "sources": ("DATASETS", "Dataset", "Member", "read_member"),
     "text": ("StatefulBatches", "Vocabulary", "read_text", "split"),
 }

@@ -95,11 +95,16 @@ class Model:
     def evaluate(
         self, inputs: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None, state: State | None = None
     ) -> Evaluation:
-        """Return the mean loss, without gradients and dropout; raises ArgumentError."""
+        """Return the mean loss, without dropout: to the bit that of ``gradients``, at less cost; raises ArgumentError."""
         x = self._x(inputs)
         targets, weights, count = self._targets(inputs, targets, mask)
         y, final = self._network().forward(x, state)
-        return Evaluation(self._loss(y, targets, weights).loss, count, final)
+        y, (weight, bias) = self._to_parts(y), (self.arrays[name] for name in OUTPUT)
+        if self.spec.loss == "cross_entropy":
+            return Evaluation(self.parts.cross_entropy_loss(y, weight, bias, targets, weights), count, final)
+        assert self.spec.activation is not None
+        loss = self.parts.squared_errors_loss(y, weight, bias, self.spec.activation, targets, weights)
+        return Evaluation(loss, count, final)
 
     def gradients(
         self,

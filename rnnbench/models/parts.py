@@ -72,6 +72,16 @@ class Parts(Protocol):
         """Return the sum of weights * (activation(y weight^T + bias) - targets)^2, and its gradients; all (T, B, O)."""
         ...
 
+    def cross_entropy_loss(self, y: Array, weight: Array, bias: Array, targets: np.ndarray, weights: np.ndarray) -> float:
+        """Return the loss of ``cross_entropy``, the same to the bit, without gradients."""
+        ...
+
+    def squared_errors_loss(
+        self, y: Array, weight: Array, bias: Array, activation: str, targets: np.ndarray, weights: np.ndarray
+    ) -> float:
+        """Return the loss of ``squared_errors``, the same to the bit, without gradients."""
+        ...
+
     def add(self, total: Array | Rows, term: Array | Rows) -> Array | Rows:
         """Return the sum of two gradients of the same parameter."""
         ...

@@ -7,8 +7,9 @@ import numpy as np
 
 from rnnbench.data.forecasting import Scaler, fill, naive, seasonal_naive, split_series
 from rnnbench.data.sequences import shuffled_batches
-from rnnbench.data.series import read_series
-from rnnbench.errors import ArgumentError
+from rnnbench.data.series import Series, read_series
+from rnnbench.data.smoothing import exponential_smoothing
+from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.models.model import Evaluation, Model
 from rnnbench.models.spec import ModelSpec
 from rnnbench.networks.spec import Spec
@@ -19,6 +20,9 @@ from rnnbench.training.loop import Batch, Batches
 LEVELS = (80, 95)
 """Percentages of the intervals, from the validation part's residuals."""
 
+SMOOTHING = "smoothing"
+"""The name of exponential smoothing in tables."""
+
 LARGEST = 256
 """Windows that are forecast at a time."""
 
@@ -26,20 +30,22 @@ LARGEST = 256
 class Forecast:
     """The task "forecast": from the last T rows to the next 1 to K rows of every channel.
 
+    ``series``: another one than the config names.
     ``truth``: the series with its gaps, (N, C); what is missing there counts in no loss and no error.
     ``values``: the same with gaps treated; for "mask", C more channels tell what was observed.
     Scaling is measured on the training part alone.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, series: Series | None = None) -> None:
         assert isinstance(config.data, SeriesData)
         data = self._data = config.data
-        series = read_series(data.name, data.path, data.columns, data.period)
+        if series is None:
+            series = read_series(data.name, data.path, data.columns, data.period)
         if data.missing == "drop":
             series = fill(series, "drop")
         self.names, self.period, self.missing = series.names, series.period, series.missing
-        self.truth = series.values
-        parts = split_series(len(self.truth), data.parts)
+        self.truth, self._series = series.values, series
+        parts = self._parts = split_series(len(self.truth), data.parts)
         self.values = fill(series, data.missing, train_end=parts[0].stop).values
         self.channels = len(self.names)
         self.scaler = self._measured(self.values[parts[0], : self.channels])
@@ -148,7 +154,8 @@ class Forecast:
         residuals = self._goals(self._ends[1], self.truth) - self.forecast(model, self._ends[1])
         ends = self._ends[2]
         goals = self._goals(ends, self.truth)
-        forecasts = {"model": self.forecast(model, ends)} | self._baselines(ends)
+        baselines, left_out = self._baselines(ends)
+        forecasts = {"model": self.forecast(model, ends)} | baselines
         known = np.all([~np.isnan(goals), *(~np.isnan(values) for values in forecasts.values())], axis=0)
         if not known.any(axis=0).all():
             raise ArgumentError("the test part has no value at some horizon; expected at least one")
@@ -159,17 +166,24 @@ class Forecast:
             "missing": self.missing,
             "test_forecasts": len(ends),
             "rmse": rmse,
+            "left_out": left_out,
             "coverage": {str(level): _coverage(residuals, goals - forecasts["model"], known, level) for level in LEVELS},
             "interval_width": {str(level): np.diff(_bounds(residuals, level), axis=0)[0].T.tolist() for level in LEVELS},
         }
 
-    def _baselines(self, ends: np.ndarray) -> dict[str, np.ndarray]:
+    def _baselines(self, ends: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Forecasts that a model has to beat, (len(ends), K, C), and why others are left out."""
         horizons = range(1, self._data.horizon + 1)
         methods = {"naive": lambda k: naive(self.truth, k)}
         if self.period is not None:
             period = self.period
             methods["seasonal naive"] = lambda k: seasonal_naive(self.truth, period, k)
-        return {name: np.stack([of(k)[ends + k] for k in horizons], axis=1) for name, of in methods.items()}
+        found = {name: np.stack([of(k)[ends + k] for k in horizons], axis=1) for name, of in methods.items()}
+        try:
+            found[SMOOTHING] = exponential_smoothing(self._series, self._data.horizon, self._parts[0].stop)[ends]
+        except (ArgumentError, MissingLibrary) as reason:
+            return found, {SMOOTHING: str(reason)}
+        return found, {}
 
     def summary(self, result: Mapping[str, Any]) -> str:
         names, horizon = list(result["rmse"]), self._data.horizon
@@ -187,6 +201,7 @@ class Forecast:
                 held = [f"{result['coverage'][str(level)][place][k - 1]:.0%}" for level in LEVELS]
                 cells = zip((str(k), *errors, *held), titles, strict=True)
                 lines.append("  ".join(f"{cell:>{max(len(title), 8)}}" for cell, title in cells))
+        lines += [f"{name} is left out: {reason}" for name, reason in result["left_out"].items()]
         return "\n".join(lines)
 
 

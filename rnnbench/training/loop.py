@@ -1,5 +1,6 @@
 """The training loop: batches, gradients, updates, evaluations, early stop, checkpoints and metrics."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,7 @@ def fit(
     ``validate``: the loss that decides, every ``evaluate`` steps; training ends after ``patience`` of them without a lower one.
     ``folder``: where metrics and checkpoints go, ``last.npz`` every ``checkpoint`` steps and ``best.npz`` at each lowest
     validation loss; ``resume`` continues from ``last.npz`` bit for bit.  ``facts``: what checkpoints hold besides, for JSON.
+    A new run whose first step fails, as of a backend that cannot take it, leaves no files behind.
     Raises Diverged at a loss or gradient that is not finite, ArgumentError and StoreError.
     """
     for name, value in (("steps", steps), ("evaluate", evaluate), ("checkpoint", checkpoint)):
@@ -120,6 +122,12 @@ def fit(
             if report is not None:
                 report(done, steps, run.words())
         return run.fitted("all steps done")
+    except Diverged:  # names the checkpoint that is kept
+        raise
+    except Exception:
+        if run.now.step == 0:
+            run.discard()
+        raise
     finally:
         run.close()
 
@@ -131,12 +139,14 @@ class _Run:
         self._model, self._optimiser, self._folder, self._facts = model, optimiser, folder, facts
         self.now, self._kept, self._metrics, self._speed = _Progress(), None, None, None
         self._validation: float | None = None
+        self._made: list[Path] = []
         if folder is None:
             return
         if resume:
             self._restore(read_checkpoint(folder / LAST))
         else:
             require_new(folder)
+            self._made = [folder / LAST, folder / METRICS, *(() if folder.exists() else (folder,))]
             self.save(LAST)  # before the metrics: a run that is killed in between can be resumed
         self._metrics = MetricsFile(folder, self.now.step if resume else None)
         if self._metrics.empty:
@@ -221,6 +231,13 @@ class _Run:
         if self._kept is not None and self._kept[0] != self.now.step:
             self.save(LAST)
         return Fitted(self.now.step, self.now.losses, self.now.best, reason)
+
+    def discard(self) -> None:
+        """Remove the files of a new run, and the folder if it was made for them."""
+        self.close()
+        for path in self._made:
+            with contextlib.suppress(OSError):  # the error that ended the run is told
+                path.rmdir() if path == self._folder else path.unlink()
 
     def close(self) -> None:
         if self._metrics is not None:
