@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from rnnbench.compare.inference import CONFIDENCE
 
@@ -25,6 +24,8 @@ def scaling_exponent(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE)
     points = len(np.unique(x))
     if points < 3:
         return Exponent(np.nan, np.nan, np.nan, points)
+    from scipy import stats  # takes half a second to import, and small runs have no such sweep
+
     fit = stats.linregress(x, y)
     half = _student(len(x) - 2, confidence) * fit.stderr
     return Exponent(fit.slope, fit.slope - half, fit.slope + half, points)
@@ -33,4 +34,6 @@ def scaling_exponent(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE)
 @lru_cache
 def _student(degrees: int, confidence: float) -> float:
     """Half-width in standard errors; cached, since SciPy takes a millisecond and few distinct lengths occur."""
+    from scipy import stats
+
     return float(stats.t.ppf((1 + confidence) / 2, degrees))

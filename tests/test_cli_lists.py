@@ -1,5 +1,6 @@
 """What the command line lists: its version, backends and suites.  Takes 5 s."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -17,9 +18,18 @@ def test_version(command):
     assert command("--version") == (0, f"rnnbench {rnnbench.__version__}\n", "")
 
 
-def test_backends_lists_each_with_its_facts_or_the_reason_why_not(command):
-    code, text, stderr = command("backends", "--facts")
-    assert (code, stderr) == (0, "")
+@functools.cache
+def listing(*options: str) -> subprocess.CompletedProcess[str]:
+    """``rnnbench backends`` in a process of its own, whose last line names what it has imported; facts take ten seconds."""
+    source = f"import sys; from rnnbench.cli.main import main; code = main(['backends', *{options!r}])"
+    source += "; print(*sys.modules); sys.exit(code)"
+    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+
+
+def test_backends_lists_each_with_its_facts_or_the_reason_why_not():
+    done = listing("--facts")
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout[: done.stdout.rstrip("\n").rindex("\n") + 1]
     own, _, rest = text.partition("\npeers, to measure against:\n")
     peers, _, choosers = rest.partition("\nchoosers, which run one of the others:\n")
     lines = dict(line.split(maxsplit=1) for line in (own + peers + choosers).splitlines())
@@ -57,9 +67,7 @@ def test_a_suite_is_shown_with_its_source_and_every_case(command, tmp_path):
 
 @pytest.mark.parametrize("given", [[], ["--facts"]], ids=["lines", "facts"])
 def test_a_listing_imports_no_backend_and_no_library_into_its_own_process(given):
-    source = f"import sys; from rnnbench.cli.main import main; main(['backends', *{given!r}]); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    modules = done.stdout.splitlines()[-1].split()
+    modules = listing(*given).stdout.splitlines()[-1].split()
     assert [name for name in modules if ".impls." in name or name in ("torch", "jax", "numba", "onnxruntime")] == []
 
 

@@ -111,6 +111,7 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
     import rnnbench.check
     import rnnbench.check.mutation_test
     from rnnbench.cli import backends, gpu, machine
+    from rnnbench.impls.numba_cuda import ahead, audit
     from rnnbench.measure import commits, plan, run
     from rnnbench.selftests import aa, interval_coverage, siblings, store_speed
     from rnnbench.training import run as training
@@ -125,6 +126,8 @@ def forbid(patched: pytest.MonkeyPatch) -> None:
         (plan, "new_plan"),
         (machine, "look_at_machine"),
         (gpu, "run_stages"),
+        (audit, "audit"),
+        (ahead, "compile_all"),
         (aa, "measure"),
         (siblings, "measure"),
         (store_speed, "measure"),

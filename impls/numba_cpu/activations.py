@@ -10,6 +10,7 @@ subtracting 1.5 * 2^(mantissa bits) rounds to the integer n and leaves it in the
 exponent, these bits give 2^n.  NaN passes through r; arguments out of range saturate.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,8 +20,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
+from rnnbench.impls.numba_cpu.binding import inlined
 from rnnbench.networks.cells import Activations
 
 _LN2 = Fraction("0.693147180559945309417232121458176568")
@@ -54,6 +56,7 @@ class _Reduced(NamedTuple):
     largest: Any
 
 
+@functools.cache
 def _reduced(dtype: np.dtype) -> _Reduced:
     real = dtype.type
     mantissa = np.finfo(dtype).nmant
@@ -64,7 +67,7 @@ def _reduced(dtype: np.dtype) -> _Reduced:
     ln2_low = real(_LN2 - Fraction(float(ln2_high)))
     taylor = _polynomial([1 / math.factorial(k) for k in range(1, _degree(dtype) + 1)])
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def parts(y):
         shifted = y * log2_e + shift
         n = shifted - shift
@@ -74,45 +77,47 @@ def _reduced(dtype: np.dtype) -> _Reduced:
     return _Reduced(parts, real((np.finfo(dtype).maxexp - 2) * math.log(2)))
 
 
+@functools.cache
 def activations(dtype: np.dtype) -> Activations:
     """Activations for float32 or float64 scalars; all their constants have that type."""
     real = dtype.type
     zero, one, two = real(0), real(1), real(2)
     parts, largest = _reduced(dtype)
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def expm1(y):
         y = largest if y > largest else y
         y = -largest if y < -largest else y
         scale, power = parts(y)
         return scale * power + (scale - one)
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def tanh(x):
         e = expm1(x + x)
         return e / (e + two)
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def sigmoid(x):
         return one / (two + expm1(-x))
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def relu(x):
         return zero if x < zero else x
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def relu_slope(h):
         return one if h > zero else h
 
     return Activations(tanh, sigmoid, relu, relu_slope)
 
 
+@functools.cache
 def exponential(dtype: np.dtype) -> Callable[..., Any]:
     """exp(y) for float32 or float64 scalars y <= 0; 0 where it is below 4 times the smallest normal number."""
     zero = dtype.type(0)
     parts, largest = _reduced(dtype)
 
-    @register_jitable(inline="always")
+    @inlined(dtype)
     def exp(y):
         low = y < -largest
         scale, power = parts(-largest if low else y)

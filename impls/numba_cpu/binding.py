@@ -13,10 +13,12 @@ process that loads both callers from the cache links both to the first.
 import functools
 import hashlib
 import types
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 
 from rnnbench.jit.target import Target
 
@@ -24,6 +26,14 @@ from rnnbench.jit.target import Target
 def variant(dtype: np.dtype, target: Target) -> str:
     """The part of a name that identifies a dtype, a target and the sources."""
     return f"{dtype.name}_{target.bytes}x{target.registers}{'_dots' * target.dots}_{_digest()}"
+
+
+def inlined(dtype: np.dtype) -> Callable[[Any], Any]:
+    """A decorator: LLVM copies the function into the functions of ``dtype`` that call it.
+
+    Each is compiled once.  Numba's own inlining (``inline="always"``) would infer its types again at each call.
+    """
+    return lambda function: register_jitable(forceinline=True)(named(function, f"{dtype.name}_{_digest()}"))
 
 
 def bound(function: Any, key: str, names: dict[str, Any]) -> Any:

@@ -114,7 +114,7 @@ def updates(rule: str, dtype: np.dtype, target: Target) -> Updates:
     return Updates(*(compiled(bound(f, key, names)) for f in (parameter_kernels.update, parameter_kernels.update_rows)))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _same(x):
     return x
 

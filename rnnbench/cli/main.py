@@ -4,6 +4,7 @@ Results go to standard output, progress to standard error.  Exit codes: 0 ok, 1 
 failed, 4 the environment (a missing library, an unwritable folder or output, another system), 130 interrupted.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def dispatch(given: list[str]) -> int:
     """Run the command of these arguments; returns its exit code.  Raises the errors that ``main`` turns into one."""
-    command = get_command(application())
+    command = command_line()
     if COMPLETING in os.environ:
         command.main(prog_name="rnnbench")
     try:
@@ -105,6 +106,12 @@ def dispatch(given: list[str]) -> int:
         return end.exit_code
     except UsageError as error:
         raise ArgumentError(_in_one_line(error)) from error
+
+
+@functools.cache
+def command_line() -> Any:
+    """The command line as Click's group of commands; built once, which takes a few milliseconds."""
+    return get_command(application())
 
 
 def application() -> typer.Typer:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from rnnbench.compare.intervals import CONFIDENCE, MAX_ROUNDS, MIN_ROUNDS, Interval, median_interval, order_statistic
 from rnnbench.compare.verdicts import CHANGE_BAND
@@ -88,11 +87,15 @@ def paired(ratios: ArrayLike, threshold: float, confidence: float = CONFIDENCE) 
 
 def _sign_test(values: np.ndarray) -> float:
     """Return the p-value of the claim that the median is above 0."""
+    from scipy import stats  # takes half a second to import, and a run needs none of it
+
     return float(stats.binomtest(int((values > 0).sum()), len(values), alternative="greater").pvalue) if len(values) else 1.0
 
 
 def unpaired(a: ArrayLike, b: ArrayLike, threshold: float, confidence: float = CONFIDENCE) -> Evidence:
     """Return the evidence of the log-times of two runs, by the Mann-Whitney test."""
+    from scipy import stats
+
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     slower, faster = (
         float(stats.mannwhitneyu(above, below + threshold, alternative="greater", method="exact").pvalue)
@@ -130,6 +133,8 @@ def adjusted_p_values(p_values: Sequence[float], backends: Sequence[int]) -> np.
     Each is multiplied by the number of backends compared on its case (Bonferroni).  Then the false discovery rate over the
     cases is controlled (Benjamini and Hochberg 1995, "Controlling the false discovery rate").
     """
+    from scipy import stats
+
     return stats.false_discovery_control(np.minimum(1.0, np.asarray(p_values) * np.asarray(backends)), method="bh")
 
 

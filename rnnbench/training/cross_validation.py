@@ -12,7 +12,6 @@ from itertools import product
 from typing import Any, cast
 
 import numpy as np
-from scipy import stats
 
 from rnnbench.errors import ArgumentError
 from rnnbench.models.model import load_model
@@ -45,6 +44,8 @@ class Score:
         """The 95% interval of the mean over folds and seeds, by Student's t; NaN for a single loss."""
         if len(self.losses) < 2:
             return math.nan, math.nan
+        from scipy import stats  # takes half a second to import
+
         half = float(stats.t.ppf(0.975, len(self.losses) - 1) * stats.sem(self.losses))
         return self.mean - half, self.mean + half
 
