@@ -1,6 +1,7 @@
 """One layer in one direction: divides the work, and manages buffers and the tape around the compiled loops."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,6 +85,15 @@ class ForwardBuffers(NamedTuple):
         return len(self.shares) > 1 and self.shares[0].rows == self.shares[1].rows
 
 
+class StepBuffers(NamedTuple):
+    """Arrays of single steps of all rows and units on one thread: x and y (1, B, size), and those of ``ForwardBuffers``."""
+
+    x: np.ndarray
+    y: np.ndarray
+    kept: Kept
+    scratch: tuple[np.ndarray, ...]
+
+
 class BackwardBuffers(NamedTuple):
     """Arrays of BPTT, for each share; ``weights`` are the first arrays of its ``Sums``, or None to sum into the results."""
 
@@ -127,6 +137,21 @@ class Layer:
     def record(self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool) -> tuple[np.ndarray, State, Tape]:
         return self._run(weights, x, state, reverse, kept_steps=len(x))
 
+    @property
+    def forward_kernel(self) -> Callable[..., None]:
+        return self._kernels.forward
+
+    def step_buffers(self, x: np.ndarray, y: np.ndarray) -> StepBuffers:
+        """New arrays for steps from x to y."""
+        everything = [Share(slice(0, x.shape[1]), slice(0, self._spec.hidden_size))]
+        buffers = self._forward_buffers(x.shape, 1, everything)
+        return StepBuffers(x.view(self._stored), y.view(self._stored), buffers.kept[0], buffers.scratch[0])
+
+    def step_arguments(self, weights: LayerWeights, buffers: StepBuffers, reverse: bool) -> tuple[Any, ...]:
+        """The arguments of ``forward_kernel`` for one step; in reverse it goes from row 1 of the state to row 0."""
+        packed_weights = weights.of_units(slice(0, self._spec.hidden_size))
+        return (buffers.x, packed_weights, *buffers.kept, buffers.y, 0, 0, reverse, *buffers.scratch, _ALONE)
+
     def _run(
         self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, kept_steps: int
     ) -> tuple[np.ndarray, State, Tape]:
@@ -134,7 +159,7 @@ class Layer:
         steps, batch, input_size = x.shape
         buffers = self._pool.take((steps, batch), (kept_steps, input_size))
         if buffers is None:
-            buffers = self._forward_buffers(x.shape, kept_steps)
+            buffers = self._forward_buffers(x.shape, kept_steps, self._workers.shares(self._spec, steps, batch))
         shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
         y = np.empty((steps, batch, self._spec.state_size), self._dtype)
         stored_y = y.view(self._stored)
@@ -244,11 +269,11 @@ class Layer:
         hidden = self._spec.hidden_size
         return [(self._gates, hidden, input_size), (self._gates, hidden, self._spec.state_size), (1, self._output, hidden)]
 
-    def _forward_buffers(self, shape: tuple[int, ...], kept_steps: int) -> ForwardBuffers:
+    def _forward_buffers(self, shape: tuple[int, ...], kept_steps: int, shares: list[Share]) -> ForwardBuffers:
         """New buffers for (T, B, I); shares of units have one recurrent state in common."""
         steps, batch, input_size = shape
         cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
-        buffers = ForwardBuffers(self._workers.shares(self._spec, steps, batch), [], [], [])
+        buffers = ForwardBuffers(shares, [], [], [])
         for share in buffers.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             together = buffers.kept[0].recurrent if buffers.teamed and buffers.kept else None

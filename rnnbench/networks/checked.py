@@ -13,6 +13,7 @@ from rnnbench.networks.arrays import Arrays, check_plain
 from rnnbench.networks.contract import Array, Gradients, Network, State
 from rnnbench.networks.params import Params, check_params
 from rnnbench.networks.spec import Spec, check_spec
+from rnnbench.networks.stream import ForwardStream, Stream, check_streamed
 from rnnbench.networks.threads import Limits, check_threads
 
 
@@ -38,7 +39,7 @@ class CheckedNetwork(ABC):
     """Base class of networks that checks all arguments before it calls the implementation.
 
     A subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params``; these always get T >= 1 and explicit
-    states.  ``_check_place`` may refuse an array because of its device or memory order.
+    states.  ``_check_place`` may refuse an array because of its device or memory order; ``_stream`` may return a faster stream.
     ``arrays``: the operations on the implementation's arrays.  ``array_type``: the class of these arrays.
     ``limits``: a context manager around every run, and around the array operations of truncated BPTT.
     """
@@ -98,6 +99,16 @@ class CheckedNetwork(ABC):
             return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
         with self.limits():
             return self._backward(content, dy, dstate)
+
+    def stream(self, batch_size: int = 1, state: State | None = None) -> Stream:
+        """Begin to run the network one step at a time, from ``state`` or zeros; raises ArgumentError.
+
+        Bidirectional networks are refused: their backward direction begins at the last step.
+        """
+        return self._stream(check_streamed(self.spec, batch_size), state)
+
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        return ForwardStream(self, batch_size, state)
 
     @abstractmethod
     def _set_params(self, params: Params) -> None: ...
