@@ -92,6 +92,7 @@ HIDDEN = {
     "empty": planted("lstm: the final state of an empty sequence is zero"),
     "model": planted("model, cross-entropy: mask ignored"),
     "training": planted("model, optimiser: state not carried"),
+    "streamed": planted("lstm: a stream forgets its state"),
 }
 """Faults that one call on ordinary input does not show, by the promise that they break."""
 

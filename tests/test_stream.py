@@ -14,9 +14,11 @@ from helpers.network_calls import JORDAN, LSTM, B, H, I, arguments, assert_refus
 
 import rnnbench
 from rnnbench import Spec
-from rnnbench.impls import numba_cpu, numpy_ref
+from rnnbench.check import Problem, expected
+from rnnbench.check.streaming import streamed
+from rnnbench.impls import numpy_ref
 from rnnbench.impls.numba_cpu.stream import CompiledStream
-from rnnbench.networks.stream import ForwardStream
+from rnnbench.suite.case import Case
 
 DEEP = replace(LSTM, num_layers=3)
 
@@ -121,13 +123,16 @@ def test_arrays_of_any_layout_are_accepted(backend):
         assert_same([net.stream(B).step(x_t)], [expected])
 
 
-def test_narrow_dtypes_have_streams_too():
-    for dtype, kind in (("bfloat16", CompiledStream), ("float16", ForwardStream)):
-        spec = replace(LSTM, dtype=dtype)
-        assert type(loaded(numba_cpu, spec).stream()) is kind
-        stream = loaded(numpy_ref, spec).stream()
-        y = stream.step(np.zeros((1, I), spec.numpy_dtype))
-        assert (y.dtype, y.shape) == (spec.numpy_dtype, (1, H))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_dtypes_have_streams_too(dtype):
+    spec = replace(LSTM, dtype=dtype)
+    y = loaded(numpy_ref, spec).stream().step(np.zeros((1, I), spec.numpy_dtype))
+    assert (y.dtype, y.shape) == (spec.numpy_dtype, (1, H))
+
+
+def test_auto_has_the_stream_of_the_backend_that_it_picks(monkeypatch, tmp_path):
+    monkeypatch.setenv("RNNBENCH_RESULTS", str(tmp_path))
+    assert type(loaded(rnnbench.load_backend("auto")).stream()) is CompiledStream
 
 
 BAD_STEPS = {
@@ -178,3 +183,17 @@ def test_a_stream_is_not_copied(backend):
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="a stream cannot be copied or pickled"):
             copied(stream)
+
+
+@pytest.mark.parametrize("name", ["torch_nn", "onnxruntime", "jax_scan"])
+def test_streams_of_other_backends_keep_the_promise(name):
+    """Those with steps of their own, on a problem that all of them support."""
+    try:
+        backend = rnnbench.load_backend(name)
+    except rnnbench.BackendUnavailable as error:
+        pytest.skip(str(error))
+    for cell in ("lstm", "gru"):
+        problem = Problem(Case(cell, "step", T=5, B=3, I=4, H=5, layers=2), seed=1)
+        findings = streamed(backend, problem, expected(problem))
+        assert len(findings) > 4
+        assert all(finding.passed for finding in findings), findings
