@@ -131,7 +131,8 @@ def test_narrow_dtypes_have_streams_too(dtype):
 
 
 def test_auto_has_the_stream_of_the_backend_that_it_picks(monkeypatch, tmp_path):
-    monkeypatch.setenv("RNNBENCH_RESULTS", str(tmp_path))
+    monkeypatch.delenv("RNNBENCH_RESULTS", raising=False)
+    monkeypatch.chdir(tmp_path)
     assert type(loaded(rnnbench.load_backend("auto")).stream()) is CompiledStream
 
 
