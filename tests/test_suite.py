@@ -47,6 +47,7 @@ OWN = {
     "cpu-bfloat16",
     "gpu-grid",
     "gpu-quick",
+    "latency",
 }
 
 
