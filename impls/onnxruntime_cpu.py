@@ -81,7 +81,8 @@ class BoundStream(Stream):
         spec, zeros = network.spec, network.arrays.zeros
         self._x, self._y = zeros((1, batch_size, spec.input_size)), zeros((1, batch_size, spec.features))
         self._states = [[zeros(spec.state_shape(batch_size)) for _ in spec.kind.states] for _ in range(2)]
-        self._session, self._current = None, 0
+        self._session: Any = None
+        self._current = 0
         super().__init__(network, batch_size, state)
 
     def _step(self, x_t: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ class CellStream(Stream):
             return tuple(torch.stack(part) for part in parts)
 
     def _write(self, state: State) -> None:
-        by_layer = zip(*state, strict=True)
+        by_layer: Any = zip(*state, strict=True)
         self._state = [part if len(part) > 1 else part[0] for part in by_layer]
 
 

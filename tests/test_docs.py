@@ -42,6 +42,10 @@ INSTEAD = {
     # a command line -> what is tried in its place
     "rnnbench versus results": "rnnbench bars results",
     "rnnbench machine": "rnnbench machine --no-roofs",
+    "rnnbench latency --quick": "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter H32",
+    "rnnbench latency --backends numba_cpu,onnxruntime --filter lstm --csv table.csv": (
+        "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter 'lstm forward T1 B1 I32' --csv table.csv"
+    ),
     "rnnbench check mine.py": "rnnbench check mine.py --level smoke --cell gru --gradients-only",
     "rnnbench check mine.py --level full": "rnnbench check mine.py --level smoke --cell gru --gradients-only",
     "rnnbench check mine.py --random 1000 --seed 7": "rnnbench check mine.py --level smoke --cell gru --random 3 --seed 7",

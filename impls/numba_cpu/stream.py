@@ -41,9 +41,6 @@ class CompiledStream(Stream):
     def step(self, x_t: np.ndarray) -> np.ndarray:
         if type(x_t) is not np.ndarray or x_t.shape != self._row or x_t.dtype is not self._dtype:
             self._check(x_t)  # slower, and accepts what is as good
-        return self._step(x_t)
-
-    def _step(self, x_t: np.ndarray) -> np.ndarray:
         if self._network._weights is not self._weights:
             self._bind(self._row_of_state())
         self._x[...] = x_t
@@ -51,12 +48,14 @@ class CompiledStream(Stream):
             raise RuntimeError(f"the kernel of numba_cpu failed with status {status}")
         return self._y.copy()
 
+    _step = step  # without a second call for what the base class checks
+
     def _bind(self, row: int) -> None:
         """Fill the table for steps with the network's current weights from the state in a row, 0 or 1."""
         weights = self._network._weights
         rows = [self._layer.step_arguments(*pair, bool(row)) for pair in zip(weights, self._buffers, strict=True)]
-        self._run, self._flag = table_call(self._layer.forward_kernel, rows[0])
-        self._table = np.array([words(arguments) for arguments in rows])
+        self._run, self._flag, self._code = table_call(self._layer.forward_kernel, rows[0])
+        self._table = np.array([words(arguments) for arguments in rows], np.int64)
         self._bound = rows  # their arrays are alive as long as the table
         self._address, self._rows, self._weights = self._table.ctypes.data, len(rows), weights
 

@@ -7,6 +7,7 @@ call the function that Numba has compiled already.  Nothing of the function itse
 
 import ctypes
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,17 +15,21 @@ import numpy as np
 from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 
+_numbers = itertools.count()
+
 _WORD, _STATUS = ir.IntType(64), ir.IntType(32)
 
 
 class TableCall(NamedTuple):
     """``run(address, rows)`` calls the function with each row of a table in turn; returns 0, or the status of a failed call.
 
-    It holds the interpreter's lock.  ``flag``: the column of the boolean argument that each call inverts in its row.
+    It holds the interpreter's lock: to take it again takes longer than a small kernel runs, or milliseconds where other threads
+    want it too.  ``flag``: the column of the boolean argument that each call inverts in its row.  ``code``: what owns the code.
     """
 
     run: Callable[[int, int], int]
     flag: int
+    code: Any
 
 
 def table_call(dispatcher: Any, arguments: Sequence[Any]) -> TableCall:
@@ -56,8 +61,8 @@ def _table_call(dispatcher: Any, signature: tuple[Any, ...]) -> TableCall:
     kinds = [kind if isinstance(kind, ir.IntType) else _WORD for kind in passed]
     (flag,) = (place for place, kind in enumerate(kinds) if kind.width < _WORD.width)
     target = compiled.library.get_pointer_to_function(described.llvm_func_name)
-    name = f"{described.llvm_func_name}_from_table"
-    library = context.codegen().create_library(f"table_call_{described.unique_name}")
+    name = f"rnnbench_table_call_{next(_numbers)}"
+    library = context.codegen().create_library(name)
     module = library.create_ir_module(library.name)
     function = ir.Function(module, ir.FunctionType(_STATUS, [_WORD, _WORD]), name)
     _write_loop(function, target, (result, failure), kinds, flag)
@@ -66,8 +71,7 @@ def _table_call(dispatcher: Any, signature: tuple[Any, ...]) -> TableCall:
         library.finalize()
     prototype = ctypes.PYFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64)
     run = prototype(library.get_pointer_to_function(name))
-    run.owners = (library, compiled)  # the code lives as long as they do
-    return TableCall(run, flag)
+    return TableCall(run, flag, (library, compiled))
 
 
 def _write_loop(function: ir.Function, target: int, slots: Any, kinds: list[ir.IntType], flag: int) -> None:
