@@ -43,8 +43,8 @@ INSTEAD = {
     "rnnbench versus results": "rnnbench bars results",
     "rnnbench machine": "rnnbench machine --no-roofs",
     "rnnbench latency --quick": "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter H32",
-    "rnnbench latency --backends numba_cpu,onnxruntime --filter lstm --csv table.csv": (
-        "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter 'lstm forward T1 B1 I32' --csv table.csv"
+    "rnnbench latency --backends numba_cpu,onnxruntime --csv table.csv --chart steps.svg": (
+        "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter H32 --csv table.csv --chart steps.svg"
     ),
     "rnnbench check mine.py": "rnnbench check mine.py --level smoke --cell gru --gradients-only",
     "rnnbench check mine.py --level full": "rnnbench check mine.py --level smoke --cell gru --gradients-only",

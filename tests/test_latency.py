@@ -88,7 +88,20 @@ def test_a_backend_without_streams_is_refused():
 
 def test_the_command_shows_and_stores_the_steps_of_every_round(command, no_process_left_behind):
     Path("mine.toml").write_text(SUITE)
-    options = ("--backends", f"numpy_ref,{TEMPLATE}", "--steps", 30, "--rounds", 2, "--frame", 1000, "--csv", "table.csv")
+    options = (
+        "--backends",
+        f"numpy_ref,{TEMPLATE}",
+        "--steps",
+        30,
+        "--rounds",
+        2,
+        "--frame",
+        1000,
+        "--csv",
+        "table.csv",
+        "--chart",
+        "steps.svg",
+    )
     code, out, err = command("latency", "mine.toml", *options, "--filter", "lstm")
     assert code == 3  # the template has no streams
     assert f"rnnbench: {TEMPLATE}: lstm forward T1 B1 I3 H4: Its networks have no stream." in err
@@ -109,6 +122,7 @@ def test_the_command_shows_and_stores_the_steps_of_every_round(command, no_proce
     (written,) = csv.DictReader(Path("table.csv").read_text().splitlines())
     assert float(written["p99_s"]) == summary.quantiles["p99"]
     assert f"{summary.quantiles['p50'] * 1e6:,.1f}" in line
+    assert all(word in Path("steps.svg").read_text() for word in ("numpy_ref", "lstm", *QUANTILES))
 
 
 def test_the_command_refuses_what_are_no_single_steps(command):

@@ -67,12 +67,13 @@ def latency(
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where the rows go, as JSON lines.")] = "latency",
     table: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write the table to this file, too.")] = None,
+    chart: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the distribution to this SVG file.")] = None,
 ) -> int:
     """Time single steps with a kept state, and show their distribution.
 
     Examples:
     $ rnnbench latency --quick
-    $ rnnbench latency --backends numba_cpu,onnxruntime --filter lstm
+    $ rnnbench latency --backends numba_cpu,onnxruntime --chart steps.svg
     """
     from rnnbench.measure.latency import Settings, check_cases, measure, summaries
     from rnnbench.suite.suite import load_suite
@@ -101,6 +102,10 @@ def latency(
         terminal.tell(line)
     if table is not None:
         _write_csv(Path(table), found)
+    if chart is not None and found:
+        from rnnbench import reports
+
+        reports.write_latency_chart(chart, found, settings.frame)
     terminal.note(f"stored: {path}")
     return CASES_FAILED if any(row.failure for row in rows) else OK
 
