@@ -30,7 +30,11 @@ class Gradients(NamedTuple):
 
 
 class Network(Protocol):
-    """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan."""
+    """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan.
+
+    One more method is optional: ``stream(batch_size=1, state=None)`` returns a ``rnnbench.networks.Stream``, which runs the
+    network one step at a time.
+    """
 
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
         """Run inference; return y and the final state.  ``state=None`` means zeros."""
