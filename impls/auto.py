@@ -33,6 +33,7 @@ from rnnbench.networks.contract import Gradients, Network, State, unsupported, u
 from rnnbench.networks.params import Params
 from rnnbench.networks.registry import load_backend, shipped
 from rnnbench.networks.spec import Spec
+from rnnbench.networks.stream import Stream
 from rnnbench.results.reader import found_files
 from rnnbench.suite.case import Case
 from rnnbench.text import count
@@ -92,6 +93,10 @@ class AutoNetwork(CheckedNetwork):
 
     def _forward(self, x: np.ndarray, state: State, *lengths: np.ndarray) -> tuple[np.ndarray, State]:
         return self._network("forward", x, *lengths).forward(x, state, *lengths)
+
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        network: Any = self._network("forward", self.arrays.zeros((1, batch_size, self.spec.input_size)))
+        return network.stream(batch_size, state)
 
     def _record(self, x: np.ndarray, state: State, *lengths: np.ndarray) -> tuple[np.ndarray, State, Any]:
         network = self._network("step", x, *lengths)

@@ -26,6 +26,7 @@ from rnnbench.networks.checked import CheckedNetwork, checked_load
 from rnnbench.networks.contract import Gradients, Network, State
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
+from rnnbench.networks.stream import ForwardStream, Stream
 from rnnbench.processes.environment import process_threads
 
 try:
@@ -112,6 +113,12 @@ _forward = functools.partial(jax.jit, static_argnums=0)(_network)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _single_step(spec: Spec, weights: Weights, x_t: jax.Array, state: State) -> tuple[jax.Array, State]:
+    y, final = _network(spec, weights, x_t[None], state)
+    return y[0], final
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _record(
     spec: Spec, weights: Weights, x: jax.Array, state: State, lengths: jax.Array | None = None
 ) -> tuple[tuple[jax.Array, State], Any]:
@@ -141,6 +148,9 @@ class ScanNetwork(CheckedNetwork):
     def _forward(self, x: jax.Array, state: State, lengths: np.ndarray | None = None) -> tuple[jax.Array, State]:
         return _submitted(_forward(self.spec, self._weights, x, state, *self._placed(lengths)))
 
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        return StepStream(self, batch_size, state)
+
     def _record(self, x: jax.Array, state: State, lengths: np.ndarray | None = None) -> tuple[jax.Array, State, Any]:
         (y, final), pullback = _submitted(_record(self.spec, self._weights, x, state, *self._placed(lengths)))
         return y, final, pullback
@@ -155,6 +165,16 @@ class ScanNetwork(CheckedNetwork):
     def _check_place(self, name: str, array: jax.Array) -> None:
         if array.devices() != {self._device}:
             raise ArgumentError(f"{name} is on {', '.join(map(str, array.devices()))}; expected {self._device}")
+
+
+class StepStream(ForwardStream):
+    """A stream whose steps are one jitted call, without a copy for the axis of time."""
+
+    def _step(self, x_t: jax.Array) -> jax.Array:
+        network = self._network
+        with network.limits():
+            y, self._state = _submitted(_single_step(network.spec, network._weights, x_t, self._state))
+        return y
 
 
 class _Arrays:

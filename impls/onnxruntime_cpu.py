@@ -22,6 +22,7 @@ from rnnbench.networks.checked import CheckedNetwork, checked_load
 from rnnbench.networks.contract import Gradients, Network, State
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
+from rnnbench.networks.stream import Stream
 from rnnbench.processes.environment import process_threads
 
 try:
@@ -76,6 +77,9 @@ class SessionNetwork(CheckedNetwork):
         y, *final = map(np.asarray, results)
         return y, tuple(final)
 
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        return BoundStream(self, batch_size, state)
+
     def record(self, x: np.ndarray, state: State | None = None, lengths: Any = None) -> NoReturn:
         raise ArgumentError(f"onnxruntime cannot record: {_ONLY_INFERENCE}")
 
@@ -87,6 +91,48 @@ class SessionNetwork(CheckedNetwork):
 
     def _backward(self, content: Any, dy: np.ndarray, dstate: State) -> Gradients:
         return self.backward(content, dy, dstate)
+
+
+class BoundStream(Stream):
+    """A stream with two I/O bindings: steps in turn read the state that the last one wrote, and write the other."""
+
+    def __init__(self, network: SessionNetwork, batch_size: int, state: State | None) -> None:
+        spec, zeros = network.spec, network.arrays.zeros
+        self._x, self._y = zeros((1, batch_size, spec.input_size)), zeros((1, batch_size, spec.features))
+        self._states = [[zeros(shape) for shape in spec.state_shapes(batch_size)] for _ in range(2)]
+        self._session: Any = None
+        self._current = 0
+        super().__init__(network, batch_size, state)
+
+    def _step(self, x_t: np.ndarray) -> np.ndarray:
+        if self._network._session is not self._session:
+            self._session = self._network._session
+            self._bindings = [self._binding(current) for current in range(2)]
+        self._x[0] = x_t
+        self._session.run_with_iobinding(self._bindings[self._current])
+        self._current = 1 - self._current
+        return self._y[0].copy()
+
+    def _binding(self, current: int) -> Any:
+        """A binding of the session to this stream's arrays, from the current state to the other."""
+        binding = self._session.io_binding()
+        inputs, outputs = {"x": self._x}, {"y": self._y}
+        for name, before, after in zip(
+            self._network.spec.kind.states, self._states[current], self._states[1 - current], strict=True
+        ):
+            inputs[f"initial {name}"], outputs[f"final {name}"] = before, after
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return binding
+
+    def _read(self) -> State:
+        return tuple(part.copy() for part in self._states[self._current])
+
+    def _write(self, state: State) -> None:
+        for own, part in zip(self._states[self._current], state, strict=True):
+            own[...] = part
 
 
 def _model(spec: Spec, params: Params, lengths: str = "") -> ModelProto:

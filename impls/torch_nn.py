@@ -14,6 +14,7 @@ from rnnbench.installing import how_to_install
 from rnnbench.networks.checked import checked_load
 from rnnbench.networks.contract import Network, State
 from rnnbench.networks.spec import Spec
+from rnnbench.networks.stream import Stream
 from rnnbench.networks.threads import Limits
 
 try:
@@ -22,7 +23,17 @@ try:
 except ModuleNotFoundError as error:
     raise BackendUnavailable(f"torch_nn needs PyTorch: {how_to_install('torch')}") from error
 
-from rnnbench.impls._torch import CPU, AutogradNetwork, asarray, info, supports_lengths, synchronize, thread_limits, to_numpy
+from rnnbench.impls._torch import (
+    CPU,
+    AutogradNetwork,
+    asarray,
+    info,
+    supports_lengths,
+    synchronize,
+    thread_limits,
+    to_numpy,
+    undisturbed,
+)
 
 __all__ = ["asarray", "info", "load", "supports", "supports_lengths", "synchronize", "to_numpy"]
 
@@ -67,6 +78,40 @@ class ModuleNetwork(AutogradNetwork):
         outputs, final = self._packed(x.index_select(1, rows), of_rows, lengths[lengths > 0])
         whole = tuple(part.index_copy(1, rows, new) for part, new in zip(state, final, strict=True))
         return y.index_copy(1, rows, outputs), whole
+
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        if self.spec.projection_size is not None:  # torch.lstm_cell has none
+            return super()._stream(batch_size, state)
+        return CellStream(self, batch_size, state)
+
+
+class CellStream(Stream):
+    """A stream of the functions behind torch.nn.LSTMCell, GRUCell and RNNCell, which take a step sooner than the modules."""
+
+    _state: list[Any]
+
+    def __init__(self, network: ModuleNetwork, batch_size: int, state: State | None) -> None:
+        spec = network.spec
+        self._cell = getattr(torch, f"{spec.cell}_cell" if spec.cell != "elman" else f"rnn_{spec.nonlinearity}_cell")
+        self._names = [[name + suffix for name in spec.layer_shapes(0)] for suffix in spec.suffixes()]
+        super().__init__(network, batch_size, state)
+
+    def _step(self, x_t: torch.Tensor) -> torch.Tensor:
+        network, y = self._network, x_t
+        with network.limits(), undisturbed(), torch.no_grad():
+            for layer, names in enumerate(self._names):
+                new = self._cell(y, self._state[layer], *(network._weights[name] for name in names))
+                self._state[layer], y = new, new[0] if isinstance(new, tuple) else new
+            return y.clone()  # the next step reads the state
+
+    def _read(self) -> State:
+        with undisturbed():
+            parts = zip(*(state if isinstance(state, tuple) else (state,) for state in self._state), strict=True)
+            return tuple(torch.stack(part) for part in parts)
+
+    def _write(self, state: State) -> None:
+        by_layer: Any = zip(*state, strict=True)
+        self._state = [part if len(part) > 1 else part[0] for part in by_layer]
 
 
 def _module(spec: Spec) -> torch.nn.RNNBase:

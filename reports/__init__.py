@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         time_over_window,
     )
     from rnnbench.reports.history import write_history
+    from rnnbench.reports.latency import latency_chart, write_latency_chart
     from rnnbench.reports.page import write_html
     from rnnbench.reports.published import beside_published, published_figures
     from rnnbench.reports.side_by_side import write_side_by_side
@@ -57,6 +58,7 @@ _HOMES = {
         "time_over_window",
     ),
     "history": ("write_history",),
+    "latency": ("latency_chart", "write_latency_chart"),
     "page": ("write_html",),
     "published": ("beside_published", "published_figures"),
     "side_by_side": ("write_side_by_side",),
@@ -78,6 +80,7 @@ __all__ = [
     "error_over_window",
     "errors_over_tolerances",
     "fastest",
+    "latency_chart",
     "memory_over_window",
     "of_device",
     "published_figures",
@@ -99,6 +102,7 @@ __all__ = [
     "write_charts",
     "write_history",
     "write_html",
+    "write_latency_chart",
     "write_side_by_side",
     "write_study",
 ]

@@ -12,7 +12,7 @@ from typer.main import get_command
 from rnnbench.cli.main import application
 
 PANELS = {
-    "Check and measure": ["check", "run"],
+    "Check and measure": ["check", "run", "latency"],
     "Train": ["train", "tune", "sample", "study"],
     "Read results": ["report", "show", "compare", "best", "versus", "export", "merge"],
     "About": ["backends", "suites", "machine", "template"],

@@ -42,6 +42,10 @@ INSTEAD = {
     # a command line -> what is tried in its place
     "rnnbench versus results": "rnnbench bars results",
     "rnnbench machine": "rnnbench machine --no-roofs",
+    "rnnbench latency --quick": "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter H32",
+    "rnnbench latency --backends numba_cpu,onnxruntime --csv table.csv --chart steps.svg": (
+        "rnnbench latency --backends numpy_ref --steps 10 --rounds 1 --filter H32 --csv table.csv --chart steps.svg"
+    ),
     "rnnbench check mine.py": "rnnbench check mine.py --level smoke --cell gru --gradients-only",
     "rnnbench check mine.py --level full": "rnnbench check mine.py --level smoke --cell gru --gradients-only",
     "rnnbench check mine.py --random 1000 --seed 7": "rnnbench check mine.py --level smoke --cell gru --random 3 --seed 7",
@@ -86,7 +90,7 @@ NOT_TRIED = {
     "rnnbench study time-to-loss": "trains for minutes; tests/test_study_command.py",
     "rnnbench study missing-values": "trains for minutes; tests/test_study_command.py",
     "rnnbench self-test": f"{MEASURES}; tests/test_statistics.py, tests/test_siblings.py",
-    "rnnbench check --self-test": "examines 423 bugs; tests/test_self_test.py",
+    "rnnbench check --self-test": "examines 432 bugs; tests/test_self_test.py",
     "rnnbench check --device simulator": "simulates for minutes; tests/test_numba_cuda.py",
     "rnnbench cuda-audit": f"{COMPILES}; tests/test_cuda_audit.py",
     ".venv/bin/pytest": "other tests",

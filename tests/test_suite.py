@@ -48,6 +48,7 @@ OWN = {
     "cpu-bfloat16",
     "gpu-grid",
     "gpu-quick",
+    "latency",
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from rnnbench.impls._host import InFloat32, asarray, supports, supports_lengths, synchronize, to_numpy
 from rnnbench.impls.numba_cpu.layer import Layer
 from rnnbench.impls.numba_cpu.parts import CompiledParts
+from rnnbench.impls.numba_cpu.stream import CompiledNetwork
 from rnnbench.impls.numba_cpu.workers import Workers
 from rnnbench.jit.compiler import require_jit, unavailable
 from rnnbench.jit.target import current_target
@@ -25,7 +26,6 @@ from rnnbench.networks.arrays import NumpyArrays, numpy_errors
 from rnnbench.networks.checked import checked_load
 from rnnbench.networks.contract import Network
 from rnnbench.networks.spec import Spec
-from rnnbench.networks.stacked import StackedNetwork
 
 __all__ = ["asarray", "info", "load", "parts", "supports", "supports_lengths", "synchronize", "to_numpy", "unavailable"]
 
@@ -37,7 +37,7 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
     runner = functools.partial(workers.run_directions, spec)
     in_float32 = spec.dtype == "float16"
     layer = InFloat32(Layer(replace(spec, dtype="float32"), workers), spec.numpy_dtype) if in_float32 else Layer(spec, workers)
-    return StackedNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, numpy_errors, runner)
+    return CompiledNetwork(spec, params, layer, NumpyArrays(spec.numpy_dtype), np.ndarray, numpy_errors, runner)
 
 
 def parts(dtype: str, *, threads: int | None = None) -> CompiledParts:

@@ -1,8 +1,8 @@
 """One layer in one direction: divides the work, and manages buffers and the tape around the compiled loops."""
 
 import functools
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,6 +90,16 @@ class ForwardBuffers(NamedTuple):
         return len(self.shares) > 1 and self.shares[0].rows == self.shares[1].rows
 
 
+class StepBuffers(NamedTuple):
+    """Arrays of single steps of all rows and units on one thread: x and y (B, size), and those of ``ForwardBuffers``."""
+
+    x: np.ndarray
+    y: np.ndarray
+    rows: ShareRows
+    kept: Kept
+    scratch: tuple[np.ndarray, ...]
+
+
 class BackwardBuffers(NamedTuple):
     """Arrays of BPTT, for each share; ``weights`` are the first arrays of its ``Sums``, or None to sum into the results."""
 
@@ -141,6 +151,24 @@ class Layer:
     ) -> tuple[np.ndarray, State, Tape]:
         return self._run(weights, x, state, reverse, lengths, keeps_steps=True)
 
+    @property
+    def forward_kernel(self) -> Callable[..., None]:
+        return self._kernels.forward
+
+    def step_buffers(self, x: np.ndarray, y: np.ndarray) -> StepBuffers:
+        """New arrays for steps from x to y."""
+        everything, (_, batch, input_size) = [Share(slice(0, x.shape[1]), slice(0, self._spec.hidden_size))], x.shape
+        buffers = self._forward_buffers((1, batch, input_size), 1, everything, of_one_length=True)
+        assert buffers.rows is not None
+        rows, flat_x, flat_y = buffers.rows[False][0], x[0].view(self._stored), y[0].view(self._stored)
+        return StepBuffers(flat_x, flat_y, rows, buffers.kept[0], buffers.scratch[0])
+
+    def step_arguments(self, weights: LayerWeights, buffers: StepBuffers, reverse: bool) -> tuple[Any, ...]:
+        """The arguments of ``forward_kernel`` for one step; in reverse it goes from row 1 of the state to row 0."""
+        packed_weights = weights.of_units(slice(0, self._spec.hidden_size))
+        places = (buffers.rows.starts, buffers.rows.places, 0, reverse)
+        return (buffers.x, packed_weights, *buffers.kept, buffers.y, *places, *buffers.scratch, _ALONE)
+
     def _run(
         self, weights: LayerWeights, x: np.ndarray, state: State, reverse: bool, lengths: np.ndarray | None, keeps_steps: bool
     ) -> tuple[np.ndarray, State, Tape]:
@@ -151,7 +179,8 @@ class Layer:
         key = (steps, batch), (kept_steps, input_size, lengths is None)
         buffers = self._pool.take(*key)
         if buffers is None:
-            buffers = self._forward_buffers((steps, batch, input_size), kept_steps, of_one_length=lengths is None)
+            shares = self._workers.shares(self._spec, steps, batch)
+            buffers = self._forward_buffers((steps, batch, input_size), kept_steps, shares, of_one_length=lengths is None)
         shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
         of_lengths = None if lengths is None else rows_of_lengths(shares, lengths, kept_steps + 1, reverse)
         share_rows = of_lengths or buffers.rows[reverse]
@@ -261,11 +290,12 @@ class Layer:
         hidden = self._spec.hidden_size
         return [(self._gates, hidden, input_size), (self._gates, hidden, self._spec.state_size), (1, self._output, hidden)]
 
-    def _forward_buffers(self, shape: tuple[int, int, int], kept_steps: int, of_one_length: bool) -> ForwardBuffers:
+    def _forward_buffers(
+        self, shape: tuple[int, int, int], kept_steps: int, shares: list[Share], of_one_length: bool
+    ) -> ForwardBuffers:
         """New buffers for (T, B, I); shares of units have one recurrent state in common."""
         steps, batch, input_size = shape
-        cell, rows, state_size = self._cell, kept_steps + 1, self._spec.state_size
-        shares, both = self._workers.shares(self._spec, steps, batch), None
+        cell, rows, state_size, both = self._cell, kept_steps + 1, self._spec.state_size, None
         if of_one_length:
             forward, back = (rows_of_one_length(shares, steps, batch, rows, reverse) for reverse in (False, True))
             both = forward, back

@@ -100,10 +100,10 @@ class Harness:
         """Test a mutant until an error reaches KILLED_AT times the tolerance; return the worst result.
 
         The comparisons with the reference come first, then the promises, then the slow comparisons of large problems.  For
-        bugs of a width, which need large problems, these come first.
+        bugs of a width, which need large problems, these come first; for bugs of streams, the promise about streams does.
         """
         found = Result(mutant.name, mutant.area)
-        for trial, promises in self._schedule(mutant.cells, large_first=mutant.area == "widths"):
+        for trial, promises in self._schedule(mutant.cells, mutant.area):
             found = max(found, self._run(mutant, trial.problem, promises), key=lambda result: result.ratio)
             if found.killed:
                 return found
@@ -116,12 +116,14 @@ class Harness:
         results = [self._run(correct, trial.problem, trial.promises) for trial in concerned]
         return [result for result in results if result.ratio > 1]
 
-    def _schedule(self, cells: Iterable[str], large_first: bool) -> Iterator[tuple[Trial, tuple[str, ...]]]:
+    def _schedule(self, cells: Iterable[str], area: str) -> Iterator[tuple[Trial, tuple[str, ...]]]:
         concerned = [trial for trial in self.trials if trial.problem.case.cell in cells]
         small: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if not _large(trial)]
         small += [(trial, (name,)) for trial in concerned for name in trial.promises]
         large: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if _large(trial)]
-        yield from large[::-1] + small if large_first else small + large
+        if area == "streams":
+            small.sort(key=lambda tested: tested[1] != ("streamed",))
+        yield from large[::-1] + small if area == "widths" else small + large
 
     def _run(self, mutant: Mutant, problem: Problem, promises: tuple[str, ...]) -> Result:
         wanted = self.expected(problem)

@@ -7,7 +7,7 @@ from the reference's results of the first, so every call is compared with the re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import call_semantics, edge_cases, laziness, lengths, metamorphic, training
+from rnnbench.check import call_semantics, edge_cases, laziness, lengths, metamorphic, streaming, training
 from rnnbench.check.comparing import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -291,6 +291,14 @@ PROMISES: dict[str, Promise] = {
         "Let `update()` take effect at the next call, and let `parts.update` change parameters and slots in place.",
         training.training,
         training.concerns,
+    ),
+    "streamed": Promise(
+        "Steps of a stream give the same results as forward; its state can be read and set.",
+        "Speech and control read one step at a time, and keep the state between steps.",
+        "Carry all parts of every layer's state from step to step. Return copies of y and of the state, and read the "
+        "weights of the last update(). A backend without net.stream makes no such promise; CheckedNetwork has one.",
+        streaming.streamed,
+        _one_direction,
     ),
 }
 

@@ -23,6 +23,7 @@ from rnnbench.cli import (
     cuda_warm,
     export,
     gpu,
+    latency,
     machine,
     merge,
     report,
@@ -56,7 +57,7 @@ HELP = "Which recurrent-network implementation is right, and how fast it is, for
 SELDOM = "CUDA kernels and self-tests"
 
 PANELS = {
-    "Check and measure": (check.check, run.run),
+    "Check and measure": (check.check, run.run, latency.latency),
     "Train": (train.train, tune.tune, sample.sample, study.study),
     "Read results": (report.report, show.show, compare.compare, best.best, versus.versus, export.export, merge.merge),
     "About": (backends.backends, suites.suites, machine.machine, template.template),

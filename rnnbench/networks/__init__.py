@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rnnbench.networks.params import init_params
     from rnnbench.networks.spec import Spec
     from rnnbench.networks.stacked import StackedNetwork
+    from rnnbench.networks.stream import Stream
     from rnnbench.networks.truncation import tbptt
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Spec",
     "StackedNetwork",
     "State",
+    "Stream",
     "checked_load",
     "init_params",
     "tbptt",
@@ -33,6 +35,7 @@ _HOMES = {
     "params": ("init_params",),
     "spec": ("Spec",),
     "stacked": ("StackedNetwork",),
+    "stream": ("Stream",),
     "truncation": ("tbptt",),
 }
 """The module of each name; they import NumPy, which a list of cells can do without."""

@@ -14,6 +14,7 @@ from rnnbench.networks.contract import Array, Gradients, Network, State
 from rnnbench.networks.lengths import checked_lengths
 from rnnbench.networks.params import Params, check_params
 from rnnbench.networks.spec import Spec, check_spec
+from rnnbench.networks.stream import ForwardStream, Stream, check_streamed
 from rnnbench.networks.threads import Limits, check_threads
 
 
@@ -39,7 +40,7 @@ class CheckedNetwork(ABC):
     """Base class of networks that checks all arguments before it calls the implementation.
 
     A subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params``; these always get T >= 1 and explicit
-    states.  ``_check_place`` may refuse an array because of its device or memory order.
+    states.  ``_check_place`` may refuse an array because of its device or memory order; ``_stream`` may return a faster stream.
     ``arrays``: the operations on the implementation's arrays.  ``array_type``: the class of these arrays.
     ``takes_lengths``: whether ``_forward`` and ``_record`` take lengths.  They get them as a third argument, int64 (B,), and
     only where some row is shorter than T.
@@ -104,6 +105,16 @@ class CheckedNetwork(ABC):
             return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
         with self.limits():
             return self._backward(content, dy, dstate)
+
+    def stream(self, batch_size: int = 1, state: State | None = None) -> Stream:
+        """Begin to run the network one step at a time, from ``state`` or zeros; raises ArgumentError.
+
+        Bidirectional networks are refused: their backward direction begins at the last step.
+        """
+        return self._stream(check_streamed(self.spec, batch_size), state)
+
+    def _stream(self, batch_size: int, state: State | None) -> Stream:
+        return ForwardStream(self, batch_size, state)
 
     @abstractmethod
     def _set_params(self, params: Params) -> None: ...

@@ -35,7 +35,7 @@ def gradient_flow(backend: Any, net: Network, x: np.ndarray, dy: np.ndarray) -> 
         _, state, tape = net.record(backend.asarray(x[t : t + 1]), state)
         tapes.append(tape)
     top = spec.num_layers - 1
-    zeros = [np.zeros(spec.state_shape(x.shape[1]), x.dtype) for _ in spec.kind.states]
+    zeros = [np.zeros(shape, x.dtype) for shape in spec.state_shapes(x.shape[1])]
     last = [part.copy() for part in zeros]
     last[0][top] = dy
     norms = [[float(np.linalg.norm(part)) for part in last]]

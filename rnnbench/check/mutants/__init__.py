@@ -1,12 +1,24 @@
 """Mutants: correct backends with one planted bug each, which the check must find."""
 
-from rnnbench.check.mutants import arguments, calls, equations, gradients, lengths, models, sizes, structure, truncation, widths
+from rnnbench.check.mutants import (
+    arguments,
+    calls,
+    equations,
+    gradients,
+    lengths,
+    models,
+    sizes,
+    streams,
+    structure,
+    truncation,
+    widths,
+)
 from rnnbench.check.mutants.hooks import AREAS, Mutant, MutantNetwork, Planted
 
 __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 
 MUTANTS: tuple[Mutant, ...] = tuple(
     mutant
-    for module in (equations, gradients, truncation, structure, sizes, widths, calls, arguments, lengths, models)
+    for module in (equations, gradients, truncation, structure, sizes, widths, calls, arguments, lengths, models, streams)
     for mutant in module.MUTANTS
 )
