@@ -1,7 +1,7 @@
 """One layer in one direction: divides the work, and manages buffers and the tape around the compiled loops."""
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import buffer_size, packed_size, rounded_up
-from rnnbench.impls.numba_cpu.rows import ShareRows, rows_of_lengths, rows_of_one_length
+from rnnbench.impls.numba_cpu.rows import Output, ShareRows, rows_of_lengths, rows_of_one_length, share_of
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team
@@ -185,7 +185,7 @@ class Layer:
         of_lengths = None if lengths is None else rows_of_lengths(shares, lengths, kept_steps + 1, reverse)
         share_rows = of_lengths or buffers.rows[reverse]
         own_rows = share_rows[:1] if buffers.teamed else share_rows
-        y = _Output((len(x), batch, self._spec.state_size), self._dtype, own_rows)
+        y = Output((len(x), batch, self._spec.state_size), self._dtype, own_rows)
         size, carries_memory = state[0].shape[1], self._cell.carries == "c"
         xs, arguments = [], []
         parts = zip(shares, share_rows, buffers.kept, buffers.x, buffers.scratch, strict=True)
@@ -193,7 +193,7 @@ class Layer:
             kept.recurrent[(*rows.initial, slice(size))] = state[0][rows.batch]
             if carries_memory:
                 kept.memory[rows.initial] = state[1][rows.batch, share.units]
-            xs.append(_share_of(x, rows, own_x))
+            xs.append(share_of(x, rows, own_x))
             places = (rows.starts, rows.places, share.units.start, reverse)
             own_y = y.parts[0 if buffers.teamed else place].view(self._stored)
             arguments.append((xs[-1], weights.of_units(share.units), *kept, own_y, *places, *scratch, team))
@@ -218,7 +218,7 @@ class Layer:
             back = self._backward_buffers(buffers, sequence[0], input_size)
         shape = (*dy.shape[:2], input_size)
         of_members = [tape.rows[:1]] * len(shares) if buffers.teamed else [tape.rows]
-        dxs = [_Output(shape, self._dtype, rows) for rows in of_members]
+        dxs = [Output(shape, self._dtype, rows) for rows in of_members]
         results = [np.empty(shape, self._dtype) for shape in self._weight_shapes(input_size)]
         arguments, found = [], []
         for place, (share, rows, own_x, kept) in enumerate(zip(shares, tape.rows, tape.x, buffers.kept, strict=True)):
@@ -235,7 +235,7 @@ class Layer:
                 bias[...] = 0
             own, part = (place, 0) if buffers.teamed else (0, place)
             dx, places = dxs[own].parts[part].view(self._stored), (rows.starts, rows.places, share.units.start, reverse)
-            of_units, own_dy = weights.back_of_units(share.units), _share_of(dy, rows, None)
+            of_units, own_dy = weights.back_of_units(share.units), share_of(dy, rows, None)
             arguments.append((own_x, of_units, *kept, own_dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
         self._workers.run(self._kernels.backward, arguments)
         initial = tuple(np.empty(part.shape, self._dtype) for part in dstate)
@@ -383,29 +383,3 @@ class Layer:
 def plain(array: np.ndarray) -> np.ndarray:
     """A contiguous, writeable array: read-only arrays are copied, because Numba would recompile everything for them."""
     return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")
-
-
-class _Output:
-    """An array (T, B, N) that shares fill: ``parts`` of it, one for each of their ``rows``."""
-
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, rows: Sequence[ShareRows]) -> None:
-        self._whole = (np.empty if rows[0].index is None else np.zeros)(shape, dtype)
-        self._flat, self._rows = self._whole.reshape(-1, shape[2]), rows
-        self.parts = [self._flat if r.index is None else np.empty((len(r.index), shape[2]), dtype) for r in rows]
-
-    def joined(self) -> np.ndarray:
-        for rows, part in zip(self._rows, self.parts, strict=True):
-            if rows.index is not None:
-                self._flat[rows.index] = part
-        return self._whole
-
-
-def _share_of(array: np.ndarray, rows: ShareRows, copy: np.ndarray | None) -> np.ndarray:
-    """The rows of (T, B, N) at a share's steps as (rows, N), in ``copy`` if given."""
-    flat = array.reshape(-1, array.shape[2])
-    if rows.index is not None:
-        return flat[rows.index]
-    if copy is None:
-        return flat
-    copy[:] = array[:, rows.batch]
-    return copy.reshape(-1, copy.shape[2])

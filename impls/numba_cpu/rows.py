@@ -77,3 +77,29 @@ def _slots(steps: int, lengths: Any, rows: Any, slots: int, reverse: bool) -> tu
     steps_back = [position if reverse else steps - position for position in (begin, end)]
     first, last = ((step % 2, rows) for step in steps_back)
     return (begin % slots, rows), (end % slots, rows), first, last
+
+
+class Output:
+    """An array (T, B, N) that shares fill: ``parts`` of it, one for each of their ``rows``."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, rows: Sequence[ShareRows]) -> None:
+        self._whole = (np.empty if rows[0].index is None else np.zeros)(shape, dtype)
+        self._flat, self._rows = self._whole.reshape(-1, shape[2]), rows
+        self.parts = [self._flat if r.index is None else np.empty((len(r.index), shape[2]), dtype) for r in rows]
+
+    def joined(self) -> np.ndarray:
+        for rows, part in zip(self._rows, self.parts, strict=True):
+            if rows.index is not None:
+                self._flat[rows.index] = part
+        return self._whole
+
+
+def share_of(array: np.ndarray, rows: ShareRows, copy: np.ndarray | None) -> np.ndarray:
+    """The rows of (T, B, N) at a share's steps as (rows, N), in ``copy`` if given."""
+    flat = array.reshape(-1, array.shape[2])
+    if rows.index is not None:
+        return flat[rows.index]
+    if copy is None:
+        return flat
+    copy[:] = array[:, rows.batch]
+    return copy.reshape(-1, copy.shape[2])
