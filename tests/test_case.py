@@ -29,6 +29,7 @@ def test_equal_cases_have_one_key_and_every_field_changes_it():
         "dtype": "float64",
         "threads": 2,
         "lengths": "uniform",
+        "projection_size": 3,
     }
     assert list(changes) == list(Case.__struct_fields__)
     others = [msgspec.structs.replace(CASE, **{name: value}) for name, value in changes.items()]

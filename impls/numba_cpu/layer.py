@@ -75,14 +75,14 @@ class ForwardBuffers(NamedTuple):
     """Arrays of a forward pass over sequences of one shape, for each share.
 
     ``x``: a copy of the share's rows, or None where it has all rows, or where sequences have lengths.  ``scratch``: the last
-    arguments of ``kernels.forward``.  ``rows``: the rows of sequences of one length, forward and in reverse.
+    arguments of ``kernels.forward``.  ``rows``: the rows of sequences of one length, forward and in reverse; none for lengths.
     """
 
     shares: list[Share]
     kept: list[Kept]
     x: list[np.ndarray | None]
     scratch: list[tuple[np.ndarray, ...]]
-    rows: tuple[list[ShareRows], list[ShareRows]] | None
+    rows: tuple[list[ShareRows], ...]
 
     @property
     def teamed(self) -> bool:
@@ -159,7 +159,6 @@ class Layer:
         """New arrays for steps from x to y."""
         everything, (_, batch, input_size) = [Share(slice(0, x.shape[1]), slice(0, self._spec.hidden_size))], x.shape
         buffers = self._forward_buffers((1, batch, input_size), 1, everything, of_one_length=True)
-        assert buffers.rows is not None
         rows, flat_x, flat_y = buffers.rows[False][0], x[0].view(self._stored), y[0].view(self._stored)
         return StepBuffers(flat_x, flat_y, rows, buffers.kept[0], buffers.scratch[0])
 
@@ -295,10 +294,9 @@ class Layer:
     ) -> ForwardBuffers:
         """New buffers for (T, B, I); shares of units have one recurrent state in common."""
         steps, batch, input_size = shape
-        cell, rows, state_size, both = self._cell, kept_steps + 1, self._spec.state_size, None
+        cell, rows, state_size, both = self._cell, kept_steps + 1, self._spec.state_size, ()
         if of_one_length:
-            forward, back = (rows_of_one_length(shares, steps, batch, rows, reverse) for reverse in (False, True))
-            both = forward, back
+            both = tuple(rows_of_one_length(shares, steps, batch, rows, reverse) for reverse in (False, True))
         buffers = ForwardBuffers(shares, [], [], [], both)
         for share in buffers.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
@@ -331,7 +329,7 @@ class Layer:
             else:
                 back.drecurrent.append(self._empty(2, len(buffers.shares) if buffers.teamed else 1, rows, width))
             back.dmemory.append(self._empty(rows, units))
-            back.work.append(self._work(steps, rows, input_size, units, of_one_length=buffers.rows is not None))
+            back.work.append(self._work(steps, rows, input_size, units, of_one_length=bool(buffers.rows)))
             if buffers.teamed and back.weights:
                 back.weights.append(back.weights[0])
             else:
