@@ -23,7 +23,7 @@ def tiny(tmp_path) -> str:
     ("arguments", "said"),
     [
         ([], "missing command; see rnnbench --help"),
-        (["bench"], "unknown command 'bench'; expected check, run, train, tune, sample, report, show, "),
+        (["bench"], "unknown command 'bench'; expected check, run, latency, train, tune, sample, study, report, show, "),
         (["run", "--fast"], "no such option: --fast"),
         (["run", "--rounds"], "option '--rounds' requires an argument; see rnnbench run --help"),
         (["run", "--rounds", "0"], "'0' is out of range; expected more than 0"),

@@ -24,4 +24,4 @@ def test_every_promise_that_it_can_keep_is_examined(tmp_path, level, names):
     report = here(one_layer_file(tmp_path / "theirs.py"), trials(level, ["gru"], dtypes=["float32"]))
     assert report.passed, report.table()
     examined = {name for outcome in report.outcomes if not outcome.skipped for name in outcome.trial.promises}
-    assert examined == set(names)
+    assert examined == {name for name in names if "lengths" not in name}, "it takes none"

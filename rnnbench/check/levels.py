@@ -84,19 +84,11 @@ class Network(NamedTuple):
     cell: str
     nonlinearity: str
     dtype: str
-    projected: bool = False
 
     def problem(self, phase: str, sizes: Sizes, *, long_memory: bool = True, **fields: Any) -> Problem:
         """Return a problem with long or default memory; ``fields`` are further fields of the case."""
         kind = CELLS[self.cell]
-        options = {
-            "cell": self.cell,
-            "nonlinearity": self.nonlinearity,
-            "dtype": self.dtype,
-            "output_size": sizes.O if kind.feeds_back_output else None,
-            "projection_size": max(1, sizes.H - 2) if self.projected else None,
-            **fields,
-        }
+        options = {"output_size": sizes.O if kind.feeds_back_output else None, **self._asdict(), **fields}
         case = Case(phase=phase, T=sizes.T, B=sizes.B, I=sizes.I, H=sizes.H, **options)  # type: ignore[arg-type]
         bias = LONG_MEMORY_BIAS if kind.memory_gate and case.bias else 0.0
         return Problem(case, "orthogonal", bias) if long_memory else Problem(case)
@@ -326,18 +318,18 @@ def _projected(network: Network, sizes: Sizes) -> list[Trial]:
     """A network of cells that have a projection, with one: every promise in float32, the numbers alone in other dtypes."""
     if network.cell not in PROJECTED:
         return []
-    projected = network._replace(projected=True)
-    both, *simpler = (projected.problem("step", sizes, **depth) for depth in DEPTHS)
-    one_layer = projected.problem("step", sizes)
+    size = {"projection_size": max(1, sizes.H - 2)}
+    both, *simpler = (network.problem("step", sizes, **depth, **size) for depth in DEPTHS)
+    one_layer = network.problem("step", sizes, **size)
     promised = [name for name in _concerning(both.case) if network.dtype == "float32"]
     others = [name for name in _concerning(one_layer.case) if network.dtype == "float32" and name not in promised]
     return [
         Trial(both, tuple(promised), tuple(simpler)),
         Trial(one_layer, tuple(others)),
-        Trial(projected.problem("forward", sizes, long_memory=False)),
-        Trial(_truncated(projected, sizes)),
-        Trial(projected.problem("step", Sizes(T=5, B=65, I=40, H=33), bidirectional=True)),
-        Trial(projected.problem("step", replace(sizes, B=2 * sizes.B), lengths="corners")),
+        Trial(network.problem("forward", sizes, long_memory=False, **size)),
+        Trial(_truncated(network, sizes, **size)),
+        Trial(network.problem("step", Sizes(T=5, B=65, I=40, H=33), bidirectional=True, projection_size=18)),
+        Trial(network.problem("step", replace(sizes, B=2 * sizes.B), lengths="corners", **size)),
     ]
 
 

@@ -25,6 +25,7 @@ from rnnbench.cli.common import (
     names_from,
 )
 from rnnbench.errors import ArgumentError, StoreError
+from rnnbench.results.disk import add_lines, save
 from rnnbench.text import spreadsheet_safe
 
 if TYPE_CHECKING:
@@ -90,11 +91,10 @@ def latency(
     progress = Progress("step")
     rows: list[Row] = []
     path = _new_file(Path(output))
-    with path.open("wb") as file:
-        _write(file, {"type": "run"} | _facts(settings))
-        for row in measure(names, cases, settings, progress.unit):
-            rows.append(row)
-            _write(file, row)
+    _write(path, {"type": "run"} | _facts(settings))
+    for row in measure(names, cases, settings, progress.unit):
+        rows.append(row)
+        _write(path, row)
     progress.clear()
     found = summaries(rows, settings.frame)
     terminal.show(text(found, settings))
@@ -172,12 +172,14 @@ def _facts(settings: "Settings") -> dict[str, Any]:
     }
 
 
-def _write(file: Any, row: Any) -> None:
-    """One line, which is there when the next step is measured."""
+def _write(path: Path, row: Any) -> None:
+    """Append one line, which is on the disk when the next step is measured; raises StoreError."""
     import msgspec
 
-    file.write(msgspec.json.encode(row, enc_hook=str) + b"\n")
-    file.flush()
+    try:
+        add_lines(path, [msgspec.json.encode(row, enc_hook=str) + b"\n"])
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _write_csv(path: Path, found: "Sequence[Summary]") -> None:
@@ -193,7 +195,4 @@ def _write_csv(path: Path, found: "Sequence[Summary]") -> None:
             writer = csv.DictWriter(lines, list(row))
             writer.writeheader()
         writer.writerow(row)
-    try:
-        path.write_text(lines.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    save(path, [lines.getvalue().encode()])

@@ -34,6 +34,8 @@ def supports(spec: Any) -> str | None:
     """Return None, or the reason why not; rnnbench never loads an unsupported network."""
     if spec.cell not in CELLS:
         return "only lstm and gru are implemented"
+    if spec.projection_size is not None:
+        return "a projection is not implemented"
     if spec.num_layers > 1 or spec.bidirectional:
         return "only one layer in one direction is implemented"
     return None if spec.dtype in ("float32", "float64") else "only float32 and float64 are implemented"

@@ -174,9 +174,11 @@ class CheckedNetwork(ABC):
         shape = tuple(array.shape)
         if len(shape) != len(expected) or any(e is not None and s != e for s, e in zip(shape, expected, strict=True)):
             sizes = ", ".join("_" if size is None else str(size) for size in expected)
-            names = ", ".join(axes)
-            if self.spec.kind.feeds_back_output and shape[-1:] != (self.spec.hidden_size,):
-                names = names.replace("H", "P" if self.spec.projection_size else "O")
+            names, spec = ", ".join(axes), self.spec
+            if spec.output_size is not None:
+                names = names.replace("H", "O")
+            elif spec.projection_size is not None and expected[-1] != spec.hidden_size:  # c has no projection
+                names = names.replace("H", "P")
             raise ArgumentError(f"{name} has shape {shape}; expected ({names}) = ({sizes})")
         dtype = _name(array.dtype)
         if dtype != self.spec.dtype:

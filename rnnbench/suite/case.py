@@ -13,13 +13,13 @@ from rnnbench.suite.limits import Layers, Size
 PHASES = ("forward", "step", "tbptt")
 
 
-class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One case to check or measure: a network, a phase and sizes.
 
     ``phase``: "forward" (inference), "step" (record and backward, all gradients) or "tbptt" (truncated BPTT over a sequence
     of T steps).  ``window`` and ``stride`` apply only to tbptt.  ``lengths``: the distribution of the lengths of sequences, one
     of ``rnnbench.suite.lengths.DISTRIBUTIONS``; None means T for all.  The limits of sizes are enforced when a case is read
-    from a file.
+    from a file.  Default values are not written, so that earlier versions read cases without what they do not know.
     """
 
     cell: str
