@@ -318,7 +318,7 @@ def _projected(network: Network, sizes: Sizes) -> list[Trial]:
     """A network of cells that have a projection, with one: every promise in float32, the numbers alone in other dtypes."""
     if network.cell not in PROJECTED:
         return []
-    size = {"projection_size": max(1, sizes.H - 2)}
+    size: dict[str, Any] = {"projection_size": max(1, sizes.H - 2)}
     both, *simpler = (network.problem("step", sizes, **depth, **size) for depth in DEPTHS)
     one_layer = network.problem("step", sizes, **size)
     promised = [name for name in _concerning(both.case) if network.dtype == "float32"]
