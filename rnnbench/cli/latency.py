@@ -130,23 +130,17 @@ def text(found: "Sequence[Summary]", settings: "Settings") -> str:
 
 
 def _names(given: list[str] | None) -> list[str]:
-    """The backends to measure; raises BackendUnavailable or UnknownBackend for one that was named."""
-    from rnnbench.errors import BackendUnavailable
-    from rnnbench.networks.registry import load_backend
+    """The backends to measure, each asked in a process of its own; raises for those named as ``rnnbench run`` does."""
+    from rnnbench.measure.capabilities import ask, failure_text
+    from rnnbench.measure.plan import Settings, requested_backends
 
     if given is not None:
-        for name in given:
-            load_backend(name)
-        return list(dict.fromkeys(given))
-    found = []
-    for name in DEFAULT:
-        try:
-            load_backend(name)
-        except BackendUnavailable as error:
-            terminal.tell(f"left out: {error}")
-        else:
-            found.append(name)
-    return found
+        return list(requested_backends(given, (), Settings()))
+    found = ask(DEFAULT)
+    for name, capabilities in found.items():
+        if capabilities.failure:
+            terminal.tell(f"left out: {name}: {failure_text(capabilities.failure)}")
+    return [name for name, capabilities in found.items() if not capabilities.failure]
 
 
 def _new_file(folder: Path) -> Path:

@@ -126,7 +126,7 @@ def new_plan(suite: Suite, settings: Settings, names: Sequence[str] | None, fold
 
     Raises UnknownBackend or ArgumentError, and BackendUnavailable, with all reasons, if none of the default ones can run.
     """
-    chosen = _default_backends(suite, settings) if names is None else _requested_backends(names, suite.cases, settings)
+    chosen = _default_backends(suite, settings) if names is None else requested_backends(names, suite.cases, settings)
     return _new_plan(suite, settings, chosen, {name: _facts(of_name) for name, of_name in chosen.items()}, folder, command)
 
 
@@ -134,7 +134,7 @@ def plan_of_entries(
     suite: Suite, settings: Settings, entries: Mapping[str, Entry], folder: Path, command: Sequence[str]
 ) -> Plan:
     """Plan a run under names other than backend names.  It cannot be resumed.  Raises as ``new_plan`` does."""
-    chosen = _requested_backends([entry.backend for entry in entries.values()], suite.cases, settings)
+    chosen = requested_backends([entry.backend for entry in entries.values()], suite.cases, settings)
     capabilities = {name: chosen[entry.backend] for name, entry in entries.items()}
     facts = {name: {**entry.about, **_facts(capabilities[name])} for name, entry in entries.items()}
     return replace(_new_plan(suite, settings, capabilities, facts, folder, command), entries=entries)
@@ -225,7 +225,7 @@ def _default_backends(suite: Suite, settings: Settings) -> dict[str, Capabilitie
     return found
 
 
-def _requested_backends(names: Sequence[str], cases: Sequence[Case], settings: Settings) -> dict[str, Capabilities]:
+def requested_backends(names: Sequence[str], cases: Sequence[Case], settings: Settings) -> dict[str, Capabilities]:
     """Return the capabilities of the requested backends.
 
     Raises ArgumentError or UnknownBackend for an unknown name and for a backend whose library or device is missing.  A
