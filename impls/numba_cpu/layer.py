@@ -10,7 +10,7 @@ from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import buffer_size, packed_size, rounded_up
-from rnnbench.impls.numba_cpu.rows import Output, ShareRows, rows_of_lengths, rows_of_one_length, share_of
+from rnnbench.impls.numba_cpu.rows import ShareRows, joined, new_output, rows_of_lengths, rows_of_one_length, share_of
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team
@@ -180,11 +180,12 @@ class Layer:
         if buffers is None:
             shares = self._workers.shares(self._spec, steps, batch)
             buffers = self._forward_buffers((steps, batch, input_size), kept_steps, shares, of_one_length=lengths is None)
-        shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
+        shares, teamed = buffers.shares, buffers.teamed
+        team = Team.of(len(shares)) if teamed else _ALONE
         of_lengths = None if lengths is None else rows_of_lengths(shares, lengths, kept_steps + 1, reverse)
         share_rows = of_lengths or buffers.rows[reverse]
-        own_rows = share_rows[:1] if buffers.teamed else share_rows
-        y = Output((len(x), batch, self._spec.state_size), self._dtype, own_rows)
+        own_rows = share_rows[:1] if teamed else share_rows
+        y, y_parts = new_output((len(x), batch, self._spec.state_size), self._dtype, own_rows)
         size, carries_memory = state[0].shape[1], self._cell.carries == "c"
         xs, arguments = [], []
         parts = zip(shares, share_rows, buffers.kept, buffers.x, buffers.scratch, strict=True)
@@ -194,7 +195,7 @@ class Layer:
                 kept.memory[rows.initial] = state[1][rows.batch, share.units]
             xs.append(share_of(x, rows, own_x))
             places = (rows.starts, rows.places, share.units.start, reverse)
-            own_y = y.parts[0 if buffers.teamed else place].view(self._stored)
+            own_y = y_parts[0 if teamed else place].view(self._stored)
             arguments.append((xs[-1], weights.of_units(share.units), *kept, own_y, *places, *scratch, team))
         self._workers.run(self._kernels.forward, arguments)
         final = tuple(np.empty(part.shape, self._dtype) for part in state)
@@ -202,7 +203,7 @@ class Layer:
             final[0][rows.batch] = kept.recurrent[(*rows.final, slice(size))]
             if carries_memory:
                 final[1][rows.batch, share.units] = kept.memory[rows.final]
-        return y.joined(), final, Tape(buffers, key, share_rows, xs)
+        return joined(y, y_parts, own_rows), final, Tape(buffers, key, share_rows, xs)
 
     def backward(
         self, weights: LayerWeights, tape: Tape, dy: np.ndarray, dstate: State, reverse: bool
@@ -210,14 +211,15 @@ class Layer:
         dy = plain(dy).view(self._stored)
         input_size, carries_memory, size = tape.x[0].shape[1], self._cell.carries == "c", self._spec.state_size
         buffers, (sequence, kind) = tape.buffers, tape.key
-        shares, team = buffers.shares, Team.of(len(buffers.shares)) if buffers.teamed else _ALONE
+        shares, teamed = buffers.shares, buffers.teamed
+        team = Team.of(len(shares)) if teamed else _ALONE
         back_key = sequence, ("backward", kind)
         back = self._pool.take(*back_key)
         if back is None:
             back = self._backward_buffers(buffers, sequence[0], input_size)
         shape = (*dy.shape[:2], input_size)
-        of_members = [tape.rows[:1]] * len(shares) if buffers.teamed else [tape.rows]
-        dxs = [Output(shape, self._dtype, rows) for rows in of_members]
+        of_members = [tape.rows[:1]] * len(shares) if teamed else [tape.rows]
+        dxs = [new_output(shape, self._dtype, rows) for rows in of_members]
         results = [np.empty(shape, self._dtype) for shape in self._weight_shapes(input_size)]
         arguments, found = [], []
         for place, (share, rows, own_x, kept) in enumerate(zip(shares, tape.rows, tape.x, buffers.kept, strict=True)):
@@ -232,19 +234,19 @@ class Layer:
                 dmemory[:] = dstate[1][rows.batch, share.units]
             for bias in back.biases[place]:
                 bias[...] = 0
-            own, part = (place, 0) if buffers.teamed else (0, place)
-            dx, places = dxs[own].parts[part].view(self._stored), (rows.starts, rows.places, share.units.start, reverse)
+            own, part = (place, 0) if teamed else (0, place)
+            dx, places = dxs[own][1][part].view(self._stored), (rows.starts, rows.places, share.units.start, reverse)
             of_units, own_dy = weights.back_of_units(share.units), share_of(dy, rows, None)
             arguments.append((own_x, of_units, *kept, own_dy, dx, *places, drecurrent, dmemory, work, sums, own, team))
         self._workers.run(self._kernels.backward, arguments)
         initial = tuple(np.empty(part.shape, self._dtype) for part in dstate)
         for share, rows, drecurrent, dmemory in zip(shares, tape.rows, back.drecurrent, back.dmemory, strict=True):
             slot, of_slot = rows.dinitial
-            of_members = [drecurrent[slot, member, of_slot, :size] for member in range(drecurrent.shape[1])]
-            initial[0][rows.batch] = functools.reduce(np.add, of_members)
+            terms = [drecurrent[slot, member, of_slot, :size] for member in range(drecurrent.shape[1])]
+            initial[0][rows.batch] = functools.reduce(np.add, terms)
             if carries_memory:
                 initial[1][rows.batch, share.units] = dmemory
-        dx, *others = (of_member.joined() for of_member in dxs)
+        dx, *others = (joined(*output, rows) for output, rows in zip(dxs, of_members, strict=True))
         for other in others:
             dx += other
         grads = self._gradients(shares, found, results)

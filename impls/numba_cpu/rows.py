@@ -79,19 +79,23 @@ def _slots(steps: int, lengths: Any, rows: Any, slots: int, reverse: bool) -> tu
     return (begin % slots, rows), (end % slots, rows), first, last
 
 
-class Output:
-    """An array (T, B, N) that shares fill: ``parts`` of it, one for each of their ``rows``."""
+def new_output(
+    shape: tuple[int, int, int], dtype: np.dtype, rows: Sequence[ShareRows]
+) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """A new array (T, B, N) for shares to fill, and the part (rows, N) of it that each fills; ``joined`` puts them together."""
+    if rows[0].index is None:
+        whole = np.empty(shape, dtype)
+        return whole, (whole.reshape(-1, shape[2]),) * len(rows)
+    return np.zeros(shape, dtype), [np.empty((row.starts[-1], shape[2]), dtype) for row in rows]
 
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, rows: Sequence[ShareRows]) -> None:
-        self._whole = (np.empty if rows[0].index is None else np.zeros)(shape, dtype)
-        self._flat, self._rows = self._whole.reshape(-1, shape[2]), rows
-        self.parts = [self._flat if r.index is None else np.empty((len(r.index), shape[2]), dtype) for r in rows]
 
-    def joined(self) -> np.ndarray:
-        for rows, part in zip(self._rows, self.parts, strict=True):
-            if rows.index is not None:
-                self._flat[rows.index] = part
-        return self._whole
+def joined(whole: np.ndarray, parts: Sequence[np.ndarray], rows: Sequence[ShareRows]) -> np.ndarray:
+    """The array of ``new_output``, with the parts of sequences of different lengths in it; others are views of it."""
+    if rows[0].index is not None:
+        flat = whole.reshape(-1, whole.shape[2])
+        for row, part in zip(rows, parts, strict=True):
+            flat[row.index] = part
+    return whole
 
 
 def share_of(array: np.ndarray, rows: ShareRows, copy: np.ndarray | None) -> np.ndarray:
