@@ -119,15 +119,10 @@ def _module(spec: Spec) -> torch.nn.RNNBase:
     sizes = {"input_size": spec.input_size, "hidden_size": spec.hidden_size, "num_layers": spec.num_layers}
     options = {"bias": spec.bias, "bidirectional": spec.bidirectional, "dtype": getattr(torch, spec.dtype), "device": "meta"}
     if spec.cell == "lstm":
-        return torch.nn.LSTM(**sizes, **options, proj_size=_projection(spec))
+        return torch.nn.LSTM(**sizes, **options, proj_size=spec.projection_size or 0)
     if spec.cell == "gru":
         return torch.nn.GRU(**sizes, **options)
     return torch.nn.RNN(**sizes, **options, nonlinearity=spec.nonlinearity)
-
-
-def _projection(spec: Spec) -> int:
-    """torch's ``proj_size``, which is 0 for none."""
-    return spec.projection_size or 0
 
 
 @checked_load

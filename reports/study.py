@@ -10,7 +10,7 @@ from rnnbench.reports import page
 from rnnbench.reports.chart import AltairChart, Picture
 from rnnbench.reports.rows import records
 from rnnbench.results import disk
-from rnnbench.text import printable, spreadsheet_safe
+from rnnbench.text import flattened, printable, spreadsheet_safe
 
 if TYPE_CHECKING:
     from rnnbench.studies.study import Curve, Study
@@ -41,7 +41,7 @@ def render_study(study: "Study") -> str:
         where=settings["machine"],
         pictures=drawn,
         notes=_notes(study),
-        settings={name: printable(str(value)) for name, value in _flat(settings).items()},
+        settings={name: printable(str(value)) for name, value in flattened(settings).items() if value is not None},
     )
 
 
@@ -53,13 +53,6 @@ def _notes(study: "Study") -> list[str]:
     if runs == 1:
         return ["Each number is of one seed, so there are no intervals."]
     return [f"Intervals span {runs} seeds and hold the median with a probability of {coverage:.0%}; 6 seeds would give 95%."]
-
-
-def _flat(given: dict[str, Any], place: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        found |= _flat(value, f"{place}{name}.") if isinstance(value, dict) else {f"{place}{name}": value}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _picture(name: str, curve: "Curve", study: "Study") -> Picture:

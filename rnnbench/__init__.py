@@ -16,6 +16,7 @@ from rnnbench.errors import (
     TapeError,
     UnknownBackend,
 )
+from rnnbench.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rnnbench import check, data, models, reports, studies, training
@@ -67,24 +68,20 @@ _PACKAGES = {name: f"rnnbench.{name}" for name in ("check", "data", "models", "r
 _PACKAGES["convert"] = "rnnbench.networks.convert"
 
 _HOMES = {
-    "contract": ("Backend", "Gradients", "Network", "State"),
-    "params": ("init_params",),
-    "registry": ("Listing", "backends", "choosers", "load_backend", "peers"),
-    "spec": ("Spec",),
-    "truncation": ("tbptt",),
+    "networks.contract": ("Backend", "Gradients", "Network", "State"),
+    "networks.params": ("init_params",),
+    "networks.registry": ("Listing", "backends", "choosers", "load_backend", "peers"),
+    "networks.spec": ("Spec",),
+    "networks.truncation": ("tbptt",),
+    "results.frame": ("load_results",),
 }
-"""Modules of ``networks`` and their names; they import NumPy, which the command line's help can do without."""
+"""Modules and their names; they import NumPy, which the command line's help can do without."""
 
-_NAMES = {name: f"rnnbench.networks.{home}" for home, names in _HOMES.items() for name in names}
-_NAMES["load_results"] = "rnnbench.results.frame"
+_lazy_name, _ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(_PACKAGES[name])
-    if name in _NAMES:
-        return globals().setdefault(name, getattr(importlib.import_module(_NAMES[name]), name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(_PACKAGES[name]) if name in _PACKAGES else _lazy_name(name)
 
 
 def __dir__() -> list[str]:

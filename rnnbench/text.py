@@ -1,5 +1,8 @@
 """Formatting of numbers, counts and names."""
 
+from collections.abc import Mapping
+from typing import Any
+
 FORMULA_STARTS = frozenset("=+-@|'\uff1d\uff0b\uff0d\uff20\uff5c")
 """Characters that start a formula in a spreadsheet, in half and full width, and the text mark (OWASP, "CSV injection")."""
 
@@ -27,3 +30,14 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def flattened(facts: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """The values of nested mappings, by their names joined from outside to inside."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}{separator}{key}": part for key, part in flattened(value, separator).items()}
+        else:
+            found[name] = value
+    return found

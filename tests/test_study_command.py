@@ -24,7 +24,7 @@ from rnnbench.studies import (  # noqa: E402
     windows,
 )
 from rnnbench.studies.study import summarised  # noqa: E402
-from rnnbench.training import fit  # noqa: E402
+from rnnbench.training import cosine, fit  # noqa: E402
 from rnnbench.training.forecast import Forecast  # noqa: E402
 from rnnbench.training.lm import LanguageModel  # noqa: E402
 
@@ -69,7 +69,7 @@ def test_a_truncation_without_truncation_has_the_loss_of_training_as_usual(trunc
     task = LanguageModel(config)
     model = windows.new_model(task.spec, config, config.seed)
     rate = config.optimiser.rate
-    fit(model, windows.optimiser_of(config, model), task.batches(model), 20, seed=3, schedule=windows.cosine(rate, 20))
+    fit(model, windows.optimiser_of(config, model), task.batches(model), 20, seed=3, schedule=cosine(rate, 20))
     found = study.runs[(study.runs["window"] == 8) & (study.runs["seed"] == 3)]["loss"].item()
     assert found == task.validate(model).loss
 

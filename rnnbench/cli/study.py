@@ -19,7 +19,7 @@ from rnnbench.cli.common import (
     lists_from,
     names_from,
 )
-from rnnbench.cli.train import clear_at_end, pool_of_xla
+from rnnbench.cli.train import Threads, clear_at_end, pool_of_xla
 from rnnbench.errors import ArgumentError, Diverged
 from rnnbench.studies.names import STUDIES
 
@@ -49,7 +49,7 @@ def study(
     target: Annotated[
         float | None, typer.Option(parser=NUMBER, metavar="X", help="Validation loss in nats to reach, of time-to-loss.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="That a backend may use.")] = None,
+    threads: Threads = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="Where the page and the tables go (default: studies).")
     ] = None,

@@ -1,7 +1,8 @@
 """Data for training: texts, series and sequences as NumPy arrays, with their splits, scaling, gaps and batches."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rnnbench.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rnnbench.data.forecasting import (
@@ -57,14 +58,4 @@ _HOMES = {
 }
 """Modules and their names, imported when they are needed: the command line reads this package's files without NumPy."""
 
-_NAMES = {name: f"rnnbench.data.{home}" for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return globals().setdefault(name, getattr(importlib.import_module(_NAMES[name]), name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

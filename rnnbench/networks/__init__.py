@@ -3,8 +3,9 @@
 Your own backend may build on ``CheckedNetwork``, ``StackedNetwork`` and ``checked_load``.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rnnbench.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rnnbench.networks.checked import CheckedNetwork, checked_load
@@ -40,9 +41,4 @@ _HOMES = {
 }
 """The module of each name; they import NumPy, which a list of cells can do without."""
 
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return globals().setdefault(name, getattr(importlib.import_module(f"{__name__}.{home}"), name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,6 @@
 """Runs of the same code on the same machine, with the same settings, as one run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,6 +9,7 @@ from rnnbench.errors import StoreError
 from rnnbench.results.reader import Contents
 from rnnbench.results.rows import AnyRow, End, Failure, Gate, Memory, Run, Startup, Time, Truncation
 from rnnbench.suite.case import Case
+from rnnbench.text import flattened
 
 
 class Merged(NamedTuple):
@@ -141,7 +142,7 @@ def _check_alike(one: Contents, other: Contents) -> None:
         ("setting ", _how(one.run), _how(other.run)),
         ("backend ", *({key: run.backends[key] for key in sorted(common)} for run in (one.run, other.run))),
     ]:
-        left, right = dict(_flat(mine)), dict(_flat(its))
+        left, right = flattened(mine, " "), flattened(its, " ")
         for key in left | right:
             if left.get(key) != right.get(key):
                 raise StoreError(
@@ -153,11 +154,3 @@ def _check_alike(one: Contents, other: Contents) -> None:
 def _how(run: Run) -> dict[str, Any]:
     """The settings that say how cases are measured; which ones are may differ."""
     return {name: value for name, value in run.settings.items() if name not in ("filter", "threads", "fit")}
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value

@@ -1,7 +1,8 @@
 """Studies of what recurrent networks do, on any backend: tables, charts and one sentence each."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rnnbench.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rnnbench.studies.gaps import study_missing_values
@@ -33,14 +34,4 @@ _HOMES = {
 }
 """Modules and their names, imported when they are needed: the command line reads this package's files without NumPy."""
 
-_NAMES = {name: f"rnnbench.studies.{home}" for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return globals().setdefault(name, getattr(importlib.import_module(_NAMES[name]), name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnbench.compare.intervals import median_interval
-from rnnbench.data.forecasting import FILLS, naive, seasonal_naive, split_series
+from rnnbench.data.forecasting import FILLS, split_series
 from rnnbench.data.series import Series, read_series
 from rnnbench.errors import ArgumentError
 from rnnbench.models.model import Model
 from rnnbench.studies.study import Curve, Report, Study, frame, new_model, require_seeds, settings_of, summarised
 from rnnbench.training.config import Config, SeriesData
-from rnnbench.training.forecast import Forecast
-from rnnbench.training.loop import constant, cosine, fit
-from rnnbench.training.run import optimiser_of
+from rnnbench.training.forecast import Forecast, naive_forecasts, next_rows
+from rnnbench.training.loop import fit
+from rnnbench.training.run import optimiser_of, schedule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +57,8 @@ def study_missing_values(
         for seed in range(config.seed, config.seed + seeds):
             damaged = without(whole, share, seed)
             ends = _ends(whole, damaged, data)
-            goals = _next(whole.values, ends, data.horizon)
-            for name, forecast in _baselines(damaged, ends, data.horizon).items():
+            goals = next_rows(whole.values, ends, data.horizon)
+            for name, forecast in naive_forecasts(damaged.values, damaged.period, ends, data.horizon).items():
                 rows.append({"share": share, "method": name, "seed": seed, "rmse": _error(forecast, goals)})
             for method in methods:
                 own = replace(config, seed=seed, data=replace(data, missing=method))
@@ -119,19 +119,13 @@ def _kept(series: Series) -> np.ndarray:
     return np.flatnonzero(~np.isnan(series.values).any(axis=1))
 
 
-def _next(values: np.ndarray, ends: np.ndarray, horizon: int) -> np.ndarray:
-    """The next 1 to K rows, (len(ends), K, C)."""
-    return values[ends[:, None] + np.arange(1, horizon + 1)]
-
-
 def _forecast(config: Config, damaged: Series, ends: np.ndarray) -> np.ndarray:
     """Train, and forecast the next rows after each of these rows of the series."""
     task = Forecast(config, damaged)
     model = new_model(task.spec, config, config.seed)
-    steps, rate, truncation = config.training.steps, config.optimiser.rate, config.truncation
-    schedule = constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps)
+    steps, truncation = config.training.steps, config.truncation
     options: dict[str, Any] = {"seed": config.seed, "window": truncation.window, "stride": truncation.stride}
-    fit(model, optimiser_of(config, model), task.batches(model), steps, schedule=schedule, **options)
+    fit(model, optimiser_of(config, model), task.batches(model), steps, schedule=schedule_of(config, steps), **options)
     rows = _kept(damaged) if len(task.truth) < len(damaged) else np.arange(len(damaged))
     return _forecast_from(task, model, np.searchsorted(rows, ends, side="right") - 1)
 
@@ -139,14 +133,6 @@ def _forecast(config: Config, damaged: Series, ends: np.ndarray) -> np.ndarray:
 def _forecast_from(task: Forecast, model: Model, rows: np.ndarray) -> np.ndarray:
     found, place = np.unique(rows, return_inverse=True)
     return task.forecast(model, found)[place]
-
-
-def _baselines(damaged: Series, ends: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
-    values, ahead = damaged.values, range(1, horizon + 1)
-    found = {"naive": np.stack([naive(values, k)[ends + k] for k in ahead], axis=1)}
-    if damaged.period is not None:
-        found["seasonal naive"] = np.stack([seasonal_naive(values, damaged.period, k)[ends + k] for k in ahead], axis=1)
-    return found
 
 
 def _error(forecast: np.ndarray, goals: np.ndarray) -> float:

@@ -14,8 +14,8 @@ from rnnbench.models.model import Evaluation, Model
 from rnnbench.studies.study import Curve, Report, Study, frame, new_model, require_seeds, settings_of, summarised
 from rnnbench.text import count, duration
 from rnnbench.training.config import Config
-from rnnbench.training.loop import constant, cosine, fit
-from rnnbench.training.run import KINDS, Task, optimiser_of
+from rnnbench.training.loop import fit
+from rnnbench.training.run import KINDS, Task, optimiser_of, schedule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ class _Reached(Exception):
 
 def _until(config: Config, task: Task, target: float) -> dict[str, Any]:
     model = new_model(task.spec, config, config.seed)
-    training, rate, steps = config.training, config.optimiser.rate, config.training.steps
+    training, steps = config.training, config.training.steps
     validating, loss, done = 0.0, math.nan, 0
     started = time.perf_counter()
 
@@ -97,7 +97,7 @@ def _until(config: Config, task: Task, target: float) -> dict[str, Any]:
         return found
 
     options: dict[str, Any] = {"window": config.truncation.window, "stride": config.truncation.stride}
-    options["schedule"] = constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps)
+    options["schedule"] = schedule_of(config, steps)
     try:
         batches, optimiser = task.batches(model), optimiser_of(config, model)
         fit(model, optimiser, batches, steps, seed=config.seed, validate=validate, evaluate=training.evaluate, **options)

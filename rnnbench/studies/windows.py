@@ -15,8 +15,8 @@ from rnnbench.networks.registry import load_backend
 from rnnbench.studies.study import Curve, Report, Study, frame, new_model, require_seeds, settings_of, summarised
 from rnnbench.training.config import Config, Truncation
 from rnnbench.training.lm import LanguageModel
-from rnnbench.training.loop import constant, cosine, fit
-from rnnbench.training.run import optimiser_of
+from rnnbench.training.loop import fit
+from rnnbench.training.run import optimiser_of, schedule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +111,8 @@ def _trained(config: Config, task: LanguageModel) -> _Trained:
     batches, (window, stride) = task.batches(model), (config.truncation.window, config.truncation.stride)
     first = batches(0)
     model.gradients(first.inputs, first.targets, window=window, stride=stride, key=(config.seed, 0))  # compiles
-    rate, steps = config.optimiser.rate, config.training.steps
-    schedule = constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps)
+    steps = config.training.steps
+    schedule = schedule_of(config, steps)
     optimiser, started = optimiser_of(config, model), time.perf_counter()
     fit(model, optimiser, batches, steps, seed=config.seed, window=window, stride=stride, schedule=schedule)
     seconds = time.perf_counter() - started

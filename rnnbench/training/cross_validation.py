@@ -18,8 +18,8 @@ from rnnbench.models.model import load_model
 from rnnbench.models.spec import init_model_params
 from rnnbench.training.classify import Classification
 from rnnbench.training.config import Config
-from rnnbench.training.loop import constant, cosine, fit
-from rnnbench.training.run import KINDS, Task, optimiser_of
+from rnnbench.training.loop import fit
+from rnnbench.training.run import KINDS, Task, optimiser_of, schedule_of
 
 Candidate = Mapping[str, Any]
 """Values by key, such as {"model.hidden": 64}."""
@@ -165,8 +165,6 @@ def _rungs(count: int, keep: float) -> list[int]:
 
 def _losses(config: Config, steps: int, folds: int, seeds: Iterable[int]) -> Iterable[float]:
     """The lowest validation loss on each fold with each seed."""
-    rate = config.optimiser.rate
-    schedule = constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps)
     for task in folds_of(config, folds):
         for seed in seeds:
             params = init_model_params(task.spec, seed)
@@ -179,7 +177,7 @@ def _losses(config: Config, steps: int, folds: int, seeds: Iterable[int]) -> Ite
                 seed=seed,
                 window=config.truncation.window,
                 stride=config.truncation.stride,
-                schedule=schedule,
+                schedule=schedule_of(config, steps),
                 validate=task.validate,
                 evaluate=min(config.training.evaluate, steps),
                 patience=config.training.patience,

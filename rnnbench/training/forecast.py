@@ -147,7 +147,7 @@ class Forecast:
         return np.concatenate(found)
 
     def _goals(self, ends: np.ndarray, of: np.ndarray) -> np.ndarray:
-        return of[ends[:, None] + np.arange(1, self._data.horizon + 1)]
+        return next_rows(of, ends, self._data.horizon)
 
     def result(self, model: Model) -> dict[str, Any]:
         """Return errors on the test part by channel and horizon, with those of naive forecasts, and the intervals' coverage."""
@@ -173,12 +173,7 @@ class Forecast:
 
     def _baselines(self, ends: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Forecasts that a model has to beat, (len(ends), K, C), and why others are left out."""
-        horizons = range(1, self._data.horizon + 1)
-        methods = {"naive": lambda k: naive(self.truth, k)}
-        if self.period is not None:
-            period = self.period
-            methods["seasonal naive"] = lambda k: seasonal_naive(self.truth, period, k)
-        found = {name: np.stack([of(k)[ends + k] for k in horizons], axis=1) for name, of in methods.items()}
+        found = naive_forecasts(self.truth, self.period, ends, self._data.horizon)
         try:
             found[SMOOTHING] = exponential_smoothing(self._series, self._data.horizon, self._parts[0].stop)[ends]
         except (ArgumentError, MissingLibrary) as reason:
@@ -203,6 +198,20 @@ class Forecast:
                 lines.append("  ".join(f"{cell:>{max(len(title), 8)}}" for cell, title in cells))
         lines += [f"{name} is left out: {reason}" for name, reason in result["left_out"].items()]
         return "\n".join(lines)
+
+
+def next_rows(values: np.ndarray, ends: np.ndarray, horizon: int) -> np.ndarray:
+    """The next 1 to K rows after each of these rows, (len(ends), K, C)."""
+    return values[ends[:, None] + np.arange(1, horizon + 1)]
+
+
+def naive_forecasts(values: np.ndarray, period: int | None, ends: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
+    """The naive forecasts of ``next_rows`` by name; the seasonal one only for a series with a period."""
+    ahead = range(1, horizon + 1)
+    found = {"naive": np.stack([naive(values, k)[ends + k] for k in ahead], axis=1)}
+    if period is not None:
+        found["seasonal naive"] = np.stack([seasonal_naive(values, period, k)[ends + k] for k in ahead], axis=1)
+    return found
 
 
 def _ends(part: slice, steps: int, horizon: int, first: bool) -> np.ndarray:

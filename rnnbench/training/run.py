@@ -1,7 +1,7 @@
 """A training run in a folder: from its config to metrics, checkpoints and the result on the test part."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ from rnnbench.models.model import Evaluation, Model, load_model
 from rnnbench.models.optimisers import OPTIMISERS, Optimiser
 from rnnbench.models.spec import ModelSpec, init_model_params
 from rnnbench.results.disk import save
+from rnnbench.text import flattened
 from rnnbench.training.checkpoint import BEST, LAST, read_checkpoint
 from rnnbench.training.classify import Classification
 from rnnbench.training.config import Config, load_config
@@ -64,7 +65,7 @@ def train(config: Config | str | Path, folder: str | Path, *, resume: bool = Fal
     task: Task = KINDS[config.task](config)
     model = load_model(task.spec, init_model_params(task.spec, config.seed), config.backend, threads=config.threads)
     optimiser = optimiser_of(config, model)
-    rate, steps, training = config.optimiser.rate, config.training.steps, config.training
+    steps, training = config.training.steps, config.training
     fitted = fit(
         model,
         optimiser,
@@ -73,7 +74,7 @@ def train(config: Config | str | Path, folder: str | Path, *, resume: bool = Fal
         seed=config.seed,
         window=config.truncation.window,
         stride=config.truncation.stride,
-        schedule=constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps),
+        schedule=schedule_of(config, steps),
         validate=task.validate,
         evaluate=training.evaluate,
         patience=training.patience,
@@ -95,6 +96,12 @@ def optimiser_of(config: Config, model: Model) -> Optimiser:
     return OPTIMISERS[options.name](model, options.rate, clip_norm=options.clip_norm)
 
 
+def schedule_of(config: Config, steps: int) -> Callable[[int], float]:
+    """The schedule of learning rates that a config names, over so many steps."""
+    rate = config.optimiser.rate
+    return constant(rate) if config.optimiser.schedule == "constant" else cosine(rate, steps)
+
+
 def stored_config(folder: str | Path) -> Config:
     """The config of the run in a folder; raises StoreError."""
     return Config.from_dict(read_checkpoint(Path(folder) / LAST).facts.get("config", {}), str(Path(folder) / LAST))
@@ -106,14 +113,12 @@ def has_checkpoint(folder: Path) -> bool:
 
 def require_same(folder: Path, config: Config) -> None:
     """Raise ArgumentError for a config other than that of the run in the folder; only the number of steps may change."""
-    stored, given = (_flat(c.to_dict()) for c in (stored_config(folder), config))
+    stored, given = (_settings(c) for c in (stored_config(folder), config))
     for key, value in given.items():
         if stored.get(key) != value and key != "training.steps":
             raise ArgumentError(f"{key} is {value!r}; expected {stored.get(key)!r} as in the run to resume, {folder}")
 
 
-def _flat(given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in given.items():
-        found |= _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {f"{place}{key}": value}
+def _settings(config: Config) -> dict[str, Any]:
+    found = flattened(config.to_dict())
     return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
