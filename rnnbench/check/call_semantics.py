@@ -217,10 +217,11 @@ def refusals(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
         "update() without a parameter": lambda: net.update(dict(list(params.items())[1:])),
         "update() with a flattened weight": lambda: net.update(params | {first: params[first].ravel()}),
     }
-    return [Finding(name, *_refused(call)) for name, call in wrong.items()]
+    return [Finding(name, *refused(call)) for name, call in wrong.items()]
 
 
-def _refused(call: Any) -> tuple[float | None, float, str | None]:
+def refused(call: Any) -> tuple[float | None, float, str | None]:
+    """The rest of a finding about a call that has to fail."""
     try:
         call()
     except Exception:  # the contract allows any exception
