@@ -139,7 +139,8 @@ class Layer:
         return sums.result(), dx, dstate
 
     def _gates(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(np.split(z, z.shape[1] // self._hidden_size, 1))
+        size = self._hidden_size
+        return tuple(z[:, first : first + size] for first in range(0, z.shape[1], size))
 
     def _carried(self, state: State) -> tuple[np.ndarray, ...]:
         return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
