@@ -1,13 +1,26 @@
 """Rounding operations of the reference, in its own or a narrow dtype, and sums of its weight gradients."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from rnnbench.networks.arrays import NumpyArrays, numpy_errors
 from rnnbench.networks.cells import Activations, Cell, Equations
+from rnnbench.networks.layer_norm import layer_norm
 from rnnbench.networks.params import Params
 
 BLOCK = 64
 """Number of time steps whose weight gradients are summed in one matrix product."""
+
+
+_NORM = layer_norm(np.sqrt)
+
+
+class Normalised(NamedTuple):
+    """What the derivative of a normalisation needs: its values before gain and bias (rows, size), and their scale (rows, 1)."""
+
+    x: np.ndarray
+    scale: np.ndarray
 
 
 class Arithmetic:
@@ -38,6 +51,31 @@ class Arithmetic:
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         """v @ w.T + bias, where w is part of the network's weights."""
         return v @ w.T if bias is None else v @ w.T + bias
+
+    def normalised(self, v: np.ndarray, gain: np.ndarray, bias: np.ndarray | float) -> tuple[np.ndarray, Normalised]:
+        """Normalise the rows of v (``rnnbench.networks.layer_norm``)."""
+        mean = self.mean(v)
+        scale = _NORM.scale(self.mean(_NORM.squared(v, mean)))
+        scale = self.within(scale, 2 * scale)
+        x = self.within(_NORM.standardised(v, mean, scale), (abs(v) + abs(mean)) * scale)
+        return self.within(_NORM.result(x, gain, bias), _NORM.result(abs(x), abs(gain), abs(bias))), Normalised(x, scale)
+
+    def normalised_backward(self, dy: np.ndarray, kept: Normalised, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cotangent of v, and the terms whose sum over the rows is the gradient of the gain."""
+        x, scale = kept
+        g, gx = (self.within(terms, abs(terms)) for terms in _NORM.weighed(dy, x, gain))
+        mean_g, mean_gx = self.mean(g), self.mean(gx)
+        magnitude = scale * (abs(g) + abs(mean_g) + abs(x * mean_gx))
+        dv, terms = _NORM.derivative(dy, x, gain, scale, mean_g, mean_gx), dy * x
+        return self.within(dv, magnitude), self.within(terms, abs(terms))
+
+    def mean(self, v: np.ndarray) -> np.ndarray:
+        """The mean of each row within a normalisation."""
+        return v.mean(1, keepdims=True)
+
+    def within(self, result: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+        """A result within a normalisation; ``magnitude`` is the sum of the magnitudes of its terms."""
+        return result
 
     def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
         """cotangents.T @ operands, both (rows, size): the gradient of weights that read ``operands``."""
@@ -71,6 +109,14 @@ class Narrow(Arithmetic):
     def product(self, v: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         return self._nearest(super().product(v, w, bias))
 
+    def normalised(self, v: np.ndarray, gain: np.ndarray, bias: np.ndarray | float) -> tuple[np.ndarray, Normalised]:
+        y, kept = super().normalised(v, gain, bias)
+        return self._nearest(y), kept
+
+    def normalised_backward(self, dy: np.ndarray, kept: Normalised, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        dv, terms = super().normalised_backward(dy, kept, gain)
+        return self._nearest(dv), terms
+
     def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
         return self._nearest(super().outer(cotangents, operands))
 
@@ -95,13 +141,18 @@ class WeightGradients:
         self._sums = {name: np.zeros(value.shape, dtype) for name, value in weights.items()}
         self._pending: dict[tuple[str, int | None, int | None], list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def add(self, layer: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
-        """Add one step: cotangents (B, rows) of weights that read ``operand`` (B, size)."""
-        key = (layer, rows.start, rows.stop)
+    def add(self, name: str, rows: slice, cotangent: np.ndarray, operand: np.ndarray) -> None:
+        """Add one step: cotangents (B, rows) of a weight that reads ``operand`` (B, size)."""
+        key = (name, rows.start, rows.stop)
         steps = self._pending.setdefault(key, [])
         steps.append((cotangent, operand))
         if len(steps) == BLOCK:
             self._add_block(key)
+
+    def add_sum(self, name: str, rows: slice, terms: np.ndarray) -> None:
+        """Add the sum of one step's rows (B, rows), if there is such a parameter."""
+        if name in self._sums:
+            self.add(name, rows, terms, np.ones((len(terms), 1), terms.dtype))
 
     def result(self) -> Params:
         for key in list(self._pending):
@@ -109,15 +160,12 @@ class WeightGradients:
         return self._sums
 
     def _add_block(self, key: tuple[str, int | None, int | None]) -> None:
-        layer, start, stop = key
+        name, start, stop = key
         steps = self._pending.pop(key)
         cotangents, operands = (np.concatenate(parts) for parts in zip(*steps, strict=True))
-        ones = np.ones((len(cotangents), 1), cotangents.dtype)
-        for name, factor in (("weight", operands), ("bias", ones)):
-            if f"{name}_{layer}" in self._sums:
-                total = self._sums[f"{name}_{layer}"][start:stop]
-                term = self._arithmetic.outer(cotangents, factor).reshape(total.shape)
-                total[...] = self._arithmetic.summed(total, term, len(cotangents), len(steps))
+        total = self._sums[name][start:stop]
+        term = self._arithmetic.outer(cotangents, operands).reshape(total.shape)
+        total[...] = self._arithmetic.summed(total, term, len(cotangents), len(steps))
 
 
 class ArithmeticArrays(NumpyArrays):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnbench.impls._arithmetic import Arithmetic, ArithmeticArrays, Narrow, WeightGradients
+from rnnbench.impls._arithmetic import Arithmetic, ArithmeticArrays, Narrow, Normalised, WeightGradients
 from rnnbench.impls._host import InFloat32, asarray, supports, supports_lengths, synchronize, to_numpy
 from rnnbench.impls._parts import NumpyParts
 from rnnbench.networks.arrays import NumpyArrays, numpy_errors
@@ -36,7 +36,7 @@ _ALL = slice(None)
 class Step(NamedTuple):
     """What one time step keeps: its rows (R,), and values (R, size).  BPTT reads all but ``new``, the state after the step.
 
-    ``operand`` of the second recurrent product; ``hidden`` is h of jordan.
+    ``operand`` of the second recurrent product; ``hidden`` is h of jordan; ``normalised`` by the names of ``Cell.normalised``.
     """
 
     t: int
@@ -47,6 +47,7 @@ class Step(NamedTuple):
     operand: np.ndarray | None
     hidden: np.ndarray
     new: State
+    normalised: dict[str, Normalised]
 
 
 class Layer:
@@ -93,20 +94,23 @@ class Layer:
     def _step(self, w: Params, t: int, rows: Rows, x: np.ndarray, state: State) -> tuple[State, Step]:
         product, rounded = self._arithmetic.product, self._arithmetic.rounded
         outer = self._cell.outer_gates * self._hidden_size
-        recurrent, bias = state[0], w.get("bias_hh")
+        recurrent, operand, normalised = state[0], None, {}
         carried = self._carried(state)
-        a = self._gates(product(x, w["weight_ih"], w.get("bias_ih")))
-        b = self._gates(product(recurrent, w["weight_hh"][:outer], None if bias is None else bias[:outer]))
-        operand = None
+        a = self._gates(self._affine(w, "ih", slice(None), x, normalised))
+        b = self._gates(self._affine(w, "hh", slice(outer), recurrent, normalised))
         if self._equations.inner:
             (operand,) = rounded((self._equations.inner(a, b, carried),))
-            b += self._gates(product(operand, w["weight_hh"][outer:], None if bias is None else bias[outer:]))
+            b += self._gates(self._affine(w, "hh", slice(outer, None), operand, normalised))
         new, saved = self._equations.forward(a, b, carried)
         new = rounded(new)
+        if self._equations.output:
+            n, normalised["c"] = self._arithmetic.normalised(new[1], w["gain_c"], w.get("bias_c", 0.0))
+            (hidden,), more = self._equations.output(saved, (n,))
+            new, saved = (*rounded((hidden,)), new[1]), saved + more
         hidden = new[0]
         if output := self._cell.output:
             new = (product(hidden, w[f"weight_{output}"], w.get(f"bias_{output}")), *new[1:])
-        return new, Step(t, rows, recurrent, carried, saved, operand, hidden, new)
+        return new, Step(t, rows, recurrent, carried, saved, operand, hidden, new, normalised)
 
     def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
         product, accumulated, rounded = self._arithmetic.product, self._arithmetic.accumulated, self._arithmetic.rounded
@@ -120,17 +124,24 @@ class Layer:
             dfinal = _of_rows(dstate, rows)
             dnew = (accumulated(dfinal[0], dy[t, rows]), *dfinal[1:])
             if output := self._cell.output:
-                sums.add(output, _ALL, dnew[0], step.hidden)
+                sums.add(f"weight_{output}", _ALL, dnew[0], step.hidden)
+                sums.add_sum(f"bias_{output}", _ALL, dnew[0])
                 dnew = (product(dnew[0], w[f"weight_{output}"].T), *dnew[1:])
             dinner = _NO_VALUES
             if self._equations.inner_backward:
                 db_inner = np.concatenate(rounded(self._equations.inner_backward(step.saved, step.carried, dnew)), 1)
                 dinner = (product(db_inner, w["weight_hh"][outer:].T),)
-                sums.add("hh", slice(outer, None), db_inner, step.operand)
+                sums.add("weight_hh", slice(outer, None), db_inner, step.operand)
+                sums.add_sum("bias_hh", slice(outer, None), db_inner)
+            if self._equations.output_backward:
+                do, dn = map(rounded, self._equations.output_backward(step.saved, dnew))
+                dnew = (*do, accumulated(dnew[1], self._normalised_backward(w, "c", *dn, step, sums)))
             da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
-            sums.add("ih", _ALL, dz_x, x[t, rows])
-            sums.add("hh", slice(0, outer), dz_h, step.recurrent)
+            dz_x = self._affine_backward(w, "ih", _ALL, dz_x, step, sums)
+            dz_h = self._affine_backward(w, "hh", slice(0, outer), dz_h, step, sums)
+            sums.add("weight_ih", _ALL, dz_x, x[t, rows])
+            sums.add("weight_hh", slice(0, outer), dz_h, step.recurrent)
             dx[t, rows] = product(dz_x, w["weight_ih"].T)
             drecurrent = product(dz_h, w["weight_hh"][:outer].T)
             if self._cell.carries == "h":
@@ -138,6 +149,32 @@ class Layer:
             before = (drecurrent, *rounded(dcarried)) if self._cell.carries == "c" else (drecurrent,)
             dstate = _with_rows(dstate, rows, before)
         return sums.result(), dx, dstate
+
+    def _affine(self, w: Params, name: str, gates: slice, v: np.ndarray, normalised: dict[str, Normalised]) -> np.ndarray:
+        """The product of v and the rows ``gates`` of a weight, with its bias: normalised before that if the cell says so."""
+        weight, bias = w[f"weight_{name}"][gates], w.get(f"bias_{name}")
+        if name not in self._cell.normalised:
+            return self._arithmetic.product(v, weight, None if bias is None else bias[gates])
+        product = self._arithmetic.product(v, weight)
+        z, normalised[name] = self._arithmetic.normalised(product, w[f"gain_{name}"], 0.0 if bias is None else bias)
+        return z
+
+    def _affine_backward(
+        self, w: Params, name: str, gates: slice, dz: np.ndarray, step: Step, sums: WeightGradients
+    ) -> np.ndarray:
+        """The cotangent of the product; adds the gradients of the bias and of what normalises."""
+        if name in self._cell.normalised:
+            return self._normalised_backward(w, name, dz, step, sums)
+        sums.add_sum(f"bias_{name}", gates, dz)
+        return dz
+
+    def _normalised_backward(
+        self, w: Params, name: str, dy: np.ndarray, step: Step, sums: WeightGradients
+    ) -> np.ndarray:
+        dv, terms = self._arithmetic.normalised_backward(dy, step.normalised[name], w[f"gain_{name}"])
+        sums.add_sum(f"gain_{name}", _ALL, terms)
+        sums.add_sum(f"bias_{name}", _ALL, dy)
+        return dv
 
     def states(self, tape: Any, steps: int, reverse: bool) -> State:
         x, kept = tape

@@ -5,7 +5,7 @@ Arrays are torch.Tensor on the CPU, with any strides; ``asarray`` and ``to_numpy
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,13 +41,37 @@ class Affine(NamedTuple):
         return [Affine(weight, bias) for weight, bias in zip(self.weight.chunk(count), biases, strict=True)]
 
 
+class Norm(NamedTuple):
+    """v (B, N) -> LayerNorm(v): its rows standardised, times the gain (N,), plus the bias (N,)"""
+
+    gain: Tensor
+    bias: Tensor | None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return torch.nn.functional.layer_norm(v, self.gain.shape, self.gain, self.bias)
+
+
+class NormalisedAffine(NamedTuple):
+    """v (B, in) -> LayerNorm(v W^T) (B, out)"""
+
+    weight: Tensor
+    norm: Norm
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.norm(torch.nn.functional.linear(v, self.weight))
+
+
 class Layer(NamedTuple):
-    """Affine maps of one layer and direction: input to hidden, recurrent to hidden and, where it is fed back, to output."""
+    """Maps of one layer and direction: input to hidden, recurrent to hidden and, where it is fed back, to output.
+
+    ``norm``: of c, where h reads it normalised.
+    """
 
     nonlinearity: Callable[[Tensor], Tensor]
     ih: Callable[[Tensor], Tensor]
-    hh: Affine
+    hh: Any
     output: Affine | None
+    norm: Norm | None
 
 
 def elman(layer: Layer, x: Tensor, h: Tensor) -> State:
@@ -65,6 +89,13 @@ def lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
     return layer.output(h) if layer.output else h, c
+
+
+def lstm_layer_norm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
+    assert layer.norm is not None
+    i, f, g, o = (layer.ih(x) + layer.hh(h)).chunk(4, dim=1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(layer.norm(c)), c
 
 
 def gru(layer: Layer, x: Tensor, h: Tensor) -> State:
@@ -90,7 +121,9 @@ STEPS: dict[str, Callable[..., State]] = {
     "elman": elman,
     "jordan": jordan,
     "lstm": lstm,
+    "lstm_layer_norm": lstm_layer_norm,
     "gru": gru,
+    "gru_layer_norm": gru,
     "gru_reset_before": gru_reset_before,
 }
 
@@ -155,10 +188,17 @@ class EagerNetwork(AutogradNetwork):
             ih=self._affine("ih", suffix),
             hh=self._affine("hh", suffix),
             output=self._affine(self.spec.kind.output, suffix) if self.spec.kind.output else None,
+            norm=self._norm("c", suffix) if "c" in self.spec.kind.normalised else None,
         )
 
-    def _affine(self, name: str, suffix: str) -> Affine:
-        return Affine(self._weights[f"weight_{name}{suffix}"], self._weights.get(f"bias_{name}{suffix}"))
+    def _affine(self, name: str, suffix: str) -> Any:
+        weight = self._weights[f"weight_{name}{suffix}"]
+        if name in self.spec.kind.normalised:
+            return NormalisedAffine(weight, self._norm(name, suffix))
+        return Affine(weight, self._weights.get(f"bias_{name}{suffix}"))
+
+    def _norm(self, name: str, suffix: str) -> Norm:
+        return Norm(self._weights[f"gain_{name}{suffix}"], self._weights.get(f"bias_{name}{suffix}"))
 
 
 @checked_load

@@ -15,6 +15,11 @@ All arguments are tuples:
     saved          the values that the derivative needs
     dinner         the cotangent of the operand of the second recurrent product, or an empty tuple
 
+``lstm_layer_norm`` normalises c before h reads it.  The first of its ``new`` is what ``output`` needs of the gates:
+
+    output(saved, normalised)      -> new hidden value, more saved values
+    output_backward(saved, dnew)   -> the cotangents of the first of ``new``, and of the normalised c
+
 ``gru_reset_before`` has a second recurrent product inside the step.  It adds ``inner(a, b, carried)``, which returns the
 operand of that product, and ``inner_backward(saved, carried, dnew)``, which returns the cotangents of its results.
 
@@ -39,12 +44,14 @@ class Activations(NamedTuple):
 
 
 class Equations(NamedTuple):
-    """The functions of one cell; ``inner`` and ``inner_backward`` are None for cells with one recurrent product."""
+    """The functions of one cell; the last ones are None for cells with one recurrent product, and with h in one step from c."""
 
     forward: Function
     backward: Function
     inner: Function | None = None
     inner_backward: Function | None = None
+    output: Function | None = None
+    output_backward: Function | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Cell:
     ``memory_gate``: the gate whose bias lengthens memory.
     ``projectable``: a network of these cells may project h (``projected``).
     ``reads_sums``: the equations read a and b only as a + b, so both have the same cotangent.
+    ``normalised``: what is normalised over the values of a row (``layer_norm``): W x of all gates, "ih"; U h of all gates,
+    "hh"; the new c, "c".  Each has a gain and the bias, which is that of the product or of c.
     """
 
     name: str
@@ -76,6 +85,7 @@ class Cell:
     memory_gate: str | None = None
     projectable: bool = False
     reads_sums: bool = True
+    normalised: tuple[str, ...] = ()
     nonlinearities: tuple[str, ...] = ("tanh",)
 
     @property
@@ -137,6 +147,38 @@ def lstm(platform: Activations, nonlinearity: str) -> Equations:
         return dz, dz, (df,)
 
     return Equations(forward, backward)
+
+
+def lstm_layer_norm(platform: Activations, nonlinearity: str) -> Equations:
+    """c = f c' + i g, h = o tanh(n), where n is the normalised c.  Ba et al. 2016, "Layer normalization", equations 20 to 22."""
+    tanh, sigmoid = platform.tanh, platform.sigmoid
+
+    def forward(a, b, carried):
+        i = sigmoid(a[0] + b[0])
+        f = sigmoid(a[1] + b[1])
+        g = tanh(a[2] + b[2])
+        o = sigmoid(a[3] + b[3])
+        return (o, f * carried[0] + i * g), (i, f, g, o)
+
+    def output(saved, normalised):
+        tanh_n = tanh(normalised[0])
+        return (saved[3] * tanh_n,), (tanh_n,)
+
+    def output_backward(saved, dnew):
+        o, tanh_n = saved[3], saved[4]
+        do = dnew[0] * tanh_n
+        dtanh = dnew[0] * o
+        return (do,), (dtanh - dtanh * tanh_n * tanh_n,)
+
+    def backward(saved, carried, dnew, dinner):
+        i, f, g, o, _ = saved
+        do, dc = dnew
+        df = dc * f
+        dig = dc * i
+        dz = (dig * g - dig * g * i, df * carried[0] - df * carried[0] * f, dig - dig * g * g, do * (o - o * o))
+        return dz, dz, (df,)
+
+    return Equations(forward, backward, output=output, output_backward=output_backward)
 
 
 def gru(platform: Activations, nonlinearity: str) -> Equations:
@@ -202,6 +244,14 @@ CELLS: dict[str, Cell] = {
         Cell("jordan", ("h",), ("y",), 1, elman, output="ho", nonlinearities=_SIMPLE),
         Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm, carries="c", memory_gate="f", projectable=True),
         Cell("gru", ("r", "z", "n"), ("h",), 4, gru, carries="h", memory_gate="z", reads_sums=False),
+        Cell(
+            *("lstm_layer_norm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm_layer_norm),
+            carries="c", memory_gate="f", normalised=("ih", "hh", "c"),
+        ),  # fmt: skip
+        Cell(
+            *("gru_layer_norm", ("r", "z", "n"), ("h",), 4, gru),
+            carries="h", memory_gate="z", reads_sums=False, normalised=("ih", "hh"),
+        ),  # fmt: skip
         Cell("gru_reset_before", ("r", "z", "n"), ("h",), 3, gru_reset_before, carries="h", inner_gates=1, memory_gate="z"),
     )
 }

@@ -20,10 +20,12 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
     ``seed``: the same seed gives the same values in every dtype, up to rounding.
     ``scheme``: one of
 
-    - "torch-default": all parameters uniform in +-1/sqrt(H), as torch.nn draws them;
+    - "torch-default": weights and biases uniform in +-1/sqrt(H), as torch.nn draws them;
     - "xavier": weights uniform in +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010);
     - "orthogonal": as xavier, but each gate's recurrent matrix is orthogonal (Saxe et al. 2014); if it is not square, its
       rows or columns are orthonormal.
+
+    Layer normalisation starts as torch.nn.LayerNorm does in every scheme: gains are one, and the bias of c is zero.
 
     ``forget_bias``: a value added to bias_ih of the memory gate, f of lstm and z of gru (Jozefowicz et al. 2015).
     Raises SpecError, or ArgumentError for invalid arguments and for more parameters than this machine's memory holds.
@@ -84,6 +86,10 @@ def _check_memory(spec: Spec) -> None:
 
 
 def _draw(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, ...], scheme: str) -> np.ndarray:
+    if name.startswith("gain"):
+        return np.ones(shape)
+    if name.startswith("bias_c"):
+        return np.zeros(shape)
     if scheme == "torch-default":
         return rng.uniform(-1, 1, shape) / np.sqrt(spec.hidden_size)
     if name.startswith("bias"):

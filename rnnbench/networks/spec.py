@@ -114,6 +114,10 @@ class Spec:
             shapes[f"weight_{self.kind.output}"] = (size, self.hidden_size)
             if self.bias and self.projection_size is None:
                 shapes["bias_ho"] = (size,)
+        for name in self.kind.normalised:
+            shapes[f"gain_{name}"] = (self.hidden_size,) if name == "c" else (rows,)
+        if "c" in self.kind.normalised and self.bias:
+            shapes["bias_c"] = (self.hidden_size,)
         return shapes
 
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
