@@ -24,6 +24,7 @@ from rnnbench.networks.arrays import check_plain
 from rnnbench.networks.cells import Activations
 from rnnbench.networks.checked import CheckedNetwork, checked_load
 from rnnbench.networks.contract import Gradients, Network, State
+from rnnbench.networks.layer_norm import layer_norm
 from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
 from rnnbench.networks.stream import ForwardStream, Stream
@@ -53,20 +54,42 @@ DEVICE = jax.devices("cpu")[0]  # starts XLA, which fixes the size of its thread
 _ACTIVATIONS = Activations(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, relu=jax.nn.relu, relu_slope=jnp.sign)
 
 
+_NORM = layer_norm(jnp.sqrt)
+
+
 def _step(spec: Spec, w: Weights, a: jax.Array, state: State) -> State:
     """One time step of one layer: a (B, G*H) is the input product, each part of the state (B, H)."""
     cell, H = spec.kind, spec.hidden_size  # noqa: N806  # the field's name
     equations = cell.equations(_ACTIVATIONS, spec.nonlinearity)
     outer = cell.outer_gates * H
     carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries]
-    inputs, recurrent = _gates(a, H), _gates(_affine(state[0], w["weight_hh"][:outer], w, "bias_hh", slice(outer)), H)
+    inputs, recurrent = _gates(a, H), _gates(_sums(spec, w, "hh", state[0], slice(outer)), H)
     if equations.inner:
         operand = equations.inner(inputs, recurrent, carried)
-        recurrent += _gates(_affine(operand, w["weight_hh"][outer:], w, "bias_hh", slice(outer, None)), H)
-    new, _ = equations.forward(inputs, recurrent, carried)
+        recurrent += _gates(_sums(spec, w, "hh", operand, slice(outer, None)), H)
+    new, saved = equations.forward(inputs, recurrent, carried)
+    if equations.output:
+        (h,), _ = equations.output(saved, (_normalised(new[1], w, "c"),))
+        new = (h, *new[1:])
     if cell.output:
         return _affine(new[0], w[f"weight_{cell.output}"], w, f"bias_{cell.output}"), *new[1:]
     return new
+
+
+def _sums(spec: Spec, w: Weights, name: str, v: jax.Array, rows: slice = slice(None)) -> jax.Array:
+    """The product of v and the rows of a weight, with its bias, normalised before that if the cell says so."""
+    weight = w[f"weight_{name}"][rows]
+    if name in spec.kind.normalised:
+        return _normalised(v @ weight.T, w, name)
+    return _affine(v, weight, w, f"bias_{name}", rows)
+
+
+def _normalised(v: jax.Array, w: Weights, name: str) -> jax.Array:
+    """Normalise v over its last axis, at least in float32."""
+    wide = v.astype(jnp.promote_types(v.dtype, jnp.float32))
+    mean = wide.mean(-1, keepdims=True)
+    scale = _NORM.scale(_NORM.squared(wide, mean).mean(-1, keepdims=True))
+    return _NORM.result(_NORM.standardised(wide, mean, scale), w[f"gain_{name}"], w.get(f"bias_{name}", 0)).astype(v.dtype)
 
 
 def _affine(v: jax.Array, weight: jax.Array, w: Weights, bias: str, rows: slice = slice(None)) -> jax.Array:
@@ -91,7 +114,7 @@ def _network(
         outputs = []
         for tail in ("", "_reverse")[: spec.directions]:
             w = {name: weights[f"{name}_l{layer}{tail}"] for name in spec.layer_shapes(layer)}
-            a = _affine(x, w["weight_ih"], w, "bias_ih")
+            a = _sums(spec, w, "ih", x)
 
             def step(state: State, inputs: Inputs, w: Weights = w) -> tuple[State, jax.Array]:
                 a_t, active_t = inputs

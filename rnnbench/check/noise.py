@@ -96,6 +96,21 @@ def noisy(
             magnitude = super().product(abs(v), magnitudes(w), None if bias is None else abs(bias))
             return stored(result + accumulation * noise(result) * magnitude)
 
+        def normalised(self, v: np.ndarray, gain: np.ndarray, bias: Any) -> tuple[np.ndarray, Any]:
+            y, kept = super().normalised(v, gain, bias)
+            return stored(y), kept
+
+        def normalised_backward(self, dy: np.ndarray, kept: Any, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            dv, terms = super().normalised_backward(dy, kept, gain)
+            return stored(dv), terms
+
+        def mean(self, v: np.ndarray) -> np.ndarray:
+            mean = super().mean(v)
+            return mean + accumulation * noise(mean) * super().mean(abs(v))
+
+        def within(self, result: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+            return result + accumulation * noise(result) * magnitude
+
         def outer(self, cotangents: np.ndarray, operands: np.ndarray) -> np.ndarray:
             result = super().outer(cotangents, operands)
             return stored(result + accumulation * noise(result) * super().outer(abs(cotangents), abs(operands)))

@@ -136,10 +136,20 @@ def _drawn(problem: Problem) -> _Drawn:
 
 def _drawn_anew(problem: Problem) -> _Drawn:
     case = problem.case
-    params = init_params(case.spec(), problem.seed, problem.scheme, problem.forget_bias)
+    spec = case.spec()
+    params = init_params(spec, problem.seed, problem.scheme, problem.forget_bias)
+    if spec.kind.normalised:
+        params |= _norms_moved(params, problem.seed)
     made = make_input(msgspec.structs.replace(case, B=problem.distinct_rows()), problem.source, problem.seed, problem.text_file)
     rounded = made.map(lambda array: _rounded_to_bits(array, COTANGENT_BITS[case.dtype]))
     return _Drawn(params, made._replace(dy=rounded.dy, dstate=rounded.dstate))
+
+
+def _norms_moved(params: Params, seed: int) -> Params:
+    """Gains and biases of normalisations, each moved by up to a half: a gain of one would hide a wrong use of it."""
+    rng = np.random.default_rng([seed, len(params)])
+    names = [name for name in params if name.startswith(("gain", "bias_c"))]
+    return {name: params[name] + rng.uniform(-0.5, 0.5, params[name].shape).astype(params[name].dtype) for name in names}
 
 
 _drawn_once = functools.lru_cache(maxsize=1024)(_drawn_anew)

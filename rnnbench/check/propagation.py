@@ -9,6 +9,13 @@ roundoff squared.  The error of each operation is that of ``rnnbench.check.toler
     a + b            V_a + V_b + (a + b)^2
     a sum of n rows  the same with n/3 (a + b)^2
 
+A normalisation of N values v (``rnnbench.networks.layer_norm``), with x_i = (v_i - mean) scale:
+
+    dx_i / dv_j = scale ((i == j) - 1/N - x_i x_j / N)
+
+so the variance of x_i is the sum over j of the squares of these, times V_j, plus what the mean, the scale and x_i add when
+they are rounded.  In its derivative dv_i = scale (g_i - mean(g) - x_i mean(g x)), g, x and scale have variances.
+
 If sums within a product have a finer roundoff, r times the unit:
 
     v W^T + bias     V_v (W^2)^T + (r (|v| |W|^T + |bias|))^2 + value^2
@@ -63,6 +70,7 @@ class FirstOrder:
     def __init__(self, repeats: float = 1, accumulation: float = 1, smallest: float = 0) -> None:
         self._magnitudes, self._squares, self._repeats = CachedByWeights(abs), CachedByWeights(np.square), repeats
         self._accumulation, self._smallest = accumulation, smallest
+        self._exact = reference_backend().Arithmetic()
 
     def equations(self, cell: Cell, nonlinearity: str) -> Equations:
         derivatives = _Derivatives(self._smallest)
@@ -76,6 +84,36 @@ class FirstOrder:
         if bias is not None:
             value, noise = value + bias, noise + abs(bias)
         return self._stored(with_variance(value, v.imag @ self._squares(w).T + (self._accumulation * noise) ** 2))
+
+    def normalised(self, v: Pairs, gain: np.ndarray, bias: np.ndarray | float) -> tuple[Pairs, Any]:
+        y, (x, scale) = self._exact.normalised(v.real, gain, bias)
+        mean, square, size = v.real.mean(1, keepdims=True), x * x, v.shape[1]
+        fraction = square.mean(1, keepdims=True)  # of the variance in the variance plus epsilon
+        moved = (1 - 2 * (1 + square) / size) * v.imag + _of_means(v.imag, x) / size
+        roundings = fraction**2 / 4 + 4  # of the scale: through the variance, and its own
+        terms = abs(v.real).mean(1, keepdims=True) ** 2 + (abs(v.real) + abs(mean)) ** 2
+        variance = scale**2 * moved + self._accumulation**2 * (scale**2 * terms + square * roundings)
+        of_scale = scale**4 * (square * v.imag).mean(1, keepdims=True) / size + (self._accumulation * scale) ** 2 * roundings
+        magnitude = self._accumulation * (abs(gain * x) + abs(bias))
+        result = self._stored(with_variance(y, gain**2 * variance + magnitude**2))
+        return result, (with_variance(x, variance), with_variance(scale, of_scale))
+
+    def normalised_backward(self, dy: Pairs, kept: Any, gain: np.ndarray) -> tuple[Pairs, Pairs]:
+        (x, of_x), (scale, of_scale), size = *((part.real, part.imag) for part in kept), dy.shape[1]
+        dv, terms = self._exact.normalised_backward(dy.real, (x, scale), gain)
+        g = gain * dy.real
+        mean_g, mean_gx, square = (values.mean(1, keepdims=True) for values in (g, g * x, g * g))
+        own = gain**2 * dy.imag
+        variance = (1 - 2 * (1 + x * x) / size) * own + _of_means(own, x) / size
+        # x_i stands alone and in a mean
+        variance += of_x * mean_gx * (mean_gx + 2 * x * g / size) + x * x * (g * g * of_x).mean(1, keepdims=True) / size
+        # the means: their terms, and their sums; then the last operations
+        roundings = (square + x * x * (g * g * x * x).mean(1, keepdims=True)) / size
+        roundings += abs(g).mean(1, keepdims=True) ** 2 + (x * abs(g * x).mean(1, keepdims=True)) ** 2
+        roundings += (abs(g) + abs(mean_g) + abs(x * mean_gx)) ** 2
+        total = scale**2 * (variance + self._accumulation**2 * roundings) + of_scale * (dv / scale) ** 2
+        variance_of_terms = x * x * dy.imag + of_x * dy.real**2 + (self._accumulation * terms) ** 2
+        return self._stored(with_variance(dv, total)), with_variance(terms, variance_of_terms)
 
     def outer(self, cotangents: Pairs, operands: Pairs) -> Pairs:
         c, o = cotangents.real.T, operands.real
@@ -104,6 +142,11 @@ class FirstOrder:
     def _rounding(self, value: np.ndarray) -> np.ndarray:
         """The variance of one rounding."""
         return value**2 + self._smallest**2
+
+
+def _of_means(own: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The mean over j of (1 + x_i x_j)^2 V_j."""
+    return sum(factor * (own * x**power).mean(1, keepdims=True) for power, factor in enumerate((1, 2 * x, x * x)))
 
 
 class _Derivatives:

@@ -6,6 +6,9 @@ Every operation that rounds gets a random error: a standard normal number times
     2 u |r|                 for the result r of an activation
     u |r|                   for the result r of an elementwise equation or an addition
     u sqrt(n/3) |r|         for the sum r of n rows, which may be added one after the other
+    u (|p| + |q| + ...)     for a result p + q + ... within a layer normalisation, such as scale v - scale mean
+    u mean|v|               for a mean within a layer normalisation
+    2 u scale               for scale = 1 / sqrt(variance + epsilon)
 
 where u is the unit roundoff of the target dtype.
 
@@ -14,8 +17,11 @@ FACTOR times u times the largest element, because every result is rounded when i
 number, because subnormal numbers may be flushed to zero.  The tolerance thus follows from sequence length, sizes and
 conditioning; no number in it was chosen to make a check pass.
 
-In bfloat16 and float16, sums within a product are taken in float32, and the result is rounded to the dtype.  The same holds
-for sums over the rows of one time step; their totals are then added step by step.
+A normalisation divides by the standard deviation, so errors of v and of its mean grow by ``scale``, up to 1 / sqrt(epsilon)
+where the values of a row are nearly equal; its gradients grow as much.
+
+In bfloat16 and float16, sums within a product and all steps of a normalisation are taken in float32, and the result is
+rounded to the dtype.  The same holds for sums over the rows of one time step; their totals are then added step by step.
 
 The smallest normal number of float16 is 2^-14, close to the size of gradients, and its subnormal numbers are 2^-24 apart.
 Every result therefore also gets an absolute error of half that spacing, u 2^-14, which is propagated like the others.
@@ -131,8 +137,8 @@ def _smallest_normal(problem: Problem) -> float:
 
 def gates(case: Case, name: str) -> int:
     """Number of gates, equal parts of the first axis, in which a tensor is compared; 1 for tensors without gates."""
-    weights = name.startswith(("d weight_", "d bias_"))
-    weights = weights and not name.startswith(("d weight_ho", "d bias_ho", "d weight_hr"))
+    weights = name.startswith(("d weight_", "d bias_", "d gain_"))
+    weights = weights and not name.startswith(("d weight_ho", "d bias_ho", "d weight_hr", "d gain_c", "d bias_c"))
     return len(case.spec().kind.gates) if weights else 1
 
 
