@@ -93,6 +93,10 @@ COTANGENT_SCALE = {"float32": 2.0**20, "float64": 2.0**20, "bfloat16": 2.0**20, 
 """Factor of the cotangents for subnormal inputs, by dtype; in float16 sums of the cotangents must stay below 65504."""
 
 
+NORMALISED_SCALE = 2.0**-8
+"""A further factor for cells that normalise: their cotangents grow by 1 / sqrt(epsilon), nearly 2^8.3, where inputs vanish."""
+
+
 def saturated(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]:
     """Inputs that saturate every gate give finite results, and no activation exceeds its bounds."""
     inputs = problem.inputs()
@@ -119,10 +123,11 @@ def subnormal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
     inputs = problem.distinct_inputs()
     largest = max(1.0, *(float(np.max(np.abs(part), initial=0)) for part in (inputs.x, *inputs.state)))
     tiny = float(finfo(inputs.x.dtype).tiny)
+    scale = COTANGENT_SCALE[problem.case.dtype] * (NORMALISED_SCALE if problem.case.spec().kind.normalised else 1)
 
     def small(inputs: Inputs) -> Inputs:
         shrunk = inputs.map(lambda array: (array / largest * tiny).astype(array.dtype))
-        grown = inputs.map(lambda array: array * array.dtype.type(COTANGENT_SCALE[problem.case.dtype]))
+        grown = inputs.map(lambda array: array * array.dtype.type(scale))
         return Inputs(shrunk.x, shrunk.state, grown.dy, grown.dstate)
 
     return _on_changed(backend, replace(problem, scheme="torch-default", forget_bias=0.0), small)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rnnbench.check.call_semantics import refused
-from rnnbench.check.comparing import Finding
+from rnnbench.check.comparing import Finding, has_batch_axis
 from rnnbench.check.probe import Probe, call_tolerance, compare_calls, compare_with_reference
 from rnnbench.check.problem import Problem, lengths_of
 from rnnbench.check.tolerance import Expected
@@ -60,7 +60,7 @@ def lengths_in_any_order(backend: Any, problem: Problem, wanted: Expected) -> li
     for order in (np.argsort(-lengths, kind="stable"), np.argsort(lengths, kind="stable")):
         got = probe.step(inputs.map(lambda array, order=order: array[:, order]), lengths[order])
         back = np.argsort(order)
-        got = {name: value if name.startswith(("d weight", "d bias")) else value[:, back] for name, value in got.items()}
+        got = {name: value[:, back] if has_batch_axis(name) else value for name, value in got.items()}
         findings += compare_with_reference(got, wanted, problem.case.dtype)
     return findings
 

@@ -144,7 +144,7 @@ def units_permuted(backend: Any, problem: Problem, wanted: Expected) -> list[Fin
     inward = none if feeds_back else back
     got = {}
     for name, value in found.items():
-        if name.startswith(("d weight", "d bias")):
+        if name.startswith(("d weight", "d bias", "d gain")):
             got[name] = _permuted(name.removeprefix("d "), value, back, inward)
         else:
             of_units = name in ("final c", "d initial c")

@@ -97,8 +97,12 @@ def noisy(
             return stored(result + accumulation * noise(result) * magnitude)
 
         def normalised(self, v: np.ndarray, gain: np.ndarray, bias: Any) -> tuple[np.ndarray, Any]:
-            y, kept = super().normalised(v, gain, bias)
-            return stored(y), kept
+            y, (x, scale) = super().normalised(v, gain, bias)
+            if finer:  # the mean and the scale are stored for the derivative
+                x = x + noise(scale) * super().mean(v) * scale
+                own = noise(scale)
+                x, scale = x * (1 + own), scale * (1 + own)
+            return stored(y), (x, scale)
 
         def normalised_backward(self, dy: np.ndarray, kept: Any, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             dv, terms = super().normalised_backward(dy, kept, gain)

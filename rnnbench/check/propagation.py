@@ -96,6 +96,9 @@ class FirstOrder:
         of_scale = scale**4 * (square * v.imag).mean(1, keepdims=True) / size + (self._accumulation * scale) ** 2 * roundings
         magnitude = self._accumulation * (abs(gain * x) + abs(bias))
         result = self._stored(with_variance(y, gain**2 * variance + magnitude**2))
+        if self._accumulation < 1:  # the mean and the scale are stored for the derivative
+            variance += scale**2 * mean**2 + square
+            of_scale += scale**2
         return result, (with_variance(x, variance), with_variance(scale, of_scale))
 
     def normalised_backward(self, dy: Pairs, kept: Any, gain: np.ndarray) -> tuple[Pairs, Pairs]:

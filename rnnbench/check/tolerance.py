@@ -21,7 +21,8 @@ A normalisation divides by the standard deviation, so errors of v and of its mea
 where the values of a row are nearly equal; its gradients grow as much.
 
 In bfloat16 and float16, sums within a product and all steps of a normalisation are taken in float32, and the result is
-rounded to the dtype.  The same holds for sums over the rows of one time step; their totals are then added step by step.
+rounded to the dtype, as are the mean and the scale that a normalisation keeps.  The same holds for sums over the rows of one
+time step; their totals are then added step by step.
 
 The smallest normal number of float16 is 2^-14, close to the size of gradients, and its subnormal numbers are 2^-24 apart.
 Every result therefore also gets an absolute error of half that spacing, u 2^-14, which is propagated like the others.
