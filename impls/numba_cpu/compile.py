@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from rnnbench.impls.numba_cpu import kernels
+from numba import njit
+from rnnbench.impls.numba_cpu import kernels, normalising
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.binding import bound, named, variant
@@ -16,6 +17,7 @@ from rnnbench.impls.numba_cpu.products import packed_size, products
 from rnnbench.jit.compiler import cached
 from rnnbench.jit.target import Target
 from rnnbench.networks.cells import Cell
+from rnnbench.networks.layer_norm import layer_norm
 
 Function = Callable[..., Any]
 
@@ -35,7 +37,7 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
     equations = kind.equations(activations(real), nonlinearity)
     # forced inlining: LLVM considers them too long, and does not vectorise a loop that calls them
     key = f"{kind.name}_{kind.output}_{nonlinearity}_{variant(dtype, target)}"
-    forward, backward, inner, inner_backward = (
+    forward, backward, inner, inner_backward, output, output_backward = (
         register_jitable(forceinline=True)(named(f, key)) if f else _absent for f in equations
     )
     has_inner, has_memory = kind.inner_gates > 0, kind.carries == "c"
@@ -44,6 +46,8 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
         "step_backward": backward,
         "inner_forward": inner,
         "inner_backward": inner_backward,
+        "step_output": output,
+        "step_output_backward": output_backward,
         "load_gates": loads(len(kind.gates)),
         "load_outer": loads(kind.outer_gates),
         "load_inner": loads(kind.inner_gates),
@@ -52,21 +56,43 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
         "store_gates": stores(len(kind.gates), 2),
         "store_outer": stores(kind.outer_gates, 2 + len(kind.gates)),
         "store_saved": stores(kind.saved, 2),
+        "store_last_saved": stores(1, 2),
+        "SAVED": kind.saved,
         "GATES": len(kind.gates),
         "OUTER": kind.outer_gates,
         "HAS_INNER": has_inner,
         "HAS_MEMORY": has_memory,
         "CARRIES_HIDDEN": kind.carries == "h",
         "FEEDS_BACK_OUTPUT": kind.feeds_back_output,
-        "SUMS": kind.reads_sums and not has_inner,
-        "SEPARATE_COTANGENTS": has_inner or not kind.reads_sums,
+        "SUMS": kind.adds_products,
+        "SEPARATE_COTANGENTS": not kind.adds_products,
+        "NORMALISES": bool(kind.normalised),
+        "NORMALISES_MEMORY": "c" in kind.normalised,
         "no_gates": (real.type(0),) * len(kind.gates),
         **products(dtype, target)._asdict(),
+        **(_normalising(real, key) if kind.normalised else dict.fromkeys(("normalised", "normalised_backward"), _absent)),
     }
-    helpers = ("units_forward", "units_inner", "units_inner_backward", "units_backward", "weights_gradient")
-    for helper in helpers:
+    of_units = ("units_forward", "units_inner", "units_output", "units_output_backward", "units_inner_backward", "units_backward")
+    for helper in (*of_units, "weights_gradient"):
         names[helper] = register_jitable(bound(getattr(kernels, helper), key, names))
     return Kernels(*(compiled(bound(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied)))
+
+
+def _normalising(real: np.dtype, key: str) -> dict[str, Function]:
+    """``normalising``'s functions of rows for one dtype."""
+    formulas = {
+        name: register_jitable(forceinline=True)(named(function, key))
+        for name, function in layer_norm(np.sqrt, real.type)._asdict().items()
+    }
+    names = {**formulas, "scale_of": formulas["scale"], "real": real.type, "ZERO": real.type(0)}
+    for name, function in (
+        ("row_mean", normalising.mean_of),
+        ("row_variance", normalising.variance_of),
+        ("means_of_weighed", normalising.means_backward),
+    ):
+        names[name] = njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})(bound(function, key, names))
+    functions = (normalising.normalised, normalising.normalised_backward)
+    return {function.__name__: register_jitable(bound(function, key, names)) for function in functions}
 
 
 def compiled(function: Function) -> Function:

@@ -6,6 +6,8 @@ per unit; R hidden units in all, or O for jordan.  B and H count the rows and un
 
     x (N, I)  y (rows, R)  recurrent (T+1, B, R')  memory (T+1, B, H): c of lstm  saved (T, B, S * H)
     operands (T, B, H): of the second recurrent product  hidden (T, B, H): h of jordan
+    inputs (N, (G * H)')  recurrents (T, B, (G * H)')  moments (T, B, 6): W x and U h of cells that normalise them, before
+    that, and the mean and scale of the rows of W x, U h and c
 
 A step has the first rows of the batch, those whose sequences are that long (``rows``): row i of step t is row ``starts[t]`` + i
 of x, which has ``starts[T]`` = N rows, and row ``places[t]`` + i of y, dy and dx.
@@ -33,6 +35,10 @@ step_forward: Callable[..., Any]
 step_backward: Callable[..., Any]
 inner_forward: Callable[..., Any]
 inner_backward: Callable[..., Any]
+step_output: Callable[..., Any]
+step_output_backward: Callable[..., Any]
+normalised: Callable[..., None]
+normalised_backward: Callable[..., None]
 load_gates: Callable[..., Any]
 load_outer: Callable[..., Any]
 load_inner: Callable[..., Any]
@@ -42,6 +48,7 @@ no_gates: tuple[Any, ...]
 store_gates: Callable[..., Any]
 store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
+store_last_saved: Callable[..., Any]
 plus_row: Callable[..., None]
 added: Callable[..., None]
 plus_row_transposed: Callable[..., None]
@@ -49,12 +56,15 @@ added_transposed: Callable[..., None]
 pack: Callable[..., None]
 GATES: int
 OUTER: int
+SAVED: int
 HAS_INNER: bool
 HAS_MEMORY: bool
 CARRIES_HIDDEN: bool
 FEEDS_BACK_OUTPUT: bool
 SUMS: bool
 SEPARATE_COTANGENTS: bool
+NORMALISES: bool
+NORMALISES_MEMORY: bool
 
 
 def units_inner(a, b_outer, carried, operand):
@@ -75,6 +85,24 @@ def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
         if HAS_MEMORY:
             store_second(memory, u, new[1])
         store_saved(saved, size, u, kept)
+
+
+def units_output(saved, memory, hidden):
+    """Compute h of all units of one batch row from the normalised c, ``memory``."""
+    size = hidden.size
+    for u in range(size):
+        new, kept = step_output(load_saved(saved, size, u), (load(memory, u),))
+        store_first(hidden, u, new[0])
+        store_last_saved(saved[(SAVED - 1) * size :], size, u, kept)
+
+
+def units_output_backward(saved, dhidden, dmemory):
+    """Replace dhidden by the cotangents of what h reads of the gates; fill dmemory with those of the normalised c."""
+    size = dhidden.size
+    for u in range(size):
+        of_gates, of_memory = step_output_backward(load_saved(saved, size, u), (load(dhidden, u),))
+        store_first(dhidden, u, of_gates[0])
+        store_second(dmemory, u, of_memory[0])
 
 
 def units_inner_backward(saved, carried, dhidden, db_inner):
@@ -101,26 +129,38 @@ def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dca
 
 
 def forward(
-    x, weights, recurrent, memory, saved, operands, hidden, y, starts, places, first_unit, reverse, a, b_outer, b_inner, room,
-    team,
+    x, weights, recurrent, memory, saved, operands, hidden, inputs, recurrents, moments, y, starts, places, first_unit, reverse,
+    a, b_outer, b_inner, normal_c, room, team,
 ):  # fmt: skip
     """Run all steps; fills y and all rows after the initial ones.  One input product covers as many steps as fit in ``a``."""
     steps, input_size = places.size, x.shape[1]
     size, recurrent_size = hidden.shape[2], y.shape[1]
-    own = slice(first_unit, first_unit + size)
+    own, norms = slice(first_unit, first_unit + size), weights.norms
     done = 0
     while done < steps:
         low, top = steps_within(starts, done, reverse, a.shape[0])
         block_of_x, block_of_a = x[starts[low] : starts[top]], a[: starts[top] - starts[low]]
-        plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
+        block_of_inputs = inputs[starts[low] if saved.shape[0] == steps else 0 :]
+        if NORMALISES:
+            plus_row(block_of_x, weights.ih, norms.nothing, block_of_inputs[: block_of_a.shape[0]], input_size, room)
+        else:
+            plus_row(block_of_x, weights.ih, weights.bias_ih, block_of_a, input_size, room)
         for step in range(done, done + top - low):
             t = steps - 1 - step if reverse else step
             before, after = (t + 1, t) if reverse else (t, t + 1)
             old, new = before % recurrent.shape[0], after % recurrent.shape[0]
             rows, place = starts[t + 1] - starts[t], starts[t] - starts[low]
             state, z = recurrent[old, :rows], a[place : place + rows]
+            of_rows = moments[t % moments.shape[0]]
             if SUMS:
                 added(state, weights.outer, z, recurrent_size, room)
+            elif NORMALISES:
+                products = recurrents[t % recurrents.shape[0], :rows]
+                plus_row(state, weights.outer, norms.nothing, products, recurrent_size, room)
+                for i in range(rows):
+                    row_of_x, row_of_h = block_of_inputs[place + i, : GATES * size], products[i, : GATES * size]
+                    normalised(row_of_x, norms.gain_ih, weights.bias_ih, of_rows[i, :2], z[i])
+                    normalised(row_of_h, norms.gain_hh, weights.bias_outer, of_rows[i, 2:4], b_outer[i])
             else:
                 plus_row(state, weights.outer, weights.bias_outer, b_outer, recurrent_size, room)
             if HAS_INNER:
@@ -135,6 +175,9 @@ def forward(
                 c = memory[new, i] if HAS_MEMORY else h
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
+                if NORMALISES_MEMORY:
+                    normalised(c, norms.gain_c, norms.bias_c, of_rows[i, 4:], normal_c)
+                    units_output(kept[i], normal_c, h)
             if FEEDS_BACK_OUTPUT:
                 plus_row(hidden[t % hidden.shape[0], :rows], weights.ho, weights.bias_ho, recurrent[new], size, room)
                 for i in range(rows):
@@ -161,8 +204,8 @@ def steps_within(starts, done, from_end, capacity):
 
 
 def backward(
-    x, weights, recurrent, memory, saved, operands, hidden, dy, dx, starts, places, first_unit, reverse, drecurrent, dmemory,
-    work, sums, member, team,
+    x, weights, recurrent, memory, saved, operands, hidden, inputs, recurrents, moments, dy, dx, starts, places, first_unit,
+    reverse, drecurrent, dmemory, work, sums, member, team,
 ):  # fmt: skip
     """Run BPTT over all steps, from the cotangents of the final state to those of the initial state.
 
@@ -177,13 +220,13 @@ def backward(
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
     dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
     nothing = work.nothing
-    own = slice(first_unit, first_unit + size)
+    own, norms = slice(first_unit, first_unit + size), weights.norms
     done = 0
     while done < steps:
         low, top = steps_within(starts, done, not reverse, da.shape[0])
         for step in range(done, done + top - low):
             t = step if reverse else steps - 1 - step
-            old = t + 1 if reverse else t
+            old, new = (t + 1, t) if reverse else (t, t + 1)
             rows, first = starts[t + 1] - starts[t], starts[t] - starts[low]
             given, passed_on = drecurrent[step % 2], drecurrent[(step + 1) % 2, member]
             if FEEDS_BACK_OUTPUT:
@@ -198,12 +241,25 @@ def backward(
                     carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                     units_inner_backward(saved[t, i], carried, dhidden[i, :size], db_inner[first + i])
                 plus_row(db_inner[first : first + rows], weights.inner, nothing, doperand, inner, room)
+            if NORMALISES_MEMORY:
+                for i in range(rows):
+                    dnormal = doperand[i, :size]
+                    units_output_backward(saved[t, i], dhidden[i, :size], dnormal)
+                    normalised_backward(dnormal, memory[new, i], norms.gain_c, moments[t, i, 4:], sums.gain_c, sums.bias_c)
+                    for u in range(size):
+                        dmemory[i, u] += dnormal[u]
             for i in range(rows):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
                     saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[first + i], db_outer[first + i],
                     dcarried[i],
                 )  # fmt: skip
+            if NORMALISES:
+                for i in range(rows):
+                    row_of_x, row_of_h = inputs[starts[t] + i, :gates], recurrents[t, i, :gates]
+                    da_i, db_i, of_row = da[first + i, :gates], db_outer[first + i, :gates], moments[t, i]
+                    normalised_backward(da_i, row_of_x, norms.gain_ih, of_row[:2], sums.gain_ih, sums.bias_ih)
+                    normalised_backward(db_i, row_of_h, norms.gain_hh, of_row[2:4], sums.gain_hh, sums.bias_outer)
             if CARRIES_HIDDEN:
                 passed_on[:rows] = 0
                 for i in range(rows):
@@ -222,10 +278,11 @@ def backward(
             for i in range(starts[t + 1] - starts[t]):
                 _copy(work.dx[starts[t] - starts[low] + i, :input_size], dx[places[t] + i])
         before = low + 1 if reverse else low
-        add_rows(cotangents, gates, sums.bias_ih)
+        if not NORMALISES:  # which adds them row by row
+            add_rows(cotangents, gates, sums.bias_ih)
         pack(x[starts[low] : starts[top]], input_size, packed)
         weights_gradient(done, cotangents, size, packed, nothing, sums.ih, first_unit, rows, room)
-        if SEPARATE_COTANGENTS:
+        if SEPARATE_COTANGENTS and not NORMALISES:
             add_rows(outer_cotangents, outer, sums.bias_outer)
         pack(rows_of_steps(recurrent, before, starts, low, top, work.rows), recurrent_size, packed)
         weights_gradient(done, outer_cotangents, size, packed, nothing, sums.hh[:OUTER], first_unit, rows, room)

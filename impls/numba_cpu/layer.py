@@ -43,6 +43,10 @@ class Sums(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
+    gain_ih: np.ndarray
+    gain_hh: np.ndarray
+    gain_c: np.ndarray
+    bias_c: np.ndarray
 
 
 class Work(NamedTuple):
@@ -70,6 +74,9 @@ class Kept(NamedTuple):
     saved: np.ndarray
     operands: np.ndarray
     hidden: np.ndarray
+    inputs: np.ndarray
+    recurrents: np.ndarray
+    moments: np.ndarray
 
 
 class ForwardBuffers(NamedTuple):
@@ -277,7 +284,7 @@ class Layer:
         grads = {"weight_ih": weight_ih, "weight_hh": weight_hh}
         if spec.bias:
             bias_ih, bias_hh = (np.empty((gates, spec.hidden_size), self._dtype) for _ in range(2))
-            separate = self._cell.inner_gates or not self._cell.reads_sums
+            separate = not self._cell.adds_products
             for share, sums in zip(shares, found, strict=True):
                 count = share.units.stop - share.units.start
                 of_outer, whole, part = sums.bias_outer if separate else sums.bias_ih, gates * count, outer * count
@@ -285,6 +292,10 @@ class Layer:
                 bias_hh[:outer, share.units] = of_outer[:part].reshape(outer, count)
                 bias_hh[outer:, share.units] = sums.bias_inner[: whole - part].reshape(gates - outer, count)
             grads |= {"bias_ih": bias_ih.ravel(), "bias_hh": bias_hh.ravel()}
+        for name in self._cell.normalised:
+            grads[f"gain_{name}"] = getattr(found[0], f"gain_{name}").astype(self._dtype)
+        if "c" in self._cell.normalised and spec.bias:
+            grads["bias_c"] = found[0].bias_c.astype(self._dtype)
         if self._output:
             grads[f"weight_{self._cell.output}"] = weight_ho
             if spec.bias and spec.projection_size is None:
@@ -308,6 +319,9 @@ class Layer:
         for share in buffers.shares:
             count, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             together = buffers.kept[0].recurrent if buffers.teamed and buffers.kept else None
+            gates, outer = self._up(self._gates * units), self._up(self._outer * units)
+            block = count * max(1, min(steps, _BLOCK_BYTES // (count * gates * self._real.itemsize)))
+            normal_steps, normal_rows = (kept_steps, max(block, kept_steps * count)) if cell.normalised else (1, 1)
             buffers.kept.append(
                 Kept(
                     self._empty(rows, count, self._up(state_size)) if together is None else together,
@@ -315,20 +329,21 @@ class Layer:
                     self._empty(kept_steps, count, cell.saved * units),
                     self._empty(kept_steps if cell.inner_gates else 1, count, units),
                     self._empty(kept_steps if cell.feeds_back_output else 1, count, units),
+                    self._empty(normal_rows, gates),
+                    self._empty(normal_steps, count, outer),
+                    self._empty(normal_steps, count, 6),
                 )
             )
             copied = of_one_length and count < batch
             buffers.x.append(np.empty((steps, count, input_size), self._stored) if copied else None)
-            gates, outer = self._up(self._gates * units), self._up(self._outer * units)
-            block = count * max(1, min(steps, _BLOCK_BYTES // (count * gates * self._real.itemsize)))
             inner = self._up((self._gates - self._outer) * units)
             operands = buffer_size(self._dtype, (block, input_size), (count, max(state_size, self._spec.hidden_size)))
-            products = (self._empty(block, gates), self._empty(count, outer), self._empty(count, inner))
+            products = (self._empty(block, gates), self._empty(count, outer), self._empty(count, inner), self._empty(units))
             buffers.scratch.append((*products, np.empty(operands, self._stored)))
         return buffers
 
     def _backward_buffers(self, buffers: ForwardBuffers, steps: int, input_size: int) -> BackwardBuffers:
-        width, back = self._up(self._spec.state_size), BackwardBuffers([], [], [], [], [])
+        width, cell, back = self._up(self._spec.state_size), self._cell, BackwardBuffers([], [], [], [], [])
         for place, share in enumerate(buffers.shares):
             rows, units = share.rows.stop - share.rows.start, share.units.stop - share.units.start
             if buffers.teamed and back.drecurrent:
@@ -342,7 +357,8 @@ class Layer:
             else:
                 back.weights.append([self._weight_sums(shape, place == 0) for shape in self._weight_shapes(input_size)])
             biases = (self._gates * units, self._outer * units, (self._gates - self._outer) * units, self._output)
-            back.biases.append([self._empty(self._up(size)) for size in biases])
+            norms = (self._gates * units, self._outer * units, units, units) if cell.normalised else (0, 0, 0, 0)
+            back.biases.append([self._empty(self._up(size)) for size in biases] + [self._empty(size) for size in norms])
         return back
 
     def _weight_sums(self, shape: tuple[int, int, int], first: bool) -> np.ndarray | None:
@@ -360,7 +376,7 @@ class Layer:
         da = self._cotangents(rows, self._gates * units)
         return Work(
             da,
-            self._cotangents(rows, self._outer * units) if cell.inner_gates or not cell.reads_sums else da,
+            da if cell.adds_products else self._cotangents(rows, self._outer * units),
             self._cotangents(rows if cell.inner_gates else 1, (self._gates - self._outer) * units),
             self._cotangents(rows if cell.feeds_back_output else 1, state_size),
             self._empty(batch, self._up(units)),

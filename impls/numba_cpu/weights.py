@@ -12,6 +12,17 @@ from rnnbench.networks.params import Params
 from rnnbench.networks.spec import Spec
 
 
+class Norms(NamedTuple):
+    """Gains of what a cell normalises and the bias of c, all empty where it does not; ``nothing`` is a row of zeros, which
+    takes the place of the biases in its products."""
+
+    gain_ih: np.ndarray
+    gain_hh: np.ndarray
+    gain_c: np.ndarray
+    bias_c: np.ndarray
+    nothing: np.ndarray
+
+
 class Weights(NamedTuple):
     """Weights packed for the forward loop; hh is split into outer and inner gates.
 
@@ -26,6 +37,7 @@ class Weights(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
+    norms: Norms
 
 
 class BackWeights(NamedTuple):
@@ -35,6 +47,7 @@ class BackWeights(NamedTuple):
     outer: np.ndarray
     inner: np.ndarray
     ho: np.ndarray
+    norms: Norms
 
 
 class LayerWeights:
@@ -49,13 +62,14 @@ class LayerWeights:
         key = (units.start, units.stop)
         if key not in self._packed:
             packed_weights = (packed(matrix.T, self._target) for matrix in self._matrices(units))
-            self._packed[key] = Weights(*packed_weights, *(self._row(bias) for bias in self._biases(units)))
+            self._packed[key] = Weights(*packed_weights, *(self._row(bias) for bias in self._biases(units)), self._norms())
         return self._packed[key]
 
     def back_of_units(self, units: slice) -> BackWeights:
         key = (units.start, units.stop)
         if key not in self._packed_back:
-            self._packed_back[key] = BackWeights(*(packed(matrix, self._target) for matrix in self._matrices(units)))
+            packed_weights = (packed(matrix, self._target) for matrix in self._matrices(units))
+            self._packed_back[key] = BackWeights(*packed_weights, self._norms())
         return self._packed_back[key]
 
     def _matrices(self, units: slice) -> list[np.ndarray]:
@@ -74,7 +88,7 @@ class LayerWeights:
         real, count, outer = computed(spec.numpy_dtype), len(cell.gates), cell.outer_gates
         nothing = np.zeros(count * spec.hidden_size, real)
         bias_ih, bias_hh = (params.get(name, nothing).astype(real, copy=False) for name in ("bias_ih", "bias_hh"))
-        if cell.reads_sums and not cell.inner_gates:
+        if cell.adds_products:
             bias_ih, bias_hh = bias_ih + bias_hh, nothing
         outputs = len(params.get(f"weight_{cell.output}", ()))
         return [
@@ -83,6 +97,13 @@ class LayerWeights:
             self._of_gates(bias_hh, units, outer, count),
             params.get(f"bias_{cell.output}", np.zeros(outputs)).astype(real, copy=False),
         ]
+
+    def _norms(self) -> Norms:
+        """The norms of all units, because threads do not divide those of cells that normalise."""
+        spec, real = self._spec, computed(self._spec.numpy_dtype)
+        gain_ih, gain_hh, gain_c = (self._params.get(f"gain_{name}", np.zeros(0)).astype(real) for name in ("ih", "hh", "c"))
+        bias_c = self._params.get("bias_c", np.zeros(gain_c.size)).astype(real)
+        return Norms(gain_ih, gain_hh, gain_c, bias_c, self._row(np.zeros(gain_ih.size, real)))
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
         """The rows of these units in gates ``first`` to ``last`` (exclusive)."""

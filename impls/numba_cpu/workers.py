@@ -50,7 +50,8 @@ class Workers(ThreadPool):
         if by_rows > 1 or self.threads == 1 or self.directions_at_once(spec, steps, batch):
             return [Share(rows, slice(0, size)) for rows in divided(batch, max(1, by_rows))]
         flops = 2 * batch * len(cell.gates) * size * size
-        alone = cell.inner_gates or cell.feeds_back_output  # these cells would need several barriers per step
+        # these cells would need several barriers per step
+        alone = cell.inner_gates or cell.feeds_back_output or cell.normalised
         by_units = 1 if alone else max(1, min(self.threads, flops // _MIN_FLOPS_PER_STEP, size))
         return [Share(slice(0, batch), units) for units in divided(size, by_units)]
 

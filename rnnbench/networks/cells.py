@@ -60,7 +60,7 @@ class Cell:
 
     ``gates``: gate names in storage order, which is torch's.
     ``states``: names of the carried states.
-    ``saved``: number of values per unit and step that the derivative needs.
+    ``saved``: number of values per unit and step that the derivative needs; ``output``, if any, saves the last one.
     ``carries``: the state that the elementwise equations read, "h", "c" or None.
     ``inner_gates``: number of gates, the last ones, that read the second recurrent product.
     ``output``: the name of the weights of y = V h + c, which the recurrence reads instead of h: "ho" of Jordan, with a bias;
@@ -92,6 +92,11 @@ class Cell:
     def feeds_back_output(self) -> bool:
         """Whether the recurrence reads an output computed from h instead of h."""
         return self.output is not None
+
+    @property
+    def adds_products(self) -> bool:
+        """Whether the sum of both products and biases is all that the equations read of them."""
+        return self.reads_sums and not self.inner_gates and not self.normalised
 
     @property
     def outer_gates(self) -> int:
