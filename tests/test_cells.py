@@ -8,6 +8,7 @@ import pytest
 from mpmath import mp, mpf
 
 from rnnbench.networks.cells import CELLS, Activations
+from rnnbench.networks.layer_norm import EPSILON, layer_norm
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
 every_variant = pytest.mark.parametrize(("name", "nonlinearity"), VARIANTS)
@@ -51,8 +52,13 @@ def objective(equations, a, b, carried, dnew, dinner):
 
 def gradients(equations, a, b, carried, dnew, dinner):
     """The derivatives of ``objective`` by a, b and carried, as the cell's own equations give them."""
-    _, saved = equations.forward(a, b, carried)
-    return equations.backward(saved, carried, dnew, dinner)
+    return equations.backward(all_saved(equations, a, b, carried), carried, dnew, dinner)
+
+
+def all_saved(equations, a, b, carried):
+    """What a step saves, also that of the output; its normalised c, which backward does not read, is c itself."""
+    new, saved = equations.forward(a, b, carried)
+    return saved + equations.output(saved, new[1:])[1] if equations.output else saved
 
 
 @every_variant
@@ -69,6 +75,49 @@ def test_backward_is_the_complex_step_derivative_of_forward(name, nonlinearity):
             exact = objective(equations, *moved, *cotangents).imag / 1e-30
             # 1e-12: some ten roundings of 1e-16, times at most 1e3 where the terms of a cotangent nearly cancel
             np.testing.assert_allclose(value, exact, rtol=1e-12, atol=0, err_msg=f"by {'abc'[which]}[{index}]")
+
+
+@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if "c" in cell.normalised])
+def test_output_backward_is_the_derivative_of_output(name):
+    """By the normalised c, and by the first of the step's results, which the output reads among what the step saves."""
+    cell = CELLS[name]
+    equations = cell.equations(ANALYTIC, "tanh")
+    rng = np.random.default_rng(5)
+    a, b, carried, dnew, _ = drawn(cell, rng, 50)
+    (gate, _), saved = equations.forward(a, b, carried)
+    place, n = next(k for k, value in enumerate(saved) if value is gate), rng.uniform(-2, 2, 50)
+    _, kept = equations.output(saved, (n,))
+    dgate, dn = (values[0] for values in equations.output_backward(saved + kept, dnew[:1]))
+    by_gate = equations.output([x + 1e-30j if k == place else x for k, x in enumerate(saved)], (n,))[0][0].imag / 1e-30
+    by_n = equations.output(saved, (n + 1e-30j,))[0][0].imag / 1e-30
+    np.testing.assert_allclose(dgate, dnew[0] * by_gate, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(dn, dnew[0] * by_n, rtol=1e-12, atol=0)
+
+
+def normalised(v, gain, bias):
+    norm = layer_norm(np.sqrt)
+    mean = v.mean(1, keepdims=True)
+    scale = norm.scale(norm.squared(v, mean).mean(1, keepdims=True))
+    x = norm.standardised(v, mean, scale)
+    return norm.result(x, gain, bias), x, scale
+
+
+def test_a_row_is_standardised_over_all_its_values():
+    v = np.random.default_rng(6).standard_normal((3, 7)) * 0.01 + 5  # a variance that does not hide epsilon
+    y, *_ = normalised(v, 2.0, 3.0)
+    np.testing.assert_allclose(y.mean(1), 3)
+    np.testing.assert_allclose(y.var(1), 4 * v.var(1) / (v.var(1) + EPSILON))
+
+
+def test_the_derivative_of_a_normalisation_is_its_complex_step_derivative():
+    rng = np.random.default_rng(7)
+    v, dy, gain = rng.standard_normal((2, 6)) * 0.01, rng.standard_normal((2, 6)), rng.standard_normal(6)
+    norm, (_, x, scale) = layer_norm(np.sqrt), normalised(v, gain, 0.0)
+    means = (terms.mean(1, keepdims=True) for terms in norm.weighed(dy, x, gain))
+    got = norm.derivative(dy, x, gain, scale, *means)
+    for column in range(6):
+        exact = (dy * normalised(v + 1e-30j * (np.arange(6) == column), gain, 0.0)[0]).sum(1).imag / 1e-30
+        np.testing.assert_allclose(got[:, column], exact, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.inner_gates])
@@ -116,10 +165,10 @@ def test_both_directions_agree_with_50_digits_at_a_point(name, nonlinearity):
 
                 # mp.diff works with more digits than it returns; its step costs a few of the 50
                 assert abs(value - mp.diff(moved, point[which][index])) < mpf("1e-40")
-        new, saved = equations.forward(*point[:3])
+        new, saved = equations.forward(*point[:3])[0], all_saved(equations, *point[:3])
     arrays = [tuple(map(np.float64, part)) for part in doubles]
     plain = cell.equations(ANALYTIC, nonlinearity)
-    plain_new, plain_saved = plain.forward(*arrays[:3])
+    plain_new, plain_saved = plain.forward(*arrays[:3])[0], all_saved(plain, *arrays[:3])
     assert len(plain_saved) == cell.saved
     pairs = [(plain_new, new), (plain_saved, saved), *zip(gradients(plain, *arrays), exact, strict=True)]
     for got, expected in pairs:
@@ -136,10 +185,12 @@ def test_float32_scalars_stay_float32_in_numpy(name, nonlinearity):
     cell = CELLS[name]
     equations = cell.equations(activations, nonlinearity)
     a, b, carried, dnew, dinner = (tuple(single(x[0]) for x in part) for part in drawn(cell, np.random.default_rng(4), 1))
-    new, saved = equations.forward(a, b, carried)
+    new, saved = equations.forward(a, b, carried)[0], all_saved(equations, a, b, carried)
     results = [new, saved, *equations.backward(saved, carried, dnew, dinner)]
     if equations.inner:
         results += [(equations.inner(a, b, carried),), equations.inner_backward(saved, carried, dnew)]
+    if equations.output:
+        results += [*equations.output(saved, new[1:]), *equations.output_backward(saved, dnew[:1])]
     assert {type(value) for part in results for value in part} == {single}
 
 
@@ -176,6 +227,9 @@ def test_float32_scalars_stay_float32_in_numba(name, nonlinearity):
     signatures = {"forward": (a, b, carried), "backward": (saved, carried, dnew, dinner)}
     if equations.inner:
         signatures |= {"inner": (a, b, carried), "inner_backward": (saved, carried, dnew)}
+    if equations.output:
+        one = numba.types.UniTuple(numba.float32, 1)
+        signatures |= {"output": (saved, one), "output_backward": (saved, one)}
     for function, signature in signatures.items():
         compiled = numba.njit(getattr(equations, function))
         compiled.compile(signature)

@@ -6,6 +6,7 @@ from rnnbench.check.mutants import (
     equations,
     gradients,
     kept_states,
+    layer_norm,
     lengths,
     models,
     sizes,
@@ -23,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = tuple(
     for module in (
         equations,
         gradients,
+        layer_norm,
         truncation,
         structure,
         sizes,
