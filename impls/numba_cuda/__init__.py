@@ -59,4 +59,6 @@ def device_timer() -> DeviceTimer | None:
 def supports(spec: Spec) -> str | None:
     if spec.projection_size is not None:
         return "numba_cuda has no projection yet."
+    if spec.kind.peepholes:
+        return "numba_cuda has no peepholes yet."
     return None
