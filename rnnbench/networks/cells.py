@@ -140,8 +140,8 @@ def lstm(platform: Activations, nonlinearity: str) -> Equations:
 
 
 def lstm_peephole(platform: Activations, nonlinearity: str) -> Equations:
-    """The LSTM whose gates i and f also read c', and whose gate o reads c.  Gers and Schmidhuber 2000, "Recurrent nets that time
-    and count"; ONNX LSTM with input P."""
+    """lstm whose gates i and f also read c', and o reads c.  Gers and Schmidhuber 2000, "Recurrent nets that time and count";
+    ONNX LSTM with input P."""
     tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def forward(a, b, carried):

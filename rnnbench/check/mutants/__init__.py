@@ -7,6 +7,8 @@ from rnnbench.check.mutants import (
     gradients,
     lengths,
     models,
+    peepholes,
+    projection,
     sizes,
     streams,
     structure,
@@ -19,6 +21,9 @@ __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 
 MUTANTS: tuple[Mutant, ...] = tuple(
     mutant
-    for module in (equations, gradients, truncation, structure, sizes, widths, calls, arguments, lengths, models, streams)
+    for module in (
+        *(equations, gradients, peepholes, projection, truncation, structure, sizes, widths, calls, arguments, lengths, models),
+        streams,
+    )
     for mutant in module.MUTANTS
 )
