@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import rnnbench
 from rnnbench import SuiteError
 from rnnbench.impls import numpy_ref
+from rnnbench.networks.cells import CELLS
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
 from rnnbench.suite.inputs import make_input
@@ -170,8 +171,7 @@ BAD = {  # what is wrong -> the message, after the file's name
     HEAD + GRID + "bidirectional = 1": "grid 1 bidirectional is 1; expected `bool | array`, got `int`",
     HEAD + GRID + "shapes = [{ layers = 1 }, { layers = 0 }]": "grid 1 shapes 2 layers is 0; expected `int` >= 1",
     HEAD + GRID + "shapes = [{ T = 1 }]": "grid 1: T given in the grid and in its shapes; expected only one of them",
-    HEAD
-    + GRID.replace('"lstm"', '"lstn"'): "grid 1: cell is 'lstn'; expected one of elman, jordan, lstm, gru, gru_reset_before",
+    HEAD + GRID.replace('"lstm"', '"lstn"'): f"grid 1: cell is 'lstn'; expected one of {', '.join(CELLS)}",
     HEAD + GRID.replace('"step"', '"stop"'): "grid 1: phase is 'stop'; expected one of forward, step, tbptt",
     HEAD + GRID.replace("I = 3", 'I = "B"'): "grid 1: I is 'B'; expected a size or 'H'",
     HEAD + GRID + 'dtype = "half"': "grid 1: dtype is 'half'; expected one of float32, float64, bfloat16, float16",
