@@ -250,7 +250,8 @@ def test_onnx_reference_evaluator_computes_the_same_layer_by_layer(spec):
         first = layer * spec.directions
         feeds = {"X": y, **{n: a for n, a in to_onnx(spec, params, layer)._asdict().items() if a is not None}}
         feeds |= {f"initial_{n}": part[first : first + spec.directions] for n, part in zip(parts, state, strict=True)}
-        inputs = [n if n in feeds else "" for n in ("X", "W", "R", "B", "sequence_lens", *(f"initial_{n}" for n in parts), "P")]
+        inputs = [n if n in feeds else "" for n in ("X", "W", "R", "B", "sequence_lens", *(f"initial_{n}" for n in parts))]
+        inputs += ["P"] * ("P" in feeds)
         outputs = ["Y", *(f"Y_{n}" for n in parts)]
         node = onnx.helper.make_node(op_type, inputs, outputs, **attributes)
         double = onnx.TensorProto.DOUBLE

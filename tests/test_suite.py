@@ -50,6 +50,8 @@ OWN = {
     "gpu-grid",
     "gpu-quick",
     "latency",
+    "cells",
+    "projection",
 }
 
 
@@ -108,6 +110,12 @@ def test_the_input_is_as_wide_as_published():
     assert all(case.I == case.H for case in load_suite("deepbench-train").cases)
     assert {case.I for case in load_suite("stefbraun").cases} == {123}
     assert {case.I for case in load_suite("keras-layer").cases} == {256}
+
+
+def test_cells_and_startup_have_every_cell_and_projection_each_case_with_one():
+    for name in ("cells", "startup"):
+        assert {case.cell for case in load_suite(name).cases} == set(CELLS)
+    assert {case.projection_size for case in load_suite("projection").cases} == {None, 256, 512, 640}
 
 
 def test_quick_is_small_enough_for_its_promise():
