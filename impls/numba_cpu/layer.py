@@ -272,7 +272,7 @@ class Layer:
                 stored = result.view(self._stored).reshape(rows, result.shape[2])
                 self._kernels.copied(total.reshape(rows, total.shape[2]), stored)
         weight_ih, weight_hh, weight_ho = (result.reshape(-1, result.shape[2]) for result in results)
-        grads = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+        grads: Params = {"weight_ih": weight_ih, "weight_hh": weight_hh}
         if spec.bias:
             bias_ih, bias_hh = (np.empty((gates, spec.hidden_size), self._dtype) for _ in range(2))
             separate = self._cell.inner_gates or not self._cell.reads_sums

@@ -52,14 +52,14 @@ class LayerWeights:
         if key not in self._packed:
             packed_weights = (packed(matrix.T, self._target) for matrix in self._matrices(units))
             biases = (self._row(bias) for bias in self._biases(units))
-            self._packed[key] = Weights(*packed_weights, *biases, self._peepholes(units))
+            self._packed[key] = Weights(*packed_weights, *biases, peepholes=self._peepholes(units))
         return self._packed[key]
 
     def back_of_units(self, units: slice) -> BackWeights:
         key = (units.start, units.stop)
         if key not in self._packed_back:
             packed_weights = (packed(matrix, self._target) for matrix in self._matrices(units))
-            self._packed_back[key] = BackWeights(*packed_weights, self._peepholes(units))
+            self._packed_back[key] = BackWeights(*packed_weights, peepholes=self._peepholes(units))
         return self._packed_back[key]
 
     def _matrices(self, units: slice) -> list[np.ndarray]:

@@ -90,7 +90,7 @@ def _draw(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, ...
     if name.startswith("bias"):
         return np.zeros(shape)
     rows = shape[0] if name.startswith(("weight_ho", "weight_hr")) else spec.hidden_size
-    gate_shape = (rows, *shape[1:]) if len(shape) > 1 else (rows, rows)
+    gate_shape = (rows, spec.hidden_size if name.startswith("weight_ch") else shape[1])
     gates = shape[0] // rows
     if scheme == "orthogonal" and name.startswith("weight_hh"):
         return np.concatenate([_orthogonal(rng, gate_shape) for _ in range(gates)])
