@@ -30,6 +30,7 @@ FIRST = {
     "edge cases": ("NaN", "saturated", "subnormal", "zero steps"),
     "layouts": ("layouts",),
     "models": ("model", "training"),
+    "states": ("states",),
     "streams": ("streamed",),
     "threads": ("threads",),
 }

@@ -5,6 +5,7 @@ from rnnbench.check.mutants import (
     calls,
     equations,
     gradients,
+    kept_states,
     lengths,
     models,
     peepholes,
@@ -22,8 +23,20 @@ __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 MUTANTS: tuple[Mutant, ...] = tuple(
     mutant
     for module in (
-        *(equations, gradients, peepholes, projection, truncation, structure, sizes, widths, calls, arguments, lengths, models),
+        equations,
+        gradients,
+        peepholes,
+        projection,
+        truncation,
+        structure,
+        sizes,
+        widths,
+        calls,
+        arguments,
+        lengths,
+        models,
         streams,
+        kept_states,
     )
     for mutant in module.MUTANTS
 )
