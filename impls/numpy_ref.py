@@ -95,7 +95,7 @@ class Layer:
         product, rounded = self._arithmetic.product, self._arithmetic.rounded
         outer = self._cell.outer_gates * self._hidden_size
         recurrent, operand, normalised = state[0], None, {}
-        carried = self._carried(state)
+        carried = self._carried(state, w)
         a = self._gates(self._affine(w, "ih", slice(None), x, normalised))
         b = self._gates(self._affine(w, "hh", slice(outer), recurrent, normalised))
         if self._equations.inner:
@@ -137,6 +137,9 @@ class Layer:
                 do, dn = map(rounded, self._equations.output_backward(step.saved, dnew))
                 dnew = (*do, accumulated(dnew[1], self._normalised_backward(w, "c", *dn, step, sums)))
             da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
+            if peepholes := len(self._cell.peepholes):
+                dcarried, dpeepholes = dcarried[:-peepholes], np.concatenate(rounded(dcarried[-peepholes:]), 1)
+                sums.add_sum("weight_ch", _ALL, dpeepholes)
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
             dz_x = self._affine_backward(w, "ih", _ALL, dz_x, step, sums)
             dz_h = self._affine_backward(w, "hh", slice(0, outer), dz_h, step, sums)
@@ -168,9 +171,7 @@ class Layer:
         sums.add_sum(f"bias_{name}", gates, dz)
         return dz
 
-    def _normalised_backward(
-        self, w: Params, name: str, dy: np.ndarray, step: Step, sums: WeightGradients
-    ) -> np.ndarray:
+    def _normalised_backward(self, w: Params, name: str, dy: np.ndarray, step: Step, sums: WeightGradients) -> np.ndarray:
         dv, terms = self._arithmetic.normalised_backward(dy, step.normalised[name], w[f"gain_{name}"])
         sums.add_sum(f"gain_{name}", _ALL, terms)
         sums.add_sum(f"bias_{name}", _ALL, dy)
@@ -188,8 +189,10 @@ class Layer:
         size = self._hidden_size
         return tuple(z[:, first : first + size] for first in range(0, z.shape[1], size))
 
-    def _carried(self, state: State) -> tuple[np.ndarray, ...]:
-        return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
+    def _carried(self, state: State, w: Params) -> tuple[np.ndarray, ...]:
+        """The state that the equations read, (B, H), and peephole weights, each (1, H)."""
+        peepholes = tuple(w["weight_ch"].reshape(-1, 1, self._hidden_size)) if self._cell.peepholes else _NO_VALUES
+        return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries] + peepholes
 
 
 def _of_rows(state: State, rows: Rows) -> State:

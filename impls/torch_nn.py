@@ -137,6 +137,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 def supports(spec: Spec) -> str | None:
     if spec.kind.output == "ho":
         return "torch.nn has no network that feeds back its output, as jordan does."
+    if spec.kind.peepholes:
+        return f"torch.nn.LSTM has no peepholes, as {spec.cell} does."
     if spec.kind.normalised:
         return f"torch.nn has no recurrent network with layer normalisation, as {spec.cell} has."
     if spec.cell == "gru_reset_before":

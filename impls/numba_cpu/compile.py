@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numba.extending import register_jitable
 
-from numba import njit
 from rnnbench.impls.numba_cpu import kernels, normalising
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
@@ -53,13 +53,16 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
         "load_inner": loads(kind.inner_gates),
         "load_saved": loads(kind.saved),
         "load_carried": loads(int(kind.carries is not None)),
+        "load_peepholes": loads(len(kind.peepholes)),
         "store_gates": stores(len(kind.gates), 2),
         "store_outer": stores(kind.outer_gates, 2 + len(kind.gates)),
         "store_saved": stores(kind.saved, 2),
+        "store_peepholes": stores(len(kind.peepholes), 2 + len(kind.gates) + kind.outer_gates),
         "store_last_saved": stores(1, 2),
         "SAVED": kind.saved,
         "GATES": len(kind.gates),
         "OUTER": kind.outer_gates,
+        "PEEPHOLES": len(kind.peepholes),
         "HAS_INNER": has_inner,
         "HAS_MEMORY": has_memory,
         "CARRIES_HIDDEN": kind.carries == "h",
@@ -72,7 +75,14 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
         **products(dtype, target)._asdict(),
         **(_normalising(real, key) if kind.normalised else dict.fromkeys(("normalised", "normalised_backward"), _absent)),
     }
-    of_units = ("units_forward", "units_inner", "units_output", "units_output_backward", "units_inner_backward", "units_backward")
+    of_units = (
+        "units_forward",
+        "units_inner",
+        "units_output",
+        "units_output_backward",
+        "units_inner_backward",
+        "units_backward",
+    )
     for helper in (*of_units, "weights_gradient"):
         names[helper] = register_jitable(bound(getattr(kernels, helper), key, names))
     return Kernels(*(compiled(bound(function, key, names)) for function in (kernels.forward, kernels.backward, kernels.copied)))

@@ -26,7 +26,7 @@ class Norms(NamedTuple):
 class Weights(NamedTuple):
     """Weights packed for the forward loop; hh is split into outer and inner gates.
 
-    Biases are padded to whole vectors, and zero where the layer has none.
+    Biases are padded to whole vectors, and zero where the layer has none.  ``peepholes``: (gates * units,), gate after gate.
     """
 
     ih: np.ndarray
@@ -37,16 +37,18 @@ class Weights(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
+    peepholes: np.ndarray
     norms: Norms
 
 
 class BackWeights(NamedTuple):
-    """The same matrices packed for BPTT, which multiplies by their transposes."""
+    """The same matrices packed for BPTT, which multiplies by their transposes, and the same peephole weights."""
 
     ih: np.ndarray
     outer: np.ndarray
     inner: np.ndarray
     ho: np.ndarray
+    peepholes: np.ndarray
     norms: Norms
 
 
@@ -62,14 +64,15 @@ class LayerWeights:
         key = (units.start, units.stop)
         if key not in self._packed:
             packed_weights = (packed(matrix.T, self._target) for matrix in self._matrices(units))
-            self._packed[key] = Weights(*packed_weights, *(self._row(bias) for bias in self._biases(units)), self._norms())
+            biases = (self._row(bias) for bias in self._biases(units))
+            self._packed[key] = Weights(*packed_weights, *biases, peepholes=self._peepholes(units), norms=self._norms())
         return self._packed[key]
 
     def back_of_units(self, units: slice) -> BackWeights:
         key = (units.start, units.stop)
         if key not in self._packed_back:
             packed_weights = (packed(matrix, self._target) for matrix in self._matrices(units))
-            self._packed_back[key] = BackWeights(*packed_weights, self._norms())
+            self._packed_back[key] = BackWeights(*packed_weights, peepholes=self._peepholes(units), norms=self._norms())
         return self._packed_back[key]
 
     def _matrices(self, units: slice) -> list[np.ndarray]:
@@ -97,6 +100,11 @@ class LayerWeights:
             self._of_gates(bias_hh, units, outer, count),
             params.get(f"bias_{cell.output}", np.zeros(outputs)).astype(real, copy=False),
         ]
+
+    def _peepholes(self, units: slice) -> np.ndarray:
+        spec, count = self._spec, len(self._spec.kind.peepholes)
+        weights = self._params["weight_ch"] if count else np.zeros(0)
+        return self._of_gates(weights, units, 0, count).astype(computed(spec.numpy_dtype))
 
     def _norms(self) -> Norms:
         """The norms of all units, because threads do not divide those of cells that normalise."""
