@@ -223,6 +223,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 def supports(spec: Spec) -> str | None:
     if spec.projection_size is not None:
         return "ONNX's LSTM has no projection."
+    if spec.kind.normalised:
+        return f"ONNX has no recurrent operator with layer normalisation, as {spec.cell} has."
     if spec.kind.feeds_back_output:
         return "ONNX has no operator that feeds back its output, as jordan does."
     if spec.dtype != "float32":

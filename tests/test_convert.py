@@ -15,6 +15,7 @@ from rnnbench.networks.spec import DTYPES
 
 JORDAN = Spec("jordan", 3, 2)
 PEEPHOLE = Spec("lstm_peephole", 3, 2)
+LAYER_NORM = Spec("lstm_layer_norm", 3, 2)
 
 
 def random_bits(shape, dtype, seed):
@@ -268,6 +269,9 @@ KERAS = to_keras(LSTM, GOOD)
             lambda: onnx_operator(JORDAN),
             "cell is 'jordan'; expected elman, lstm, lstm_peephole, gru, gru_reset_before: ONNX has no other",
         ),
+        (lambda: to_torch(LAYER_NORM, {}), "cell is 'lstm_layer_norm'; expected elman, lstm, gru: torch.nn has no other"),
+        (lambda: to_onnx(LAYER_NORM, {}), "cell is 'lstm_layer_norm'; expected elman, lstm, lstm_peephole, gru, gru_reset"),
+        (lambda: to_keras(LAYER_NORM, {}), "cell is 'lstm_layer_norm'; expected elman, lstm, gru, gru_reset_before: Keras"),
         (lambda: to_torch(PEEPHOLE, {}), "cell is 'lstm_peephole'; expected elman, lstm, gru: torch.nn has no other"),
         (
             lambda: to_keras(PEEPHOLE, {}),

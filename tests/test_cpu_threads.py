@@ -137,6 +137,7 @@ def are_right(cell: str, by: str) -> None:
     [
         *itertools.product(["lstm", "lstm_peephole", "gru", "elman"], ["rows", "units"]),
         ("jordan", "rows"),
+        ("lstm_layer_norm", "rows"),
         ("gru_reset_before", "rows"),
     ],
 )

@@ -11,11 +11,27 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
 
 
+def is_norm(name):
+    """Whether a parameter belongs to a normalisation, and is not drawn."""
+    return name.startswith(("gain", "bias_c"))
+
+
+@every_scheme
+def test_normalisations_start_as_the_identity(scheme):
+    params = init_params(Spec("lstm_layer_norm", 5, 3), 0, scheme)
+    assert {name: set(value) for name, value in params.items() if is_norm(name)} == {
+        **{f"gain_{name}_l0": {1.0} for name in ("ih", "hh", "c")},
+        "bias_c_l0": {0.0},
+    }
+
+
 def gates(spec, name, value):
     """The matrices of a parameter that are drawn one by one: one for each gate, or jordan's whole output layer.
 
     Peephole weights are the diagonals of matrices.
     """
+    if is_norm(name):
+        return []
     if "_ch_" in name:
         return list(map(np.diag, np.split(value, len(spec.kind.peepholes))))
     return [value] if "_ho_" in name else np.split(value, len(spec.kind.gates))
@@ -50,6 +66,8 @@ def test_a_seed_gives_the_same_values_in_every_dtype_and_another_seed_others(cel
 def test_torch_default_fills_the_interval_of_one_over_root_h(cell):
     bound = 1 / np.sqrt(16)
     for name, value in init_params(Spec(cell, 8, 16, dtype="float64"), 0).items():
+        if is_norm(name):
+            continue
         assert abs(value).max() <= bound, name
         # The largest of n uniform magnitudes is below 2/3 of the bound with probability (2/3)**n: 0.0015 for the 16 values
         # of the smallest parameter, a bias of elman; the seed is fixed.

@@ -125,7 +125,10 @@ def test_names_shapes_and_order_are_those_of_torch(cell, module, bidirectional, 
         ("lstm", True, 4 * 64 * (32 + 64 + 2)),
         ("lstm", False, 4 * 64 * (32 + 64)),
         ("lstm_peephole", True, 4 * 64 * (32 + 64 + 2) + 3 * 64),
+        ("lstm_layer_norm", True, 4 * 64 * (32 + 64 + 2 + 2) + 2 * 64),
+        ("lstm_layer_norm", False, 4 * 64 * (32 + 64 + 2) + 64),
         ("gru", True, 3 * 64 * (32 + 64 + 2)),
+        ("gru_layer_norm", True, 3 * 64 * (32 + 64 + 2 + 2)),
         ("gru_reset_before", True, 3 * 64 * (32 + 64 + 2)),
         ("jordan", True, 64 * (32 + 64 + 2) + 64 * (64 + 1)),
     ],
@@ -139,7 +142,7 @@ def test_parameter_counts_by_formula(cell, bias, count):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_forward_flops_are_two_per_weight_step_and_row(cell):
-    gates = {"elman": 1, "jordan": 1, "lstm": 4, "lstm_peephole": 4, "gru": 3, "gru_reset_before": 3}[cell]
+    gates = {"elman": 1, "jordan": 1}.get(cell, 4 if cell.startswith("lstm") else 3)
     per_row = 2 * gates * 64 * (32 + 64) + (2 * 64 * 64 if cell == "jordan" else 0)
     spec = Spec(cell, 32, 64)
     assert spec.forward_flops(steps=10, batch=5) == 10 * 5 * per_row

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from rnnbench.impls.numba_cpu import kernels, normalising
+from rnnbench.impls.numba_cpu import kernels, norm_kernels
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.binding import bound, named, variant
@@ -73,8 +73,8 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
         "NORMALISES_MEMORY": "c" in kind.normalised,
         "no_gates": (real.type(0),) * len(kind.gates),
         **products(dtype, target)._asdict(),
-        **(_normalising(real, key) if kind.normalised else dict.fromkeys(("normalised", "normalised_backward"), _absent)),
     }
+    names |= _normalising(real, key) if kind.normalised else {"normalised": _absent, "normalised_backward": _absent}
     of_units = (
         "units_forward",
         "units_inner",
@@ -89,19 +89,19 @@ def kernels_for(kind: Cell, nonlinearity: str, dtype: np.dtype, target: Target) 
 
 
 def _normalising(real: np.dtype, key: str) -> dict[str, Function]:
-    """``normalising``'s functions of rows for one dtype."""
+    """``norm_kernels``'s functions of rows for one dtype."""
     formulas = {
         name: register_jitable(forceinline=True)(named(function, key))
         for name, function in layer_norm(np.sqrt, real.type)._asdict().items()
     }
     names = {**formulas, "scale_of": formulas["scale"], "real": real.type, "ZERO": real.type(0)}
     for name, function in (
-        ("row_mean", normalising.mean_of),
-        ("row_variance", normalising.variance_of),
-        ("means_of_weighed", normalising.means_backward),
+        ("row_mean", norm_kernels.mean_of),
+        ("row_variance", norm_kernels.variance_of),
+        ("means_of_weighed", norm_kernels.means_backward),
     ):
         names[name] = njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})(bound(function, key, names))
-    functions = (normalising.normalised, normalising.normalised_backward)
+    functions = (norm_kernels.normalised, norm_kernels.normalised_backward)
     return {function.__name__: register_jitable(bound(function, key, names)) for function in functions}
 
 

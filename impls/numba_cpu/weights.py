@@ -108,7 +108,7 @@ class LayerWeights:
 
     def _norms(self) -> Norms:
         """The norms of all units, because threads do not divide those of cells that normalise."""
-        spec, real = self._spec, computed(self._spec.numpy_dtype)
+        real = computed(self._spec.numpy_dtype)
         gain_ih, gain_hh, gain_c = (self._params.get(f"gain_{name}", np.zeros(0)).astype(real) for name in ("ih", "hh", "c"))
         bias_c = self._params.get("bias_c", np.zeros(gain_c.size)).astype(real)
         return Norms(gain_ih, gain_hh, gain_c, bias_c, self._row(np.zeros(gain_ih.size, real)))

@@ -149,7 +149,8 @@ class FirstOrder:
 
 def _of_means(own: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The mean over j of (1 + x_i x_j)^2 V_j."""
-    return sum(factor * (own * x**power).mean(1, keepdims=True) for power, factor in enumerate((1, 2 * x, x * x)))
+    mean, mean_x, mean_xx = (terms.mean(1, keepdims=True) for terms in (own, own * x, own * x * x))
+    return mean + 2 * x * mean_x + x * x * mean_xx
 
 
 class _Derivatives:

@@ -188,7 +188,8 @@ def lstm_peephole(platform: Activations, nonlinearity: str) -> Equations:
 
 
 def lstm_layer_norm(platform: Activations, nonlinearity: str) -> Equations:
-    """c = f c' + i g, h = o tanh(n), where n is the normalised c.  Ba et al. 2016, "Layer normalization", equations 20 to 22."""
+    """c = f c' + i g, h = o tanh(n), where n is the normalised c; c itself is carried.  Ba et al. 2016, "Layer normalization",
+    equations 20 to 22."""
     tanh, sigmoid = platform.tanh, platform.sigmoid
 
     def forward(a, b, carried):

@@ -26,7 +26,9 @@ CELLS = {
     "jordan-sigmoid": {"cell": "jordan", "output_size": O, "nonlinearity": "sigmoid"},
     "lstm": {"cell": "lstm"},
     "lstm_peephole": {"cell": "lstm_peephole"},
+    "lstm_layer_norm": {"cell": "lstm_layer_norm"},
     "gru": {"cell": "gru"},
+    "gru_layer_norm": {"cell": "gru_layer_norm"},
     "gru_reset_before": {"cell": "gru_reset_before"},
 }
 UNSUPPORTED_BY_NN = {
@@ -35,6 +37,8 @@ UNSUPPORTED_BY_NN = {
     "jordan-relu": "feeds back its output",
     "jordan-sigmoid": "feeds back its output",
     "lstm_peephole": "has no peepholes",
+    "lstm_layer_norm": "no recurrent network with layer normalisation",
+    "gru_layer_norm": "no recurrent network with layer normalisation",
     "gru_reset_before": "after the recurrent product",
 }
 PAIRS = [(b, cell) for b in BACKENDS for cell in CELLS if b is torch_eager or cell not in UNSUPPORTED_BY_NN]

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005  # a mutant keeps the signature of the function that it replaces
 """Bugs in layer normalisation: in its statistics, its gains and biases, what is normalised, and its derivative."""
 
 import re
