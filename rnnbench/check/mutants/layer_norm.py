@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnbench.check.mutants.gradients import scaled, with_results
+from rnnbench.check.mutants.gradients import overwritten, scaled, with_results
 from rnnbench.check.mutants.hooks import Mutant, Planted, in_arithmetic, in_layer, in_weights, reference, wrapped
 from rnnbench.networks.cells import CELLS
 from rnnbench.networks.layer_norm import EPSILON
@@ -205,6 +205,7 @@ _BPTT = {
     "gain's gradient is the mean over the batch": of_results(
         "gain_ih", lambda gradient, dx: gradient / gradient.dtype.type(dx.shape[1])
     ),
+    "gain's gradient overwritten at every step": overwritten("gain_ih"),
     "gradients of both gains swapped": with_results(
         lambda grads, dx, initial: (grads | {"gain_ih": grads["gain_hh"], "gain_hh": grads["gain_ih"]}, dx, initial)
     ),
