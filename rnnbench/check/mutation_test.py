@@ -15,6 +15,7 @@ from rnnbench.check.problem import Problem
 from rnnbench.check.promises import examine
 from rnnbench.check.tolerance import Expected, expected
 from rnnbench.networks.registry import reference_backend
+from rnnbench.networks.threads import blas_limits
 from rnnbench.networks.truncation import tbptt
 
 KILLED_AT = 10
@@ -102,6 +103,7 @@ class Harness:
     def __init__(self, chosen: Iterable[Trial]) -> None:
         self.trials = [trial for trial in chosen if trial.problem.case.dtype in DTYPES]
         self._expected: dict[Problem, Expected] = {}
+        self._one_thread = blas_limits(1)  # more cost such small products more than they save
 
     def expected(self, problem: Problem) -> Expected:
         if problem not in self._expected:
@@ -143,7 +145,8 @@ class Harness:
         wanted = self.expected(problem)
         where = f"{problem.case.label()} {problem.scheme}"
         try:
-            with _planted(mutant), np.errstate(all="ignore"):  # some bugs overflow; suppress the warnings
+            # some bugs overflow; suppress the warnings
+            with _planted(mutant), np.errstate(all="ignore"), self._one_thread():
                 findings = examine(mutant.backend, problem, wanted, promises)
         except Exception as error:  # any exception of a backend is a failure
             raised = f"raised {type(error).__name__}: {error}"

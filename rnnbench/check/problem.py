@@ -1,5 +1,6 @@
 """A problem to check: a case with its weights and inputs, and a backend's results for it as named tensors."""
 
+import contextlib
 import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import msgspec
 import numpy as np
 
 from rnnbench.networks.params import Params, init_params
+from rnnbench.networks.threads import Limits, blas_limits
 from rnnbench.networks.truncation import tbptt
 from rnnbench.suite.case import Case
 from rnnbench.suite.inputs import Inputs, make_input
@@ -22,7 +24,10 @@ DISTINCT_ROWS = 4
 """Number of distinct rows that a batch repeats; the cost of the reference then does not depend on the batch size."""
 
 _SMALL = 2**13
-"""Number of parameters and inputs from which on they are drawn anew each time: others would fill the memory."""
+"""Number of parameters and inputs from which on few of them are kept: more would fill the memory."""
+
+_DIVIDED = 2**26
+"""Number of terms of all products from which on threads save the reference more than they cost it."""
 
 WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3, "float16": 4}
 COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5, "float16": 7}
@@ -128,10 +133,10 @@ class _Drawn(NamedTuple):
 
 
 def _drawn(problem: Problem) -> _Drawn:
-    """What a problem draws; small problems, which checks ask for again and again, are drawn once."""
+    """What a problem draws, which its tolerances and comparisons ask for again and again."""
     drawn = replace(problem, compute_dtype=None)
     small = problem.case.spec().parameter_count() + problem.case.T * problem.distinct_rows() * problem.case.I < _SMALL
-    return _drawn_once(drawn) if small else _drawn_anew(drawn)
+    return _drawn_small(drawn) if small else _drawn_large(drawn)
 
 
 def _drawn_anew(problem: Problem) -> _Drawn:
@@ -152,7 +157,7 @@ def _norms_moved(params: Params, seed: int) -> Params:
     return {name: params[name] + rng.uniform(-0.5, 0.5, params[name].shape).astype(params[name].dtype) for name in names}
 
 
-_drawn_once = functools.lru_cache(maxsize=1024)(_drawn_anew)
+_drawn_small, _drawn_large = functools.lru_cache(maxsize=1024)(_drawn_anew), functools.lru_cache(maxsize=2)(_drawn_anew)
 
 
 def _rounded_to_bits(array: np.ndarray, bits: int) -> np.ndarray:
@@ -227,9 +232,22 @@ def called(prepared: Prepared, problem: Problem) -> Outputs:
 
 def distinct_outputs(reference: Any, problem: Problem, inputs: Inputs | None = None) -> Outputs:
     """Run the reference on the distinct rows, or on other ``inputs`` of the same shapes."""
-    given = problem.distinct_inputs() if inputs is None else inputs
-    prepared = Prepared(reference, problem, given, problem.params())
-    return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
+    with _limits(problem):
+        given = problem.distinct_inputs() if inputs is None else inputs
+        prepared = Prepared(reference, problem, given, problem.params())
+        return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
+
+
+def _limits(problem: Problem) -> contextlib.AbstractContextManager[Any]:
+    """One thread for the products of a problem too small to be divided."""
+    case = problem.case
+    terms = case.spec().parameter_count() * case.T * problem.distinct_rows()
+    return _one_thread()() if terms < _DIVIDED else contextlib.nullcontext()
+
+
+@functools.cache
+def _one_thread() -> Limits:
+    return blas_limits(1)
 
 
 def truncation_error(reference: Any, problem: Problem) -> dict[str, float]:
