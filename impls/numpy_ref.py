@@ -141,10 +141,8 @@ class Layer:
                 dcarried, dpeepholes = dcarried[:-peepholes], np.concatenate(rounded(dcarried[-peepholes:]), 1)
                 sums.add_sum("weight_ch", _ALL, dpeepholes)
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
-            dz_x = self._affine_backward(w, "ih", _ALL, dz_x, step, sums)
-            dz_h = self._affine_backward(w, "hh", slice(0, outer), dz_h, step, sums)
-            sums.add("weight_ih", _ALL, dz_x, x[t, rows])
-            sums.add("weight_hh", slice(0, outer), dz_h, step.recurrent)
+            dz_x = self._affine_backward(w, "ih", _ALL, dz_x, x[t, rows], step, sums)
+            dz_h = self._affine_backward(w, "hh", slice(0, outer), dz_h, step.recurrent, step, sums)
             dx[t, rows] = product(dz_x, w["weight_ih"].T)
             drecurrent = product(dz_h, w["weight_hh"][:outer].T)
             if self._cell.carries == "h":
@@ -163,12 +161,15 @@ class Layer:
         return z
 
     def _affine_backward(
-        self, w: Params, name: str, gates: slice, dz: np.ndarray, step: Step, sums: WeightGradients
+        self, w: Params, name: str, gates: slice, dz: np.ndarray, operand: np.ndarray, step: Step, sums: WeightGradients
     ) -> np.ndarray:
-        """The cotangent of the product; adds the gradients of the bias and of what normalises."""
+        """The cotangent of the product with ``operand``; adds the gradients of its weight and bias, and of what normalises."""
         if name in self._cell.normalised:
-            return self._normalised_backward(w, name, dz, step, sums)
-        sums.add_sum(f"bias_{name}", gates, dz)
+            dz = self._normalised_backward(w, name, dz, step, sums)
+            sums.add(f"weight_{name}", gates, dz, operand)
+        else:
+            sums.add(f"weight_{name}", gates, dz, operand)
+            sums.add_sum(f"bias_{name}", gates, dz)
         return dz
 
     def _normalised_backward(self, w: Params, name: str, dy: np.ndarray, step: Step, sums: WeightGradients) -> np.ndarray:
