@@ -239,20 +239,26 @@ def vanishing():
     def of(cell: str) -> tuple[Problem, Inputs, Expected]:
         problem = Problem(case_of(cell, T=24, dtype="float16"))
         given = problem.inputs()
-        factor = SMALL / 2 if CELLS[cell].normalised else SMALL  # their gradients grow by the scale of a row
-        small = given._replace(dy=given.dy * factor, dstate=tuple(part * factor for part in given.dstate))
+        small = given._replace(dy=given.dy * SMALL, dstate=tuple(part * SMALL for part in given.dstate))
         return problem, small, expected(problem, in_float64(small))
 
     return of
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_roundings_of_subnormal_gradients_are_within_the_tolerance_and_zeros_in_their_place_are_not(vanishing, cell):
+def test_roundings_of_subnormal_gradients_are_within_the_tolerance(vanishing, cell):
+    problem, given, wanted = vanishing(cell)
+    right = compare_with_reference(Probe(rnnbench.load_backend("numpy_ref"), problem).step(given), wanted, "float16")
+    assert all(0.01 < finding.ratio < 1 for finding in right), right
+
+
+# a normalisation multiplies the roundings of subnormal numbers by its scale: there gradients below the smallest normal number
+# are no larger than their error
+@pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if not cell.normalised])
+def test_zeros_in_the_place_of_subnormal_gradients_are_not_within_the_tolerance(vanishing, cell):
     """The smallest normal number would be a tolerance that lets all of them be zero."""
     problem, given, wanted = vanishing(cell)
     got = Probe(rnnbench.load_backend("numpy_ref"), problem).step(given)
-    right = compare_with_reference(got, wanted, "float16")
-    assert all(0.01 < finding.ratio < 1 for finding in right), right
     flushed = {name: np.where(np.abs(value) < NORMAL, np.float16(0), value) for name, value in got.items()}
     found = {finding.tensor: finding for finding in compare_with_reference(flushed, wanted, "float16") if not finding.passed}
     subnormal = [name for name, value in wanted.values.items() if np.abs(value).max() < NORMAL]
