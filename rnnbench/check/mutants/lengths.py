@@ -135,9 +135,11 @@ def shortened(tape: Any, lengths: np.ndarray) -> Any:
 
 
 def with_rows(step: Any, kept: np.ndarray) -> Any:
-    """Some of the rows of a step; the fields of a step are its time, arrays, tuples of them, and None."""
+    """Some of the rows of a step; the fields of a step are its time, arrays, tuples and mappings of them, and None."""
 
     def of(field: Any) -> Any:
+        if isinstance(field, dict):
+            return {name: of(part) for name, part in field.items()}
         return tuple(array[kept] for array in field) if isinstance(field, tuple) else field[kept]
 
     return step._replace(**{name: of(field) for name, field in step._asdict().items() if name != "t" and field is not None})
