@@ -55,7 +55,8 @@ class Budget(NamedTuple):
         """Return the seconds of a run of so many rounds, with starting processes and compiling."""
         groups = len({cost.case.threads for cost in self.costs})
         whole = sum(cost.once + rounds * cost.round for cost in self.costs)
-        return whole + (rounds + 1) * groups * self.prices.of(START) + self._compiling(rounds)
+        starts = (rounds + 1) * groups + 1  # for memory and references too
+        return whole + starts * self.prices.of(START) + self._compiling(rounds)
 
     def _compiling(self, rounds: int) -> float:
         """Return the seconds of first calls: one compiles, those of later rounds and of other threads load its code."""

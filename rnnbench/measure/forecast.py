@@ -124,7 +124,10 @@ class Forecast:
         """Return the seconds that are left if every case is measured in ``rounds`` rounds."""
         missing = {case: max(0, rounds - self.rounds[case]) for case in self.cases}
         workers = max(1, min(os.cpu_count() or 1, len(self.references)))
-        total = sum(self.expected(REFERENCE, case) for case in self.references & self.cases.keys()) / workers
+        references = self.references & self.cases.keys()
+        total = sum(self.expected(REFERENCE, case) for case in references) / workers
+        if references and (REFERENCE, "") not in self._stages:
+            total += self.expected(START)
         total += self.compiling(case for case, number in missing.items() if number)
         loads: dict[tuple[CompileKey, int], tuple[int, float]] = {}
         repeats = 1 + self._repeats / max(10, self._times)

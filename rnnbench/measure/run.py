@@ -157,16 +157,18 @@ class _Run:
             current = Round(
                 number, self._plan.settings, self._ledger, workers, self._compiled, self._scratch, self._spent, self._forecast
             )
+            measured: list[Case] = []
             for case in cases:
                 if (names := self._schedule.untimed(case, number)) and self._fit.allows(case):
                     self._progress(f"round {number + 1}: {case.label()}")
                     current.measure(case, names)
                     self._forecast.timed(case)
+                    measured.append(case)
                     if not number:
                         self._fit.trim()
                 self._done += 1
             vain = 0  # disturbed repeats in a row
-            for case in cases:
+            for case in measured:
                 if vain == self._plan.settings.vain_repeats:  # a permanent disturbance
                     break
                 if (names := self._schedule.untimed(case, number)) and self._fit.allows_repeat(case):
