@@ -84,10 +84,12 @@ def _fitted(plan: "Plan") -> "Plan":
     import msgspec
 
     from rnnbench.measure.budget import duration_of, fitting
+    from rnnbench.measure.fit import fewest_rounds
 
-    cases, dropped = fitting(budget_of(plan), plan.settings.fit or 0.0, plan.settings.rounds)
+    rounds = fewest_rounds(plan.settings)
+    cases, dropped = fitting(budget_of(plan), plan.settings.fit or 0.0, rounds)
     for cost in dropped:
-        took = duration_of(cost.once + plan.settings.rounds * cost.round)
+        took = duration_of(cost.once + rounds * cost.round)
         terminal.tell(f"left out to fit: {cost.case.label()}, about {took}")
     return dataclasses.replace(plan, run=msgspec.structs.replace(plan.run, cases=cases))
 

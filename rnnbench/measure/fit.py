@@ -10,7 +10,12 @@ from rnnbench.suite.case import Case
 from rnnbench.text import count
 
 FEWEST_ROUNDS = 5
-"""Rounds for which there has to be time before a case is measured for the first time, or those of the run if fewer."""
+"""Cases are left out where there is no time for so many rounds; more rounds than these give way to cases."""
+
+
+def fewest_rounds(settings: Settings) -> int:
+    """Return the rounds for which there has to be time before a case is measured for the first time."""
+    return min(FEWEST_ROUNDS, settings.rounds)
 
 
 class Fit:
@@ -38,7 +43,7 @@ class Fit:
         """Leave out cases that were not measured, those that take longest first, until the rest fits."""
         if math.isinf(self._end):
             return
-        rounds = min(FEWEST_ROUNDS, self._settings.rounds)
+        rounds = fewest_rounds(self._settings)
         unmeasured = [case for case in self._forecast.cases if not self._forecast.rounds[case]]
         by_cost = sorted(unmeasured, key=lambda case: rounds * self._forecast.round(case) + self._forecast.memory(case))
         while by_cost and time.monotonic() + self._forecast.left(rounds) > self._end:
