@@ -16,7 +16,7 @@ from rnnbench.suite.case import Case
 TIME_LIMIT = 600.0
 """Seconds for the first call of one case."""
 
-_SMALL = {"T": 3, "B": 4, "I": 8, "H": 8}  # code does not depend on sizes
+_T, _B, _I, _H = 3, 4, 8, 8  # code does not depend on sizes
 
 
 class Warmed(NamedTuple):
@@ -30,7 +30,7 @@ class Warmed(NamedTuple):
 def usual_cases() -> list[Case]:
     """Return an inference and a training step of every cell, on one thread and on all."""
     threads = sorted({1, process_threads("NUMBA_NUM_THREADS")})
-    return [Case(cell, phase, **_SMALL, threads=n) for n in threads for cell in CELLS for phase in ("forward", "step")]
+    return [Case(cell, phase, _T, _B, _I, _H, threads=n) for n in threads for cell in CELLS for phase in ("forward", "step")]
 
 
 def small(cases: Iterable[Case]) -> list[Case]:
@@ -39,7 +39,7 @@ def small(cases: Iterable[Case]) -> list[Case]:
 
 
 def _small(case: Case) -> Case:
-    sizes = {name: min(getattr(case, name), most) for name, most in _SMALL.items()}
+    sizes = {name: min(getattr(case, name), most) for name, most in (("T", _T), ("B", _B), ("I", _I), ("H", _H))}
     kept = {name: min(3, size) for name in ("output_size", "projection_size") if (size := getattr(case, name)) is not None}
     window = None if case.window is None else min(case.window, sizes["T"])
     return msgspec.structs.replace(case, **sizes, **kept, window=window, stride=None)
