@@ -173,7 +173,7 @@ def _time_line(plan: Plan, whole: Budget) -> str:
 def _sureness(whole: Budget) -> str:
     """Say how far off an estimate may be, by what it rests on."""
     if whole.known == whole.calls and whole.prices.fixed:
-        return "within a quarter on a machine as busy as then"
+        return "off by up to half if the machine is busier or quieter than then"
     return "perhaps half or twice that" if whole.known or whole.prices.fixed else "perhaps a third or three times that"
 
 
