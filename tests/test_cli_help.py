@@ -15,7 +15,7 @@ PANELS = {
     "Check and measure": ["check", "run", "latency"],
     "Train": ["train", "tune", "sample", "study"],
     "Read results": ["report", "show", "compare", "best", "versus", "export", "merge"],
-    "About": ["backends", "suites", "machine", "template"],
+    "About": ["backends", "suites", "machine", "warm", "template"],
     "CUDA kernels and self-tests": ["gpu", "cuda-audit", "cuda-warm", "self-test"],
 }
 

@@ -21,6 +21,7 @@ from rnnbench.errors import StoreError
 from rnnbench.networks.contract import CPU, device_of
 from rnnbench.networks.registry import CHOOSERS
 from rnnbench.results.reader import Contents, read
+from rnnbench.results.rows import End, Spent
 from rnnbench.results.valid import failures, medians, times
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
@@ -94,8 +95,11 @@ class Measurements:
     def __init__(self, contents: Iterable[Contents], problems: Iterable[str] = ()) -> None:
         self.problems = list(problems)
         self._groups: dict[tuple, dict[str, dict[Case, Result]]] = {}
+        self.spent: dict[tuple[str, str], Spent] = {}  # by stage and backend, from the newest run that has it
         for content in sorted(contents, key=lambda content: content.run.started, reverse=True):
             self.problems += content.problems
+            for spent in (spent for row in content.rows if isinstance(row, End) for spent in row.spent):
+                self.spent.setdefault((spent.stage, spent.backend), spent)
             for row in _measured(content):
                 group = self._groups.setdefault(_group(row.case), {})
                 group.setdefault(row.backend, {}).setdefault(row.case, row)

@@ -1,5 +1,6 @@
 """What all commands share: exit codes, kinds of options, which options exclude each other, interrupts and progress."""
 
+import datetime
 import re
 import signal
 import sys
@@ -182,16 +183,18 @@ class Progress:
     def count(self, done: int, total: int) -> None:
         self.unit(done, total, "")
 
-    def unit(self, done: int, total: int, what: str) -> None:
-        """So many of the whole are done, and this is next."""
+    def unit(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
+        """So many of the whole are done, and this is next; the time left follows from the count unless it is given."""
         now = time.monotonic()
         if now - self._last < (0.1 if self._bar else 10):
             return
         self._last = now
         if self._bar:
-            terminal.rewrite(self._bar.line(done, total, what))
+            terminal.rewrite(self._bar.line(done, total, what, seconds_left))
         else:
-            left = f", about {self.seconds / done * (total - done):.0f} s left" if done > total / 20 else ""
+            if seconds_left is None and done > total / 20:
+                seconds_left = self.seconds / done * (total - done)
+            left = "" if seconds_left is None else f", about {seconds_left:.0f} s left"
             terminal.note(f"{self._verb} {done}/{total}{left}  {what}"[:110])
 
     def clear(self) -> None:
@@ -204,7 +207,7 @@ class _Bar:
 
     def __init__(self, verb: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.table import Column
 
         self._console = Console(stderr=True)
@@ -213,14 +216,18 @@ class _Bar:
             TextColumn(verb),
             BarColumn(20),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             TextColumn("{task.description}", markup=False, table_column=rest),
         )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False, expand=True)
-        self._task = self._progress.add_task("", total=None)
+        self._task = self._progress.add_task("", total=None, left="")
+        self._start = time.monotonic()
 
-    def line(self, done: int, total: int, what: str) -> str:
-        self._progress.update(self._task, completed=done, total=total, description=printable(what))
+    def line(self, done: int, total: int, what: str, seconds_left: float | None) -> str:
+        if seconds_left is None and done:
+            seconds_left = (time.monotonic() - self._start) / done * (total - done)
+        left = "-:--:--" if seconds_left is None else str(datetime.timedelta(seconds=round(seconds_left)))
+        self._progress.update(self._task, completed=done, total=total, description=printable(what), left=left)
         with self._console.capture() as drawn:
             self._console.print(self._progress, end="")
         return drawn.get().split("\n")[0].rstrip()

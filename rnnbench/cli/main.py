@@ -38,6 +38,7 @@ from rnnbench.cli import (
     train,
     tune,
     versus,
+    warm,
 )
 from rnnbench.cli.common import ENVIRONMENT, INTERRUPTED, OK, USAGE, Command, Group, UsageError, complain
 from rnnbench.errors import (
@@ -60,7 +61,7 @@ PANELS = {
     "Check and measure": (check.check, run.run, latency.latency),
     "Train": (train.train, tune.tune, sample.sample, study.study),
     "Read results": (report.report, show.show, compare.compare, best.best, versus.versus, export.export, merge.merge),
-    "About": (backends.backends, suites.suites, machine.machine, template.template),
+    "About": (backends.backends, suites.suites, machine.machine, warm.warm, template.template),
     SELDOM: (gpu.gpu, cuda_audit.cuda_audit, cuda_warm.cuda_warm),
 }
 """The commands, in the order in which they are needed."""

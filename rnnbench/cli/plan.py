@@ -76,7 +76,7 @@ def dry_run(plan: "Plan") -> None:
     """Print what a plan would run, and what that would take."""
     from rnnbench.measure.budget import described
 
-    terminal.show("\n".join(described(plan, _budget(plan))))
+    terminal.show("\n".join(described(plan, budget_of(plan))))
 
 
 def _fitted(plan: "Plan") -> "Plan":
@@ -84,15 +84,18 @@ def _fitted(plan: "Plan") -> "Plan":
     import msgspec
 
     from rnnbench.measure.budget import duration_of, fitting
+    from rnnbench.measure.fit import fewest_rounds
 
-    cases, dropped = fitting(_budget(plan), plan.settings.fit or 0.0, plan.settings.most)
+    rounds = fewest_rounds(plan.settings)
+    cases, dropped = fitting(budget_of(plan), plan.settings.fit or 0.0, rounds)
     for cost in dropped:
-        took = duration_of(cost.once + plan.settings.most * cost.round)
+        took = duration_of(cost.once + rounds * cost.round)
         terminal.tell(f"left out to fit: {cost.case.label()}, about {took}")
     return dataclasses.replace(plan, run=msgspec.structs.replace(plan.run, cases=cases))
 
 
-def _budget(plan: "Plan") -> "Budget":
+def budget_of(plan: "Plan") -> "Budget":
+    """What a plan would take, by the results of this machine beside its own."""
     from rnnbench.choose.choose import stored
     from rnnbench.measure.budget import budget
 

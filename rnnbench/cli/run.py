@@ -24,7 +24,7 @@ from rnnbench.cli.common import (
     refuse,
     seconds,
 )
-from rnnbench.cli.plan import dry_run, plan_of
+from rnnbench.cli.plan import budget_of, dry_run, plan_of
 from rnnbench.errors import MissingLibrary
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def run(
         typer.Option(
             parser=seconds,
             metavar="TIME",
-            help="Leave out the cases that take longest, so that the rest fits, as in 10m.",
+            help="End within this time, as in 10m: leave out the cases that take longest, then rounds.",
         ),
     ] = None,
     affinity: Annotated[
@@ -138,6 +138,7 @@ def execute(plan: "Plan") -> int:
 
     for problem in plan.problems:
         terminal.tell(problem)
+    expected = budget_of(plan)
     progress = Progress("running")
     end_workers_on_sigterm()
     with Writer(plan.path, resume=plan.resumes) as writer:
@@ -146,12 +147,14 @@ def execute(plan: "Plan") -> int:
         if not plan.resumes:
             writer.append(plan.run)
         try:
-            carry_out(plan, writer, progress.unit)
+            left_out = carry_out(plan, writer, progress.unit, expected)
         except KeyboardInterrupt:
             progress.clear()
             again = f"rnnbench run --resume {shlex.quote(str(plan.path))}"
             return complain(f"interrupted; all that was measured is kept. Go on with: {again}", INTERRUPTED)
     progress.clear()
+    for sentence in left_out:
+        terminal.tell(sentence)
     return _summary(plan.path)
 
 

@@ -1,5 +1,7 @@
 """Numba's compiler for the kernels: whether it is enabled, and caching between processes."""
 
+import dataclasses
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -16,6 +18,24 @@ _NO_CACHE = (
     "Numba finds no folder that it can write compiled code to, so every process compiles the kernels of numba_cpu anew, which "
     "takes seconds; set NUMBA_CACHE_DIR to one"
 )
+
+
+_COMPILING = (
+    "numba_cpu compiles its kernels on the first call of a cell, for 10 seconds to a minute; `rnnbench warm` does so "
+    "beforehand\n"
+)
+
+
+@dataclasses.dataclass
+class CacheUse:
+    """How many functions this process loaded from a folder of Numba's cache, and how many it had to compile."""
+
+    loaded: int = 0
+    compiled: int = 0
+
+
+cache_use: dict[str, CacheUse] = {}
+"""By folder."""
 
 
 class NoCache(RuntimeWarning):
@@ -73,6 +93,35 @@ def _keep_compiled_code(compiled: Any) -> None:
         compiled.enable_caching()
     except RuntimeError:  # Numba found no writable folder
         _warn_once()
+    else:
+        _watch(compiled._cache)
+
+
+def _watch(cache: Any) -> None:
+    """Count what is loaded from Numba's cache and what is not there, and announce the first compilation."""
+    load = cache.load_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        found = load(*arguments)
+        used = cache_use.setdefault(cache.cache_path, CacheUse())
+        if found is None:
+            used.compiled += 1
+            _announce_once()
+        else:
+            used.loaded += 1
+        return found
+
+    cache.load_overload = load_overload
+
+
+def _announce_once() -> None:
+    global _announced
+    if not _announced and sys.stderr is not None and sys.stderr.isatty():
+        _announced = True
+        sys.stderr.write(_COMPILING)
+
+
+_announced = False
 
 
 def _warn_once() -> None:

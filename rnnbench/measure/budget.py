@@ -1,13 +1,14 @@
 """Estimate the time and memory of a run before it starts, and drop cases that do not fit a time budget."""
 
-import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rnnbench.choose.choose import Measurements
 from rnnbench.errors import ArgumentError
 from rnnbench.measure.plan import Plan, Settings
-from rnnbench.measure.sampling import MAX_SAMPLE_SECONDS
+from rnnbench.measure.prices import COMPILE, GATE, LOAD, MEMORY, PREPARE, REFERENCE, REST, START, TIME, Prices, fixed_parts
+from rnnbench.measure.worker_pool import compile_key
 from rnnbench.networks.contract import CPU, device_of
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
@@ -19,13 +20,10 @@ RATE = 5e9
 DEVICE_RATE = 1e12
 """Assumed FLOP/s of a backend on a GPU, which a recurrence leaves mostly idle."""
 
-REFERENCE_RATE = 1e9
-"""Assumed FLOP/s of the reference, a loop in float64."""
+STEP_SECONDS = 2e-5
+"""Assumed seconds of a time step without its operations, of a backend that calls a library in each."""
 
 MIN_CALL_SECONDS = 2e-5  # lower bound of an estimate
-CASE_OVERHEAD = 0.02  # seconds per case and backend: weights, inputs, comparison with the reference
-START = 2.0  # seconds until the processes of a round have started
-CALLS_TO_CHECK, CALLS_TO_WARM_UP, CALLS_FOR_MEMORY = 2, 2, 2
 
 
 class Cost(NamedTuple):
@@ -45,39 +43,47 @@ class Budget(NamedTuple):
     """The estimated cost of a run.
 
     Of its ``calls`` (case, backend) pairs ``known`` come from stored results, the others from an assumed rate.
+    ``prices``: what the stages of the run take.
     """
 
     costs: list[Cost]
     known: int
     calls: int
+    prices: Prices
 
     def seconds(self, rounds: int) -> float:
+        """Return the seconds of a run of so many rounds, with starting processes and compiling."""
         groups = len({cost.case.threads for cost in self.costs})
-        return sum(cost.once + rounds * cost.round for cost in self.costs) + (rounds + 1) * groups * START
+        whole = sum(cost.once + rounds * cost.round for cost in self.costs)
+        starts = (rounds + 1) * groups + 1  # for memory and references too
+        return whole + starts * self.prices.of(START) + self._compiling(rounds)
+
+    def _compiling(self, rounds: int) -> float:
+        """Return the seconds of first calls: one compiles, those of later rounds and of other threads load its code."""
+        pairs = [(cost.case, name) for cost in self.costs for name in cost.backends]
+        first = {compile_key(name, case): (case, name) for case, name in pairs}
+        processes = {(*compile_key(name, case), case.threads): (case, name) for case, name in pairs}
+        compiling = sum(self.prices.of(COMPILE, *pair) for pair in first.values())
+        return compiling + sum(rounds * self.prices.of(LOAD, *pair) for pair in processes.values())
 
 
 def budget(plan: Plan, stored: Measurements) -> Budget:
     """Estimate every case of a plan, from stored results of this machine where possible, else from an assumed rate."""
     plan = plan.with_capabilities()
-    costs, known, calls = [], 0, 0
+    seconds: dict[tuple[Case, str], float] = {}
+    known = 0
     for case in plan.run.cases:
-        names = tuple(name for name in plan.names if _takes_part(plan, name, case))
+        names = [name for name in plan.names if _takes_part(plan, name, case)]
         expected = {found.backend: found.seconds for found in stored.predictions(case)[0]} if names else {}
-        least = estimate(case)
-        seconds = {name: expected.get(name) or max(MIN_CALL_SECONDS, least.flops / _rate(plan, name)) for name in names}
-        known, calls = known + len(seconds.keys() & expected.keys()), calls + len(seconds)
-        costs.append(_cost(plan.settings, case, seconds, least.flops, least.memory))
-    return Budget(costs, known, calls)
+        known += len(expected.keys() & set(names))
+        seconds |= {(case, name): expected.get(name) or _assumed(case, _rate(plan, name)) for name in names}
+    prices = Prices(plan.settings, seconds, fixed_parts(stored.spent.values()))
+    return _budget(plan.run.cases, prices, known)
 
 
 def alone(cases: Sequence[Case], settings: Settings) -> Budget:
     """Estimate cases on one backend at the assumed rate, without backends or stored results."""
-    costs = []
-    for case in cases:
-        least = estimate(case)
-        seconds = {"one": max(MIN_CALL_SECONDS, least.flops / RATE)}
-        costs.append(_cost(settings, case, seconds, least.flops, least.memory))
-    return Budget(costs, 0, len(costs))
+    return _budget(cases, Prices(settings, {(case, "one"): _assumed(case, RATE) for case in cases}), 0)
 
 
 def _rate(plan: Plan, name: str) -> float:
@@ -91,14 +97,23 @@ def _takes_part(plan: Plan, name: str, case: Case) -> bool:
     return not capabilities.failure and case not in capabilities.refusals
 
 
-def _cost(settings: Settings, case: Case, seconds: Mapping[str, float], flops: int, memory: int) -> Cost:
-    rounds, fastest = 0.0, min(seconds.values(), default=1.0)
-    for call in seconds.values():
-        loops = 2 ** max(0, math.ceil(math.log2(min(settings.shortest_sample / fastest, MAX_SAMPLE_SECONDS / call))))
-        calls = CALLS_TO_CHECK + CALLS_TO_WARM_UP + settings.samples * (loops + min(1, loops - 1))
-        rounds += calls * call + CASE_OVERHEAD
-    once = sum(CALLS_FOR_MEMORY * call + CASE_OVERHEAD for call in seconds.values()) + flops / REFERENCE_RATE
-    return Cost(case, tuple(seconds), rounds, once, memory)
+def _assumed(case: Case, rate: float) -> float:
+    passes = 1 if case.phase == "forward" else 3
+    steps = passes * case.T * case.layers * (1 + case.bidirectional) * STEP_SECONDS
+    return max(MIN_CALL_SECONDS, estimate(case).flops / rate + (steps if rate == RATE else 0.0))
+
+
+def _budget(cases: Sequence[Case], prices: Prices, known: int) -> Budget:
+    names: dict[Case, list[str]] = {}
+    for case, name in prices.calls:
+        names.setdefault(case, []).append(name)
+    return Budget([_cost(prices, case, names.get(case, [])) for case in cases], known, len(prices.calls), prices)
+
+
+def _cost(prices: Prices, case: Case, names: Sequence[str]) -> Cost:
+    each = sum(prices.of(stage, case, name) for name in names for stage in (PREPARE, GATE, TIME)) + prices.of(REST, case)
+    once = prices.of(REFERENCE, case) / (os.cpu_count() or 1) + sum(prices.of(MEMORY, case, name) for name in names)
+    return Cost(case, tuple(names), each, once, estimate(case).memory)
 
 
 def fitting(whole: Budget, seconds: float, rounds: int) -> tuple[list[Case], list[Cost]]:
@@ -150,8 +165,16 @@ def _time_line(plan: Plan, whole: Budget) -> str:
     if whole.known < whole.calls:
         assumed = " or ".join(f"{rate / 1e9:g}" for rate in rates)
         sources.append(f"{'the others' if whole.known else 'calls'} at {assumed} GFLOP/s")
+    sources.append(f"start-up and checks {'from stored runs' if whole.prices.fixed else 'assumed'}")
     took = least if least == longest else f"{least} to {longest}"
-    return f"time: about {took}, without compiling ({', '.join(sources)})"
+    return f"time: about {took}, {_sureness(whole)} ({', '.join(sources)})"
+
+
+def _sureness(whole: Budget) -> str:
+    """Say how far off an estimate may be, by what it rests on."""
+    if whole.known == whole.calls and whole.prices.fixed:
+        return "off by up to half if the machine is busier or quieter than then"
+    return "perhaps half or twice that" if whole.known or whole.prices.fixed else "perhaps a third or three times that"
 
 
 def _memory_line(names: Sequence[str], costs: Sequence[Cost]) -> str:

@@ -1,7 +1,8 @@
 """Compute the reference results of all cases, on all cores, before anything is timed."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,9 +19,11 @@ REFERENCE = "numpy_ref"
 
 
 def write_references(
-    problems: list[Problem], folder: Path, time_limit: float
-) -> Iterator[tuple[Case, dict[str, float] | None]]:
-    """Write the ``reference_file`` of each problem; yield each finished case with the truncation error of its window.
+    problems: list[Problem], folder: Path, time_limit: float, wanted: Callable[[Case], bool] = lambda _: True
+) -> Iterator[tuple[Case, dict[str, float] | None, float]]:
+    """Write the ``reference_file`` of each problem; yield each finished case, the truncation error of its window, and seconds.
+
+    A case is asked for only if it is still ``wanted`` when its turn comes.
 
     Raises ReferenceFailed: without the reference nothing can be checked, so nothing is timed.
     """
@@ -33,10 +36,11 @@ def write_references(
         with ThreadPoolExecutor(max(1, len(workers))) as pool:
             # longest first, so that all cores finish at about the same time
             longest_first = sorted(problems, key=lambda p: p.case.T * p.case.B * p.case.H**2, reverse=True)
-            futures = [pool.submit(_write_reference, idle, problem, folder, time_limit) for problem in longest_first]
+            futures = [pool.submit(_write_reference, idle, problem, folder, time_limit, wanted) for problem in longest_first]
             try:
                 for future in as_completed(futures):
-                    yield future.result()
+                    if (found := future.result()) is not None:
+                        yield found
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for worker in workers:
@@ -53,13 +57,15 @@ def reference_file(folder: Path, case: Case) -> Path:
 
 
 def _write_reference(
-    idle: "SimpleQueue[WorkerProcess]", problem: Problem, folder: Path, time_limit: float
-) -> tuple[Case, dict[str, float] | None]:
-    worker, case = idle.get(), problem.case
+    idle: "SimpleQueue[WorkerProcess]", problem: Problem, folder: Path, time_limit: float, wanted: Callable[[Case], bool]
+) -> tuple[Case, dict[str, float] | None, float] | None:
+    worker, case, started = idle.get(), problem.case, time.monotonic()
     try:
+        if not wanted(case):
+            return None
         request = msgspec.to_builtins(problem)
         worker.ask("expect", time_limit, problem=request, reference=str(reference_file(folder, case)))
         cost = worker.ask("window_cost", time_limit, problem=request) if case.phase == "tbptt" else None
     finally:
         idle.put(worker)
-    return case, cost
+    return case, cost, time.monotonic() - started

@@ -7,6 +7,7 @@ order of the backends rotates from pass to pass.
 import dataclasses
 import math
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import msgspec
 from rnnbench.check import Finding, Problem
 from rnnbench.measure.disturbances import MAX_CANARY, combined, full_speed_canary, is_disturbed, with_canary
 from rnnbench.measure.expectations import reference_file
+from rnnbench.measure.forecast import Forecast
 from rnnbench.measure.ledger import Ledger
 from rnnbench.measure.plan import Settings
+from rnnbench.measure.prices import CALLS_TO_CALIBRATE, COMPILE, GATE, LOAD, PREPARE, REST, TIME
 from rnnbench.measure.sampling import MAX_SAMPLE_SECONDS, Pass, Sample, take_passes
 from rnnbench.measure.worker_pool import CompileKey, WorkerPool, compile_key
 from rnnbench.processes.worker_process import WorkerFailure
@@ -68,17 +71,28 @@ class Round:
         compiled: set[CompileKey],
         scratch: Path,
         spent: TimeSpent,
+        forecast: Forecast,
     ) -> None:
         self._number, self._settings, self._ledger, self._workers = number, settings, ledger, workers
-        self._compiled, self._scratch, self._spent = compiled, scratch, spent
+        self._compiled, self._scratch, self._spent, self._forecast = compiled, scratch, spent, forecast
+        self._timing: defaultdict[str, float] = defaultdict(float)  # seconds of a case's requests to take samples, by backend
+        self._asked = 0.0  # seconds of all requests of a case
 
     def measure(self, case: Case, names: list[str]) -> bool:
         """Check and time backends on a case, in this order; return whether the machine disturbed it."""
+        began = time.monotonic()
+        self._timing.clear()
+        self._asked = 0.0
         ready = [name for name in names if self._prepare(name, case)]
         started = time.monotonic()
+        calibrated = all((case, name) in self._ledger.loops for name in ready)
         with self._workers.stopped():
             disturbed = self._time(ready, case)
-        self._spent.timing += time.monotonic() - started
+        ended = time.monotonic()
+        self._spent.timing += ended - started
+        for name, seconds in self._timing.items():
+            self._forecast.add(TIME, case, name, seconds, calls=0 if calibrated else CALLS_TO_CALIBRATE)
+        self._forecast.add(REST, case, "", ended - began - self._asked)
         return disturbed
 
     def _prepare(self, name: str, case: Case) -> bool:
@@ -89,7 +103,10 @@ class Round:
         problem = self._settings.problem(case)
         key = compile_key(name, case)
         cold = key not in self._compiled
+        started = time.monotonic()
+        stage = COMPILE if cold else PREPARE if self._workers.has_used(key) else LOAD
         facts = self._ask(name, case, "startup", "prepare", problem=problem)
+        self._forecast.add(stage, case, name, time.monotonic() - started)
         if facts is None:
             return False
         self._compiled.add(key)
@@ -106,6 +123,7 @@ class Round:
         found = self._ask(name, case, "gate", "gate", problem=problem, reference=str(reference_file(self._scratch, case)))
         seconds = time.monotonic() - started
         self._spent.gate += seconds
+        self._forecast.add(GATE, case, name, seconds)
         if found is None:
             return False
         findings = [Finding(*finding) for finding in found]
@@ -180,6 +198,12 @@ class Round:
             self._ledger.loops[case, name] = 2 ** max(0, min(needed, math.floor(math.log2(MAX_SAMPLE_SECONDS / own))))
 
     def _ask(self, name: str, case: Case, stage: str, call: str, **arguments: Any) -> Any:
-        return ask_and_store_failure(
+        started = time.monotonic()
+        answer = ask_and_store_failure(
             self._ledger, self._workers, self._settings, name, case, stage, self._number, call, **arguments
         )
+        seconds = time.monotonic() - started
+        self._asked += seconds
+        if stage == "time":
+            self._timing[name] += seconds
+        return answer

@@ -17,6 +17,11 @@ class Schedule:
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan, self._ledger = plan, ledger
+        self._left_out: set[Case] = set()
+
+    def leave_out(self, case: Case) -> None:
+        """Take a case out of all rounds to come."""
+        self._left_out.add(case)
 
     def round(self, number: int) -> list[list[Case]]:
         """Return the cases of a round in order, grouped by their number of threads."""
@@ -45,5 +50,7 @@ class Schedule:
         return todo[shift:] + todo[:shift]
 
     def _is_in_round(self, case: Case, number: int) -> bool:
+        if case in self._left_out:
+            return False
         backends = self._ledger.not_failed(case, self._plan.names)
         return self._ledger.history.needs_round(case, number, self._plan.settings, backends)

@@ -19,6 +19,11 @@ class RoundHistory:
         """Add a row; it replaces an earlier one of the same round."""
         self._samples.setdefault(row.case, {}).setdefault(row.backend, {})[row.round] = row.samples
 
+    def seconds(self, case: Case, backend: str) -> float | None:
+        """Return the median over rounds, in seconds per call; None where nothing was measured."""
+        found = self._samples.get(case, {}).get(backend)
+        return _seconds(found) if found else None
+
     def needs_round(self, case: Case, number: int, settings: Settings, backends: Iterable[str]) -> bool:
         """Return whether a case is to be measured in round ``number``, judged by the rounds before.
 

@@ -7,6 +7,7 @@
 import functools
 import gc
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,11 @@ class Worker:
             self._backend.synchronize()
 
         return peak_above(call)
+
+    def cache_use(self) -> dict[str, tuple[int, int]]:
+        """Return by folder of Numba's cache how many functions were loaded from it, and how many compiled into it."""
+        compiler = sys.modules.get("rnnbench.jit.compiler")
+        return {folder: (used.loaded, used.compiled) for folder, used in compiler.cache_use.items()} if compiler else {}
 
     def expect(self, problem: Problem, reference: str) -> None:
         """Write the reference's results and the tolerances in closed form to a file."""

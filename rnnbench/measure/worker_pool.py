@@ -102,9 +102,13 @@ class WorkerPool:
             entry.backend, self._threads, cache, entry.code, self._plan.settings.affinity, self._plan.settings.env
         )
 
+    def has_used(self, key: CompileKey) -> bool:
+        """Return whether a backend's code for this key was used since its worker started."""
+        return key in self._compiled
+
     def first_use(self, key: CompileKey) -> bool:
         """Return whether a backend's code for this key is used for the first time since its worker started."""
-        if key in self._compiled:
+        if self.has_used(key):
             return False
         self._compiled.add(key)
         return True

@@ -117,6 +117,20 @@ class Failure(Row, frozen=True):
     round: Number | None = None
 
 
+class Spent(msgspec.Struct, frozen=True):
+    """What one stage of a run took on one backend; ``backend`` is empty for work that belongs to none.
+
+    ``seconds``: of ``count`` requests.  ``called``: the part that is calls of networks, by the times measured in the run; for
+    the reference, the seconds that were assumed for it.
+    """
+
+    stage: str
+    backend: str
+    count: Count
+    seconds: float
+    called: float
+
+
 class End(Row, frozen=True):
     """The last row of a completed or interrupted run."""
 
@@ -126,6 +140,7 @@ class End(Row, frozen=True):
     interrupted: bool = False
     timing_seconds: float | None = None  # warm-up and samples
     sampled_seconds: float | None = None  # samples
+    spent: tuple[Spent, ...] = ()
 
     @property
     def overhead(self) -> float | None:

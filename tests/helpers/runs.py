@@ -56,7 +56,7 @@ def planned(folder: Path, names: list[str], cases: list[Case], identity: str = "
     return Plan(row, whole, folder / f"{identity}.jsonl")
 
 
-def quiet(done: int, total: int, what: str) -> None:
+def quiet(done: int, total: int, what: str, left: float | None = None) -> None:
     pass
 
 
@@ -96,7 +96,7 @@ def assert_complete(contents: Contents, names, cases, rounds: int) -> None:
 def interrupt_at(unit: int):
     """Progress that is interrupted when the unit of that number begins."""
 
-    def progress(done: int, total: int, what: str) -> None:
+    def progress(done: int, total: int, what: str, left: float | None = None) -> None:
         if done == unit:
             raise KeyboardInterrupt
 
