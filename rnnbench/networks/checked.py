@@ -59,6 +59,10 @@ class CheckedNetwork(ABC):
     def params(self) -> Params:
         return {name: value.copy() for name, value in self._params.items()}
 
+    def held_params(self) -> Params:
+        """The weights themselves, to be read only: ``update`` replaces these arrays and leaves their contents as they are."""
+        return self._params
+
     def update(self, params: Mapping[str, np.ndarray]) -> None:
         self._params = check_params(self.spec, params)
         self._set_params(self._params)
