@@ -1,6 +1,8 @@
 """Gradients of a layer: BPTT of numba_cpu, and torch's own operations for gradients of gradients."""
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,12 +84,27 @@ def _differentiable_gradients(
     """Gradients by torch's operations, which can be differentiated again; oneDNN's cannot."""
     inputs = [tensor for tensor, needed in zip(tensors, wanted, strict=True) if needed]
     x, *others = tensors
-    with torch.enable_grad(), torch.backends.mkldnn.flags(enabled=False):
+    with torch.enable_grad(), _without_onednn():
         results = by_torch(spec, others[parts:], x, others[:parts], lengths)
         given = [(result, part) for result, part in zip(results, cotangents, strict=True) if part is not None]
         results, cotangents = zip(*given, strict=True)
         found = iter(torch.autograd.grad(results, inputs, cotangents, create_graph=True, allow_unused=True))
     return [next(found) if needed else None for needed in wanted]
+
+
+_onednn = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Turn oneDNN off in this process; torch.backends.mkldnn.flags would also set precisions, and warn."""
+    with _onednn:
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            yield
+        finally:
+            torch._C._set_mkldnn_enabled(before)
 
 
 def by_torch(
