@@ -10,6 +10,7 @@ import torch
 
 from rnnbench.networks.spec import Spec
 from rnnbench.torch.layer import Layer
+from rnnbench.torch.untraced import untraced
 
 _saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
@@ -45,6 +46,7 @@ class _Differentiable(torch.autograd.Function):
         return layer.forward(weights, x, state, lengths)
 
     @staticmethod
+    @untraced
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         layer, lengths, parts = ctx.layer, ctx.lengths, ctx.parts
         x, *tensors = ctx.saved_tensors

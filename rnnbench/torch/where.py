@@ -1,13 +1,18 @@
-"""Which calls run on numba_cpu, and why others do not."""
+"""Which calls run on numba_cpu, and why others do not.  Each function returns None, or the reason as ``runs_on`` gives it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from rnnbench.torch.arrays import DTYPES
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""Tensor classes that carry nothing but their values."""
+
+_CASTS = (torch.float32, torch.bfloat16)
+"""dtypes that autocast converts."""
 
 _interpreters = torch._C._functorch.peek_interpreter_stack
 _modes = torch._C._len_torch_dispatch_stack
@@ -15,42 +20,89 @@ _tracing = torch._C._get_tracing_state
 
 
 def surroundings() -> str | None:
-    """Why torch has to see each of its operations here, or None."""
+    """Whether somebody watches torch's operations here, who would not see what numba_cpu does."""
     if _modes():
-        return "a dispatch mode sees torch's own operations alone"
+        return "a dispatch mode is active, which sees only torch's operations"
     if _interpreters() is not None:
-        return "torch.func transforms torch's own operations alone"
+        return "torch.func transforms only torch's operations"
     if _tracing() is not None:
-        return "torch.jit.trace records torch's own operations alone"
+        return "torch.jit.trace records only torch's operations"
     if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation needs torch's own operations"
+        return "forward-mode differentiation needs torch's operations"
     return None
 
 
 def weights(tensors: Sequence[Any]) -> str | None:
-    """Why a module with these weights does not run on numba_cpu, or None."""
-    first = tensors[0]
+    """Whether all weights are plain dense tensors of one dtype on the CPU."""
+    dtype = getattr(tensors[0], "dtype", None)
     for tensor in tensors:
         if type(tensor) not in _PLAIN:
             return f"a weight is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
         if not tensor.is_cpu:
-            return f"the weights are on {tensor.device}, not on the CPU"
-        if tensor.dtype not in DTYPES or tensor.dtype is not first.dtype:
-            return f"a weight has dtype {tensor.dtype}; numba_cpu runs {', '.join(DTYPES.values())}, one for all weights"
+            return f"a weight is on {tensor.device}, not on the CPU"
+        if tensor.dtype not in DTYPES or tensor.dtype is not dtype:
+            return f"a weight is {tensor.dtype}; all have to be one of {', '.join(DTYPES.values())}"
         if tensor.layout is not torch.strided:
             return f"a weight has layout {tensor.layout}, not torch.strided"
     return None
 
 
-def argument(tensor: Any, dtype: torch.dtype, shape: tuple[int | None, ...]) -> str | None:
-    """Why an input or a state does not run on numba_cpu, or None; torch may refuse it, too."""
-    if type(tensor) not in _PLAIN:
-        return f"an argument is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
-    if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
-        return f"an argument is {tensor.dtype} on {tensor.device}; expected dense {dtype} on the CPU"
-    own = tensor.shape
-    if len(own) != len(shape) or any(a != b for a, b in zip(own, shape, strict=True) if b is not None):
-        return f"an argument has shape {tuple(own)}; expected {shape}"
-    if not tensor.numel():
-        return f"an argument of shape {tuple(own)} is empty"
+def dtypes(of_weights: torch.dtype) -> tuple[torch.dtype, Collection[torch.dtype]]:
+    """The dtype in which a call computes, and those of its arguments; autocast's in the place of the weights'."""
+    if not torch.is_autocast_enabled("cpu") or of_weights not in _CASTS:
+        return of_weights, (of_weights,)
+    return torch.get_autocast_dtype("cpu"), _CASTS
+
+
+def computed(dtype: torch.dtype) -> str | None:
+    return None if dtype in DTYPES else f"autocast computes in {dtype}; numba_cpu in {', '.join(DTYPES.values())}"
+
+
+def arguments(module: torch.nn.RNNBase, given: Any, hx: Any, allowed: Collection[torch.dtype]) -> str | None:
+    """Whether an input and a state fit the module; those that do not are torch's to refuse or to compute."""
+    if isinstance(given, PackedSequence):
+        reason = _argument("the input", given.data, allowed, (None, module.input_size))
+        axes: tuple[int, ...] = () if hx is None else (int(given.batch_sizes[0]),)
+    else:
+        axes_of_input = 2 if isinstance(given, torch.Tensor) and given.dim() == 2 else 3
+        reason = _argument("the input", given, allowed, (*(None,) * (axes_of_input - 1), module.input_size))
+        axes = () if axes_of_input == 2 or reason else (given.shape[0 if module.batch_first else 1],)
+    if reason is not None or hx is None:
+        return reason
+    widths = (module.proj_size or module.hidden_size, module.hidden_size)[: 1 + (module.mode == "LSTM")]
+    state = hx if module.mode == "LSTM" else (hx,)
+    if not isinstance(state, tuple | list) or len(state) != len(widths):
+        return f"hx is a {type(hx).__name__}; expected {len(widths)} tensors"
+    count = module.num_layers * (1 + module.bidirectional)
+    for part, width in zip(state, widths, strict=True):
+        if reason := _argument("hx", part, allowed, (count, *axes, width)):
+            return reason
     return None
+
+
+def _argument(name: str, tensor: Any, allowed: Collection[torch.dtype], shape: tuple[int | None, ...]) -> str | None:
+    if type(tensor) not in _PLAIN:
+        return f"{name} is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
+    if not tensor.is_cpu:
+        return f"{name} is on {tensor.device}, not on the CPU"
+    if tensor.dtype not in allowed:
+        return f"{name} is {tensor.dtype}; expected {' or '.join(map(str, allowed))}"
+    if tensor.layout is not torch.strided or tensor.is_neg():
+        return f"{name} has layout {tensor.layout} or a pending negation; expected a dense tensor"
+    own = tensor.shape
+    if len(own) != len(shape) or any(size is not None and size != other for size, other in zip(shape, own, strict=True)):
+        return f"{name} has shape {tuple(own)}; expected {tuple('_' if size is None else size for size in shape)}"
+    return None if tensor.numel() else f"{name} of shape {tuple(own)} is empty"
+
+
+def fits_a_graph(module: torch.nn.RNNBase, given: Any) -> bool:
+    """Whether a graph can have operators of numba_cpu in the place of the module."""
+    weights = [getattr(module, name) for name in module._flat_weights_names]
+    dtype = weights[0].dtype
+    return (
+        isinstance(given, torch.Tensor)
+        and given.dim() in (2, 3)
+        and dtype in DTYPES
+        and all(tensor.is_cpu and tensor.dtype is dtype for tensor in (given, *weights))
+        and not torch.is_autocast_enabled("cpu")
+    )
