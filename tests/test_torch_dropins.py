@@ -166,9 +166,9 @@ def test_backward_refuses_what_was_changed_since(changed):
 CHANGES = {
     "in place": lambda module, new: module.weight_hh_l0.copy_(new),
     "through data": lambda module, new: module.weight_hh_l0.data.copy_(new),
-    "one element through data": lambda module, new: module.weight_hh_l0.data[-1, -1].fill_(9),
+    "one element through data": lambda module, _: module.weight_hh_l0.data[-1, -1].fill_(9),
     "data": lambda module, new: setattr(module.weight_hh_l0, "data", new),
-    "data transposed": lambda module, new: setattr(module.weight_hh_l0, "data", module.weight_hh_l0.data.t()),
+    "data transposed": lambda module, _: setattr(module.weight_hh_l0, "data", module.weight_hh_l0.data.t()),
     "parameter": lambda module, new: setattr(module, "weight_hh_l0", torch.nn.Parameter(new)),
     "state_dict": lambda module, new: module.load_state_dict({**module.state_dict(), "weight_hh_l0": new}),
     "assigned": lambda module, new: module.load_state_dict({**module.state_dict(), "weight_hh_l0": new}, assign=True),

@@ -1,7 +1,8 @@
-"""Tensors as NumPy arrays and back, in the same memory."""
+"""Tensors as NumPy arrays and back, in the same memory; packed sequences as padded ones and back."""
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnbench.networks.spec import BFLOAT16
 
@@ -21,3 +22,14 @@ def tensor_of(array: np.ndarray) -> torch.Tensor:
     if array.dtype == BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def padded(data: torch.Tensor, batch_sizes: torch.Tensor, steps: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sequences of packed data as (T, B, N), longest first, and their lengths."""
+    return pad_packed_sequence(PackedSequence(data, batch_sizes), total_length=steps)
+
+
+def packed(x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The packed data of sequences (T, B, N), longest first, and the batch sizes."""
+    sequence = pack_padded_sequence(x, lengths)
+    return sequence.data, sequence.batch_sizes

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from rnnbench.networks.spec import Spec
+from rnnbench.torch.arrays import packed, padded
 from rnnbench.torch.layer import Layer
 from rnnbench.torch.untraced import untraced
 
-_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_torch: Any = torch._C
+_saved_tensors_hooks = _torch._autograd._top_saved_tensors_default_hooks
 
 
 def run(
@@ -101,12 +103,12 @@ _onednn = threading.Lock()
 def _without_onednn() -> Iterator[None]:
     """Turn oneDNN off in this process; torch.backends.mkldnn.flags would also set precisions, and warn."""
     with _onednn:
-        before = torch._C._get_mkldnn_enabled()
-        torch._C._set_mkldnn_enabled(False)
+        before = _torch._get_mkldnn_enabled()
+        _torch._set_mkldnn_enabled(False)
         try:
             yield
         finally:
-            torch._C._set_mkldnn_enabled(before)
+            _torch._set_mkldnn_enabled(before)
 
 
 def by_torch(
@@ -120,7 +122,6 @@ def by_torch(
     hx = tuple(state) if spec.cell == "lstm" else state[0]
     if lengths is None:
         return getattr(torch, name)(x, hx, weights, *options, False)
-    on_host = torch.from_numpy(lengths)
-    data, batch_sizes = torch._pack_padded_sequence(x, on_host, False)
+    data, batch_sizes = packed(x, torch.from_numpy(lengths))
     y, *final = getattr(torch, name)(data, batch_sizes, hx, weights, *options)
-    return torch._pad_packed_sequence(y, batch_sizes, False, 0.0, len(x))[0], *final
+    return padded(y, batch_sizes, len(x))[0], *final

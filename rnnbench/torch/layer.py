@@ -33,8 +33,8 @@ class _Loaded:
 class Layer:
     """A layer in one or both directions; calls may come from several threads, and with other weights each time.
 
-    The weights are compared with those of the network at each call, bit by bit.  A tensor's version would be cheaper to compare,
-    but does not change with its ``data``, which optimisers and moving averages write to.
+    Each call compares the weights with those of the network, bit by bit, and packs them again only if they differ.  The version
+    of a tensor would be cheaper to compare, but does not change with its ``data``, to which training loops write.
     """
 
     def __init__(self, spec: Spec) -> None:

@@ -42,14 +42,16 @@ class _DropIn(torch.nn.RNNBase):
     def _now(self, given: Any, hx: Any) -> Any:
         weights = self._current_weights()
         reason = where.surroundings() or where.weights(weights)
-        dtype, allowed = where.dtypes(weights[0].dtype)
-        reason = reason or where.computed(dtype) or where.arguments(self, given, hx, allowed)
+        if reason is None:
+            dtype, allowed = where.dtypes(weights[0].dtype)
+            reason = where.computed(dtype) or where.arguments(self, given, hx, allowed)
+            if reason is None:
+                vars(self)["_reason"] = None
+                return run_stack(self, self._layers(dtype), given, hx, weights, dtype)
         vars(self)["_reason"] = reason
-        if reason is not None:
-            return super().forward(given, hx)
-        return run_stack(self, self._layers(dtype), given, hx, weights, dtype)
+        return super().forward(given, hx)
 
-    def _current_weights(self) -> Sequence[torch.Tensor]:
+    def _current_weights(self) -> Sequence[Any]:
         """``_flat_weights``, brought up to date where another tensor has a weight's name."""
         parameters, flat = self._parameters, self._flat_weights
         for name, weight in zip(self._flat_weights_names, flat, strict=True):
@@ -72,7 +74,7 @@ class _DropIn(torch.nn.RNNBase):
 
     def __prepare_scriptable__(self) -> torch.nn.RNNBase:
         """torch.nn's module with the same parameters, which torch.jit.script compiles in the place of this one."""
-        own = copy.copy(self)
+        own: Any = copy.copy(self)
         own.__class__ = self.own_class
         return own
 

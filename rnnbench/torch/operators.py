@@ -23,9 +23,9 @@ _LAYERS_KEPT = 64
 def layer(
     x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], cell: str, nonlinearity: str, bidirectional: bool, bias: bool
 ) -> list[Tensor]:
-    """Run a layer, one or both directions, from x (T, B, I) and a state; return y and the parts of the final state.
+    """Run a layer in one or both directions on x (T, B, I) from a state; return y and the parts of the final state.
 
-    ``cell``, ``nonlinearity``, ``bidirectional`` and ``bias`` are those of ``rnnbench.Spec``; its sizes are those of the weights.
+    ``cell``, ``nonlinearity``, ``bidirectional`` and ``bias`` are those of ``rnnbench.Spec``; sizes are those of the weights.
     """
     if not x.numel():
         return _empty(x, state)
@@ -49,7 +49,10 @@ def layer_backward(
     bidirectional: bool,
     bias: bool,
 ) -> list[Tensor]:
-    """Return the gradients of x, of the parts of the state and of the weights; ``cotangents`` are those of ``layer``'s results."""
+    """Return the gradients of x, of the parts of the state and of the weights.
+
+    ``cotangents``: those of the results of ``layer``.
+    """
     if not x.numel():
         return [torch.zeros_like(tensor) for tensor in (x, *state, *weights)]
     own = _layer(_spec(x, weights, cell, nonlinearity, bidirectional, bias), weights)
@@ -86,9 +89,7 @@ def _empty(x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
 def _spec(x: Tensor, weights: Sequence[Tensor], cell: str, nonlinearity: str, bidirectional: bool, bias: bool) -> Spec:
     hidden_size, width = weights[0].shape[0] // len(Spec(cell, 1, 1).kind.gates), weights[1].shape[1]
     options = {"bidirectional": bidirectional, "bias": bias, "projection_size": width if width < hidden_size else None}
-    return Spec(
-        cell, weights[0].shape[1], hidden_size, nonlinearity=nonlinearity, dtype=DTYPES[x.dtype], **options
-    )
+    return Spec(cell, weights[0].shape[1], hidden_size, nonlinearity=nonlinearity, dtype=DTYPES[x.dtype], **options)
 
 
 def _layer(spec: Spec, weights: Sequence[Tensor]) -> Layer:

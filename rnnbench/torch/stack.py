@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnbench.networks.spec import Spec
 from rnnbench.torch import operators
-from rnnbench.torch.arrays import DTYPES
+from rnnbench.torch.arrays import DTYPES, packed, padded
 from rnnbench.torch.autograd import run
 from rnnbench.torch.layer import Layer
 
@@ -23,7 +23,9 @@ def layers_of(module: torch.nn.RNNBase, dtype: torch.dtype) -> list[Layer]:
     width = (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
     options: dict[str, Any] = {"nonlinearity": nonlinearity, "bidirectional": module.bidirectional, "bias": module.bias}
     options |= {"projection_size": module.proj_size or None, "dtype": DTYPES[dtype]}
-    return [Layer(Spec(cell, width if k else module.input_size, module.hidden_size, **options)) for k in range(module.num_layers)]
+    return [
+        Layer(Spec(cell, width if k else module.input_size, module.hidden_size, **options)) for k in range(module.num_layers)
+    ]
 
 
 def run_stack(
@@ -31,16 +33,17 @@ def run_stack(
 ) -> tuple[Any, Any]:
     """Run a module's layers on numba_cpu; the arguments are those of its ``forward``, and fit."""
     state: Any = hx if hx is None or module.mode == "LSTM" else (hx,)
-    packed = given if isinstance(given, PackedSequence) else None
-    x = given if packed is None else packed.data
+    is_packed = isinstance(given, PackedSequence)
+    x: Any = given.data if is_packed else given
     if casts := weights[0].dtype is not dtype or x.dtype is not dtype:  # autocast
         own_dtype, x, weights = x.dtype, x.to(dtype), [weight.to(dtype) for weight in weights]
     if state is not None and (casts or state[0].dtype is not dtype):
         state = [part.to(dtype) for part in state]
-    if packed is None:
-        y, final = _on_padded(module, x, state, weights, lambda k, *arguments: run(layers[k], *arguments))
+    y: Any
+    if is_packed:
+        y, final = _on_packed(module, layers, given._replace(data=x), state, weights)
     else:
-        y, final = _on_packed(module, layers, packed._replace(data=x), state, weights)
+        y, final = _on_padded(module, x, state, weights, lambda k, *arguments: run(layers[k], *arguments))
     if casts and module.mode == "GRU":  # torch.nn.GRU returns its input's dtype there, the others autocast's
         y, final = y.to(own_dtype), [part.to(own_dtype) for part in final]
     return y, tuple(final) if module.mode == "LSTM" else final[0]
@@ -83,11 +86,11 @@ def _on_padded(
 
 
 def _on_packed(
-    module: torch.nn.RNNBase, layers: Sequence[Layer], packed: PackedSequence, state: Any, weights: Tensors
+    module: torch.nn.RNNBase, layers: Sequence[Layer], given: PackedSequence, state: Any, weights: Tensors
 ) -> tuple[PackedSequence, Tensors]:
     """Run all layers on a packed sequence, which is padded: numba_cpu takes lengths, and computes nothing for padding."""
-    data, batch_sizes, order, back = packed
-    x, lengths = torch._pad_packed_sequence(data, batch_sizes, False, 0.0, -1)
+    data, batch_sizes, order, back = given
+    x, lengths = padded(data, batch_sizes)
     if state is not None and order is not None:
         state = [part.index_select(1, order) for part in state]
     steps = lengths.numpy()
@@ -96,13 +99,13 @@ def _on_packed(
         return run(layers[k], weights, x, state, steps)
 
     def dropped(x: torch.Tensor) -> torch.Tensor:  # the same elements as in torch.nn, which drops out of packed data
-        data, _ = torch._pack_padded_sequence(x, lengths, False)
-        return torch._pad_packed_sequence(torch.dropout(data, module.dropout, True), batch_sizes, False, 0.0, len(x))[0]
+        data = torch.dropout(packed(x, lengths)[0], module.dropout, True)
+        return padded(data, batch_sizes, len(x))[0]
 
     y, final = _one_by_one(module, x, state, weights, run_layer, dropped)
     if back is not None:
         final = [part.index_select(1, back) for part in final]
-    return PackedSequence(torch._pack_padded_sequence(y, lengths, False)[0], batch_sizes, order, back), final
+    return PackedSequence(packed(y, lengths)[0], batch_sizes, order, back), final
 
 
 def _one_by_one(
@@ -117,7 +120,11 @@ def _one_by_one(
     if module.num_layers == 1:
         y, *final = run_layer(0, weights, x, state)
         return y, final
-    drops, directions, each = module.training and module.dropout > 0, 1 + module.bidirectional, len(weights) // module.num_layers
+    drops, directions, each = (
+        module.training and module.dropout > 0,
+        1 + module.bidirectional,
+        len(weights) // module.num_layers,
+    )
     finals = []
     for k in range(module.num_layers):
         own = state and [part[k * directions : (k + 1) * directions] for part in state]

@@ -14,9 +14,10 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _CASTS = (torch.float32, torch.bfloat16)
 """dtypes that autocast converts."""
 
-_interpreters = torch._C._functorch.peek_interpreter_stack
-_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
+_torch: Any = torch._C
+_interpreters = _torch._functorch.peek_interpreter_stack
+_modes = _torch._len_torch_dispatch_stack
+_tracing = _torch._get_tracing_state
 
 
 def surroundings() -> str | None:
