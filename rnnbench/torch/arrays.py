@@ -12,7 +12,8 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "b
 
 def array_of(tensor: torch.Tensor) -> np.ndarray:
     """The values of a dense CPU tensor of one of ``DTYPES``, without its history."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:  # numpy() does not know it
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()

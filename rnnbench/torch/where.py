@@ -61,27 +61,30 @@ def computed(dtype: torch.dtype) -> str | None:
 
 def arguments(module: torch.nn.RNNBase, given: Any, hx: Any, allowed: Collection[torch.dtype]) -> str | None:
     """Whether an input and a state fit the module; those that do not are torch's to refuse or to compute."""
-    if isinstance(given, PackedSequence):
-        reason = _argument("the input", given.data, allowed, (None, module.input_size))
-        axes: tuple[int, ...] = () if hx is None else (int(given.batch_sizes[0]),)
-    else:
-        axes_of_input = 2 if isinstance(given, torch.Tensor) and given.dim() == 2 else 3
-        reason = _argument("the input", given, allowed, (*(None,) * (axes_of_input - 1), module.input_size))
-        axes = () if axes_of_input == 2 or reason else (given.shape[0 if module.batch_first else 1],)
-    if reason is not None or hx is None:
+    is_packed = isinstance(given, PackedSequence)
+    x = given.data if is_packed else given
+    if reason := _tensor("the input", x, allowed):
         return reason
+    axes, shape = len(x.shape), x.shape
+    if axes not in ((2,) if is_packed else (2, 3)) or shape[-1] != module.input_size:
+        return f"the input has shape {tuple(shape)}; expected {module.input_size} features last"
+    if hx is None:
+        return None
     widths = (module.proj_size or module.hidden_size, module.hidden_size)[: 1 + (module.mode == "LSTM")]
     state = hx if module.mode == "LSTM" else (hx,)
     if not isinstance(state, tuple | list) or len(state) != len(widths):
         return f"hx is a {type(hx).__name__}; expected {len(widths)} tensors"
+    batch = (int(given.batch_sizes[0]),) if is_packed else () if axes == 2 else (shape[0 if module.batch_first else 1],)
     count = module.num_layers * (1 + module.bidirectional)
     for part, width in zip(state, widths, strict=True):
-        if reason := _argument("hx", part, allowed, (count, *axes, width)):
+        if reason := _tensor("hx", part, allowed):
             return reason
+        if part.shape != (count, *batch, width):
+            return f"hx has shape {tuple(part.shape)}; expected {(count, *batch, width)}"
     return None
 
 
-def _argument(name: str, tensor: Any, allowed: Collection[torch.dtype], shape: tuple[int | None, ...]) -> str | None:
+def _tensor(name: str, tensor: Any, allowed: Collection[torch.dtype]) -> str | None:
     if type(tensor) not in _PLAIN:
         return f"{name} is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
     if not tensor.is_cpu:
@@ -90,10 +93,7 @@ def _argument(name: str, tensor: Any, allowed: Collection[torch.dtype], shape: t
         return f"{name} is {tensor.dtype}; expected {' or '.join(map(str, allowed))}"
     if tensor.layout is not torch.strided or tensor.is_neg():
         return f"{name} has layout {tensor.layout} or a pending negation; expected a dense tensor"
-    own = tensor.shape
-    if len(own) != len(shape) or any(size is not None and size != other for size, other in zip(shape, own, strict=True)):
-        return f"{name} has shape {tuple(own)}; expected {tuple('_' if size is None else size for size in shape)}"
-    return None if tensor.numel() else f"{name} of shape {tuple(own)} is empty"
+    return None if tensor.numel() else f"{name} of shape {tuple(tensor.shape)} is empty"
 
 
 def fits_a_graph(module: torch.nn.RNNBase, given: Any) -> bool:
