@@ -253,6 +253,6 @@ def test_the_threads_are_those_of_torch():
         for threads in (1, 2):
             torch.set_num_threads(threads)
             drop_in(arguments(drop_in)[0])
-            assert drop_in._layers(torch.float64)[0]._loaded.threads == threads
+            assert drop_in._layers(torch.float64)[0].args[0]._loaded.threads == threads
     finally:
         torch.set_num_threads(before)

@@ -21,9 +21,10 @@ def run(
     layer: Layer, weights: Sequence[torch.Tensor], x: torch.Tensor, state: Sequence[torch.Tensor] | None, lengths: Any = None
 ) -> tuple[torch.Tensor, ...]:
     """Return y and the parts of the final state, differentiable where gradients are enabled and some argument wants one."""
-    tensors = (x, *(state or ()), *weights)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return _Differentiable.apply(layer, lengths, len(state or ()), *tensors)
+    if torch.is_grad_enabled():
+        tensors = (x, *(state or ()), *weights)
+        if any(tensor.requires_grad for tensor in tensors):
+            return _Differentiable.apply(layer, lengths, len(state or ()), *tensors)
     return layer.forward(weights, x, state, lengths)
 
 

@@ -52,7 +52,7 @@ class Layer:
             y, final = loaded.network.forward(array_of(x), _arrays(state), lengths)
         finally:
             self._give_back(loaded)
-        return tensor_of(y), *map(tensor_of, final)
+        return tuple(map(tensor_of, (y, *final)))
 
     def record(
         self, weights: Sequence[torch.Tensor], x: torch.Tensor, state: State, lengths: np.ndarray | None = None
@@ -63,7 +63,7 @@ class Layer:
             y, final, tape = loaded.network.record(array_of(x), _arrays(state), lengths)
         finally:
             self._give_back(loaded)
-        return (tensor_of(y), *map(tensor_of, final)), (loaded.network, tape)
+        return tuple(map(tensor_of, (y, *final))), (loaded.network, tape)
 
     def backward(self, recorded: tuple[Any, Any], dy: torch.Tensor, dfinal: State) -> tuple[torch.Tensor, ...]:
         """Return the gradients of x, of the parts of the state, and of the weights."""

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from rnnbench.torch import where
-from rnnbench.torch.layer import Layer
-from rnnbench.torch.stack import in_a_graph, layers_of, run_stack
+from rnnbench.torch.stack import RunLayer, in_a_graph, layers_of, run_stack
 from rnnbench.torch.untraced import untraced
 
 _UNCALLED = object()
@@ -60,7 +59,7 @@ class _DropIn(torch.nn.RNNBase):
                 return self._flat_weights
         return flat
 
-    def _layers(self, dtype: torch.dtype) -> list[Layer]:
+    def _layers(self, dtype: torch.dtype) -> list[RunLayer]:
         by_dtype = vars(self).get("_layers_by_dtype", {})
         if dtype not in by_dtype:
             by_dtype = vars(self)["_layers_by_dtype"] = {**by_dtype, dtype: layers_of(self, dtype)}
