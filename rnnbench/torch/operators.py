@@ -19,7 +19,12 @@ _LAYERS_KEPT = 64
 """Number of layers, by the addresses of their weights, whose networks are kept."""
 
 
-@torch.library.custom_op("rnnbench::layer", mutates_args=())
+_OPTIONS = "str cell, str nonlinearity, bool bidirectional, bool bias"
+
+
+@torch.library.custom_op(
+    "rnnbench::layer", mutates_args=(), schema=f"(Tensor x, Tensor[] state, Tensor[] weights, {_OPTIONS}) -> Tensor[]"
+)
 def layer(
     x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], cell: str, nonlinearity: str, bidirectional: bool, bias: bool
 ) -> list[Tensor]:
@@ -38,7 +43,11 @@ def _(x: Tensor, state: Any, weights: Any, cell: str, nonlinearity: str, bidirec
     return _empty(x, state)
 
 
-@torch.library.custom_op("rnnbench::layer_backward", mutates_args=())
+@torch.library.custom_op(
+    "rnnbench::layer_backward",
+    mutates_args=(),
+    schema=f"(Tensor x, Tensor[] state, Tensor[] weights, Tensor[] cotangents, {_OPTIONS}) -> Tensor[]",
+)
 def layer_backward(
     x: Tensor,
     state: Sequence[Tensor],
