@@ -7,6 +7,9 @@ descent through ``data``.  tags: two bidirectional layers of LSTM over packed se
 bidirectional layers of GRU, the CTC loss, AdamW.  Both copies of a model start from the same parameters, and random numbers,
 and see the same batches; the losses of 20 steps must agree to five digits.  A round is one step of each, and the order
 alternates.  Printed are the fastest steps and the median of the rounds' ratios; above 1 the drop-ins are faster.
+
+With --calls: one call of an LSTM with T 1, B 1, I = H = 64 instead, by numba_cpu itself, by a drop-in and by torch.nn; forward
+without gradients, and forward and backward.  Printed is the fastest round of 100 calls.
 """
 
 import argparse
@@ -14,12 +17,14 @@ import copy
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import rnnbench
 import rnnbench.torch
 
 WORDS, WINDOW, TAGS, SOUNDS, FRAMES = 2000, 35, 17, 30, 160
@@ -141,10 +146,42 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
+    parser.add_argument("--calls", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.calls:
+        compare_calls(options.threads, options.rounds)
+        return
     agree = [compare(name, batch, options.rounds) for name in options.models for batch in options.batches]
     sys.exit(0 if all(agree) else 1)
+
+
+def compare_calls(threads: int, rounds: int) -> None:
+    own = nn.LSTM(64, 64)
+    drop_in = rnnbench.torch.convert(copy.deepcopy(own))
+    params = {name: value.numpy() for name, value in own.state_dict().items()}
+    net = rnnbench.load_backend("numba_cpu").load(rnnbench.Spec("lstm", 64, 64), params, threads=threads)
+    x = torch.randn(1, 1, 64)
+    array = x.numpy()
+
+    def trained(module: nn.Module) -> None:
+        y, _ = module(x)
+        y.backward(torch.ones_like(y))
+
+    def trained_net() -> None:
+        y, _, tape = net.record(array)
+        net.backward(tape, y)
+
+    with torch.no_grad():
+        forward = [lambda: net.forward(array), lambda: drop_in(x), lambda: own(x)]
+        print_fastest("forward", forward, rounds)
+    print_fastest("forward and backward", [trained_net, lambda: trained(drop_in), lambda: trained(own)], rounds)
+
+
+def print_fastest(what: str, calls: list[Callable[[], object]], rounds: int) -> None:
+    times = [[timeit.timeit(call, number=100) for call in calls] for _ in range(rounds + 1)][1:]  # the first compiles
+    numba, drop_in, own = (1e4 * min(part) for part in zip(*times, strict=True))
+    print(f"{what:<21} numba_cpu {numba:6.1f}  drop-in {drop_in:6.1f}  torch.nn {own:6.1f} us", flush=True)
 
 
 def compare(name: str, batch: int, rounds: int) -> bool:
