@@ -1,5 +1,7 @@
 """Tensors as NumPy arrays and back, in the same memory; packed sequences as padded ones and back."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -10,19 +12,21 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "b
 """Names of the dtypes that run on numba_cpu."""
 
 
-def array_of(tensor: torch.Tensor) -> np.ndarray:
-    """The values of a dense CPU tensor of one of ``DTYPES``, without its history."""
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    if tensor.dtype is torch.bfloat16:  # numpy() does not know it
-        return tensor.view(torch.int16).numpy().view(BFLOAT16)
-    return tensor.numpy()
+def conversions(dtype: str) -> tuple[Callable[[torch.Tensor], np.ndarray], Callable[[np.ndarray], torch.Tensor]]:
+    """How a dense CPU tensor of this dtype becomes an array, without its history, and an array a tensor."""
+    return (_bits_of, _of_bits) if dtype == "bfloat16" else (_array_of, torch.from_numpy)
 
 
-def tensor_of(array: np.ndarray) -> torch.Tensor:
-    if array.dtype == BFLOAT16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+def _array_of(tensor: torch.Tensor) -> np.ndarray:
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
+
+
+def _bits_of(tensor: torch.Tensor) -> np.ndarray:  # numpy() does not know bfloat16
+    return tensor.detach().view(torch.int16).numpy().view(BFLOAT16)
+
+
+def _of_bits(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
 
 
 def padded(data: torch.Tensor, batch_sizes: torch.Tensor, steps: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from rnnbench.networks.checked import Unchecked
 from rnnbench.networks.registry import load_backend
 from rnnbench.networks.spec import Spec
-from rnnbench.torch.arrays import array_of, tensor_of
+from rnnbench.torch.arrays import conversions
 
-State = Sequence[torch.Tensor] | None
+Tensors = Sequence[torch.Tensor]
 
 _differ = ctypes.CDLL(None).memcmp
 _differ.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -23,6 +24,7 @@ class _Loaded:
 
     def __init__(self, spec: Spec, params: dict[str, np.ndarray], threads: int) -> None:
         self.network: Any = load_backend("numba_cpu").load(spec, params, threads=threads)
+        self.calls: Unchecked = self.network.unchecked()
         self.threads, self.running = threads, 0
         self.find()
 
@@ -35,49 +37,57 @@ class Layer:
 
     Each call compares the weights with those of the network, bit by bit, and packs them again only if they differ.  The version
     of a tensor would be cheaper to compare, but does not change with its ``data``, to which training loops write.
+
+    Tensors are dense, on the CPU and of the dtype of the spec; x is (T, B, I) with T, B >= 1, and its lengths, if it has any,
+    are sorted, the longest first and T.  ``state=None`` means zeros.
     """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self._names = list(spec.param_shapes())
+        self._array_of, self._tensor_of = conversions(spec.dtype)
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
+        self._zeros: dict[int, tuple[np.ndarray, ...]] = {}
 
     def forward(
-        self, weights: Sequence[torch.Tensor], x: torch.Tensor, state: State, lengths: np.ndarray | None = None
+        self, weights: Tensors, x: torch.Tensor, state: Tensors | None, lengths: np.ndarray | None = None
     ) -> tuple[torch.Tensor, ...]:
         """Return y and the parts of the final state."""
         loaded = self._take(weights)
         try:
-            y, final = loaded.network.forward(array_of(x), _arrays(state), lengths)
+            with loaded.calls.limits():
+                y, final = loaded.calls.forward(self._array_of(x), self._arrays(state, x.shape[1]), *_shorter(lengths))
         finally:
             self._give_back(loaded)
-        return tuple(map(tensor_of, (y, *final)))
+        return self._tensor_of(y), *map(self._tensor_of, final)
 
     def record(
-        self, weights: Sequence[torch.Tensor], x: torch.Tensor, state: State, lengths: np.ndarray | None = None
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[Any, Any]]:
-        """Return y and the parts of the final state, and what ``backward`` takes."""
+        self, weights: Tensors, x: torch.Tensor, state: Tensors | None, lengths: np.ndarray | None = None
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[Unchecked, Any]]:
+        """Return y and the parts of the final state, and what ``backward`` takes once."""
         loaded = self._take(weights)
         try:
-            y, final, tape = loaded.network.record(array_of(x), _arrays(state), lengths)
+            with loaded.calls.limits():
+                y, final, content = loaded.calls.record(self._array_of(x), self._arrays(state, x.shape[1]), *_shorter(lengths))
         finally:
             self._give_back(loaded)
-        return tuple(map(tensor_of, (y, *final))), (loaded.network, tape)
+        return (self._tensor_of(y), *map(self._tensor_of, final)), (loaded.calls, content)
 
-    def backward(self, recorded: tuple[Any, Any], dy: torch.Tensor, dfinal: State) -> tuple[torch.Tensor, ...]:
+    def backward(self, recorded: tuple[Unchecked, Any], dy: torch.Tensor, dfinal: Tensors | None) -> tuple[torch.Tensor, ...]:
         """Return the gradients of x, of the parts of the state, and of the weights."""
-        network, tape = recorded
-        grads = network.backward(tape, array_of(dy), _arrays(dfinal))
-        return tuple(map(tensor_of, (grads.x, *grads.state, *grads.params.values())))
+        calls, content = recorded
+        with calls.limits():
+            grads = calls.backward(content, self._array_of(dy), self._arrays(dfinal, dy.shape[1]))
+        return tuple(map(self._tensor_of, (grads.x, *grads.state, *grads.params.values())))
 
-    def _take(self, weights: Sequence[torch.Tensor]) -> _Loaded:
+    def _take(self, weights: Tensors) -> _Loaded:
         """The network with these weights; another one if calls with other weights are running on it."""
         threads = torch.get_num_threads()
         with self._lock:
             loaded = self._loaded
             if loaded is None or loaded.threads != threads or self._changed(loaded, weights):
-                params = dict(zip(self._names, map(array_of, weights), strict=True))
+                params = dict(zip(self._names, map(self._array_of, weights), strict=True))
                 if loaded is None or loaded.threads != threads or loaded.running:
                     loaded = self._loaded = _Loaded(self.spec, params, threads)
                 else:
@@ -86,7 +96,7 @@ class Layer:
             loaded.running += 1
             return loaded
 
-    def _changed(self, loaded: _Loaded, weights: Sequence[torch.Tensor]) -> bool:
+    def _changed(self, loaded: _Loaded, weights: Tensors) -> bool:
         for tensor, (address, size) in zip(weights, loaded.weights, strict=True):
             tensor = tensor if tensor.is_contiguous() else tensor.contiguous()
             if _differ(tensor.data_ptr(), address, size):
@@ -97,6 +107,16 @@ class Layer:
         with self._lock:
             loaded.running -= 1
 
+    def _arrays(self, state: Tensors | None, batch: int) -> tuple[np.ndarray, ...]:
+        if state is not None:
+            return tuple(map(self._array_of, state))
+        zeros = self._zeros.get(batch)
+        if zeros is None:
+            zeros = tuple(np.zeros(shape, self.spec.numpy_dtype) for shape in self.spec.state_shapes(batch))
+            self._zeros = {batch: zeros}  # for the next call: numba_cpu only reads a state
+        return zeros
 
-def _arrays(state: State) -> tuple[np.ndarray, ...] | None:
-    return None if state is None else tuple(map(array_of, state))
+
+def _shorter(lengths: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """The lengths as the only element, or nothing if no row is shorter than T."""
+    return () if lengths is None or lengths[-1] == lengths[0] else (lengths,)

@@ -37,15 +37,19 @@ def weights(tensors: Sequence[Any]) -> str | None:
     """Whether all weights are plain dense tensors of one dtype on the CPU."""
     dtype = getattr(tensors[0], "dtype", None)
     for tensor in tensors:
-        if type(tensor) not in _PLAIN:
-            return f"a weight is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
-        if not tensor.is_cpu:
-            return f"a weight is on {tensor.device}, not on the CPU"
-        if tensor.dtype not in DTYPES or tensor.dtype is not dtype:
-            return f"a weight is {tensor.dtype}; all have to be one of {', '.join(DTYPES.values())}"
-        if tensor.layout is not torch.strided:
-            return f"a weight has layout {tensor.layout}, not torch.strided"
+        if not (type(tensor) in _PLAIN and tensor.is_cpu and tensor.dtype is dtype in DTYPES and tensor.layout is torch.strided):
+            return _fault_of_weight(tensor)
     return None
+
+
+def _fault_of_weight(tensor: Any) -> str:
+    if type(tensor) not in _PLAIN:
+        return f"a weight is a {type(tensor).__module__}.{type(tensor).__qualname__}, not a plain tensor"
+    if not tensor.is_cpu:
+        return f"a weight is on {tensor.device}, not on the CPU"
+    if tensor.layout is not torch.strided:
+        return f"a weight has layout {tensor.layout}, not torch.strided"
+    return f"a weight is {tensor.dtype}; all have to be one of {', '.join(DTYPES.values())}"
 
 
 def dtypes(of_weights: torch.dtype) -> tuple[torch.dtype, Collection[torch.dtype]]:
