@@ -1,6 +1,5 @@
 """One layer of a module: a network of numba_cpu whose weights follow the module's tensors."""
 
-import ctypes
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,31 +11,29 @@ from rnnbench.networks.checked import Unchecked
 from rnnbench.networks.registry import load_backend
 from rnnbench.networks.spec import Spec
 from rnnbench.torch.arrays import conversions
+from rnnbench.torch.changes import Copies
 
 Tensors = Sequence[torch.Tensor]
 
-_differ = ctypes.CDLL(None).memcmp
-_differ.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
 
 class _Loaded:
-    """A network, the addresses and sizes in bytes of its weights, and the number of calls that run on it."""
+    """A network, its copies of the weights, and the number of calls that run on it."""
 
-    def __init__(self, spec: Spec, params: dict[str, np.ndarray], threads: int) -> None:
+    def __init__(self, spec: Spec, params: dict[str, np.ndarray], weights: Tensors, threads: int) -> None:
         self.network: Any = load_backend("numba_cpu").load(spec, params, threads=threads)
         self.calls: Unchecked = self.network.unchecked()
         self.threads, self.running = threads, 0
-        self.find()
+        self.copies = Copies(weights, self.network.held_params().values())
 
-    def find(self) -> None:
-        self.weights = [(value.ctypes.data, value.nbytes) for value in self.network.held_params().values()]
+    def update(self, params: dict[str, np.ndarray], weights: Tensors) -> None:
+        self.network.update(params)
+        self.copies = Copies(weights, self.network.held_params().values())
 
 
 class Layer:
     """A layer in one or both directions; calls may come from several threads, and with other weights each time.
 
-    Each call compares the weights with those of the network, bit by bit, and packs them again only if they differ.  The version
-    of a tensor would be cheaper to compare, but does not change with its ``data``, to which training loops write.
+    Each call compares the weights with the network's copies (``Copies``), and packs them again only if they differ.
 
     Tensors are dense, on the CPU and of the dtype of the spec; x is (T, B, I) with T, B >= 1, and its lengths, if it has any,
     are sorted, the longest first and T.  ``state=None`` means zeros.
@@ -54,7 +51,7 @@ class Layer:
         self, weights: Tensors, x: torch.Tensor, state: Tensors | None, lengths: np.ndarray | None = None
     ) -> tuple[torch.Tensor, ...]:
         """Return y and the parts of the final state."""
-        loaded = self._take(weights)
+        loaded = self._take(weights, x.shape[0] * x.shape[1])
         try:
             with loaded.calls.limits():
                 y, final = loaded.calls.forward(self._array_of(x), self._arrays(state, x.shape[1]), *_shorter(lengths))
@@ -66,7 +63,7 @@ class Layer:
         self, weights: Tensors, x: torch.Tensor, state: Tensors | None, lengths: np.ndarray | None = None
     ) -> tuple[tuple[torch.Tensor, ...], tuple[Unchecked, Any]]:
         """Return y and the parts of the final state, and what ``backward`` takes once."""
-        loaded = self._take(weights)
+        loaded = self._take(weights, x.shape[0] * x.shape[1])
         try:
             with loaded.calls.limits():
                 y, final, content = loaded.calls.record(self._array_of(x), self._arrays(state, x.shape[1]), *_shorter(lengths))
@@ -81,27 +78,19 @@ class Layer:
             grads = calls.backward(content, self._array_of(dy), self._arrays(dfinal, dy.shape[1]))
         return tuple(map(self._tensor_of, (grads.x, *grads.state, *grads.params.values())))
 
-    def _take(self, weights: Tensors) -> _Loaded:
-        """The network with these weights; another one if calls with other weights are running on it."""
+    def _take(self, weights: Tensors, rows: int) -> _Loaded:
+        """The network with these weights, for a call on so many rows; another one if calls with other weights run on it."""
         threads = torch.get_num_threads()
         with self._lock:
             loaded = self._loaded
-            if loaded is None or loaded.threads != threads or self._changed(loaded, weights):
+            if loaded is None or loaded.threads != threads or loaded.copies.differ(weights, rows):
                 params = dict(zip(self._names, map(self._array_of, weights), strict=True))
                 if loaded is None or loaded.threads != threads or loaded.running:
-                    loaded = self._loaded = _Loaded(self.spec, params, threads)
+                    loaded = self._loaded = _Loaded(self.spec, params, weights, threads)
                 else:
-                    loaded.network.update(params)
-                    loaded.find()
+                    loaded.update(params, weights)
             loaded.running += 1
             return loaded
-
-    def _changed(self, loaded: _Loaded, weights: Tensors) -> bool:
-        for tensor, (address, size) in zip(weights, loaded.weights, strict=True):
-            tensor = tensor if tensor.is_contiguous() else tensor.contiguous()
-            if _differ(tensor.data_ptr(), address, size):
-                return True
-        return False
 
     def _give_back(self, loaded: _Loaded) -> None:
         with self._lock:

@@ -37,7 +37,9 @@ def weights(tensors: Sequence[Any]) -> str | None:
     """Whether all weights are plain dense tensors of one dtype on the CPU."""
     dtype = getattr(tensors[0], "dtype", None)
     for tensor in tensors:
-        if not (type(tensor) in _PLAIN and tensor.is_cpu and tensor.dtype is dtype in DTYPES and tensor.layout is torch.strided):
+        if not (
+            type(tensor) in _PLAIN and tensor.is_cpu and tensor.dtype is dtype in DTYPES and tensor.layout is torch.strided
+        ):
             return _fault_of_weight(tensor)
     return None
 
