@@ -44,9 +44,11 @@ def run_stack(
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
     if state is not None and any(part.dtype is not dtype for part in state):
         state = [part.to(dtype) for part in state]
-    y, final = (_on_packed if is_packed else _on_padded)(
-        module, layers, given._replace(data=x) if is_packed else x, state, weights
-    )
+    y: Any
+    if is_packed:
+        y, final = _on_packed(module, layers, given._replace(data=x), state, weights)
+    else:
+        y, final = _on_padded(module, layers, x, state, weights)
     if casts and module.mode == "GRU":  # torch.nn.GRU returns its input's dtype there, the others autocast's
         y, final = y.to(of_input), [part.to(of_input) for part in final]
     return y, tuple(final) if module.mode == "LSTM" else final[0]
