@@ -41,6 +41,8 @@ class InFloat32:
     def __init__(self, layer: LayerFunctions, dtype: np.dtype) -> None:
         self._layer, self._dtype = layer, dtype
         self.takes_lengths = getattr(layer, "takes_lengths", False)
+        if hasattr(layer, "states"):
+            self.states = self._states
 
     def pack(self, params: Params) -> Any:
         return self._layer.pack({name: _wide(value) for name, value in params.items()})
@@ -62,6 +64,10 @@ class InFloat32:
     ) -> tuple[Params, np.ndarray, State]:
         grads, dx, initial = self._layer.backward(weights, tape, _wide(dy), _wide_all(dstate), reverse)
         return {name: self._narrow(value) for name, value in grads.items()}, self._narrow(dx), self._narrow_all(initial)
+
+    def _states(self, tape: Any, steps: int, reverse: bool) -> State:
+        layer: Any = self._layer
+        return self._narrow_all(layer.states(tape, steps, reverse))
 
     def _narrow(self, array: np.ndarray) -> np.ndarray:
         return array.astype(self._dtype)

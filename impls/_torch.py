@@ -16,10 +16,11 @@ import torch
 
 from rnnbench.errors import ArgumentError
 from rnnbench.networks.arrays import StandardArrays, check_plain
+from rnnbench.networks.bfloat16 import bfloat16, is_bfloat16
 from rnnbench.networks.checked import CheckedNetwork
 from rnnbench.networks.contract import Gradients, State
 from rnnbench.networks.params import Params
-from rnnbench.networks.spec import BFLOAT16, Spec
+from rnnbench.networks.spec import Spec
 from rnnbench.networks.threads import Limits
 
 CPU = torch.device("cpu")
@@ -161,7 +162,7 @@ def asarray(array: np.ndarray, device: torch.device = CPU) -> torch.Tensor:
     """Copy a NumPy array of any strides, read-only or not, into a contiguous tensor of the same dtype."""
     check_plain("the array", array)
     copy = np.array(array, order="C")
-    if copy.dtype == BFLOAT16:  # torch does not convert NumPy arrays of bfloat16
+    if is_bfloat16(copy.dtype):  # torch does not convert NumPy arrays of bfloat16
         return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16).to(device)
     return torch.from_numpy(copy).to(device)
 
@@ -169,7 +170,7 @@ def asarray(array: np.ndarray, device: torch.device = CPU) -> torch.Tensor:
 def to_numpy(array: torch.Tensor) -> np.ndarray:
     """Copy a tensor into a NumPy array of the same dtype."""
     if array.dtype == torch.bfloat16:
-        return array.detach().contiguous().view(torch.int16).numpy(force=True).copy().view(BFLOAT16)
+        return array.detach().contiguous().view(torch.int16).numpy(force=True).copy().view(bfloat16())
     return array.numpy(force=True).copy()
 
 

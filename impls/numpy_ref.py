@@ -34,7 +34,7 @@ _ALL = slice(None)
 
 
 class Step(NamedTuple):
-    """What one time step keeps for BPTT: its rows (R,), and values (R, size).
+    """What one time step keeps: its rows (R,), and values (R, size).  BPTT reads all but ``new``, the state after the step.
 
     ``operand`` of the second recurrent product; ``hidden`` is h of jordan.
     """
@@ -46,6 +46,7 @@ class Step(NamedTuple):
     saved: tuple[np.ndarray, ...]
     operand: np.ndarray | None
     hidden: np.ndarray
+    new: State
 
 
 class Layer:
@@ -105,7 +106,7 @@ class Layer:
         hidden = new[0]
         if output := self._cell.output:
             new = (product(hidden, w[f"weight_{output}"], w.get(f"bias_{output}")), *new[1:])
-        return new, Step(t, rows, recurrent, carried, saved, operand, hidden)
+        return new, Step(t, rows, recurrent, carried, saved, operand, hidden, new)
 
     def backward(self, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> tuple[Params, np.ndarray, State]:
         product, accumulated, rounded = self._arithmetic.product, self._arithmetic.accumulated, self._arithmetic.rounded
@@ -138,8 +139,17 @@ class Layer:
             dstate = _with_rows(dstate, rows, before)
         return sums.result(), dx, dstate
 
+    def states(self, tape: Any, steps: int, reverse: bool) -> State:
+        x, kept = tape
+        found = tuple(np.zeros((steps, x.shape[1], part.shape[1]), part.dtype) for part in kept[0].new)
+        for step in kept:
+            for part, new in zip(found, step.new, strict=True):
+                part[step.t, step.rows] = new
+        return found
+
     def _gates(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(np.split(z, z.shape[1] // self._hidden_size, 1))
+        size = self._hidden_size
+        return tuple(z[:, first : first + size] for first in range(0, z.shape[1], size))
 
     def _carried(self, state: State) -> tuple[np.ndarray, ...]:
         return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]

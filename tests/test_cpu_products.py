@@ -19,7 +19,7 @@ from rnnbench.check import check
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.products import buffer_size, packed, packed_size, products, rounded_up
 from rnnbench.jit.target import AVX2, AVX512, MAX_ROWS, NEON, PLAIN, Target, current_target
-from rnnbench.networks.spec import BFLOAT16
+from rnnbench.networks.bfloat16 import is_bfloat16
 
 TARGETS = [AVX512, AVX2, NEON, PLAIN]
 
@@ -55,7 +55,7 @@ class Compiled(NamedTuple):
     @property
     def side(self) -> int:
         """Rows that lie side by side."""
-        return 2 if self.stored == BFLOAT16 else 1
+        return 2 if is_bfloat16(self.stored) else 1
 
     def packed(self, matrix: np.ndarray) -> np.ndarray:
         return packed(matrix.astype(self.stored), self.target)

@@ -22,8 +22,9 @@ from rnnbench.impls.numba_cpu import compile as compiling
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
 from rnnbench.jit.target import current_target
+from rnnbench.networks.bfloat16 import bfloat16
 from rnnbench.networks.cells import CELLS
-from rnnbench.networks.spec import BFLOAT16, DTYPES
+from rnnbench.networks.spec import DTYPES
 from rnnbench.suite.case import Case
 
 VARIANTS = [(name, nonlinearity) for name, cell in CELLS.items() for nonlinearity in cell.nonlinearities]
@@ -77,7 +78,7 @@ def test_bfloat16_is_the_nearest_one():
     room = np.empty(len(values) + len(values) % 2, STORED)
     rows_in_pairs(values.reshape(1, -1), len(values), room)
     with np.errstate(invalid="ignore"):  # signalling NaN
-        got, wanted = room[: len(values)].view(BFLOAT16), values.astype(BFLOAT16)
+        got, wanted = room[: len(values)].view(bfloat16()), values.astype(bfloat16())
     np.testing.assert_array_equal(np.isnan(got), np.isnan(values))
     numbers = ~np.isnan(values)
     np.testing.assert_array_equal(got.view(STORED)[numbers], wanted.view(STORED)[numbers])

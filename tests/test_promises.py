@@ -98,6 +98,7 @@ HIDDEN = {
     "lengths refused": planted("gru: a missing length is T"),
     "model": planted("model, cross-entropy: mask ignored"),
     "training": planted("model, optimiser: state not carried"),
+    "states": planted("lstm: states of all steps have h for c"),
     "streamed": planted("lstm: a stream forgets its state"),
 }
 """Faults that one call on ordinary input does not show, by the promise that they break."""

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from rnnbench.networks.spec import BFLOAT16
+from rnnbench.networks.bfloat16 import is_bfloat16
 
 STORED = np.dtype(np.uint16)
 """dtype of the bits of a bfloat16; arrays of ml_dtypes' bfloat16 can be viewed as it."""
@@ -23,12 +23,12 @@ _INT, _HALF, _REAL = ir.IntType(32), ir.IntType(16), ir.FloatType()
 
 def storage(dtype: np.dtype) -> np.dtype:
     """dtype of the arrays that compiled code receives for arrays of ``dtype``."""
-    return STORED if dtype == BFLOAT16 else dtype
+    return STORED if is_bfloat16(dtype) else dtype
 
 
 def computed(dtype: np.dtype) -> np.dtype:
     """dtype in which networks of ``dtype`` compute."""
-    return np.dtype(np.float32) if dtype == BFLOAT16 else dtype
+    return np.dtype(np.float32) if is_bfloat16(dtype) else dtype
 
 
 def widened(builder: Any, bits: Any) -> Any:

@@ -11,6 +11,7 @@ from rnnbench.impls.numba_cpu.buffers import BufferPool
 from rnnbench.impls.numba_cpu.compile import kernels_for
 from rnnbench.impls.numba_cpu.products import buffer_size, packed_size, rounded_up
 from rnnbench.impls.numba_cpu.rows import ShareRows, joined, new_output, rows_of_lengths, rows_of_one_length, share_of
+from rnnbench.impls.numba_cpu.states import states_of_all_steps
 from rnnbench.impls.numba_cpu.weights import LayerWeights
 from rnnbench.impls.numba_cpu.workers import Share, Workers
 from rnnbench.jit.barrier import Team
@@ -253,6 +254,10 @@ class Layer:
         self._pool.give_back(*back_key, back)
         self._pool.give_back(*tape.key, buffers)
         return grads, dx, initial
+
+    def states(self, tape: Tape, steps: int, reverse: bool) -> State:
+        (_, batch), of_shares = tape.key[0], zip(tape.buffers.shares, tape.rows, tape.buffers.kept, strict=True)
+        return states_of_all_steps(self._spec, steps, batch, list(of_shares), reverse)
 
     def _gradients(self, shares: list[Share], found: list[Sums], results: list[np.ndarray]) -> Params:
         """Gradients of the parameters by name, without suffix: sums over shares of rows, joined over shares of units."""

@@ -18,7 +18,7 @@ from rnnbench.impls.numba_cpu.binding import bound, named, variant
 from rnnbench.impls.numba_cpu.microkernel import tiles
 from rnnbench.jit.compiler import external
 from rnnbench.jit.target import Target
-from rnnbench.networks.spec import BFLOAT16
+from rnnbench.networks.bfloat16 import is_bfloat16
 
 WIDTH: int
 LANES: int
@@ -53,7 +53,7 @@ class Products(NamedTuple):
 @functools.cache
 def products(dtype: np.dtype, target: Target) -> Products:
     compiled = _compiled_product(dtype, target)
-    of_operands = (_of_pairs if dtype == BFLOAT16 else _of_elements)(compiled, dtype)
+    of_operands = (_of_pairs if is_bfloat16(dtype) else _of_elements)(compiled, dtype)
     return Products(*(named(function, variant(dtype, target)) for function in (*of_operands, _packer(dtype, target))))
 
 
@@ -67,7 +67,7 @@ def _compiled_product(dtype: np.dtype, target: Target) -> Callable[..., None]:
         "SIZE": real.itemsize,
         "OF_FULL": most_rows[target.vectors],
         "OF_NARROW": target.rows(target.vectors - 1),
-        "run_tile": named(tiles(real, target, most_rows, pairs=dtype == BFLOAT16), variant(dtype, target)),
+        "run_tile": named(tiles(real, target, most_rows, pairs=is_bfloat16(dtype)), variant(dtype, target)),
     }
     signature = types.void(*(types.intp,) * 11)
     return external(bound(product, variant(dtype, target), names), signature, error_model="numpy")
@@ -173,7 +173,7 @@ def _of_pairs(product: Callable[..., None], dtype: np.dtype) -> _Four:
 def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
     lanes = target.lanes(computed(dtype))
     width, zero = target.vectors * lanes, computed(dtype).type(0)
-    if dtype == BFLOAT16:
+    if is_bfloat16(dtype):
         return packer_of_pairs(width, lanes)
 
     @njit(nogil=True, error_model="numpy")
@@ -196,7 +196,7 @@ def _packer(dtype: np.dtype, target: Target) -> Callable[..., None]:
 
 def _side(dtype: np.dtype) -> int:
     """Number of rows joined into one packed row."""
-    return 2 if dtype == BFLOAT16 else 1
+    return 2 if is_bfloat16(dtype) else 1
 
 
 def rounded_up(size: int, lanes: int) -> int:
@@ -211,7 +211,7 @@ def packed_size(dtype: np.dtype, target: Target, rows: int, columns: int) -> int
 
 def buffer_size(dtype: np.dtype, *operands: tuple[int, int]) -> int:
     """Number of elements of ``room`` that the largest of some products needs; each is given as (rows of out, terms)."""
-    if dtype != BFLOAT16:
+    if not is_bfloat16(dtype):
         return 0
     return max(rows * rounded_up(terms, 2) for rows, terms in operands)
 

@@ -15,7 +15,7 @@ from rnnbench.impls.numba_cuda.device import simulated
 from rnnbench.impls.numba_cuda.kernels import Cube, Matrix, copy, matrix, plus_in
 from rnnbench.impls.numba_cuda.launching import clear, launch, numba_stream, wait_for_stream
 from rnnbench.impls.numba_cuda.memory import Piece, device_array, leased
-from rnnbench.networks.spec import BFLOAT16
+from rnnbench.networks.bfloat16 import is_bfloat16
 
 ALIGNED = 128
 """Alignment of the parts of one block of memory, in elements."""
@@ -64,7 +64,7 @@ def on_device(array: np.ndarray) -> Any:
         wait_for_stream()
         return copied
     # NumPy cannot export buffers of ml_dtypes' types
-    copied = cuda.to_device(array.view(np.int16) if array.dtype == BFLOAT16 else array, stream=numba_stream())
+    copied = cuda.to_device(array.view(np.int16) if is_bfloat16(array.dtype) else array, stream=numba_stream())
     wait_for_stream()
     return copied.view(array.dtype)
 

@@ -7,8 +7,9 @@ mma.m16n8k16 with floating point type"; a 32-bit word holds two elements, the fi
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
+
+from rnnbench.networks.bfloat16 import bfloat16
 
 ROWS, COLUMNS, DEPTH = 16, 8, 16
 """Rows of a tile of A, columns of a tile of B, and the summed length of both."""
@@ -26,7 +27,7 @@ class Half(NamedTuple):
     ptx: str
 
 
-HALVES = {"bfloat16": Half(np.dtype(ml_dtypes.bfloat16), "bf16"), "float16": Half(np.dtype(np.float16), "f16")}
+HALVES = {"bfloat16": Half(bfloat16(), "bf16"), "float16": Half(np.dtype(np.float16), "f16")}
 """Dtypes that tensor cores multiply with float32 sums, by name."""
 
 

@@ -14,7 +14,8 @@ from rnnbench.errors import ArgumentError, MissingLibrary
 from rnnbench.impls.numba_cuda import launching
 from rnnbench.impls.numba_cuda.device import require, simulated
 from rnnbench.installing import how_to_install
-from rnnbench.networks.spec import BFLOAT16, DTYPES
+from rnnbench.networks.bfloat16 import bfloat16, is_bfloat16
+from rnnbench.networks.spec import DTYPES
 
 
 def from_torch(tensor: Any) -> Any:
@@ -38,16 +39,16 @@ def from_torch(tensor: Any) -> Any:
         array = passed.numpy().view(SimulatedArray)
     else:
         array = cuda.as_cuda_array(passed, sync=False)
-    return array.view(BFLOAT16) if dtype == "bfloat16" else array
+    return array.view(bfloat16()) if dtype == "bfloat16" else array
 
 
 def to_torch(array: Any) -> Any:
     """A tensor that shares a device array's memory."""
     require()
     torch = pytorch()
-    passed = array.view(np.int16) if array.dtype == BFLOAT16 else array
+    passed = array.view(np.int16) if is_bfloat16(array.dtype) else array
     tensor = torch.from_numpy(passed.view(np.ndarray)) if simulated() else torch.as_tensor(passed, device="cuda")
-    return tensor.view(torch.bfloat16) if array.dtype == BFLOAT16 else tensor
+    return tensor.view(torch.bfloat16) if is_bfloat16(array.dtype) else tensor
 
 
 @contextmanager

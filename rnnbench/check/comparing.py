@@ -3,11 +3,11 @@
 import math
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from rnnbench.check.problem import INPUT_CHANGE, Outputs, Problem, outputs
 from rnnbench.check.tolerance import Expected
+from rnnbench.networks.bfloat16 import finfo
 
 
 class Finding(NamedTuple):
@@ -86,7 +86,7 @@ def _finding(name: str, got: np.ndarray | None, wanted: Expected, dtype: str) ->
 
 def _out_of_range(value: np.ndarray, tolerance: float, dtype: str) -> str:
     """The reason why no backend can be correct, if the reference exceeds the range of the dtype."""
-    top, end = float(np.max(np.abs(value), initial=0)), float(ml_dtypes.finfo(dtype).max)
+    top, end = float(np.max(np.abs(value), initial=0)), float(finfo(dtype).max)
     return f": the reference reaches {top:.5g}, but {dtype} ends at {end:.5g}" if top + tolerance > end else ""
 
 

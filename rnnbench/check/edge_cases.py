@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from rnnbench.check.comparing import Finding, has_batch_axis
 from rnnbench.check.probe import Probe, compare_with_reference, in_float64
 from rnnbench.check.problem import Problem, named
 from rnnbench.check.tolerance import Expected, expected
+from rnnbench.networks.bfloat16 import finfo
 from rnnbench.suite.inputs import Inputs
 
 
@@ -105,7 +105,7 @@ def saturated(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
         findings.append(Finding(name, wrong, 0.0, "is not finite everywhere" if wrong else None))
     bound = max(1.0, *(float(np.max(np.abs(part))) for part in inputs.state))
     excess = max(0.0, float(np.max(np.abs(np.nan_to_num(got["y"])), initial=0)) - bound)
-    eps = float(ml_dtypes.finfo(inputs.x.dtype).eps)
+    eps = float(finfo(inputs.x.dtype).eps)
     rounding = 4 * problem.case.T * bound * eps  # no cell rounds a value more than four times per step
     return [*findings, Finding("largest y", excess, rounding)]
 
@@ -118,7 +118,7 @@ def subnormal(backend: Any, problem: Problem, wanted: Expected) -> list[Finding]
     """
     inputs = problem.distinct_inputs()
     largest = max(1.0, *(float(np.max(np.abs(part), initial=0)) for part in (inputs.x, *inputs.state)))
-    tiny = float(ml_dtypes.finfo(inputs.x.dtype).tiny)
+    tiny = float(finfo(inputs.x.dtype).tiny)
 
     def small(inputs: Inputs) -> Inputs:
         shrunk = inputs.map(lambda array: (array / largest * tiny).astype(array.dtype))

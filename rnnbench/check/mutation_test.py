@@ -15,6 +15,7 @@ from rnnbench.check.problem import Problem
 from rnnbench.check.promises import examine
 from rnnbench.check.tolerance import Expected, expected
 from rnnbench.networks.registry import reference_backend
+from rnnbench.networks.threads import blas_limits
 from rnnbench.networks.truncation import tbptt
 
 KILLED_AT = 10
@@ -23,6 +24,18 @@ KILLED_AT = 10
 
 LARGE = 70
 """Size (steps, rows, inputs or hidden units) above which a problem is tested last."""
+
+FIRST = {
+    "calls": ("update", "results kept", "results lent", "two tapes"),
+    "contract": ("refusals", "empty"),
+    "edge cases": ("NaN", "saturated", "subnormal", "zero steps"),
+    "layouts": ("layouts",),
+    "models": ("model", "training"),
+    "states": ("states",),
+    "streams": ("streamed",),
+    "threads": ("threads",),
+}
+"""The promises that most bugs of an area break."""
 
 DTYPES = ("float32", "float64")
 """Dtypes of the trials; the reference computes narrower dtypes in float32, where mutants of its arithmetic do not apply."""
@@ -90,6 +103,7 @@ class Harness:
     def __init__(self, chosen: Iterable[Trial]) -> None:
         self.trials = [trial for trial in chosen if trial.problem.case.dtype in DTYPES]
         self._expected: dict[Problem, Expected] = {}
+        self._one_thread = blas_limits(1)  # more cost such small products more than they save
 
     def expected(self, problem: Problem) -> Expected:
         if problem not in self._expected:
@@ -99,8 +113,8 @@ class Harness:
     def kill(self, mutant: Mutant) -> Result:
         """Test a mutant until an error reaches KILLED_AT times the tolerance; return the worst result.
 
-        The comparisons with the reference come first, then the promises, then the slow comparisons of large problems.  For
-        bugs of a width, which need large problems, these come first; for bugs of streams, the promise about streams does.
+        The comparisons with the reference come first, then the promises, then the slow comparisons of large problems; before
+        them all, what finds the bugs of the mutant's area (``FIRST``).
         """
         found = Result(mutant.name, mutant.area)
         for trial, promises in self._schedule(mutant.cells, mutant.area):
@@ -121,15 +135,18 @@ class Harness:
         small: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if not _large(trial)]
         small += [(trial, (name,)) for trial in concerned for name in trial.promises]
         large: list[tuple[Trial, tuple[str, ...]]] = [(trial, ()) for trial in concerned if _large(trial)]
-        if area == "streams":
-            small.sort(key=lambda tested: tested[1] != ("streamed",))
-        yield from large[::-1] + small if area == "widths" else small + large
+        if area == "widths":
+            yield from large[::-1]
+        yield from sorted(small, key=lambda tested: not _finds(area, *tested))
+        if area != "widths":
+            yield from large
 
     def _run(self, mutant: Mutant, problem: Problem, promises: tuple[str, ...]) -> Result:
         wanted = self.expected(problem)
         where = f"{problem.case.label()} {problem.scheme}"
         try:
-            with _planted(mutant), np.errstate(all="ignore"):  # some bugs overflow; suppress the warnings
+            # some bugs overflow; suppress the warnings
+            with _planted(mutant), np.errstate(all="ignore"), self._one_thread():
                 findings = examine(mutant.backend, problem, wanted, promises)
         except Exception as error:  # any exception of a backend is a failure
             raised = f"raised {type(error).__name__}: {error}"
@@ -159,6 +176,12 @@ def self_test(
 def _large(trial: Trial) -> bool:
     case = trial.problem.case
     return max(case.T, case.B, case.I, case.H) > LARGE
+
+
+def _finds(area: str, trial: Trial, promises: tuple[str, ...]) -> bool:
+    if area == "lengths" and trial.problem.case.lengths is not None:
+        return True
+    return not set(FIRST.get(area, ())).isdisjoint(promises)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A problem to check: a case with its weights and inputs, and a backend's results for it as named tensors."""
 
+import contextlib
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -7,6 +9,7 @@ import msgspec
 import numpy as np
 
 from rnnbench.networks.params import Params, init_params
+from rnnbench.networks.threads import Limits, blas_limits
 from rnnbench.networks.truncation import tbptt
 from rnnbench.suite.case import Case
 from rnnbench.suite.inputs import Inputs, make_input
@@ -20,6 +23,11 @@ INPUT_CHANGE = "change of the inputs"
 DISTINCT_ROWS = 4
 """Number of distinct rows that a batch repeats; the cost of the reference then does not depend on the batch size."""
 
+_SMALL = 2**13
+"""Number of parameters and inputs from which on few of them are kept: more would fill the memory."""
+
+_DIVIDED = 2**26
+"""Number of terms of all products from which on threads save the reference more than they cost it."""
 
 WEIGHT_BITS = {"float32": 8, "float64": 8, "bfloat16": 3, "float16": 4}
 COTANGENT_BITS = {"float32": 16, "float64": 16, "bfloat16": 5, "float16": 7}
@@ -78,8 +86,7 @@ class Problem:
         return replace(self, compute_dtype="float64")
 
     def params(self) -> Params:
-        drawn = init_params(self.case.spec(), self.seed, self.scheme, self.forget_bias)
-        return {name: value.astype(self.compute_dtype or value.dtype) for name, value in drawn.items()}
+        return {name: value.astype(self.compute_dtype or value.dtype) for name, value in _drawn(self).params.items()}
 
     def distinct_rows(self) -> int:
         """The number of distinct rows; rows of different lengths are all distinct."""
@@ -113,14 +120,34 @@ class Problem:
         return msgspec.structs.replace(self.case, dtype=self.compute_dtype or self.case.dtype)
 
     def _with_rows(self, operand: Any, cotangent: Any) -> Inputs:
-        distinct = msgspec.structs.replace(self.case, B=self.distinct_rows())
-        made = make_input(distinct, self.source, self.seed, self.text_file)
-        rounded = made.map(lambda array: _rounded_to_bits(array, COTANGENT_BITS[self.case.dtype]))
-        cast = made._replace(dy=rounded.dy, dstate=rounded.dstate).map(
-            lambda array: array.astype(self.compute_dtype or array.dtype)
-        )
+        cast = _drawn(self).inputs.map(lambda array: array.astype(self.compute_dtype or array.dtype))
         operands, cotangents = cast.map(operand), cast.map(cotangent)
         return Inputs(operands.x, operands.state, cotangents.dy, cotangents.dstate)
+
+
+class _Drawn(NamedTuple):
+    """The parameters of a problem and the inputs of its distinct rows, in the case's dtype; not to be changed."""
+
+    params: Params
+    inputs: Inputs
+
+
+def _drawn(problem: Problem) -> _Drawn:
+    """What a problem draws, which its tolerances and comparisons ask for again and again."""
+    drawn = replace(problem, compute_dtype=None)
+    small = problem.case.spec().parameter_count() + problem.case.T * problem.distinct_rows() * problem.case.I < _SMALL
+    return _drawn_small(drawn) if small else _drawn_large(drawn)
+
+
+def _drawn_anew(problem: Problem) -> _Drawn:
+    case = problem.case
+    params = init_params(case.spec(), problem.seed, problem.scheme, problem.forget_bias)
+    made = make_input(msgspec.structs.replace(case, B=problem.distinct_rows()), problem.source, problem.seed, problem.text_file)
+    rounded = made.map(lambda array: _rounded_to_bits(array, COTANGENT_BITS[case.dtype]))
+    return _Drawn(params, made._replace(dy=rounded.dy, dstate=rounded.dstate))
+
+
+_drawn_small, _drawn_large = functools.lru_cache(maxsize=1024)(_drawn_anew), functools.lru_cache(maxsize=2)(_drawn_anew)
 
 
 def _rounded_to_bits(array: np.ndarray, bits: int) -> np.ndarray:
@@ -195,9 +222,22 @@ def called(prepared: Prepared, problem: Problem) -> Outputs:
 
 def distinct_outputs(reference: Any, problem: Problem, inputs: Inputs | None = None) -> Outputs:
     """Run the reference on the distinct rows, or on other ``inputs`` of the same shapes."""
-    given = problem.distinct_inputs() if inputs is None else inputs
-    prepared = Prepared(reference, problem, given, problem.params())
-    return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
+    with _limits(problem):
+        given = problem.distinct_inputs() if inputs is None else inputs
+        prepared = Prepared(reference, problem, given, problem.params())
+        return {name: np.asarray(reference.to_numpy(value)) for name, value in prepared.call().items()}
+
+
+def _limits(problem: Problem) -> contextlib.AbstractContextManager[Any]:
+    """One thread for the products of a problem too small to be divided."""
+    case = problem.case
+    terms = case.spec().parameter_count() * case.T * problem.distinct_rows()
+    return _one_thread()() if terms < _DIVIDED else contextlib.nullcontext()
+
+
+@functools.cache
+def _one_thread() -> Limits:
+    return blas_limits(1)
 
 
 def truncation_error(reference: Any, problem: Problem) -> dict[str, float]:

@@ -7,7 +7,7 @@ from the reference's results of the first, so every call is compared with the re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rnnbench.check import call_semantics, edge_cases, laziness, lengths, metamorphic, streaming, training
+from rnnbench.check import call_semantics, edge_cases, kept_states, laziness, lengths, metamorphic, streaming, training
 from rnnbench.check.comparing import Finding, gate
 from rnnbench.check.problem import Problem
 from rnnbench.check.tolerance import Expected
@@ -31,6 +31,10 @@ class Promise(NamedTuple):
 
 def _trained(case: Case) -> bool:
     return case.phase == "step" and case.lengths is None
+
+
+def _with_backward(case: Case) -> bool:
+    return case.phase == "step"
 
 
 def _one_direction(case: Case) -> bool:
@@ -291,6 +295,14 @@ PROMISES: dict[str, Promise] = {
         "Let `update()` take effect at the next call, and let `parts.update` change parameters and slots in place.",
         training.training,
         training.concerns,
+    ),
+    "states": Promise(
+        "The states of all steps, of every layer, can be read from a tape.",
+        "Attention, probes of what a network has learnt, and decoders read the states inside a sequence.",
+        "Return new arrays (L*D, T, B, H) in the order of time in both directions, with zeros where a row has no step. A "
+        "backend without net.states makes no such promise.",
+        kept_states.states,
+        _with_backward,
     ),
     "streamed": Promise(
         "Steps of a stream give the same results as forward; its state can be read and set.",

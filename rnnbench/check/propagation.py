@@ -25,6 +25,9 @@ noisy runs draw, times the same factor.
 form is too small.  Benchmark runs draw weights as torch does, and such networks do not amplify.
 """
 
+import bisect
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -203,19 +206,29 @@ class WithVariances:
         return array
 
 
+_BOUNDS = np.geomspace(0.01, 40, 2**17)
+"""What the median is one of, in units of the largest standard deviation."""
+
+
 def median_largest(variances: np.ndarray, draws: int) -> float:
     """The median of the largest magnitude among ``draws`` independent normal numbers for each variance."""
-    from scipy.optimize import brentq  # slow to import
-    from scipy.special import erf
-
     deviations = np.sqrt(variances[variances > 0])
     if not deviations.size:
         return 0.0
     top = deviations.max()
     counts, edges = np.histogram(np.log(deviations / top), bins=400, range=(-4.0, 0.0))  # smaller ones never give the maximum
     counts, levels = counts[counts > 0], np.exp(edges[1:][counts > 0])
+    arguments, logarithms = _log_erf()
 
-    def excess(bound: float) -> float:
-        return draws * float(np.sum(counts * np.log(erf(bound / levels / np.sqrt(2))))) + np.log(2)
+    def excess(place: int) -> float:
+        scaled = _BOUNDS[place] / levels / math.sqrt(2)
+        return draws * float(np.sum(counts * np.interp(scaled, arguments, logarithms))) + math.log(2)
 
-    return float(top * brentq(excess, 0.01, 40.0, rtol=1e-4))
+    return float(top * _BOUNDS[bisect.bisect_left(range(len(_BOUNDS)), 0, key=excess)])
+
+
+@functools.cache
+def _log_erf() -> tuple[np.ndarray, np.ndarray]:
+    """Arguments and the logarithm of the error function; scipy's takes longer to import than a small check to run."""
+    arguments = np.geomspace(_BOUNDS[0] / 2, 6, 2**12)
+    return arguments, np.log([math.erf(argument) for argument in arguments])

@@ -27,7 +27,6 @@ For a float64 target the reference rounds as much as the target does, so the tol
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from rnnbench.check.noise import WithArithmetic, noisy
@@ -48,7 +47,7 @@ ACCUMULATION = {"float32": 1.0, "float64": 1.0, "bfloat16": 2.0**-16, "float16":
 SMALLEST_NORMAL = {"float32": 0.0, "float64": 0.0, "bfloat16": 0.0, "float16": 2.0**-14}
 """Smallest normal number, below which rounding errors are absolute; 0 if values of networks are far larger."""
 
-FLUSHED = {name: float(ml_dtypes.finfo(name).tiny) for name in ("float32", "float64", "bfloat16")} | {"float16": 0.0}
+FLUSHED = {"float32": 2.0**-126, "float64": 2.0**-1022, "bfloat16": 2.0**-126, "float16": 0.0}
 """Magnitude below which results may be flushed to zero."""
 
 NOISE = UNIT_ROUNDOFF | {"float64": 2.0**-40}

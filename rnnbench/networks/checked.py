@@ -54,6 +54,7 @@ class CheckedNetwork(ABC):
 
     A subclass implements ``_forward``, ``_record``, ``_backward`` and ``_set_params``; these always get T >= 1 and explicit
     states.  ``_check_place`` may refuse an array because of its device or memory order; ``_stream`` may return a faster stream.
+    ``keeps_states``: whether ``_states`` is implemented, which reads the states of all steps from a tape.
     ``arrays``: the operations on the implementation's arrays.  ``array_type``: the class of these arrays.
     ``takes_lengths``: whether ``_forward`` and ``_record`` take lengths.  They get them as a third argument, int64 (B,), and
     only where some row is shorter than T.
@@ -63,6 +64,7 @@ class CheckedNetwork(ABC):
     arrays: Arrays
     array_type: type
     takes_lengths: bool = False
+    keeps_states: bool = False
     _load_again: Callable[..., Any] | None = None
 
     def __init__(self, spec: Spec, params: Mapping[str, np.ndarray], limits: Limits = contextlib.nullcontext) -> None:
@@ -112,12 +114,7 @@ class CheckedNetwork(ABC):
         return y, final, Tape(self, steps, batch, content)
 
     def backward(self, tape: Tape, dy: Array, dstate: State | None = None) -> Gradients:
-        if not isinstance(tape, Tape):
-            raise TapeError(f"tape is a {type(tape).__name__}; expected the tape that this network's record returned")
-        if tape.network is not self:
-            raise TapeError("the tape was recorded by another network; expected a tape of this network")
-        if tape.content is _USED:
-            raise TapeError("the tape was already used; expected an unused one: record again")
+        self._check_tape(tape)
         self._check_array("dy", dy, ("T", "B", "D*H"), (tape.steps, tape.batch, self.spec.features))
         dstate = self._check_state("dstate", dstate, tape.batch)
         content, tape.content = tape.content, _USED
@@ -126,6 +123,22 @@ class CheckedNetwork(ABC):
             return Gradients(zeros, self.arrays.zeros((0, tape.batch, self.spec.input_size)), self._copied(dstate))
         with self.limits():
             return self._backward(content, dy, dstate)
+
+    def states(self, tape: Tape) -> State:
+        """Return the states after every step, of every layer and direction, as new arrays (L*D, T, B, H); O for jordan.
+
+        ``tape``: a tape that ``backward`` has not used.  A step that a row does not have, because of its length, has zeros.
+        The first part is h or, with a projection, its projection.  Raises TapeError, and ArgumentError if this network does
+        not keep its states.
+        """
+        if not self.keeps_states:
+            raise ArgumentError(f"{type(self).__name__} does not keep the states of all steps; load the network on numba_cpu")
+        self._check_tape(tape)
+        if tape.content is _EMPTY:
+            shapes = self.spec.state_shapes(tape.batch)
+            return tuple(self.arrays.zeros((layers, 0, batch, size)) for layers, batch, size in shapes)
+        with self.limits():
+            return self._states(tape.content, tape.steps)
 
     def stream(self, batch_size: int = 1, state: State | None = None) -> Stream:
         """Begin to run the network one step at a time, from ``state`` or zeros; raises ArgumentError.
@@ -148,6 +161,17 @@ class CheckedNetwork(ABC):
 
     @abstractmethod
     def _backward(self, content: Any, dy: Array, dstate: State) -> Gradients: ...
+
+    def _states(self, content: Any, steps: int) -> State:
+        raise NotImplementedError
+
+    def _check_tape(self, tape: Any) -> None:
+        if not isinstance(tape, Tape):
+            raise TapeError(f"tape is a {type(tape).__name__}; expected the tape that this network's record returned")
+        if tape.network is not self:
+            raise TapeError("the tape was recorded by another network; expected a tape of this network")
+        if tape.content is _USED:
+            raise TapeError("the tape was already used; expected an unused one: record again")
 
     def _check_place(self, name: str, array: Array) -> None:  # noqa: B027  # most implementations have nothing to refuse
         """Refuse an array because of its device or memory order; most implementations copy instead."""

@@ -32,8 +32,8 @@ class Gradients(NamedTuple):
 class Network(Protocol):
     """A loaded network.  x is (T, B, I) and y is (T, B, D*H), time first; y is (T, B, D*O) for jordan.
 
-    One more method is optional: ``stream(batch_size=1, state=None)`` returns a ``rnnbench.networks.Stream``, which runs the
-    network one step at a time.
+    Two more methods are optional.  ``stream(batch_size=1, state=None)`` returns a ``rnnbench.networks.Stream``, which runs the
+    network one step at a time.  ``states(tape)`` returns the states after every step, each part (L*D, T, B, H).
 
     ``lengths``: the number of steps of each sequence, integers (B,) from 0 to T in any order, on the host; None means T for
     all.  From its length on, a row of x is not read, its y is zero, and its dy is ignored and its dx zero.  Its final state is

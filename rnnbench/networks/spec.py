@@ -4,14 +4,12 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from rnnbench.errors import SpecError
+from rnnbench.networks.bfloat16 import bfloat16
 from rnnbench.networks.cells import CELLS, PROJECTED, Cell
 from rnnbench.networks.names import DTYPES
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 NARROW = ("bfloat16", "float16")
 """Storage dtypes whose products are accumulated in float32."""
@@ -138,7 +136,7 @@ class Spec:
     @property
     def numpy_dtype(self) -> np.dtype:
         """The NumPy dtype; ``ml_dtypes.bfloat16`` for bfloat16."""
-        return BFLOAT16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        return bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     def parameter_count(self) -> int:
         return sum(math.prod(shape) for shape in self.param_shapes().values())

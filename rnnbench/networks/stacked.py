@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ class LayerFunctions(Protocol):
 
     ``takes_lengths``, an optional attribute: whether ``forward`` and ``record`` take the lengths of the rows, int64 (B,), as a
     last argument.  They get it only where some row is shorter than T; the tape then says so to ``backward``.
+
+    ``states(tape, T, reverse)``, an optional function, returns the states after every step, each part (T, B, H) in the order of
+    time, with zeros where a row has no step.
     """
 
     def pack(self, params: Params, /) -> Any:
@@ -65,7 +69,7 @@ class StackedNetwork(CheckedNetwork):
         runner: Runner = one_by_one,
     ) -> None:
         self._layers, self.arrays, self.array_type, self._runner = layers, arrays, array_type, runner
-        self.takes_lengths = getattr(layers, "takes_lengths", False)
+        self.takes_lengths, self.keeps_states = getattr(layers, "takes_lengths", False), hasattr(layers, "states")
         super().__init__(spec, params, limits)
 
     def _set_params(self, params: Params) -> None:
@@ -108,6 +112,12 @@ class StackedNetwork(CheckedNetwork):
                 dx = dx_part if dx is None else self.arrays.add(dx, dx_part)
             dy = dx
         return Gradients({name: grads[name] for name in self.spec.param_shapes()}, dy, self._stacked(initial))
+
+    def _states(self, content: Any, steps: int) -> State:
+        _, tapes = content
+        layers: Any = self._layers
+        directions = itertools.cycle((False, True)[: self.spec.directions])
+        return self._stacked([layers.states(tape, steps, reverse) for tape, reverse in zip(tapes, directions, strict=False)])
 
     def _directions(self, layer: int) -> list[tuple[int, bool]]:
         """For each direction of a layer: its index into states and weights, and whether it runs backward in time."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from rnnbench.networks.spec import BFLOAT16
+from rnnbench.networks.bfloat16 import bfloat16
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 """Names of the dtypes that run on numba_cpu."""
@@ -22,7 +22,7 @@ def _array_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _bits_of(tensor: torch.Tensor) -> np.ndarray:  # numpy() does not know bfloat16
-    return tensor.detach().view(torch.int16).numpy().view(BFLOAT16)
+    return tensor.detach().view(torch.int16).numpy().view(bfloat16())
 
 
 def _of_bits(array: np.ndarray) -> torch.Tensor:

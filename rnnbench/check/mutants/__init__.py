@@ -5,6 +5,7 @@ from rnnbench.check.mutants import (
     calls,
     equations,
     gradients,
+    kept_states,
     lengths,
     models,
     sizes,
@@ -19,6 +20,19 @@ __all__ = ["AREAS", "MUTANTS", "Mutant", "MutantNetwork", "Planted"]
 
 MUTANTS: tuple[Mutant, ...] = tuple(
     mutant
-    for module in (equations, gradients, truncation, structure, sizes, widths, calls, arguments, lengths, models, streams)
+    for module in (
+        equations,
+        gradients,
+        truncation,
+        structure,
+        sizes,
+        widths,
+        calls,
+        arguments,
+        lengths,
+        models,
+        streams,
+        kept_states,
+    )
     for mutant in module.MUTANTS
 )

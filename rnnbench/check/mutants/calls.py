@@ -148,7 +148,7 @@ def into_state(right: Any, net: Any, x: np.ndarray, state: State, *lengths: Any)
 
 def into_dy(right: Any, net: Any, tape: Any, dy: np.ndarray, dstate: State) -> Any:
     results = right(tape, dy, dstate)
-    dy[-1] += dstate[0][-1]
+    dy[-1] += 1
     return results
 
 

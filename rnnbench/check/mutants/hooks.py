@@ -24,7 +24,7 @@ Parts: Any = type(reference.parts("float32"))
 
 AREAS = (
     *("forward", "bptt", "truncation", "state", "layers", "directions"),
-    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract", "lengths", "models", "streams"),
+    *("layouts", "threads", "sizes", "widths", "calls", "edge cases", "contract", "lengths", "models", "streams", "states"),
 )
 
 

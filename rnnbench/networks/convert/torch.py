@@ -9,8 +9,9 @@ import numpy as np
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.installing import how_to_install
 from rnnbench.networks.arrays import numpy_errors
+from rnnbench.networks.bfloat16 import bfloat16, is_bfloat16
 from rnnbench.networks.params import Params, check_params
-from rnnbench.networks.spec import BFLOAT16, Spec, check_spec
+from rnnbench.networks.spec import Spec, check_spec
 
 _TORCH_CELLS = ("elman", "lstm", "gru")
 
@@ -49,7 +50,7 @@ def to_torch(spec: Spec, params: Mapping[str, np.ndarray], prefix: str = "") -> 
         raise BackendUnavailable(f"to_torch needs PyTorch: {how_to_install('torch')}") from error
 
     def tensor(value: np.ndarray) -> Any:  # check_params made copies
-        if value.dtype == BFLOAT16:  # torch.from_numpy does not accept it
+        if is_bfloat16(value.dtype):  # torch.from_numpy does not accept it
             return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(value)
 
@@ -102,7 +103,7 @@ def _from_tensor(spec: Spec, name: str, value: Any) -> Any:
     if spec.dtype == "bfloat16":
         import torch
 
-        return value.view(torch.int16).numpy().view(BFLOAT16)
+        return value.view(torch.int16).numpy().view(bfloat16())
     return value.numpy()
 
 
