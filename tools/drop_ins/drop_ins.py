@@ -9,7 +9,7 @@ and see the same batches; the losses of 20 steps must agree to five digits.  A r
 alternates.  Printed are the fastest steps and the median of the rounds' ratios; above 1 the drop-ins are faster.
 
 With --calls: one call of an LSTM with T 1, B 1, I = H = 64 instead, by numba_cpu itself, by a drop-in and by torch.nn; forward
-without gradients, and forward and backward.  Printed is the fastest round of 100 calls.
+without gradients, and forward and backward.  Printed is the fastest round of 20 calls.
 """
 
 import argparse
@@ -179,8 +179,8 @@ def compare_calls(threads: int, rounds: int) -> None:
 
 
 def print_fastest(what: str, calls: list[Callable[[], object]], rounds: int) -> None:
-    times = [[timeit.timeit(call, number=100) for call in calls] for _ in range(rounds + 1)][1:]  # the first compiles
-    numba, drop_in, own = (1e4 * min(part) for part in zip(*times, strict=True))
+    times = [[timeit.timeit(call, number=20) for call in calls] for _ in range(rounds + 1)][1:]  # the first compiles
+    numba, drop_in, own = (5e4 * min(part) for part in zip(*times, strict=True))
     print(f"{what:<21} numba_cpu {numba:6.1f}  drop-in {drop_in:6.1f}  torch.nn {own:6.1f} us", flush=True)
 
 
