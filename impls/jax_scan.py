@@ -58,7 +58,8 @@ def _step(spec: Spec, w: Weights, a: jax.Array, state: State) -> State:
     cell, H = spec.kind, spec.hidden_size  # noqa: N806  # the field's name
     equations = cell.equations(_ACTIVATIONS, spec.nonlinearity)
     outer = cell.outer_gates * H
-    carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries]
+    peepholes = tuple(w["weight_ch"].reshape(-1, H)) if cell.peepholes else ()
+    carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries] + peepholes
     inputs, recurrent = _gates(a, H), _gates(_affine(state[0], w["weight_hh"][:outer], w, "bias_hh", slice(outer)), H)
     if equations.inner:
         operand = equations.inner(inputs, recurrent, carried)

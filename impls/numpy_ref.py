@@ -94,7 +94,7 @@ class Layer:
         product, rounded = self._arithmetic.product, self._arithmetic.rounded
         outer = self._cell.outer_gates * self._hidden_size
         recurrent, bias = state[0], w.get("bias_hh")
-        carried = self._carried(state)
+        carried = self._carried(state, w)
         a = self._gates(product(x, w["weight_ih"], w.get("bias_ih")))
         b = self._gates(product(recurrent, w["weight_hh"][:outer], None if bias is None else bias[:outer]))
         operand = None
@@ -128,6 +128,9 @@ class Layer:
                 dinner = (product(db_inner, w["weight_hh"][outer:].T),)
                 sums.add("hh", slice(outer, None), db_inner, step.operand)
             da, db, dcarried = self._equations.backward(step.saved, step.carried, dnew, dinner)
+            if peepholes := len(self._cell.peepholes):
+                dcarried, dpeepholes = dcarried[:-peepholes], np.concatenate(rounded(dcarried[-peepholes:]), 1)
+                sums.add("ch", _ALL, dpeepholes, np.ones((len(dpeepholes), 1), dy.dtype))
             dz_x, dz_h = np.concatenate(rounded(da), 1), np.concatenate(rounded(db), 1)[:, :outer]
             sums.add("ih", _ALL, dz_x, x[t, rows])
             sums.add("hh", slice(0, outer), dz_h, step.recurrent)
@@ -151,8 +154,10 @@ class Layer:
         size = self._hidden_size
         return tuple(z[:, first : first + size] for first in range(0, z.shape[1], size))
 
-    def _carried(self, state: State) -> tuple[np.ndarray, ...]:
-        return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries]
+    def _carried(self, state: State, w: Params) -> tuple[np.ndarray, ...]:
+        """The state that the equations read, (B, H), and peephole weights, each (1, H)."""
+        peepholes = tuple(w["weight_ch"].reshape(-1, 1, self._hidden_size)) if self._cell.peepholes else _NO_VALUES
+        return {None: _NO_VALUES, "h": state[:1], "c": state[1:]}[self._cell.carries] + peepholes
 
 
 def _of_rows(state: State, rows: Rows) -> State:

@@ -158,8 +158,10 @@ class _Graph:
 
     def layer(self, layer: int, x: str, weights: convert.OnnxWeights) -> str:
         """Add one operator; returns its y in rnnbench's layout."""
-        inputs = [x, *("" if array is None else self._constant(array) for array in weights), self._lengths]
-        inputs += [parts[layer] for parts in self._initial.values()]
+        *matrices, peepholes = ("" if array is None else self._constant(array) for array in weights)
+        inputs = [x, *matrices, self._lengths, *(parts[layer] for parts in self._initial.values())]
+        if peepholes:
+            inputs.append(peepholes)
         finals = [f"final {name} {layer}" for name in self._finals]
         for names, final in zip(self._finals.values(), finals, strict=True):
             names.append(final)

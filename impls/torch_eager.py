@@ -42,12 +42,16 @@ class Affine(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Affine maps of one layer and direction: input to hidden, recurrent to hidden and, where it is fed back, to output."""
+    """Maps of one layer and direction: input to hidden, recurrent to hidden and, where it is fed back, to output.
+
+    ``peepholes``: the weights of c in gates i, f and o, (H,) each, or none.
+    """
 
     nonlinearity: Callable[[Tensor], Tensor]
     ih: Callable[[Tensor], Tensor]
     hh: Affine
     output: Affine | None
+    peepholes: tuple[Tensor, ...]
 
 
 def elman(layer: Layer, x: Tensor, h: Tensor) -> State:
@@ -64,6 +68,14 @@ def lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
     i, f, g, o = (layer.ih(x) + layer.hh(h)).chunk(4, dim=1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
+    return layer.output(h) if layer.output else h, c
+
+
+def lstm_peephole(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> State:
+    p_i, p_f, p_o = layer.peepholes
+    i, f, g, o = (layer.ih(x) + layer.hh(h)).chunk(4, dim=1)
+    c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * tanh(g)
+    h = sigmoid(o + p_o * c) * tanh(c)
     return layer.output(h) if layer.output else h, c
 
 
@@ -90,6 +102,7 @@ STEPS: dict[str, Callable[..., State]] = {
     "elman": elman,
     "jordan": jordan,
     "lstm": lstm,
+    "lstm_peephole": lstm_peephole,
     "gru": gru,
     "gru_reset_before": gru_reset_before,
 }
@@ -155,6 +168,7 @@ class EagerNetwork(AutogradNetwork):
             ih=self._affine("ih", suffix),
             hh=self._affine("hh", suffix),
             output=self._affine(self.spec.kind.output, suffix) if self.spec.kind.output else None,
+            peepholes=self._weights[f"weight_ch{suffix}"].chunk(3) if self.spec.kind.peepholes else (),
         )
 
     def _affine(self, name: str, suffix: str) -> Affine:

@@ -137,6 +137,8 @@ def load(spec: Spec, params: Mapping[str, np.ndarray], *, threads: int | None = 
 def supports(spec: Spec) -> str | None:
     if spec.kind.output == "ho":
         return "torch.nn has no network that feeds back its output, as jordan does."
+    if spec.kind.peepholes:
+        return f"torch.nn.LSTM has no peepholes, as {spec.cell} does."
     if spec.cell == "gru_reset_before":
         return "torch.nn.GRU applies its reset gate after the recurrent product, gru_reset_before before it."
     if spec.projection_size == spec.hidden_size:

@@ -29,7 +29,8 @@ EXACT = Activations(
 def sizes(cell):
     """How many values a, b, carried, dnew and dinner have."""
     gates = len(cell.gates)
-    return gates, gates, int(cell.carries is not None), 2 if cell.carries == "c" else 1, int(cell.inner_gates > 0)
+    read = int(cell.carries is not None) + len(cell.peepholes)
+    return gates, gates, read, 2 if cell.carries == "c" else 1, int(cell.inner_gates > 0)
 
 
 def drawn(cell, rng, count):

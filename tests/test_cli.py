@@ -9,6 +9,7 @@ import pytest
 from helpers.command_lines import assert_one_line, in_a_process, tiny_suite
 
 import rnnbench
+from rnnbench.networks.cells import CELLS
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def tiny(tmp_path) -> str:
         (["suites", "nope"], "unknown suite 'nope'"),
         (["check", "nope"], "unknown backend 'nope'; registered are "),
         (["check", "nope.py"], "no file 'nope.py'; expected a registered backend or the path of a module"),
-        (["check", "numpy_ref", "--cell", "ltsm"], "unknown cell 'ltsm'; expected elman, jordan, lstm, gru, gru_reset_before"),
+        (["check", "numpy_ref", "--cell", "ltsm"], f"unknown cell 'ltsm'; expected {', '.join(CELLS)}"),
         (["check", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["check", "--level", "most"], "invalid choice: 'most'"),
         (["check", "--random", "0"], "'0' is out of range; expected more than 0"),

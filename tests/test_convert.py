@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.conversion_cases import assert_same_bits, assert_same_params, named, specs
+from helpers.conversion_cases import KERAS, ONNX, assert_same_bits, assert_same_params, named, specs
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
 from rnnbench.networks.convert.keras import from_keras, to_keras
@@ -14,6 +14,7 @@ from rnnbench.networks.convert.torch import from_torch, to_torch
 from rnnbench.networks.spec import DTYPES
 
 JORDAN = Spec("jordan", 3, 2)
+PEEPHOLE = Spec("lstm_peephole", 3, 2)
 
 
 def random_bits(shape, dtype, seed):
@@ -56,15 +57,16 @@ def test_from_torch_reads_numpy_arrays_without_torch(spec, monkeypatch):
         to_torch(spec, params)
 
 
-@pytest.mark.parametrize("spec", specs(), ids=named)
+@pytest.mark.parametrize("spec", specs(ONNX), ids=named)
 def test_onnx_round_trips_are_bitwise_and_copy(spec):
     params = bit_params(spec)
     layers = [to_onnx(spec, params, layer) for layer in range(spec.num_layers)]
     rows = len(spec.kind.gates) * 2
-    for layer, (w, r, b) in enumerate(layers):
+    for layer, (w, r, b, p) in enumerate(layers):
         assert w.shape == (spec.directions, rows, spec.layer_input_size(layer))
         assert r.shape == (spec.directions, rows, 2)
         assert (None if b is None else b.shape) == ((spec.directions, 2 * rows) if spec.bias else None)
+        assert (None if p is None else p.shape) == ((spec.directions, 3 * 2) if spec.kind.peepholes else None)
     assert_same_params(from_onnx(spec, layers), params)
     foreign = [[random_bits(a.shape, a.dtype, 5 + i) for i, a in enumerate(w) if a is not None] for w in layers]
     ours = from_onnx(spec, foreign)
@@ -75,7 +77,7 @@ def test_onnx_round_trips_are_bitwise_and_copy(spec):
         assert_no_alias([a for a in got if a is not None], ours.values())
 
 
-@pytest.mark.parametrize("spec", specs(), ids=named)
+@pytest.mark.parametrize("spec", specs(KERAS), ids=named)
 def test_keras_round_trips_are_bitwise_and_copy(spec):
     params = bit_params(spec)
     if spec.bias and spec.cell != "gru":
@@ -112,6 +114,13 @@ def test_gates_are_stored_in_the_documented_order(cell, onnx, keras):
     assert "".join(gates[int(v)] for v in kernel[0]) == keras
     assert "".join(gates[int(v)] for v in recurrent[0]) == keras
     assert "".join(gates[int(v)] for v in bias.ravel()[: len(gates)]) == keras
+
+
+def test_peepholes_are_stored_in_onnx_s_order():
+    spec = Spec("lstm_peephole", 1, 1)
+    params = init_params(spec, 0) | {"weight_ch_l0": np.arange(3, dtype="float32")}
+    (peepholes,) = to_onnx(spec, params).P
+    assert "".join("ifo"[int(v)] for v in peepholes) == "iof"
 
 
 # What else holds torch's weights
@@ -233,7 +242,7 @@ def test_keras_refuses_a_second_bias_that_it_could_not_give_back(spec, value):
 
 LSTM = Spec("lstm", 3, 2)
 GOOD = init_params(LSTM, 0, "xavier")
-W, R, B = to_onnx(LSTM, GOOD)
+W, R, B, _ = to_onnx(LSTM, GOOD)
 KERAS = to_keras(LSTM, GOOD)
 
 
@@ -247,9 +256,23 @@ KERAS = to_keras(LSTM, GOOD)
             "cell is 'gru_reset_before'; expected elman, lstm, gru: torch",
         ),
         (lambda: from_torch(Spec("elman", 3, 2, nonlinearity="sigmoid"), {}), "nonlinearity is 'sigmoid'; expected 'tanh' or"),
-        (lambda: to_onnx(JORDAN, {}), "cell is 'jordan'; expected elman, lstm, gru, gru_reset_before: ONNX has no other"),
-        (lambda: from_onnx(JORDAN, []), "cell is 'jordan'; expected elman, lstm, gru, gru_reset_before: ONNX has no other"),
-        (lambda: onnx_operator(JORDAN), "cell is 'jordan'; expected elman, lstm, gru, gru_reset_before: ONNX has no other"),
+        (
+            lambda: to_onnx(JORDAN, {}),
+            "cell is 'jordan'; expected elman, lstm, lstm_peephole, gru, gru_reset_before: ONNX has no other",
+        ),
+        (
+            lambda: from_onnx(JORDAN, []),
+            "cell is 'jordan'; expected elman, lstm, lstm_peephole, gru, gru_reset_before: ONNX has no other",
+        ),
+        (
+            lambda: onnx_operator(JORDAN),
+            "cell is 'jordan'; expected elman, lstm, lstm_peephole, gru, gru_reset_before: ONNX has no other",
+        ),
+        (lambda: to_torch(PEEPHOLE, {}), "cell is 'lstm_peephole'; expected elman, lstm, gru: torch.nn has no other"),
+        (
+            lambda: to_keras(PEEPHOLE, {}),
+            "cell is 'lstm_peephole'; expected elman, lstm, gru, gru_reset_before: Keras has no other",
+        ),
         (lambda: to_keras(JORDAN, {}), "cell is 'jordan'; expected elman, lstm, gru, gru_reset_before: Keras has no other"),
         (lambda: from_keras(JORDAN, []), "cell is 'jordan'; expected elman, lstm, gru, gru_reset_before: Keras has no other"),
         (lambda: to_onnx(LSTM, GOOD, 1), "layer is 1; expected an integer from 0 to 0"),
@@ -264,11 +287,12 @@ KERAS = to_keras(LSTM, GOOD)
         ),
         (lambda: from_torch(LSTM, GOOD, "rnn."), "no name starts with the prefix 'rnn.'; the names are weight_ih_l0, weight"),
         (lambda: from_onnx(LSTM, []), r"there are 0 operators; expected 1: one \(W, R, B\) for each layer"),
-        (lambda: from_onnx(LSTM, [(W, R)]), "there are 2 arrays in layer 0; expected 3: W, R, B with bias=True"),
-        (lambda: from_onnx(LSTM, [(W, R, B, B)]), "there are 4 arrays in layer 0; expected 3: W, R, B with bias=True"),
+        (lambda: from_onnx(LSTM, [(W, R)]), "there are 2 arrays in layer 0; expected 3: W, R, B of lstm with bias=True"),
+        (lambda: from_onnx(LSTM, [(W, R, B, B)]), "there are 4 arrays in layer 0; expected 3: W, R, B of lstm with bias=True"),
+        (lambda: from_onnx(PEEPHOLE, [(W, R, B)]), "there are 3 arrays in layer 0; expected 4: W, R, B, P of lstm_peephole"),
         (
             lambda: from_onnx(Spec("lstm", 3, 2, bias=False), [(W, R, B)]),
-            "there are 3 arrays in layer 0; expected 2: W, R with",
+            "there are 3 arrays in layer 0; expected 2: W, R of lstm with",
         ),
         (lambda: from_onnx(LSTM, [(W[:, :6], R, B)]), r"W of layer 0 has shape \(1, 6, 3\); expected \(1, 8, 3\)"),
         (lambda: from_onnx(LSTM, [(W, R, B.astype("f8"))]), "B of layer 0 has dtype float64; expected float32"),

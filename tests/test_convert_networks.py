@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.conversion_cases import assert_same_params, named, specs
+from helpers.conversion_cases import KERAS, ONNX, assert_same_params, named, specs
 
 from rnnbench import Spec, init_params
 from rnnbench.impls import numpy_ref
@@ -102,6 +102,9 @@ def _rounded_layer(spec, params, suffix, x, state, reverse):
     bias_ih, bias_hh = (params.get(name + suffix, np.zeros(len(w))) for name in ("bias_ih", "bias_hh"))
     outer, terms = cell.outer_gates * spec.hidden_size, w.shape[1] + u.shape[1] + 2
 
+    of_c = np.split(params["weight_ch" + suffix], len(cell.peepholes)) if cell.peepholes else []
+    peepholes = tuple(Rounded(p, np.zeros(p.shape), x.eps) for p in of_c)
+
     def gates(z):
         return tuple(z[:, k : k + spec.hidden_size] for k in range(0, z.value.shape[1], spec.hidden_size))
 
@@ -109,7 +112,7 @@ def _rounded_layer(spec, params, suffix, x, state, reverse):
     values, errors = (np.empty((*x.value.shape[:2], spec.hidden_size)) for _ in range(2))
     for t in reversed(range(steps)) if reverse else range(steps):
         a, b = gates(x[t].product(w, bias_ih, terms)), gates(state[0].product(u[:outer], bias_hh[:outer], terms))
-        carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries]
+        carried = {None: (), "h": state[:1], "c": state[1:]}[cell.carries] + peepholes
         if equations.inner:
             b += gates(equations.inner(a, b, carried).product(u[outer:], bias_hh[outer:], terms))
         state, _ = equations.forward(a, b, carried)
@@ -176,11 +179,10 @@ def test_torch_module_loads_the_converted_weights_and_computes_the_same(spec):
 
 ONNX_CELLS = {"RNN": "elman", "LSTM": "lstm", "GRU": "gru_reset_before"}  # no case sets linear_before_reset
 NODE_CASES = {
-    **{f"test_simple_rnn_{n}": None for n in ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional")},
-    **{f"test_lstm_{n}": None for n in ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional")},
-    **{f"test_gru_{n}": None for n in ("defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional")},
-    "test_rnn_seq_length": None,
-    "test_lstm_with_peepholes": "has peepholes (input P), which no cell here has",
+    *(f"test_simple_rnn_{n}" for n in ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional")),
+    *(f"test_lstm_{n}" for n in ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional", "with_peepholes")),
+    *(f"test_gru_{n}" for n in ("defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional")),
+    "test_rnn_seq_length",
 }
 
 
@@ -202,29 +204,29 @@ def node_cases():
 
 
 def test_every_recurrent_case_of_onnx_is_listed(node_cases):
-    assert set(node_cases) <= set(NODE_CASES)
+    assert set(node_cases) <= NODE_CASES
 
 
-@pytest.mark.parametrize("name", NODE_CASES)
+@pytest.mark.parametrize("name", sorted(NODE_CASES))
 def test_onnx_test_vectors(node_cases, name):
     import onnx
 
-    if NODE_CASES[name]:
-        pytest.skip(f"{name} {NODE_CASES[name]}")
     if name not in node_cases:
         pytest.skip(f"onnx {onnx.__version__} has no {name}")
     operator, given, expected = node_cases[name]
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in operator.attribute}
     direction, layout = attributes.pop("direction", b"forward").decode(), attributes.pop("layout", 0)
     assert set(attributes) == {"hidden_size"}  # nothing that this test would leave out
-    assert set(given) <= {"X", "W", "R", "B"}
+    assert set(given) <= {"X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"}
 
     x = given["X"].swapaxes(0, 1) if layout else given["X"]
-    cell, size = ONNX_CELLS[operator.op_type], attributes["hidden_size"]
+    assert set(given.get("sequence_lens", ())) <= {len(x)}  # as without
+    cell, size = "lstm_peephole" if "P" in given else ONNX_CELLS[operator.op_type], attributes["hidden_size"]
     spec = Spec(cell, x.shape[2], size, bidirectional=direction == "bidirectional", bias="B" in given)
-    params = from_onnx(spec, [tuple(given[n] for n in ("W", "R", "B") if n in given)])
+    params = from_onnx(spec, [tuple(given[n] for n in ("W", "R", "B", "P") if n in given)])
     backwards = slice(None, None, -1 if direction == "reverse" else 1)
-    state = tuple(np.zeros(spec.state_shape(x.shape[1]), "float32") for _ in spec.kind.states)
+    zeros = np.zeros(spec.state_shape(x.shape[1]), "float32")
+    state = tuple(given.get(f"initial_{part}", zeros) for part in spec.kind.states)
     y = expected.get("Y")
     if y is not None:  # (T, D, B, H), or (B, T, D, H) with layout=1
         y = y.transpose((1, 0, 2, 3) if layout else (0, 2, 1, 3)).reshape(*x.shape[:2], spec.features)[backwards]
@@ -234,7 +236,7 @@ def test_onnx_test_vectors(node_cases, name):
     assert_same_network(spec, params, x[backwards], state, y, final)
 
 
-@pytest.mark.parametrize("spec", specs(layers=(2,), dtypes=("float64",)), ids=named)
+@pytest.mark.parametrize("spec", specs(ONNX, layers=(2,), dtypes=("float64",)), ids=named)
 def test_onnx_reference_evaluator_computes_the_same_layer_by_layer(spec):
     """The vectors above mostly have the same weight for all gates; these tell gates, directions and states apart."""
     onnx = pytest.importorskip("onnx", reason="needs onnx")
@@ -249,6 +251,7 @@ def test_onnx_reference_evaluator_computes_the_same_layer_by_layer(spec):
         feeds = {"X": y, **{n: a for n, a in to_onnx(spec, params, layer)._asdict().items() if a is not None}}
         feeds |= {f"initial_{n}": part[first : first + spec.directions] for n, part in zip(parts, state, strict=True)}
         inputs = [n if n in feeds else "" for n in ("X", "W", "R", "B", "sequence_lens", *(f"initial_{n}" for n in parts))]
+        inputs += ["P"] * ("P" in feeds)
         outputs = ["Y", *(f"Y_{n}" for n in parts)]
         node = onnx.helper.make_node(op_type, inputs, outputs, **attributes)
         double = onnx.TensorProto.DOUBLE
@@ -292,7 +295,7 @@ def keras_layer(spec, arrays, x, state):
 SIMPLE = [Spec("elman", 3, 2, nonlinearity=f, dtype="float64") for f in ("relu", "sigmoid")]
 
 
-@pytest.mark.parametrize("spec", [*specs(dtypes=("float64",), layers=(2,)), *SIMPLE], ids=named)
+@pytest.mark.parametrize("spec", [*specs(KERAS, dtypes=("float64",), layers=(2,)), *SIMPLE], ids=named)
 def test_keras_equations_compute_the_same_layer_by_layer(spec):
     params, x, state = drawn(spec)
     if spec.bias and spec.cell != "gru":

@@ -134,7 +134,11 @@ def are_right(cell: str, by: str) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "by"),
-    [*itertools.product(["lstm", "gru", "elman"], ["rows", "units"]), ("jordan", "rows"), ("gru_reset_before", "rows")],
+    [
+        *itertools.product(["lstm", "lstm_peephole", "gru", "elman"], ["rows", "units"]),
+        ("jordan", "rows"),
+        ("gru_reset_before", "rows"),
+    ],
 )
 def test_networks_are_right_with_one_two_and_three_threads(cell, by):
     case = shared(cell, by, "step").case

@@ -16,11 +16,11 @@ from helpers import standin_cases
 from rnnbench.cli.main import main
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls.numba_cuda import audit, offline
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.layout import MESSAGES
 from rnnbench.impls.numba_cuda.offline import Binary
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 MISSING = offline.missing_toolchain()

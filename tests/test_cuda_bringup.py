@@ -16,9 +16,9 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e 
 from rnnbench.cli import gpu
 from rnnbench.cli.main import main
 from rnnbench.impls.numba_cuda import bringup, device, offline
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import MESSAGES, Shape
 from rnnbench.impls.numba_cuda.regimes import HOPPER
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW
 
 STAND_IN = """

@@ -19,11 +19,11 @@ from numba.cuda import types as numba_types
 
 from rnnbench.cli.main import main
 from rnnbench.impls.numba_cuda import ahead, bringup, cubins, persistent
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.intrinsics import write_values
 from rnnbench.impls.numba_cuda.launching import TeamKernel
 from rnnbench.impls.numba_cuda.layout import Shape
 from rnnbench.impls.numba_cuda.offline import HOPPER, Binary
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 SHAPE = Shape(1, 8, 8, 1, 0)

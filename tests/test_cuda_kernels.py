@@ -27,10 +27,10 @@ from rnnbench.impls.numba_cuda import (
     sharing,
     simulator,
 )
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, backward_products, forward_products
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, Limits, Regime, cluster_of, grid_of
 from rnnbench.impls.numba_cuda.simulated_faults import SimulationError
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.suite.case import Case
 

@@ -8,6 +8,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is missing: pip install -e 
 
 import rnnbench
 from rnnbench.impls import numba_cuda
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.layout import Shape, backward_products, forward_products, pack, places
 from rnnbench.impls.numba_cuda.regimes import (
@@ -22,7 +23,6 @@ from rnnbench.impls.numba_cuda.regimes import (
     by_size,
     with_rows,
 )
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 

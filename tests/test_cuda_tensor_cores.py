@@ -34,13 +34,13 @@ from rnnbench.impls.numba_cuda import (
     simulator,
     tensor_cores,
 )
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.fragments import HALVES, as_fragments, operand_index, operand_words
 from rnnbench.impls.numba_cuda.intrinsics import load_quads
 from rnnbench.impls.numba_cuda.layout import backward_products, forward_products
 from rnnbench.impls.numba_cuda.matrix_intrinsics import collect_sums, leave_sums, post_half, tile_product
 from rnnbench.impls.numba_cuda.regimes import TENSOR_GRID, Limits, Regime, tensor_grid_of
 from rnnbench.impls.numba_cuda.simulated_faults import Deadlock, SimulationError
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 from rnnbench.suite.case import Case
 

@@ -90,7 +90,7 @@ NOT_TRIED = {
     "rnnbench study time-to-loss": "trains for minutes; tests/test_study_command.py",
     "rnnbench study missing-values": "trains for minutes; tests/test_study_command.py",
     "rnnbench self-test": f"{MEASURES}; tests/test_statistics.py, tests/test_siblings.py",
-    "rnnbench check --self-test": "examines 432 bugs; tests/test_self_test.py",
+    "rnnbench check --self-test": "examines 473 bugs; tests/test_self_test.py",
     "rnnbench check --device simulator": "simulates for minutes; tests/test_numba_cuda.py",
     "rnnbench cuda-audit": f"{COMPILES}; tests/test_cuda_audit.py",
     ".venv/bin/pytest": "other tests",

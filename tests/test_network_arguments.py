@@ -25,6 +25,7 @@ from helpers.network_calls import (
 
 import rnnbench
 from rnnbench import Spec, SpecError, TapeError
+from rnnbench.networks.cells import CELLS
 
 BAD_INPUTS = {
     "x of wrong rank": (zeros(B, I), None, f"x has shape (3, 4); expected (T, B, I) = (_, _, {I})"),
@@ -150,7 +151,7 @@ def test_unfit_parameters_are_refused_by_load_and_by_update_which_keeps_the_old_
 def test_an_unknown_cell_is_refused_before_any_backend_sees_it():
     assert_refused(
         lambda: Spec("rnn", I, H),
-        "cell is 'rnn'; expected one of elman, jordan, lstm, gru, gru_reset_before",
+        f"cell is 'rnn'; expected one of {', '.join(CELLS)}",
         SpecError,
     )
 

@@ -51,13 +51,13 @@ def test_float32_is_right_at_ragged_sizes(cell, nonlinearity):
         assert_right(ragged(cell, nonlinearity, "float32", sizes, bidirectional=number % 2 == 1))
 
 
-@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "gru", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "lstm_peephole", "gru", "gru_reset_before"])
 def test_float64_is_right_at_ragged_sizes(cell):
     for number, sizes in enumerate(RAGGED):
         assert_right(ragged(cell, "tanh", "float64", sizes, bidirectional=number % 2 == 0))
 
 
-@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "gru", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "lstm_peephole", "gru", "gru_reset_before"])
 def test_bfloat16_is_right_at_ragged_sizes(cell):
     for number, sizes in enumerate(RAGGED):
         assert_right(ragged(cell, "tanh", "bfloat16", sizes, bidirectional=number % 2 == 1))
@@ -117,7 +117,7 @@ class BlockSpy:
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "gru", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "lstm_peephole", "gru", "gru_reset_before"])
 def test_a_sequence_of_several_time_blocks_is_right(monkeypatch, cell, bidirectional):
     spy = BlockSpy(monkeypatch)
     steps, batch, units = 9, 3, 16

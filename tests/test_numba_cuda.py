@@ -23,8 +23,8 @@ import rnnbench
 from rnnbench.errors import ArgumentError, BackendUnavailable
 from rnnbench.impls import numba_cuda, numpy_ref
 from rnnbench.impls.numba_cuda import device, ptx
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.installing import how_to_install
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 STEPS, BATCH, INPUTS, HIDDEN, OUTPUTS = 3, 2, 3, 5, 4

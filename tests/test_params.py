@@ -12,7 +12,12 @@ every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
 
 
 def gates(spec, name, value):
-    """The blocks of a parameter that are drawn one by one: one for each gate, or jordan's whole output layer."""
+    """The matrices of a parameter that are drawn one by one: one for each gate, or jordan's whole output layer.
+
+    Peephole weights are the diagonals of matrices.
+    """
+    if "_ch_" in name:
+        return list(map(np.diag, np.split(value, len(spec.kind.peepholes))))
     return [value] if "_ho_" in name else np.split(value, len(spec.kind.gates))
 
 

@@ -146,7 +146,7 @@ def test_the_check_skips_the_phases_that_a_backend_lacks_and_says_so():
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_onnxruntime_computes_what_the_reference_does(onnxruntime, layers, bidirectional, bias):
-    for cell in ("elman", "lstm", "gru", "gru_reset_before"):
+    for cell in ("elman", "lstm", "lstm_peephole", "gru", "gru_reset_before"):
         for nonlinearity in CELLS[cell].nonlinearities:
             options = {"nonlinearity": nonlinearity, "bias": bias, "bidirectional": bidirectional, "layers": layers}
             assert_passes(onnxruntime, case(cell, "forward", **options))

@@ -13,13 +13,13 @@ from rnnbench.networks.spec import DTYPES
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cell": "rnn"}, "cell is 'rnn'; expected one of elman, jordan, lstm, gru, gru_reset_before"),
+        ({"cell": "rnn"}, f"cell is 'rnn'; expected one of {', '.join(CELLS)}"),
         ({"input_size": 0}, "input_size is 0; expected an integer >= 1"),
         ({"input_size": True}, "input_size is True; expected an integer >= 1"),
         ({"hidden_size": -3}, "hidden_size is -3; expected an integer >= 1"),
         ({"hidden_size": 2**40}, "hidden_size is 1099511627776; expected an integer from 1 to 16777216"),
         ({"num_layers": np.int64(2**31)}, "num_layers is np.int64(2147483648); expected an integer from 1 to 65536"),
-        ({"cell": ["lstm"]}, "cell is ['lstm']; expected one of elman, jordan, lstm, gru, gru_reset_before"),
+        ({"cell": ["lstm"]}, f"cell is ['lstm']; expected one of {', '.join(CELLS)}"),
         ({"dtype": None}, "dtype is None; expected one of float32, float64, bfloat16, float16"),
         ({"dtype": np.dtype("int8")}, "dtype is 'int8'; expected one of float32, float64, bfloat16, float16"),
         ({"hidden_size": 2.0}, "hidden_size is 2.0; expected an integer >= 1"),
@@ -124,6 +124,7 @@ def test_names_shapes_and_order_are_those_of_torch(cell, module, bidirectional, 
         ("elman", True, 1 * 64 * (32 + 64 + 2)),
         ("lstm", True, 4 * 64 * (32 + 64 + 2)),
         ("lstm", False, 4 * 64 * (32 + 64)),
+        ("lstm_peephole", True, 4 * 64 * (32 + 64 + 2) + 3 * 64),
         ("gru", True, 3 * 64 * (32 + 64 + 2)),
         ("gru_reset_before", True, 3 * 64 * (32 + 64 + 2)),
         ("jordan", True, 64 * (32 + 64 + 2) + 64 * (64 + 1)),
@@ -138,7 +139,7 @@ def test_parameter_counts_by_formula(cell, bias, count):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_forward_flops_are_two_per_weight_step_and_row(cell):
-    gates = {"elman": 1, "jordan": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}[cell]
+    gates = {"elman": 1, "jordan": 1, "lstm": 4, "lstm_peephole": 4, "gru": 3, "gru_reset_before": 3}[cell]
     per_row = 2 * gates * 64 * (32 + 64) + (2 * 64 * 64 if cell == "jordan" else 0)
     spec = Spec(cell, 32, 64)
     assert spec.forward_flops(steps=10, batch=5) == 10 * 5 * per_row

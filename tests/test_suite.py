@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import rnnbench
 from rnnbench import SuiteError
 from rnnbench.impls import numpy_ref
+from rnnbench.networks.cells import CELLS
 from rnnbench.suite.case import Case
 from rnnbench.suite.estimate import estimate
 from rnnbench.suite.inputs import make_input
@@ -49,6 +50,8 @@ OWN = {
     "gpu-grid",
     "gpu-quick",
     "latency",
+    "cells",
+    "projection",
 }
 
 
@@ -107,6 +110,12 @@ def test_the_input_is_as_wide_as_published():
     assert all(case.I == case.H for case in load_suite("deepbench-train").cases)
     assert {case.I for case in load_suite("stefbraun").cases} == {123}
     assert {case.I for case in load_suite("keras-layer").cases} == {256}
+
+
+def test_cells_and_startup_have_every_cell_and_projection_each_case_with_one():
+    for name in ("cells", "startup"):
+        assert {case.cell for case in load_suite(name).cases} == set(CELLS)
+    assert {case.projection_size for case in load_suite("projection").cases} == {None, 256, 512, 640}
 
 
 def test_quick_is_small_enough_for_its_promise():
@@ -170,8 +179,7 @@ BAD = {  # what is wrong -> the message, after the file's name
     HEAD + GRID + "bidirectional = 1": "grid 1 bidirectional is 1; expected `bool | array`, got `int`",
     HEAD + GRID + "shapes = [{ layers = 1 }, { layers = 0 }]": "grid 1 shapes 2 layers is 0; expected `int` >= 1",
     HEAD + GRID + "shapes = [{ T = 1 }]": "grid 1: T given in the grid and in its shapes; expected only one of them",
-    HEAD
-    + GRID.replace('"lstm"', '"lstn"'): "grid 1: cell is 'lstn'; expected one of elman, jordan, lstm, gru, gru_reset_before",
+    HEAD + GRID.replace('"lstm"', '"lstn"'): f"grid 1: cell is 'lstn'; expected one of {', '.join(CELLS)}",
     HEAD + GRID.replace('"step"', '"stop"'): "grid 1: phase is 'stop'; expected one of forward, step, tbptt",
     HEAD + GRID.replace("I = 3", 'I = "B"'): "grid 1: I is 'B'; expected a size or 'H'",
     HEAD + GRID + 'dtype = "half"': "grid 1: dtype is 'half'; expected one of float32, float64, bfloat16, float16",

@@ -38,10 +38,12 @@ load_outer: Callable[..., Any]
 load_inner: Callable[..., Any]
 load_saved: Callable[..., Any]
 load_carried: Callable[..., Any]
+load_peepholes: Callable[..., Any]
 no_gates: tuple[Any, ...]
 store_gates: Callable[..., Any]
 store_outer: Callable[..., Any]
 store_saved: Callable[..., Any]
+store_peepholes: Callable[..., Any]
 plus_row: Callable[..., None]
 added: Callable[..., None]
 plus_row_transposed: Callable[..., None]
@@ -49,6 +51,7 @@ added_transposed: Callable[..., None]
 pack: Callable[..., None]
 GATES: int
 OUTER: int
+PEEPHOLES: int
 HAS_INNER: bool
 HAS_MEMORY: bool
 CARRIES_HIDDEN: bool
@@ -65,12 +68,13 @@ def units_inner(a, b_outer, carried, operand):
         store_first(operand, u, value)
 
 
-def units_forward(a, b_outer, b_inner, carried, hidden, memory, saved):
+def units_forward(a, b_outer, b_inner, carried, peepholes, hidden, memory, saved):
     """Apply the cell's equations to all units of one batch row; ``memory`` receives the new c of lstm."""
     size = hidden.size
     for u in range(size):
         b = no_gates if SUMS else load_outer(b_outer, size, u) + load_inner(b_inner, size, u)
-        new, kept = step_forward(load_gates(a, size, u), b, load_carried(carried, size, u))
+        read = load_carried(carried, size, u) + load_peepholes(peepholes, size, u)
+        new, kept = step_forward(load_gates(a, size, u), b, read)
         store_first(hidden, u, new[0])
         if HAS_MEMORY:
             store_second(memory, u, new[1])
@@ -85,19 +89,22 @@ def units_inner_backward(saved, carried, dhidden, db_inner):
         store_first(db_inner, u, inner_backward(kept, load_carried(carried, size, u), (load(dhidden, u),))[0])
 
 
-def units_backward(saved, carried, dhidden, dmemory, doperand, da, db_outer, dcarried):
+def units_backward(saved, carried, peepholes, dhidden, dmemory, doperand, da, db_outer, dcarried, dpeepholes):
     """Apply the derivatives of the cell's equations to all units of one batch row; ``dmemory`` is dc of lstm."""
     size = dhidden.size
     for u in range(size):
         dnew = (load(dhidden, u), load(dmemory, u)) if HAS_MEMORY else (load(dhidden, u),)
         dinner = (load(doperand, u),) if HAS_INNER else ()
         kept = load_saved(saved, size, u)
-        da_u, db_u, dcarried_u = step_backward(kept, load_carried(carried, size, u), dnew, dinner)
+        read = load_carried(carried, size, u) + load_peepholes(peepholes, size, u)
+        da_u, db_u, dcarried_u = step_backward(kept, read, dnew, dinner)
         store_gates(da, size, u, da_u)
         if SEPARATE_COTANGENTS:
             store_outer(db_outer, size, u, db_u)
         if HAS_MEMORY or CARRIES_HIDDEN:
             store_first(dcarried, u, dcarried_u[0])
+        if PEEPHOLES:
+            store_peepholes(dpeepholes, size, u, dcarried_u[1:])
 
 
 def forward(
@@ -134,7 +141,7 @@ def forward(
                 h = hidden[t % hidden.shape[0], i] if FEEDS_BACK_OUTPUT else recurrent[new, i, own]
                 c = memory[new, i] if HAS_MEMORY else h
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
-                units_forward(z[i], b_outer[i], b_inner[i], carried, h, c, kept[i])
+                units_forward(z[i], b_outer[i], b_inner[i], carried, weights.peepholes, h, c, kept[i])
             if FEEDS_BACK_OUTPUT:
                 plus_row(hidden[t % hidden.shape[0], :rows], weights.ho, weights.bias_ho, recurrent[new], size, room)
                 for i in range(rows):
@@ -176,7 +183,7 @@ def backward(
     gates, outer, inner = GATES * size, OUTER * size, (GATES - OUTER) * size
     da, db_outer, db_inner, doutput = work.da, work.db_outer, work.db_inner, work.doutput
     dhidden, doperand, dcarried, packed, room = work.dhidden, work.doperand, work.dcarried, work.packed, work.room
-    nothing = work.nothing
+    dpeepholes, nothing = work.dpeepholes, work.nothing
     own = slice(first_unit, first_unit + size)
     done = 0
     while done < steps:
@@ -201,8 +208,8 @@ def backward(
             for i in range(rows):
                 carried = memory[old, i] if HAS_MEMORY else recurrent[old, i, own]
                 units_backward(
-                    saved[t, i], carried, dhidden[i, :size], dmemory[i], doperand[i], da[first + i], db_outer[first + i],
-                    dcarried[i],
+                    saved[t, i], carried, weights.peepholes, dhidden[i, :size], dmemory[i], doperand[i], da[first + i],
+                    db_outer[first + i], dcarried[i], dpeepholes[first + i if PEEPHOLES else 0],
                 )  # fmt: skip
             if CARRIES_HIDDEN:
                 passed_on[:rows] = 0
@@ -234,6 +241,8 @@ def backward(
             add_rows(inner_cotangents, inner, sums.bias_inner)
             pack(rows_of_steps(operands, low, starts, low, top, work.rows), size, packed)
             weights_gradient(done, inner_cotangents, size, packed, nothing, sums.hh[OUTER:], first_unit, rows, room)
+        if PEEPHOLES:
+            add_rows(dpeepholes[:rows], PEEPHOLES * size, sums.peepholes)
         if FEEDS_BACK_OUTPUT:
             output_cotangents = doutput[:rows]
             add_rows(output_cotangents, recurrent_size, sums.bias_ho)

@@ -34,7 +34,8 @@ _ALONE = Team.of(1)
 
 
 class Sums(NamedTuple):
-    """Gradients of weights (gates, all units, columns padded to whole vectors), and of the biases of one share's units."""
+    """Gradients of weights (gates, all units, columns padded to whole vectors), and of the biases and peephole weights of one
+    share's units."""
 
     ih: np.ndarray
     hh: np.ndarray
@@ -43,6 +44,7 @@ class Sums(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
+    peepholes: np.ndarray
 
 
 class Work(NamedTuple):
@@ -55,6 +57,7 @@ class Work(NamedTuple):
     dhidden: np.ndarray
     doperand: np.ndarray
     dcarried: np.ndarray
+    dpeepholes: np.ndarray
     dx: np.ndarray
     rows: np.ndarray
     packed: np.ndarray
@@ -108,7 +111,7 @@ class BackwardBuffers(NamedTuple):
     dmemory: list[np.ndarray]
     work: list[Work]
     weights: list[list[np.ndarray | None]]
-    biases: list[list[np.ndarray]]
+    vectors: list[list[np.ndarray]]
 
 
 class Tape(NamedTuple):
@@ -226,15 +229,15 @@ class Layer:
         for place, (share, rows, own_x, kept) in enumerate(zip(shares, tape.rows, tape.x, buffers.kept, strict=True)):
             drecurrent, dmemory, work = back.drecurrent[place], back.dmemory[place], back.work[place]
             weights_sums = (result if own is None else own for result, own in zip(results, back.weights[place], strict=True))
-            sums = Sums(*weights_sums, *back.biases[place])
+            sums = Sums(*weights_sums, *back.vectors[place])
             found.append(sums)
             slot, of_slot = rows.dfinal
             drecurrent[slot if rows.index is None else ...] = 0
             drecurrent[slot, 0, of_slot, :size] = dstate[0][rows.batch]
             if carries_memory:
                 dmemory[:] = dstate[1][rows.batch, share.units]
-            for bias in back.biases[place]:
-                bias[...] = 0
+            for vector in back.vectors[place]:
+                vector[...] = 0
             own, part = (place, 0) if teamed else (0, place)
             dx, places = dxs[own][1][part].view(self._stored), (rows.starts, rows.places, share.units.start, reverse)
             of_units, own_dy = weights.back_of_units(share.units), share_of(dy, rows, None)
@@ -268,13 +271,13 @@ class Layer:
                 for total, term in zip(first, other, strict=True):
                     self._workers.add(total, term)
             shares, found = shares[:1], [first]
-        for result, total in zip(results, found[0], strict=False):  # the biases follow
+        for result, total in zip(results, found[0], strict=False):  # the vectors follow
             if result is not total:
                 rows = result.shape[0] * result.shape[1]
                 stored = result.view(self._stored).reshape(rows, result.shape[2])
                 self._kernels.copied(total.reshape(rows, total.shape[2]), stored)
         weight_ih, weight_hh, weight_ho = (result.reshape(-1, result.shape[2]) for result in results)
-        grads = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+        grads: Params = {"weight_ih": weight_ih, "weight_hh": weight_hh}
         if spec.bias:
             bias_ih, bias_hh = (np.empty((gates, spec.hidden_size), self._dtype) for _ in range(2))
             separate = self._cell.inner_gates or not self._cell.reads_sums
@@ -285,6 +288,11 @@ class Layer:
                 bias_hh[:outer, share.units] = of_outer[:part].reshape(outer, count)
                 bias_hh[outer:, share.units] = sums.bias_inner[: whole - part].reshape(gates - outer, count)
             grads |= {"bias_ih": bias_ih.ravel(), "bias_hh": bias_hh.ravel()}
+        if count := len(self._cell.peepholes):
+            weight_ch = np.empty((count, spec.hidden_size), self._dtype)
+            for share, sums in zip(shares, found, strict=True):
+                weight_ch[:, share.units] = sums.peepholes[: count * (share.units.stop - share.units.start)].reshape(count, -1)
+            grads["weight_ch"] = weight_ch.ravel()
         if self._output:
             grads[f"weight_{self._cell.output}"] = weight_ho
             if spec.bias and spec.projection_size is None:
@@ -342,7 +350,8 @@ class Layer:
             else:
                 back.weights.append([self._weight_sums(shape, place == 0) for shape in self._weight_shapes(input_size)])
             biases = (self._gates * units, self._outer * units, (self._gates - self._outer) * units, self._output)
-            back.biases.append([self._empty(self._up(size)) for size in biases])
+            vectors = (*biases, len(self._cell.peepholes) * units)
+            back.vectors.append([self._empty(self._up(size)) for size in vectors])
         return back
 
     def _weight_sums(self, shape: tuple[int, int, int], first: bool) -> np.ndarray | None:
@@ -366,6 +375,7 @@ class Layer:
             self._empty(batch, self._up(units)),
             self._empty(batch, self._up(units)),
             self._empty(batch, units),
+            self._cotangents(rows if cell.peepholes else 1, len(cell.peepholes) * units),
             self._empty(rows, self._up(input_size)),
             self._empty(1 if of_one_length else rows, self._up(max(state_size, units))),
             np.empty(packed_size(self._dtype, self._target, rows, columns), self._stored),

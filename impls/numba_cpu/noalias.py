@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from rnnbench.impls.numba_cpu.bfloat16 import narrowed, widened
 
 SCOPES = 20
-"""Maximum number of arrays written by one loop: two states, and one per gate and saved value."""
+"""Maximum number of arrays written by one loop: two states, and one per gate, saved value and peephole."""
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:

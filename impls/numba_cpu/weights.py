@@ -15,7 +15,7 @@ from rnnbench.networks.spec import Spec
 class Weights(NamedTuple):
     """Weights packed for the forward loop; hh is split into outer and inner gates.
 
-    Biases are padded to whole vectors, and zero where the layer has none.
+    Biases are padded to whole vectors, and zero where the layer has none.  ``peepholes``: (gates * units,), gate after gate.
     """
 
     ih: np.ndarray
@@ -26,15 +26,17 @@ class Weights(NamedTuple):
     bias_outer: np.ndarray
     bias_inner: np.ndarray
     bias_ho: np.ndarray
+    peepholes: np.ndarray
 
 
 class BackWeights(NamedTuple):
-    """The same matrices packed for BPTT, which multiplies by their transposes."""
+    """The same matrices packed for BPTT, which multiplies by their transposes, and the same peephole weights."""
 
     ih: np.ndarray
     outer: np.ndarray
     inner: np.ndarray
     ho: np.ndarray
+    peepholes: np.ndarray
 
 
 class LayerWeights:
@@ -49,13 +51,15 @@ class LayerWeights:
         key = (units.start, units.stop)
         if key not in self._packed:
             packed_weights = (packed(matrix.T, self._target) for matrix in self._matrices(units))
-            self._packed[key] = Weights(*packed_weights, *(self._row(bias) for bias in self._biases(units)))
+            biases = (self._row(bias) for bias in self._biases(units))
+            self._packed[key] = Weights(*packed_weights, *biases, peepholes=self._peepholes(units))
         return self._packed[key]
 
     def back_of_units(self, units: slice) -> BackWeights:
         key = (units.start, units.stop)
         if key not in self._packed_back:
-            self._packed_back[key] = BackWeights(*(packed(matrix, self._target) for matrix in self._matrices(units)))
+            packed_weights = (packed(matrix, self._target) for matrix in self._matrices(units))
+            self._packed_back[key] = BackWeights(*packed_weights, peepholes=self._peepholes(units))
         return self._packed_back[key]
 
     def _matrices(self, units: slice) -> list[np.ndarray]:
@@ -83,6 +87,11 @@ class LayerWeights:
             self._of_gates(bias_hh, units, outer, count),
             params.get(f"bias_{cell.output}", np.zeros(outputs)).astype(real, copy=False),
         ]
+
+    def _peepholes(self, units: slice) -> np.ndarray:
+        spec, count = self._spec, len(self._spec.kind.peepholes)
+        weights = self._params["weight_ch"] if count else np.zeros(0)
+        return self._of_gates(weights, units, 0, count).astype(computed(spec.numpy_dtype))
 
     def _of_gates(self, values: np.ndarray, units: slice, first: int, last: int) -> np.ndarray:
         """The rows of these units in gates ``first`` to ``last`` (exclusive)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnbench.impls.numba_cuda.cells import why_not
 from rnnbench.impls.numba_cuda.current_device import info, synchronize
 from rnnbench.impls.numba_cuda.device import require, simulated, unavailable
 from rnnbench.networks.arrays import check_plain
@@ -59,4 +60,4 @@ def device_timer() -> DeviceTimer | None:
 def supports(spec: Spec) -> str | None:
     if spec.projection_size is not None:
         return "numba_cuda has no projection yet."
-    return None
+    return why_not(spec.kind)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from rnnbench.errors import ArgumentError, BackendUnavailable
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.fragments import HALVES
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES
@@ -23,7 +24,6 @@ from rnnbench.impls.numba_cuda.offline import (
     parameters,
 )
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, GRID, HOPPER, TENSOR_GRID, computed_spec, with_rows
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 REGISTERS = 65_536

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.impls.numba_cuda.choosing import choose
 from rnnbench.impls.numba_cuda.layout import BARRIER, MESSAGES, Product, Shape, mail_size, places
 from rnnbench.impls.numba_cuda.regimes import CLUSTER, EXCHANGE, Limits
-from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW, Spec
 from rnnbench.suite.case import Case
 

@@ -9,7 +9,7 @@ import numpy as np
 from rnnbench.check.comparing import Finding, compared
 from rnnbench.check.probe import run_reference
 from rnnbench.check.problem import INPUT_CHANGE, Outputs, Prepared, Problem, outputs
-from rnnbench.check.tolerance import Expected
+from rnnbench.check.tolerance import Expected, gate_names
 from rnnbench.networks.params import Params
 from rnnbench.suite.inputs import Inputs
 
@@ -112,11 +112,12 @@ def _hypotheses(problem: Problem, wanted: Expected, got: Outputs) -> Iterator[Hy
         if "weight_hh" in name and value.shape[0] == count * value.shape[1]:
             transposed = np.concatenate([gate.T for gate in np.split(value, count)])
             yield f"is that of a network with {name} transposed", weights({name: transposed})
-        if "bias" not in name and "_ho" not in name and "_hr" not in name:
-            for a, b in combinations(range(count), 2):
+        if "bias" not in name:
+            parts = gate_names(case, f"d {name}")
+            for a, b in combinations(range(len(parts)), 2):
                 yield (
-                    f"is that of a network with gates {gates[a]} and {gates[b]} of {name} swapped",
-                    weights({name: _gates_swapped(value, count, a, b)}),
+                    f"is that of a network with gates {parts[a]} and {parts[b]} of {name} swapped",
+                    weights({name: _gates_swapped(value, len(parts), a, b)}),
                 )
     yield "is off by a factor", lambda: _scaled(exact, got, wanted)
 

@@ -330,6 +330,7 @@ def _projected(network: Network, sizes: Sizes) -> list[Trial]:
         Trial(_truncated(network, sizes, **size)),
         Trial(network.problem("step", Sizes(T=5, B=65, I=40, H=33), bidirectional=True, projection_size=18)),
         Trial(network.problem("step", replace(sizes, B=2 * sizes.B), lengths="corners", **size)),
+        Trial(network.problem("step", sizes, projection_size=sizes.H), fallbacks=(one_layer,)),
     ]
 
 

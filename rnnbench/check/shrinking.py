@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnbench.check.comparing import Finding, compared, has_batch_axis
 from rnnbench.check.problem import Outputs, Problem, outputs
-from rnnbench.check.tolerance import Expected, closed_form, expected
+from rnnbench.check.tolerance import Expected, closed_form, expected, gate_names
 from rnnbench.suite.case import Case, refusal
 
 SECONDS = 5.0
@@ -102,7 +102,7 @@ def _place(name: str, got: Outputs, wanted: Expected, case: Case) -> str:
         factors = (weight / wanted.rows.totals[index] if name == "dx" else np.ones(len(index)))[:, None]
         errors = abs(got[name].astype("float64") - value[:, index] * factors)
         return _steps(name, np.flatnonzero(np.any(errors > tolerances[0] * factors, axis=(1, 2))), case.T)
-    gates = case.spec().kind.gates if len(tolerances) > 1 else ()
+    gates = gate_names(case, name) if len(tolerances) > 1 else ()
     errors = abs(got[name].astype("float64") - value).reshape(len(value), -1)
     return _gates(gates, np.any(errors > np.repeat(tolerances, len(value) // len(tolerances))[:, None], axis=1))
 

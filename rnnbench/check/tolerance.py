@@ -129,11 +129,17 @@ def _smallest_normal(problem: Problem) -> float:
     return SMALLEST_NORMAL[problem.case.dtype] * float(np.max(rows.totals[index[used]] / weight[used]))
 
 
+def gate_names(case: Case, name: str) -> tuple[str, ...]:
+    """The gates, equal parts of the first axis, in which a tensor is compared; none for tensors without gates."""
+    kind = case.spec().kind
+    if name.startswith("d weight_ch"):
+        return kind.peepholes
+    return kind.gates if name.startswith(("d weight_ih", "d weight_hh", "d bias_ih", "d bias_hh")) else ()
+
+
 def gates(case: Case, name: str) -> int:
-    """Number of gates, equal parts of the first axis, in which a tensor is compared; 1 for tensors without gates."""
-    weights = name.startswith(("d weight_", "d bias_"))
-    weights = weights and not name.startswith(("d weight_ho", "d bias_ho", "d weight_hr"))
-    return len(case.spec().kind.gates) if weights else 1
+    """Number of parts in which a tensor is compared: gates, or 1 for tensors without gates."""
+    return len(gate_names(case, name)) or 1
 
 
 def _largest(array: np.ndarray, parts: int) -> np.ndarray:

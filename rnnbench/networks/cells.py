@@ -10,7 +10,7 @@ elementwise functions work on NumPy arrays, on Numba scalars inside CPU loops, a
 All arguments are tuples:
 
     a, b, da, db   one value per gate
-    carried        the state values that the equations read: c for the LSTM, h for the GRU
+    carried        the state values that the equations read: c for the LSTM, h for the GRU; then a unit's peephole weights
     new            the new hidden value and, for the LSTM, the new cell value
     saved          the values that the derivative needs
     dinner         the cotangent of the operand of the second recurrent product, or an empty tuple
@@ -58,7 +58,7 @@ class Cell:
     ``inner_gates``: number of gates, the last ones, that read the second recurrent product.
     ``output``: the name of the weights of y = V h + c, which the recurrence reads instead of h: "ho" of Jordan, with a bias;
     "hr" of a projection, without.
-    ``peepholes``: number of gates, the first ones of these weights (gates, H), that also read c, each unit its own.
+    ``peepholes``: names of the gates, in the order of their weights, that also read c, each unit its own.
     ``memory_gate``: the gate whose bias lengthens memory.
     ``projectable``: a network of these cells may project h (``projected``).
     ``reads_sums``: the equations read a and b only as a + b, so both have the same cotangent.
@@ -72,7 +72,7 @@ class Cell:
     carries: str | None = None
     inner_gates: int = 0
     output: str | None = None
-    peepholes: int = 0
+    peepholes: tuple[str, ...] = ()
     memory_gate: str | None = None
     projectable: bool = False
     reads_sums: bool = True
@@ -139,6 +139,39 @@ def lstm(platform: Activations, nonlinearity: str) -> Equations:
     return Equations(forward, backward)
 
 
+def lstm_peephole(platform: Activations, nonlinearity: str) -> Equations:
+    """lstm whose gates i and f also read c', and o reads c.  Gers and Schmidhuber 2000, "Recurrent nets that time and count";
+    ONNX LSTM with input P."""
+    tanh, sigmoid = platform.tanh, platform.sigmoid
+
+    def forward(a, b, carried):
+        c_before, p_i, p_f, p_o = carried
+        i = sigmoid(a[0] + b[0] + p_i * c_before)
+        f = sigmoid(a[1] + b[1] + p_f * c_before)
+        g = tanh(a[2] + b[2])
+        c = f * c_before + i * g
+        o = sigmoid(a[3] + b[3] + p_o * c)
+        tanh_c = tanh(c)
+        return (o * tanh_c, c), (i, f, g, o, tanh_c)
+
+    def backward(saved, carried, dnew, dinner):
+        i, f, g, o, tanh_c = saved
+        c_before, p_i, p_f, p_o = carried
+        dh, dc = dnew
+        do = dh * o
+        dz_o = do * tanh_c - do * tanh_c * o
+        dc = dc + do - do * tanh_c * tanh_c + dz_o * p_o
+        dig = dc * i
+        df = dc * f
+        dz_i = dig * g - dig * g * i
+        dz_f = df * c_before - df * c_before * f
+        dz = (dz_i, dz_f, dig - dig * g * g, dz_o)
+        c = f * c_before + i * g
+        return dz, dz, (df + dz_i * p_i + dz_f * p_f, dz_i * c_before, dz_f * c_before, dz_o * c)
+
+    return Equations(forward, backward)
+
+
 def gru(platform: Activations, nonlinearity: str) -> Equations:
     """n = tanh(a_n + r b_n), h = n + z (h' - n); the reset gate follows the product.  torch.nn.GRU, cuDNN."""
     tanh, sigmoid = platform.tanh, platform.sigmoid
@@ -201,6 +234,17 @@ CELLS: dict[str, Cell] = {
         Cell("elman", ("h",), ("h",), 1, elman, nonlinearities=_SIMPLE),
         Cell("jordan", ("h",), ("y",), 1, elman, output="ho", nonlinearities=_SIMPLE),
         Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), 5, lstm, carries="c", memory_gate="f", projectable=True),
+        Cell(
+            "lstm_peephole",
+            ("i", "f", "g", "o"),
+            ("h", "c"),
+            5,
+            lstm_peephole,
+            carries="c",
+            peepholes=("i", "f", "o"),
+            memory_gate="f",
+            projectable=True,
+        ),
         Cell("gru", ("r", "z", "n"), ("h",), 4, gru, carries="h", memory_gate="z", reads_sums=False),
         Cell("gru_reset_before", ("r", "z", "n"), ("h",), 3, gru_reset_before, carries="h", inner_gates=1, memory_gate="z"),
     )

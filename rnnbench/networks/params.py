@@ -21,11 +21,12 @@ def init_params(spec: Spec, seed: int, scheme: str = "torch-default", forget_bia
     ``scheme``: one of
 
     - "torch-default": all parameters uniform in +-1/sqrt(H), as torch.nn draws them;
-    - "xavier": weights uniform in +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010);
+    - "xavier": weights uniform in +-sqrt(6 / (fan_in + fan_out)) per gate, biases zero (Glorot and Bengio 2010); peephole
+      weights as the diagonal of a matrix (H, H);
     - "orthogonal": as xavier, but each gate's recurrent matrix is orthogonal (Saxe et al. 2014); if it is not square, its
       rows or columns are orthonormal.
 
-    ``forget_bias``: a value added to bias_ih of the memory gate, f of lstm and z of gru (Jozefowicz et al. 2015).
+    ``forget_bias``: a value added to bias_ih of the memory gate, f of the LSTMs and z of gru (Jozefowicz et al. 2015).
     Raises SpecError, or ArgumentError for invalid arguments and for more parameters than this machine's memory holds.
     """
     check_spec(spec)
@@ -89,7 +90,7 @@ def _draw(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, ...
     if name.startswith("bias"):
         return np.zeros(shape)
     rows = shape[0] if name.startswith(("weight_ho", "weight_hr")) else spec.hidden_size
-    gate_shape = (rows, shape[1])
+    gate_shape = (rows, spec.hidden_size if name.startswith("weight_ch") else shape[1])
     gates = shape[0] // rows
     if scheme == "orthogonal" and name.startswith("weight_hh"):
         return np.concatenate([_orthogonal(rng, gate_shape) for _ in range(gates)])

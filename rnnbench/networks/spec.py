@@ -22,10 +22,11 @@ MAX_SIZE, MAX_LAYERS = 1 << 24, 1 << 16
 class Spec:
     """A recurrent network: its cell, sizes, layers, directions and dtype, validated on construction.
 
-    ``cell``: elman, jordan, lstm, gru or gru_reset_before.
+    ``cell``: elman, jordan, lstm, lstm_peephole, gru or gru_reset_before.
     ``nonlinearity``: tanh, relu or sigmoid for elman and jordan; tanh for the others.
     ``output_size``: the size O of jordan's output y = V h + c, by default hidden_size; None for other cells.
-    ``projection_size``: the size P of lstm's output and recurrent state W_hr h; None, or hidden_size or less.
+    ``projection_size``: the size P of the output and recurrent state W_hr h of lstm and lstm_peephole; None, or hidden_size or
+    less.
     ``dtype``: float32, float64, bfloat16 or float16, for all arrays; the last two accumulate products in float32.  float16
     overflows to infinity beyond 65504 and underflows to zero below 3e-8.
     NumPy integers, booleans, strings, dtypes and scalar types are converted to Python's own.  Raises SpecError.
@@ -110,6 +111,8 @@ class Spec:
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, self.layer_input_size(layer)), "weight_hh": (rows, size)}
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.kind.peepholes:
+            shapes["weight_ch"] = (len(self.kind.peepholes) * self.hidden_size,)
         if self.kind.feeds_back_output:
             shapes[f"weight_{self.kind.output}"] = (size, self.hidden_size)
             if self.bias and self.projection_size is None:
@@ -129,7 +132,7 @@ class Spec:
         return self.state_shapes(batch)[0]
 
     def state_shapes(self, batch: int) -> tuple[tuple[int, int, int], ...]:
-        """Shape of each array of the state: ``state_shape`` and, for c of lstm, (L*D, B, H)."""
+        """Shape of each array of the state: ``state_shape`` and, where the cell has c, (L*D, B, H)."""
         count = self.num_layers * self.directions
         return ((count, batch, self.state_size), (count, batch, self.hidden_size))[: len(self.kind.states)]
 
@@ -150,9 +153,9 @@ class Spec:
     def forward_flops(self, steps: int, batch: int) -> int:
         """Floating-point operations of the matrix products of a forward pass: 8 B T H (I + H) for one LSTM layer.
 
-        A multiplication and an addition count as two; elementwise work and biases are not counted.
+        A multiplication and an addition count as two; elementwise work, such as peepholes, and biases are not counted.
         """
-        weights = sum(math.prod(s) for name, s in self.param_shapes().items() if name.startswith("weight"))
+        weights = sum(math.prod(shape) for shape in self.param_shapes().values() if len(shape) == 2)
         return 2 * weights * steps * batch
 
     def step_flops(self, steps: int, batch: int) -> int:

@@ -31,7 +31,7 @@ def estimate(case: Case) -> Estimate:
     spec = case.spec()
     recorded, tape = _recorded(case)
     work, copies = (1, 1) if case.phase == "forward" else (3, 2)
-    weights = {name: shape for name, shape in spec.param_shapes().items() if name.startswith("weight")}
+    weights = {name: shape for name, shape in spec.param_shapes().items() if len(shape) == 2}
     recurrent = sum(math.prod(shape) for name, shape in weights.items() if not name.startswith("weight_ih"))
     kept = spec.kind.saved * spec.hidden_size + sum(shape[-1] for shape in spec.state_shapes(1))
     share = case.row_steps() / (case.T * case.B)

@@ -4,10 +4,11 @@ from itertools import product
 
 from rnnbench import Spec
 
-CONVERTIBLE = ("elman", "lstm", "gru", "gru_reset_before")
+KERAS = ("elman", "lstm", "gru", "gru_reset_before")
+ONNX = (*KERAS, "lstm_peephole")
 
 
-def specs(cells=CONVERTIBLE, dtypes=("float32", "float64"), layers=(1, 3)):
+def specs(cells, dtypes=("float32", "float64"), layers=(1, 3)):
     return [
         Spec(cell, 3, 2, num_layers=depth, bidirectional=both, bias=bias, dtype=dtype)
         for cell, depth, both, bias, dtype in product(cells, layers, (False, True), (True, False), dtypes)

@@ -12,7 +12,7 @@ import rnnbench
 from rnnbench.errors import CaptureError
 from rnnbench.impls import numba_cuda
 from rnnbench.impls.numba_cuda import arrays, capture, interop, launching
-from rnnbench.networks.cells import CELLS
+from rnnbench.impls.numba_cuda.cells import CELLS
 from rnnbench.networks.spec import Spec
 
 STEPS, BATCH, INPUTS = 2, 3, 4

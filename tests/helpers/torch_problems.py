@@ -25,6 +25,7 @@ CELLS = {
     "jordan-relu": {"cell": "jordan", "output_size": O, "nonlinearity": "relu"},
     "jordan-sigmoid": {"cell": "jordan", "output_size": O, "nonlinearity": "sigmoid"},
     "lstm": {"cell": "lstm"},
+    "lstm_peephole": {"cell": "lstm_peephole"},
     "gru": {"cell": "gru"},
     "gru_reset_before": {"cell": "gru_reset_before"},
 }
@@ -33,6 +34,7 @@ UNSUPPORTED_BY_NN = {
     "jordan-tanh": "feeds back its output",
     "jordan-relu": "feeds back its output",
     "jordan-sigmoid": "feeds back its output",
+    "lstm_peephole": "has no peepholes",
     "gru_reset_before": "after the recurrent product",
 }
 PAIRS = [(b, cell) for b in BACKENDS for cell in CELLS if b is torch_eager or cell not in UNSUPPORTED_BY_NN]

@@ -8,6 +8,8 @@ from rnnbench.check.mutants import (
     kept_states,
     lengths,
     models,
+    peepholes,
+    projection,
     sizes,
     streams,
     structure,
@@ -23,6 +25,8 @@ MUTANTS: tuple[Mutant, ...] = tuple(
     for module in (
         equations,
         gradients,
+        peepholes,
+        projection,
         truncation,
         structure,
         sizes,

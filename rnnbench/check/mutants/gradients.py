@@ -153,6 +153,22 @@ def detached_after(limit: int) -> Planted:
     return in_layer(backward=backward)
 
 
+def overwritten(tensor: str) -> Planted:
+    """Each step of BPTT stores its part of a gradient, where it has to add it to that of the later steps."""
+
+    def backward(right: Any, layer: Any, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool) -> Any:
+        x, steps = tape
+        total, dx = {name: np.zeros_like(value) for name, value in w.items()}, np.zeros_like(x)
+        while steps:
+            step = steps.pop()
+            grads, of_x, dstate = right(w, (x, [step]), dy, dstate, reverse)
+            total = {name: value if name == tensor else total[name] + value for name, value in grads.items()}
+            dx[step.t] = of_x[step.t]
+        return total, dx, dstate
+
+    return in_layer(backward=backward)
+
+
 def initial_gradient_one_step_on(
     right: Any, layer: Any, w: Params, tape: Any, dy: np.ndarray, dstate: State, reverse: bool
 ) -> Any:

@@ -7,11 +7,12 @@ Gate orders in storage, with this package's names (ONNX and Keras call g "c" and
     cell                      torch, rnnbench   ONNX      Keras     ONNX operator, Keras layer
     elman                     h                 h         h         RNN, SimpleRNN
     lstm                      i f g o           i o f g   i f g o   LSTM, LSTM
+    lstm_peephole             i f g o           i o f g             LSTM with P (i o f, here i f o), none
     gru                       r z n             z r n     z r n     GRU linear_before_reset=1, GRU reset_after=True
     gru_reset_before          r z n             z r n     z r n     GRU linear_before_reset=0, GRU reset_after=False
 
 All four libraries define the GRU's new state as h = z h' + (1 - z) n, so no sign changes.  jordan has no counterpart;
-torch.nn lacks gru_reset_before and elman with sigmoid.
+torch.nn lacks gru_reset_before, lstm_peephole and elman with sigmoid.
 Sources: torch.nn.LSTM, torch.nn.GRU; ONNX operators RNN, LSTM, GRU; keras.layers.SimpleRNN, LSTM, GRU.
 """
 
