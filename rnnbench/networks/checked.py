@@ -4,7 +4,7 @@ import contextlib
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -28,6 +28,19 @@ class Tape:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled: it serves one backward of the network that recorded it")
+
+
+class Unchecked(NamedTuple):
+    """An implementation's functions for a caller that checks arguments itself, to be called inside ``limits()``.
+
+    T and B are at least 1 and all parts of a state are given.  Lengths, int64 (B,), are given only where some row is shorter
+    than T.  What ``record`` returns third serves one ``backward``.
+    """
+
+    forward: Callable[..., tuple[Array, State]]
+    record: Callable[..., tuple[Array, State, Any]]
+    backward: Callable[..., Gradients]
+    limits: Limits
 
 
 Load = TypeVar("Load", bound=Callable[..., Network])
@@ -61,6 +74,10 @@ class CheckedNetwork(ABC):
     def params(self) -> Params:
         return {name: value.copy() for name, value in self._params.items()}
 
+    def held_params(self) -> Params:
+        """The weights themselves, to be read only: ``update`` replaces these arrays and leaves their contents as they are."""
+        return self._params
+
     def update(self, params: Mapping[str, np.ndarray]) -> None:
         self._params = check_params(self.spec, params)
         self._set_params(self._params)
@@ -74,6 +91,10 @@ class CheckedNetwork(ABC):
                 "again, or decorate the backend's load with rnnbench.networks.checked_load"
             )
         return self._load_again, (self.spec, self.params())
+
+    def unchecked(self) -> Unchecked:
+        """The functions behind ``forward``, ``record`` and ``backward``: without checks, which take as long as a short call."""
+        return Unchecked(self._forward, self._record, self._backward, self.limits)
 
     def forward(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[Array, State]:
         steps, batch, state = self._check_inputs(x, state)
