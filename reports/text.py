@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rnnbench.text import count, duration, printable
 
-__all__ = ["Answer", "clipped", "count", "cut", "duration", "factor", "listed", "percent", "printable", "share"]
+__all__ = ["Answer", "clipped", "count", "cut", "duration", "factor", "listed", "percent", "printable", "share", "times"]
 
 MAX_WORD_LENGTH = 60
 MAX_MESSAGE_LENGTH = 600
@@ -37,7 +37,12 @@ def share(number: int, total: int) -> str:
 
 
 def factor(ratio: float) -> str:
-    return f"{ratio:.2g}×" if ratio < 9.95 else f"{ratio:.0f}×"  # noqa: RUF001  # the multiplication sign
+    return f"{times(ratio)}×"  # noqa: RUF001  # the multiplication sign
+
+
+def times(ratio: float) -> str:
+    """A ratio with two significant digits, as a number of times."""
+    return f"{ratio:.2g}" if ratio < 9.95 else f"{ratio:.0f}"
 
 
 def percent(part: float) -> str:

@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from rnnbench.reports.devices import by_device
 from rnnbench.reports.frames import CASE_FIELDS, Frames, oriented
-from rnnbench.reports.text import Answer, count, factor, listed, share
+from rnnbench.reports.text import Answer, count, factor, listed, percent, share, times
 from rnnbench.suite.case import PHASES, Case
 
 PHASE_TEXT = {
@@ -18,6 +19,9 @@ PHASE_TEXT = {
 TOPICS = {"forward": "Inference", "step": "Training", "tbptt": "Truncated BPTT"}
 VERDICTS = {"faster": "faster in", "slower": "slower in", "same": "the same in", "unclear": "unclear in"}
 MAX_NAMED = 4
+USUAL_CHOICE = "torch_nn"
+"""What most people would use instead: the lead of the fastest is told against it where it took part."""
+
 USUAL = {field.name: field.default for field in msgspec.structs.fields(Case) if field.default is not msgspec.NODEFAULT}
 
 
@@ -74,11 +78,33 @@ def speed_answers(data: Frames) -> list[Answer]:
 
 def _speed(data: Frames, part: pd.DataFrame, phase: str) -> Answer:
     return Answer(
-        f"For {PHASE_TEXT[phase]}, {_outcomes(part)}.",
+        f"For {PHASE_TEXT[phase]}, {_outcomes(part)}.{_lead(data, part)}",
         [f"{cell}: {_outcomes(group, named=True)}." for cell, group in part.groupby("cell", sort=False)]
         + _against_baseline(data, phase),
         TOPICS[phase],
     )
+
+
+def _lead(data: Frames, part: pd.DataFrame) -> str:
+    """By how much the backend leads that is clearly fastest in at least half of the cases, and how sure that is.
+
+    Nothing where there is no such backend, or where most of its comparisons with the rival are unclear.
+    """
+    won = part.loc[~part["outcome"].isin(["same", "unclear", "alone"]), "outcome"].value_counts()
+    if won.empty or 2 * won.iloc[0] < len(part):
+        return ""
+    best, both = str(won.index[0]), oriented(data.pairs)
+    against = both[(both["backend"] == best) & both["case"].isin(part["case"])].dropna(subset=["speedup"])
+    medians = against.groupby("other")["speedup"].median()
+    rival = USUAL_CHOICE if USUAL_CHOICE in medians.index else str(medians.idxmin())
+    speeds = against[against["other"] == rival]
+    if 2 * (speeds["verdict"] == "unclear").sum() > len(speeds):
+        return ""
+    median, low, high = (times(speed) for speed in (medians[rival], speeds["speedup"].min(), speeds["speedup"].max()))
+    typical = f" in the median of {len(speeds)} cases ({low} to {high} times)" if len(speeds) > 1 else ""
+    width = float(np.sqrt((speeds["speedup_high"] / speeds["speedup_low"]).median())) - 1
+    sure = f", known to within {percent(width)}" if np.isfinite(width) else ""
+    return f" {best} is {median} times as fast as {rival}{typical}{sure}."
 
 
 def _outcomes(part: pd.DataFrame, *, named: bool = False) -> str:

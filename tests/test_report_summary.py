@@ -30,6 +30,28 @@ def test_a_win_a_tie_and_a_loss_are_called_so(tmp_path: Path) -> None:
     assert "Every backend completed every case." in text
 
 
+def test_a_clear_lead_has_its_size_and_how_sure_it_is_against_what_people_would_use_instead(tmp_path: Path) -> None:
+    cases = [Case("lstm", "step", T, 1, 1, 1) for T in (10, 20, 30)]
+    rows = [row for case in cases for row in times("a", [1.0] * 6, case)]
+    rows += [row for case in cases for row in times("b", [1.5] * 6, case)]
+    for case, slower in zip(cases, (2.0, 4.0, 3.0), strict=True):
+        rows += times("torch_nn", [slower, slower, 1.1 * slower, slower, slower / 1.1, slower], case)
+    text = said(written(tmp_path, [*rows, END], cases=cases, backends=["a", "b", "torch_nn"]))
+    assert "a is fastest in all 3 cases. a is 3 times as fast as torch_nn in the median of 3 cases (2 to 4 times)" in text
+    assert ", known to within 10%.\n" in text
+
+
+def test_without_it_the_lead_is_told_against_the_closest_rival(tmp_path: Path) -> None:
+    rows = [*times("a", [1.0] * 6), *times("b", [1.5] * 6), *times("c", [4.0] * 6)]
+    text = said(written(tmp_path, [*rows, END], backends=["a", "b", "c"]))
+    assert "a is fastest in the only case. a is 1.5 times as fast as b, known to within 0%." in text
+
+
+def test_where_most_comparisons_are_unclear_no_lead_is_told(tmp_path: Path) -> None:
+    rows = [*times("a", [1.0] * 6), *times("b", NOISE)]
+    assert "times as fast" not in said(written(tmp_path, [*rows, END]))
+
+
 NOISE = [0.3, 2.0, 0.5, 0.4, 3.0, 0.5]  # median 0.5, interval from 0.3 to 3
 
 
