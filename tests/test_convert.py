@@ -8,6 +8,7 @@ import pytest
 from helpers.conversion_cases import KERAS, ONNX, assert_same_bits, assert_same_params, named, specs
 
 from rnnbench import ArgumentError, BackendUnavailable, Spec, init_params
+from rnnbench.networks.bfloat16 import dtype_of
 from rnnbench.networks.convert.keras import from_keras, to_keras
 from rnnbench.networks.convert.onnx import from_onnx, onnx_operator, to_onnx
 from rnnbench.networks.convert.torch import from_torch, to_torch
@@ -20,9 +21,8 @@ LAYER_NORM = Spec("lstm_layer_norm", 3, 2)
 
 def random_bits(shape, dtype, seed):
     """Any bit pattern: NaNs with payloads, infinities, subnormals and negative zeros among them."""
-    return np.frombuffer(np.random.default_rng(seed).bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize), dtype).reshape(
-        shape
-    )
+    kind = dtype_of(dtype)
+    return np.frombuffer(np.random.default_rng(seed).bytes(int(np.prod(shape)) * kind.itemsize), kind).reshape(shape)
 
 
 def bit_params(spec):

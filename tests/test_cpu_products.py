@@ -19,7 +19,7 @@ from rnnbench.check import check
 from rnnbench.impls.numba_cpu.bfloat16 import computed, storage
 from rnnbench.impls.numba_cpu.products import buffer_size, packed, packed_size, products, rounded_up
 from rnnbench.jit.target import AVX2, AVX512, MAX_ROWS, NEON, PLAIN, Target, current_target
-from rnnbench.networks.bfloat16 import is_bfloat16
+from rnnbench.networks.bfloat16 import dtype_of, is_bfloat16
 
 TARGETS = [AVX512, AVX2, NEON, PLAIN]
 
@@ -67,7 +67,7 @@ class Compiled(NamedTuple):
 
 @functools.cache
 def compiled_for(dtype: str, target: Target) -> Compiled:
-    stored = np.dtype(dtype)
+    stored = dtype_of(dtype)
     plus, add, plus_transposed, add_transposed, pack = products(stored, target)
     real, own = (from_dtype(kind(stored)) for kind in (computed, storage))
     # one signature for all strides: each one more would be compiled again

@@ -22,7 +22,7 @@ from rnnbench.impls.numba_cpu import compile as compiling
 from rnnbench.impls.numba_cpu.activations import activations
 from rnnbench.impls.numba_cpu.bfloat16 import STORED, rows_in_pairs
 from rnnbench.jit.target import current_target
-from rnnbench.networks.bfloat16 import bfloat16
+from rnnbench.networks.bfloat16 import bfloat16, dtype_of
 from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import DTYPES
 from rnnbench.suite.case import Case
@@ -188,7 +188,7 @@ def test_activations_are_within_three_and_a_half_units_in_the_last_place(name, w
     if np.finfo(wide).nmant < np.finfo(dtype).nmant + 8:
         pytest.skip("no floating-point type here is wider than float64")
     z = dense(dtype)
-    got = compiled(getattr(activations(np.dtype(dtype)), name))(z)
+    got = compiled(getattr(activations(dtype_of(dtype)), name))(z)
     with np.errstate(invalid="ignore", under="ignore"):
         right = wide_function(z.astype(wide))
     nan = np.isnan(z)
@@ -204,7 +204,7 @@ def test_activations_are_within_three_and_a_half_units_in_the_last_place(name, w
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_activations_at_the_ends_of_the_range(dtype):
-    f = activations(np.dtype(dtype))
+    f = activations(dtype_of(dtype))
     info = np.finfo(dtype)
     ends = np.array([-np.inf, -info.max, -1e4, 1e4, info.max, np.inf], dtype)
     np.testing.assert_array_equal(compiled(f.tanh)(ends), [-1, -1, -1, 1, 1, 1])
@@ -286,7 +286,7 @@ def test_the_same_call_twice_gives_the_same_bits(cell, threads):
 
 
 def names_of(cell: str, nonlinearity: str, dtype: str) -> list[str]:
-    kernels = compiling.kernels_for.__wrapped__(CELLS[cell], nonlinearity, np.dtype(dtype), current_target())
+    kernels = compiling.kernels_for.__wrapped__(CELLS[cell], nonlinearity, dtype_of(dtype), current_target())
     return [kernel.py_func.__qualname__ for kernel in kernels]
 
 

@@ -14,6 +14,7 @@ from rnnbench.check.noise import noisy
 from rnnbench.check.probe import Probe, compare_with_reference, in_float64
 from rnnbench.check.propagation import FirstOrder, _Derivatives, median_largest, with_variance
 from rnnbench.check.tolerance import FACTOR, ROUNDINGS, closed_form, noisy_runs
+from rnnbench.networks.bfloat16 import dtype_of
 from rnnbench.networks.cells import CELLS
 from rnnbench.networks.spec import NARROW
 from rnnbench.suite.case import Case
@@ -222,10 +223,10 @@ def test_products_that_sum_more_finely_are_rounded_once_more_and_sums_step_by_st
 @pytest.mark.parametrize("dtype", NARROW)
 def test_the_reference_rounds_every_narrow_result_once(dtype):
     """What it gives differs from float64 by rounding alone, and is nowhere finer than the dtype."""
-    arithmetic = rnnbench.load_backend("numpy_ref").Narrow(np.dtype(dtype))
+    arithmetic = rnnbench.load_backend("numpy_ref").Narrow(dtype_of(dtype))
     v, w = np.random.default_rng(0).standard_normal((2, 5, 7)).astype("float32")
     for got, exact in ((arithmetic.product(v, w), v @ w.T), (arithmetic.tanh(v), np.tanh(v))):
-        np.testing.assert_array_equal(got, exact.astype(dtype).astype("float32"))
+        np.testing.assert_array_equal(got, exact.astype(dtype_of(dtype)).astype("float32"))
         assert np.any(got != exact)
 
 

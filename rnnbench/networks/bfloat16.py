@@ -14,6 +14,11 @@ def bfloat16() -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16)
 
 
+def dtype_of(name: str) -> np.dtype:
+    """Return NumPy's dtype of this name; NumPy itself knows "bfloat16" only once ml_dtypes is imported."""
+    return bfloat16() if name == "bfloat16" else np.dtype(name)
+
+
 def is_bfloat16(dtype: np.dtype) -> bool:
     return dtype.name == "bfloat16"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnbench.errors import SpecError
-from rnnbench.networks.bfloat16 import bfloat16
+from rnnbench.networks.bfloat16 import dtype_of
 from rnnbench.networks.cells import CELLS, PROJECTED, Cell
 from rnnbench.networks.names import DTYPES
 
@@ -143,7 +143,7 @@ class Spec:
     @property
     def numpy_dtype(self) -> np.dtype:
         """The NumPy dtype; ``ml_dtypes.bfloat16`` for bfloat16."""
-        return bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        return dtype_of(self.dtype)
 
     def parameter_count(self) -> int:
         return sum(math.prod(shape) for shape in self.param_shapes().values())
