@@ -122,7 +122,7 @@ def test_a_run_that_ended_before_a_repeat_makes_it_when_it_goes_on(workers, tmp_
     disturbed_in(workers, monkeypatch, backend="numba_cpu", turns=[1], events={"steal": 1.0})
     plan = planned(tmp_path, NAMES, [GOOD], rounds=2)
 
-    def interrupted(done, total, what):
+    def interrupted(done, total, what, left):
         if "again" in what:
             raise KeyboardInterrupt
 

@@ -138,8 +138,8 @@ def test_central_differences_converge_to_the_gradient_with_the_square_of_the_ste
 
     # the step is small enough for the next term of the series, of order h^2 relative to this one, to stay below a tenth,
     # and large enough for rounding, about 1e-15 / h, to stay far below the error of about h^2
-    assert error(1e-3) / error(5e-4) == pytest.approx(4, abs=0.4)
-    assert error(5e-4) < 1e-3 * abs(exact)
+    assert error(5e-4) / error(2.5e-4) == pytest.approx(4, abs=0.4)
+    assert error(2.5e-4) < 1e-3 * abs(exact)
 
 
 class Watching(numpy_ref.Arithmetic):

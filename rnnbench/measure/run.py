@@ -139,12 +139,15 @@ class _Run:
         self._fit.trim()
         self._progress(f"computing the reference of {len(todo)} cases")
         problems = [settings.problem(case) for case in todo]
+        truncated: list[Truncation] = []
         for case, cost, seconds in write_references(problems, self._scratch, settings.time_limit * 10, self._fit.holds):
             self._forecast.add(REFERENCE, case, "", seconds)
             self._forecast.references.discard(case)
             if cost is not None and case not in self._ledger.truncated:
-                self._ledger.append(Truncation(case, cost.pop("all"), cost))
+                truncated.append(Truncation(case, cost.pop("all"), cost))
             self._fit.trim()
+        if truncated:
+            self._ledger.append(*truncated)
         self._forecast.references.clear()
         self._spent.gate += time.monotonic() - started
 
