@@ -236,3 +236,33 @@ def test_an_optimiser_that_cannot_be_is_refused(make, message):
     with pytest.raises(ArgumentError) as caught:
         make(loaded())
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("backend", ["numpy_ref", "numba_cpu"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_lengths_change_nothing_that_a_mask_counts_and_padding_is_not_read(backend, dropout):
+    spec = replace(NUMBERS, rnn=replace(NUMBERS.rnn, num_layers=2), loss="cross_entropy", activation=None, dropout=dropout)
+    rng, lengths = np.random.default_rng(0), np.array([8, 2, 5, 1])
+    x, targets, last = rng.standard_normal((8, 4, 3)), rng.integers(0, 2, (8, 4)), np.zeros((8, 4))
+    last[lengths - 1, np.arange(4)] = 1
+    model, options = loaded(spec, backend), {"window": 4, "key": (1,)}
+    padded = x.copy()
+    padded[np.arange(8)[:, None] >= lengths] = np.nan
+    plain, found = (
+        model.gradients(x, targets, last, **options),
+        model.gradients(padded, targets, last, lengths=lengths, **options),
+    )
+    assert found.loss == pytest.approx(plain.loss, abs=1e-12)
+    for name, value in model.gradients_to_numpy(found.gradients).items():
+        np.testing.assert_allclose(value, model.gradients_to_numpy(plain.gradients)[name], atol=1e-12)
+    evaluated = model.evaluate(padded, targets, last, lengths=lengths).loss
+    assert evaluated == pytest.approx(model.evaluate(x, targets, last).loss, abs=1e-12)
+    outputs, wanted = model.forward(padded, lengths=lengths)[0], model.forward(x)[0]
+    np.testing.assert_allclose(outputs[last > 0], wanted[last > 0], atol=1e-12)
+
+
+def test_dropout_refuses_windows_of_which_the_last_would_overlap():
+    spec = replace(NUMBERS, rnn=replace(NUMBERS.rnn, num_layers=2), dropout=0.5)
+    x = np.zeros((7, 4, 3))
+    with pytest.raises(ArgumentError, match=r"window is 4 and T 7 with dropout 0.5; expected a T that windows divide"):
+        loaded(spec).gradients(x, np.zeros((7, 4, 2)), window=4, key=(1,))

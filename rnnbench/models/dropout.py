@@ -31,19 +31,19 @@ class LayeredNetwork:
     def __init__(self, layers: Sequence[Network], arrays: Arrays, scaled: Scaled, masks: Sequence[np.ndarray] = ()) -> None:
         self._layers, self.arrays, self._scaled, self._masks, self._step = layers, arrays, scaled, masks, 0
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def forward(self, x: Array, state: State | None = None, *lengths: Any) -> tuple[Array, State]:
         finals = []
         for network, before in zip(self._layers, self._split(state), strict=True):
-            x, final = network.forward(x, before)
+            x, final = network.forward(x, before, *lengths)
             finals.append(final)
         return x, self._joined(finals)
 
-    def record(self, x: Array, state: State | None = None) -> tuple[Array, State, Any]:
+    def record(self, x: Array, state: State | None = None, *lengths: Any) -> tuple[Array, State, Any]:
         steps = slice(self._step, self._step + x.shape[0])
         self._step = steps.stop
         finals, tapes = [], []
         for place, (network, before) in enumerate(zip(self._layers, self._split(state), strict=True)):
-            x, final, tape = network.record(x, before)
+            x, final, tape = network.record(x, before, *lengths)
             if place < len(self._masks):
                 x = self._scaled(x, self._masks[place][steps])
             finals.append(final)

@@ -11,7 +11,7 @@ from rnnbench.models.dropout import Key, LayeredNetwork, draw_mask
 from rnnbench.models.parts import OutputGradients, Parts, Rows
 from rnnbench.models.spec import EMBEDDING, OUTPUT, RNN, ModelSpec
 from rnnbench.networks.arrays import arrays_of
-from rnnbench.networks.contract import Array, Network, State
+from rnnbench.networks.contract import Array, Network, State, unsupported_lengths
 from rnnbench.networks.params import Params
 from rnnbench.networks.registry import load_backend, reference_backend
 from rnnbench.networks.truncation import tbptt
@@ -45,6 +45,8 @@ class Model:
     mask: how much each target counts, (T, B), or (T, B, O) for mse; None counts all.  0 ignores a target: a step of padding,
     a missing value, all steps but the last of a sequence to be classified.
     state: of the backend's own arrays, as a call before returned it; None means zeros.
+    lengths: the number of steps of each sequence, integers (B,), on backends that take them (``takes_lengths``); None means T.
+    Steps beyond them cost nothing on numba_cpu; their targets still have to be masked.
 
     ``arrays``: the parameters by name, in the arrays of ``parts``.  Who changes them calls ``changed``.
     """
@@ -84,21 +86,30 @@ class Model:
             return weights
         return {n.replace(f"_l{layer}", "_l0"): w for n, w in weights.items() if f"_l{layer}_" in f"{n}_"}
 
-    def forward(self, inputs: np.ndarray, state: State | None = None) -> tuple[np.ndarray, State]:
+    @property
+    def takes_lengths(self) -> bool:
+        return unsupported_lengths(self.backend, self.spec.rnn) is None
+
+    def forward(self, inputs: np.ndarray, state: State | None = None, lengths: Any = None) -> tuple[np.ndarray, State]:
         """Return the outputs (T, B, O) as a NumPy array, probabilities for cross_entropy, and the final state."""
-        y, final = self._network().forward(self._x(inputs), state)
+        y, final = self._network().forward(self._x(inputs), state, *_given(lengths))
         weight, bias = (self.arrays[name] for name in OUTPUT)
         assert self.spec.activation is not None
         outputs = self.parts.outputs(self._to_parts(y), weight, bias, self.spec.activation)
         return self.parts.to_numpy(outputs), final
 
     def evaluate(
-        self, inputs: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None, state: State | None = None
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        mask: np.ndarray | None = None,
+        state: State | None = None,
+        lengths: Any = None,
     ) -> Evaluation:
         """Return the mean loss, without dropout: to the bit that of ``gradients``, at less cost; raises ArgumentError."""
         x = self._x(inputs)
         targets, weights, count = self._targets(inputs, targets, mask)
-        y, final = self._network().forward(x, state)
+        y, final = self._network().forward(x, state, *_given(lengths))
         y, (weight, bias) = self._to_parts(y), (self.arrays[name] for name in OUTPUT)
         if self.spec.loss == "cross_entropy":
             return Evaluation(self.parts.cross_entropy_loss(y, weight, bias, targets, weights), count, final)
@@ -112,6 +123,7 @@ class Model:
         targets: np.ndarray,
         mask: np.ndarray | None = None,
         state: State | None = None,
+        lengths: Any = None,
         *,
         window: int | None = None,
         stride: int | None = None,
@@ -137,7 +149,7 @@ class Model:
             total = found if total is None else self._sum(total, found)
             return self._to_backend(found.y)
 
-        _, final, grads = tbptt(self._network(masks), x, cotangents, window, stride, state)
+        _, final, grads = tbptt(self._network(masks), x, cotangents, window, stride, state, lengths=lengths)
         assert total is not None
         result: ModelGradients = {RNN + name: self._to_parts(value) for name, value in grads.params.items()}
         result |= dict(zip(OUTPUT, (total.weight, total.bias), strict=True))
@@ -181,6 +193,11 @@ class Model:
             raise ArgumentError(f"key is None and dropout {rate}; expected integers from which the masks are drawn")
         if stride < min(window, steps):
             raise ArgumentError(f"stride is {stride} and window {window}; expected equal ones: dropout draws one mask a step")
+        if window < steps and steps % window:
+            raise ArgumentError(
+                f"window is {window} and T {steps} with dropout {rate}; expected a T that windows divide: the last one would "
+                "repeat steps, with other masks"
+            )
         shape, dtype = (steps, batch, rnn.features), self.spec.numpy_dtype
         return [draw_mask(key, layer, rate, shape, dtype) for layer in range(rnn.num_layers - 1)]
 
@@ -224,6 +241,11 @@ class Model:
 
     def _to_backend(self, array: Array) -> Array:
         return array if self._own else self.backend.asarray(array)
+
+
+def _given(lengths: Any) -> tuple[Any, ...]:
+    """Lengths as the last argument of a network's call, or nothing: not every backend has the argument."""
+    return () if lengths is None else (lengths,)
 
 
 def load_model(spec: ModelSpec, params: Mapping[str, np.ndarray], backend: Any, *, threads: int | None = None) -> Model:

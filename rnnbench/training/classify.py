@@ -49,13 +49,14 @@ class Classification:
 
         def batch_of(step: int) -> Batch:
             epoch, place = divmod(step, number)
-            return _batch(subset(self._train, shuffled_batches(len(self._train), self._batch, self._seed, epoch)[place]))
+            chosen = shuffled_batches(len(self._train), self._batch, self._seed, epoch)[place]
+            return _batch(subset(self._train, chosen), model.takes_lengths)
 
         return batch_of
 
     def validate(self, model: Model) -> Evaluation:
-        batch = _batch(self._validation)
-        return model.evaluate(batch.inputs, batch.targets, batch.mask)
+        batch = _batch(self._validation, model.takes_lengths)
+        return model.evaluate(batch.inputs, batch.targets, batch.mask, lengths=batch.lengths)
 
     def result(self, model: Model) -> dict[str, Any]:
         """Return the accuracy on the test part, the linear model's, and the confusion matrix with true classes as rows."""
@@ -96,7 +97,7 @@ class Classification:
 def classified(model: Model, sequences: Sequences) -> np.ndarray:
     """The class that a model reads off the last real step of each sequence, (N,)."""
     x, lengths = padded(sequences)
-    outputs, _ = model.forward(x.astype(model.spec.numpy_dtype))
+    outputs, _ = model.forward(x.astype(model.spec.numpy_dtype), lengths=lengths if model.takes_lengths else None)
     return outputs[lengths - 1, np.arange(len(lengths))].argmax(axis=1)
 
 
@@ -141,9 +142,9 @@ def _scaled(sequences: Sequences, scaler: Scaler, dtype: str) -> Sequences:
     return replace(sequences, arrays=tuple(arrays))
 
 
-def _batch(sequences: Sequences) -> Batch:
+def _batch(sequences: Sequences, with_lengths: bool) -> Batch:
     x, lengths = padded(sequences)
     mask = np.zeros(x.shape[:2])
     mask[lengths - 1, np.arange(len(lengths))] = 1
     targets = np.broadcast_to(sequences.labels, x.shape[:2]).astype(np.int32)
-    return Batch(x.astype(sequences.arrays[0].dtype), targets, mask)
+    return Batch(x.astype(sequences.arrays[0].dtype), targets, mask, lengths=lengths if with_lengths else None)

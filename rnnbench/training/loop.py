@@ -21,12 +21,13 @@ from rnnbench.training.metrics import METRICS, Metric, MetricsFile, Training, pe
 
 
 class Batch(NamedTuple):
-    """Inputs, targets and mask as ``Model.gradients`` takes them; ``fresh``: it starts from a state of zeros."""
+    """Inputs, targets, mask and lengths as ``Model.gradients`` takes them; ``fresh``: it starts from a state of zeros."""
 
     inputs: np.ndarray
     targets: np.ndarray
     mask: np.ndarray | None = None
     fresh: bool = True
+    lengths: np.ndarray | None = None
 
 
 Batches = Callable[[int], Batch]
@@ -166,7 +167,7 @@ class _Run:
         """Take one step."""
         start, now, model = time.perf_counter(), self.now, self._model
         state = None if batch.fresh else now.state
-        found = model.gradients(batch.inputs, batch.targets, batch.mask, state, **options)
+        found = model.gradients(batch.inputs, batch.targets, batch.mask, state, batch.lengths, **options)
         if not math.isfinite(found.loss):
             self._fail(found)
         norm = self._optimiser.step(found.gradients)
