@@ -317,8 +317,10 @@ def test_the_scaler_of_a_classification_is_that_of_the_training_part(tmp_path):
 
 def test_the_loss_of_a_classification_counts_each_sequence_once_at_its_last_real_step(tmp_path):
     task = Classification(tiny(tmp_path, "classify"))
-    inputs, _, mask, fresh = task.batches(None)(0)
+    model = load_model(task.spec, init_model_params(task.spec, 0), "numpy_ref")
+    inputs, _, mask, fresh, lengths = task.batches(model)(0)
     assert fresh
+    assert (mask.argmax(axis=0) + 1).tolist() == lengths.tolist()
     assert mask.sum(axis=0).tolist() == [1] * inputs.shape[1]
     for lane, last in enumerate(mask.argmax(axis=0)):
         assert not inputs[last + 1 :, lane].any()
